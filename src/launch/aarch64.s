@@ -1,0 +1,103 @@
+// The program that runs in a sandbox before the user's own does: a loop over a table of system calls.
+// It has no stack, no libc, and touches no memory but its slots and what the calls of the table point to, so the same
+// code runs as a static image of its own, and in a child that still shares the memory of the host (CLONE_VM).
+//
+// Slots, 8 bytes each:  0 discarded results | 1 descriptor of reports | 2, 3 the report | 4 address of the table
+//                       5 tag that is added to the index in a report | 6.. free
+// Entry, 64 bytes:      u32 number | u16 slot of the result | u8 slot mask | u8 on error | u64 arguments[6]
+//                       u32 target of an error | u32 target of a result above 0
+//   slot mask           bit i: argument i is the index of a slot whose value is passed
+//   on error            0 write {tag + index, errno} to the descriptor of reports and exit; 1 go on; 2 go to the target
+//   target above 0      index of the next entry if the result is above 0; 0: the next one in the table
+//
+// x20 = slots, x21 = table, x19 = the entry at hand: no system call changes them.
+
+.globl stockade_image_entry
+.globl stockade_interpreter_end
+.globl stockade_clone3
+.globl stockade_clone
+.text
+
+// isize stockade_clone3(const struct clone_args *x0, size_t x1, u64 *slots x2)
+// The child never returns and never touches the stack: it becomes the interpreter.
+stockade_clone3:
+  mov   x9, x2
+  mov   x8, #435
+  svc   #0
+  cbnz  x0, 2f
+  mov   x20, x9
+  b     stockade_interpreter
+
+// isize stockade_clone(u64 flags x0, int *pidfd x1, u64 *slots x2): the same by clone(2)
+stockade_clone:
+  mov   x9, x2
+  mov   x2, x1
+  mov   x1, xzr
+  mov   x3, xzr
+  mov   x4, xzr
+  mov   x8, #220
+  svc   #0
+  cbnz  x0, 2f
+  mov   x20, x9
+  b     stockade_interpreter
+2:
+  ret
+
+stockade_image_entry:
+  mov   x20, #0x410000            // where an image has its slots
+stockade_interpreter:
+  ldr   x21, [x20, #32]
+  mov   x19, x21
+1:
+  .macro argument index, offset, register
+    ldr   \register, [x19, #\offset]
+    tbz   w22, #\index, 3f
+    ldr   \register, [x20, \register, lsl #3]
+  3:
+  .endm
+  ldrb  w22, [x19, #6]
+  argument 0,  8, x0
+  argument 1, 16, x1
+  argument 2, 24, x2
+  argument 3, 32, x3
+  argument 4, 40, x4
+  argument 5, 48, x5
+  ldr   w8, [x19]
+  svc   #0
+  ldrh  w10, [x19, #4]
+  str   x0, [x20, x10, lsl #3]
+  cmn   x0, #4095                 // x0 >= -4095, unsigned: an error
+  b.hs  5f
+  cbz   x0, 4f
+  ldr   w10, [x19, #60]
+  cbnz  w10, 6f
+4:                                // the next entry
+  add   x19, x19, #64
+  b     1b
+5:                                // an error
+  ldrb  w10, [x19, #7]
+  cmp   w10, #1
+  b.eq  4b
+  b.hi  7f
+  neg   x0, x0
+  str   x0, [x20, #24]
+  sub   x10, x19, x21
+  lsr   x10, x10, #6
+  ldr   x11, [x20, #40]
+  add   x10, x10, x11
+  str   x10, [x20, #16]
+  ldr   x0, [x20, #8]
+  add   x1, x20, #16
+  mov   x2, #16
+  mov   x8, #64                   // write
+  svc   #0
+  mov   x0, #127
+  mov   x8, #94                   // exit_group
+  svc   #0
+7:
+  ldr   w10, [x19, #56]
+6:                                // the entry with index w10
+  add   x19, x21, x10, lsl #6
+  b     1b
+stockade_interpreter_end:
+  .purgem argument

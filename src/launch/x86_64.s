@@ -1,0 +1,108 @@
+# The program that runs in a sandbox before the user's own does: a loop over a table of system calls.
+# It has no stack, no libc, and touches no memory but its slots and what the calls of the table point to, so the same
+# code runs as a static image of its own, and in a child that still shares the memory of the host (CLONE_VM).
+#
+# Slots, 8 bytes each:  0 discarded results | 1 descriptor of reports | 2, 3 the report | 4 address of the table
+#                       5 tag that is added to the index in a report | 6.. free
+# Entry, 64 bytes:      u32 number | u16 slot of the result | u8 slot mask | u8 on error | u64 arguments[6]
+#                       u32 target of an error | u32 target of a result above 0
+#   slot mask           bit i: argument i is the index of a slot whose value is passed
+#   on error            0 write {tag + index, errno} to the descriptor of reports and exit; 1 go on; 2 go to the target
+#   target above 0      index of the next entry if the result is above 0; 0: the next one in the table
+#
+# r13 = slots, r14 = table, r12 = the entry at hand: no system call changes them.
+
+.globl stockade_image_entry
+.globl stockade_interpreter_end
+.globl stockade_clone3
+.globl stockade_clone
+.text
+
+# isize stockade_clone3(const struct clone_args *rdi, size_t rsi, u64 *slots rdx)
+# The child never returns and never touches the stack: it becomes the interpreter.
+stockade_clone3:
+  mov   %rdx, %r8
+  mov   $435, %eax
+  syscall
+  test  %rax, %rax
+  jnz   2f
+  mov   %r8, %r13
+  jmp   stockade_interpreter
+
+# isize stockade_clone(u64 flags rdi, int *pidfd rsi, u64 *slots rdx): the same by clone(2)
+stockade_clone:
+  mov   %rdx, %r9
+  mov   %rsi, %rdx
+  xor   %esi, %esi
+  xor   %r10d, %r10d
+  xor   %r8d, %r8d
+  mov   $56, %eax
+  syscall
+  test  %rax, %rax
+  jnz   2f
+  mov   %r9, %r13
+  jmp   stockade_interpreter
+2:
+  ret
+
+stockade_image_entry:
+  mov   $0x410000, %r13d          # where an image has its slots
+stockade_interpreter:
+  mov   32(%r13), %r14
+  mov   %r14, %r12
+1:
+  .macro argument index, offset, register
+    mov   \offset(%r12), \register
+    bt    $\index, %r15d
+    jnc   3f
+    mov   (%r13, \register, 8), \register
+  3:
+  .endm
+  movzbl 6(%r12), %r15d
+  argument 0,  8, %rdi
+  argument 1, 16, %rsi
+  argument 2, 24, %rdx
+  argument 3, 32, %r10
+  argument 4, 40, %r8
+  argument 5, 48, %r9
+  mov   (%r12), %eax
+  syscall
+  movzwl 4(%r12), %ecx
+  mov   %rax, (%r13, %rcx, 8)
+  cmp   $-4096, %rax
+  ja    5f
+  test  %rax, %rax
+  jz    4f
+  mov   60(%r12), %ecx
+  test  %ecx, %ecx
+  jnz   6f
+4:                                # the next entry
+  add   $64, %r12
+  jmp   1b
+5:                                # an error
+  movzbl 7(%r12), %ecx
+  cmp   $1, %ecx
+  je    4b
+  mov   56(%r12), %ecx
+  ja    6f
+  neg   %rax
+  mov   %rax, 24(%r13)
+  mov   %r12, %rcx
+  sub   %r14, %rcx
+  shr   $6, %rcx
+  add   40(%r13), %rcx
+  mov   %rcx, 16(%r13)
+  mov   8(%r13), %rdi
+  lea   16(%r13), %rsi
+  mov   $16, %edx
+  mov   $1, %eax                  # write
+  syscall
+  mov   $127, %edi
+  mov   $231, %eax                # exit_group
+  syscall
+6:                                # the entry with index ecx
+  shl   $6, %rcx
+  lea   (%r14, %rcx), %r12
+  jmp   1b
+stockade_interpreter_end:
+  .purgem argument

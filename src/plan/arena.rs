@@ -1,0 +1,136 @@
+//! The bytes that the calls of a program point to: strings, structures, buffers. Addresses are not known yet; what
+//! holds one is noted as a relocation and filled in when the program is laid out in memory.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+
+use super::call::Slot;
+
+/// An item of an [`Arena`], or a place inside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ref {
+    pub item: u32,
+    pub plus: u32,
+}
+
+impl Ref {
+    /// The place `plus` bytes further on.
+    pub fn at(self, plus: u32) -> Self {
+        Self { plus: self.plus + plus, ..self }
+    }
+}
+
+/// What a relocated word holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    Data(Ref),
+    Slot(Slot),
+}
+
+/// How an item is shown in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Show {
+    Text,
+    Buffer,
+    Described(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Item {
+    offset: usize,
+    len: usize,
+    show: Show,
+}
+
+/// The data of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arena {
+    bytes: Vec<u8>,
+    items: Vec<Item>,
+    relocations: Vec<(usize, Address)>,
+}
+
+impl Arena {
+    fn put(&mut self, bytes: &[u8], show: Show) -> Ref {
+        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
+        let offset = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.items.push(Item { offset, len: bytes.len(), show });
+        Ref { item: (self.items.len() - 1) as u32, plus: 0 }
+    }
+
+    /// A string with its terminating zero. The caller has refused strings that contain one.
+    pub fn text(&mut self, text: impl AsRef<OsStr>) -> Ref {
+        let text = CString::new(text.as_ref().as_bytes()).unwrap_or_default();
+        self.put(text.as_bytes_with_nul(), Show::Text)
+    }
+
+    /// A structure or file contents, shown as `description`.
+    pub fn bytes(&mut self, bytes: &[u8], description: impl Into<String>) -> Ref {
+        self.put(bytes, Show::Described(description.into()))
+    }
+
+    /// A zeroed buffer that a call fills.
+    pub fn buffer(&mut self, len: usize) -> Ref {
+        self.put(&vec![0; len], Show::Buffer)
+    }
+
+    /// A structure of 64-bit words, some of which hold addresses.
+    pub fn words(&mut self, words: &[Word], description: impl Into<String>) -> Ref {
+        let at = self.put(&vec![0; words.len() * 8], Show::Described(description.into()));
+        let offset = self.items[at.item as usize].offset;
+        for (index, word) in words.iter().enumerate() {
+            let place = offset + index * 8;
+            match *word {
+                Word::Value(value) => self.bytes[place..place + 8].copy_from_slice(&value.to_ne_bytes()),
+                Word::Address(address) => self.relocations.push((place, address)),
+            }
+        }
+        at
+    }
+
+    /// Bytes that the arena takes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Offset of a place from the beginning of the arena.
+    pub fn offset(&self, place: Ref) -> usize {
+        self.items[place.item as usize].offset + place.plus as usize
+    }
+
+    /// The bytes, with every relocated word filled in by `resolve`.
+    pub fn relocated(&self, resolve: impl Fn(Address) -> u64) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        for &(place, address) in &self.relocations {
+            bytes[place..place + 8].copy_from_slice(&resolve(address).to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// A readable form of the item.
+    pub fn show(&self, place: Ref) -> String {
+        let item = &self.items[place.item as usize];
+        match &item.show {
+            Show::Text => {
+                let text = &self.bytes[item.offset..item.offset + item.len.saturating_sub(1)];
+                format!("{:?}", String::from_utf8_lossy(text))
+            }
+            Show::Buffer => format!("<{} bytes>", item.len),
+            Show::Described(text) => text.clone(),
+        }
+    }
+}
+
+/// A word of a structure in an [`Arena`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Word {
+    Value(u64),
+    Address(Address),
+}
+
+impl From<Ref> for Word {
+    fn from(place: Ref) -> Self {
+        Self::Address(Address::Data(place))
+    }
+}

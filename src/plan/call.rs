@@ -1,0 +1,89 @@
+//! One system call of a program: its number, its arguments, and where to go on.
+
+use super::arena::Ref;
+
+/// A system call by number and name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Nr {
+    pub number: u32,
+    pub name: &'static str,
+}
+
+/// The system call of a `libc::SYS_…` constant.
+macro_rules! nr {
+    ($sys:ident) => {
+        $crate::plan::Nr { number: libc::$sys as u32, name: stringify!($sys) }
+    };
+}
+pub(crate) use nr;
+
+/// An argument with the name of the constants that it is made of, as in `flags!(MS_REC | MS_PRIVATE)`.
+macro_rules! flags {
+    ($($flag:ident)|+) => {
+        $crate::plan::Arg::Named(($(libc::$flag as u64)|+), concat!($("|", stringify!($flag)),+))
+    };
+}
+pub(crate) use flags;
+
+/// A word of the program's memory, which holds the result of a call or a value that the launch supplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot(pub u16);
+
+/// A place in the list of calls, bound once the list is that long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Label(pub u32);
+
+/// An argument of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arg {
+    Imm(u64),
+    Named(u64, &'static str),
+    Octal(u32),
+    Slot(Slot),
+    SlotAddress(Slot),
+    Data(Ref),
+}
+
+impl Arg {
+    /// `AT_FDCWD`, which no path that is absolute looks at.
+    pub const CWD: Self = Self::Named(libc::AT_FDCWD as i64 as u64, "|AT_FDCWD");
+    /// A null pointer.
+    pub const NULL: Self = Self::Named(0, "|NULL");
+    /// Nothing: an argument that the call does not have.
+    pub const NONE: Self = Self::Imm(0);
+}
+
+macro_rules! arg_from {
+    ($($from:ty => |$value:ident| $to:expr),+ $(,)?) => {
+        $(impl From<$from> for Arg { fn from($value: $from) -> Self { $to } })+
+    };
+}
+arg_from! {
+    u64 => |value| Self::Imm(value),
+    u32 => |value| Self::Imm(value.into()),
+    i32 => |value| Self::Imm(value as i64 as u64),
+    Slot => |slot| Self::Slot(slot),
+    Ref => |place| Self::Data(place),
+}
+
+/// What a failed call leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnError {
+    /// It is reported to the host, and the program ends.
+    Fail,
+    /// The next call is made.
+    Ignore,
+    /// The program goes on elsewhere.
+    Goto(Label),
+}
+
+/// An entry of the table that the interpreter runs through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub nr: Nr,
+    pub args: Vec<Arg>,
+    pub store: Option<Slot>,
+    pub on_error: OnError,
+    pub above_zero: Option<Label>,
+    pub step: usize,
+}

@@ -1,0 +1,198 @@
+//! The frame of the helper's program: it waits for the init, is confined by the features, and starts the command as
+//! a child of the host.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use super::arena::{Ref, Word};
+use super::call::{Arg, Slot, flags, nr};
+use super::init::wait_for_host;
+use super::program::{Input, Program, Step};
+use super::report::{EXEC_FAILED, STARTED};
+
+/// An empty program; with an init, one that waits until that has set up the sandbox. With `stay` it will watch over
+/// the command until the sandbox ends.
+pub(crate) fn begin(with_init: bool, stay: bool) -> Program {
+    let mut helper = Program::new("stockade: helper");
+    if stay {
+        helper.input(Input::Control);
+        helper.input(Input::Host);
+    }
+    if with_init {
+        helper.step(Step::new("waiting for the init"));
+        let gate = helper.input(Input::GateRead);
+        let byte = helper.arena.buffer(8);
+        let go = helper.label();
+        helper.read(gate, byte, 1).above_zero(go);
+        helper.exit(0);
+        helper.bind(go);
+    }
+    helper
+}
+
+/// A descriptor of the command: where it comes from, and its number in the command.
+pub(crate) struct Placed {
+    pub source: Slot,
+    pub number: u32,
+}
+
+/// Gives the command its descriptors, and nothing else: all others close when it is executed.
+pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed]) {
+    helper.step(Step::new("giving the command its descriptors").remedies(&[
+        (libc::EBADF, "the number of a descriptor is above RLIMIT_NOFILE; use a lower one"),
+        (libc::EINVAL, "the number of a descriptor is above RLIMIT_NOFILE; use a lower one"),
+        (libc::EMFILE, "RLIMIT_NOFILE of the host is too low for the command's descriptors"),
+    ]));
+    let base = placed.iter().map(|fd| fd.number + 1).max().unwrap_or(0).max(3);
+    let copies: Vec<Slot> = placed
+        .iter()
+        .map(|fd| {
+            helper.fcntl(fd.source, flags!(F_DUPFD_CLOEXEC), base.into()).store(format!("copy for {}", fd.number))
+        })
+        .collect();
+    let kept: Vec<Input> = helper.inputs().filter(|input| input.is_descriptor()).collect();
+    for input in kept {
+        let slot = helper.input(input);
+        helper.fcntl(slot, flags!(F_SETFD), flags!(FD_CLOEXEC));
+        if matches!(input, Input::Report | Input::Control | Input::Host) {
+            // The helper goes on to need it, and its number may be one of the command's.
+            helper.fcntl(slot, flags!(F_DUPFD_CLOEXEC), base.into()).store_in(slot);
+        }
+    }
+    for (fd, copy) in placed.iter().zip(copies) {
+        helper.dup3(copy, fd.number.into());
+    }
+}
+
+/// A terminal of the sandbox's own `devpts`: the slots of its master and of its slave.
+pub(crate) fn open_pty(helper: &mut Program, rows: u16, columns: u16) -> (Slot, Slot) {
+    helper.step(Step::new("opening a terminal").path("/dev/ptmx").remedies(&[
+        (libc::ENOENT, "a terminal needs /dev/ptmx inside the sandbox; add Root::dev(\"/dev\")"),
+        (libc::ENOSPC, "kernel.pty.max terminals are open already"),
+    ]));
+    let master = helper.openat(Arg::CWD, "/dev/ptmx", flags!(O_RDWR | O_NOCTTY | O_CLOEXEC), 0);
+    let unlocked = helper.arena.bytes(&0i32.to_ne_bytes(), "[0]");
+    helper.ioctl(master, flags!(TIOCSPTLCK), unlocked.into());
+    let slave = helper
+        .ioctl(master, flags!(TIOCGPTPEER), flags!(O_RDWR | O_NOCTTY | O_CLOEXEC))
+        .store("slave");
+    let size: Vec<u8> = [rows, columns, 0, 0].into_iter().flat_map(u16::to_ne_bytes).collect();
+    let size = helper.arena.bytes(&size, format!("{{rows = {rows}, columns = {columns}}}"));
+    helper.ioctl(master, flags!(TIOCSWINSZ), size.into());
+    (master, slave)
+}
+
+/// What is executed, and how its process begins.
+pub(crate) struct Start<'a> {
+    /// Paths to try, in order.
+    pub candidates: &'a [PathBuf],
+    pub argv: &'a [OsString],
+    pub envp: &'a [OsString],
+    pub new_session: bool,
+    /// The master of the command's terminal, to hand to the host.
+    pub pty: Option<Slot>,
+    /// No pid namespace ends with the sandbox: the helper stays, and kills the command when the host is gone.
+    pub stay: bool,
+}
+
+/// Starts the command as a child of the host, reports its pid and pidfd, and ends.
+pub(crate) fn start(helper: &mut Program, start: &Start<'_>) {
+    helper.step(Step::new("starting the command").remedies(&[
+        (libc::EAGAIN, "the limit on processes is reached (RLIMIT_NPROC, pids.max, kernel.pid_max)"),
+        (libc::ENOMEM, "the pid namespace is ending, or memory is short"),
+    ]));
+    let report = helper.input(Input::Report);
+    let message = Message::new(helper, start.pty);
+    let parent = helper.label();
+    let clone = [
+        flags!(CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PIDFD | SIGCHLD),
+        Arg::NULL,
+        message.pidfd.into(),
+        Arg::NULL,
+        Arg::NULL,
+    ];
+    helper.call(nr!(SYS_clone), clone).above_zero(parent).store_in(message.pid);
+    in_the_child(helper, start, report);
+    helper.bind(parent);
+    helper.step(Step::new("reporting the command to the host"));
+    if let Some(master) = start.pty {
+        // The message was laid out before the number of the master was known, so the master moves to the number in it.
+        helper.call(nr!(SYS_dup3), [master.into(), PTY_NUMBER.into(), flags!(O_CLOEXEC)]);
+    }
+    helper.call(nr!(SYS_sendmsg), [report.into(), message.header.into(), flags!(MSG_NOSIGNAL)]);
+    if start.stay {
+        watch(helper, report, message);
+    }
+    helper.exit(0);
+}
+
+/// The number of a terminal's master when it is sent: the helper has no use for its standard streams any more.
+const PTY_NUMBER: u64 = 2;
+
+fn in_the_child(helper: &mut Program, start: &Start<'_>, report: Slot) {
+    if start.new_session {
+        helper.step(Step::new("making a session"));
+        helper.call(nr!(SYS_setsid), []);
+    }
+    if start.pty.is_some() {
+        helper.step(Step::new("making the terminal that of the session"));
+        helper.ioctl(0, flags!(TIOCSCTTY), Arg::NONE);
+    }
+    helper.step(Step::new("executing the command"));
+    let tag = helper.input(Input::Value(EXEC_FAILED));
+    let argv = helper.vector(start.argv);
+    let envp = helper.vector(start.envp);
+    let results: Vec<Slot> = start.candidates.iter().map(|_| helper.slot("failure")).collect();
+    let visible: Vec<Slot> = start.candidates.iter().map(|_| helper.slot("visible")).collect();
+    let paths: Vec<Arg> = start.candidates.iter().map(|path| helper.text(path)).collect();
+    for (&path, &result) in paths.iter().zip(&results) {
+        let next = helper.label();
+        helper.call(nr!(SYS_execve), [path, argv.into(), envp.into()]).or_goto(next).store_in(result);
+        helper.bind(next);
+    }
+    for (&path, &seen) in paths.iter().zip(&visible) {
+        helper.call(nr!(SYS_faccessat), [Arg::CWD, path, flags!(F_OK)]).ignore().store_in(seen);
+    }
+    helper.write(report, Arg::SlotAddress(tag), 8 + 16 * results.len());
+    helper.exit(127);
+}
+
+/// `struct msghdr` with the pid as its data, and the pidfd (and the terminal's master) as passed descriptors.
+struct Message {
+    header: Ref,
+    pid: Slot,
+    pidfd: Ref,
+}
+
+impl Message {
+    fn new(helper: &mut Program, pty: Option<Slot>) -> Self {
+        let tag = helper.input(Input::Value(STARTED));
+        let pid = helper.slot("pid");
+        let fds = 1 + u64::from(pty.is_some());
+        // struct cmsghdr {size_t len; int level, type; int fds[]}, padded to 8 bytes
+        let rights = u64::from(libc::SOL_SOCKET as u32) | u64::from(libc::SCM_RIGHTS as u32) << 32;
+        let control = [16 + 4 * fds, rights, PTY_NUMBER << 32].map(Word::Value);
+        let control = helper.arena.words(&control, "{SCM_RIGHTS}");
+        let iovec = helper.arena.words(&[Program::slot_word(tag), Word::Value(16)], "{<pid>}");
+        let zero = Word::Value(0);
+        let header = [zero, zero, iovec.into(), Word::Value(1), control.into(), Word::Value(24), zero];
+        let shown = if pty.is_some() { "{<pid>, [<pidfd>, <pty>]}" } else { "{<pid>, [<pidfd>]}" };
+        Self { header: helper.arena.words(&header, shown), pid, pidfd: control.at(16) }
+    }
+}
+
+/// Stays until the host is gone, then kills the command and its process group.
+fn watch(helper: &mut Program, report: Slot, message: Message) {
+    helper.close(report);
+    helper.step(Step::new("waiting for the end of the sandbox"));
+    wait_for_host(helper);
+    helper.call(nr!(SYS_kill), [message.pid.into(), flags!(SIGKILL)]).ignore();
+}
+
+/// Where the command's program is looked for: `name` itself if it has a slash, else in the directories of `path`.
+pub(crate) fn candidates(name: &OsStr, path: &OsStr) -> Vec<PathBuf> {
+    if name.as_encoded_bytes().contains(&b'/') {
+        return vec![name.into()];
+    }
+    std::env::split_paths(path).map(|directory| directory.join(name)).collect()
+}

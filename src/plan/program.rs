@@ -1,0 +1,228 @@
+//! A list of calls under construction: what a feature of `confine` writes its calls into.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use super::arena::{Address, Arena, Ref, Word};
+use super::call::{Arg, Call, Label, Nr, OnError, Slot};
+
+/// What a group of calls is for: the words of an error message and of the listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// What is being done, as it follows "while": "mounting a proc file system on /proc".
+    pub what: Cow<'static, str>,
+    /// The path that it is done to, if there is one.
+    pub path: Option<PathBuf>,
+    /// What a person can do about an errno.
+    pub remedies: &'static [(i32, &'static str)],
+}
+
+impl Step {
+    pub fn new(what: impl Into<Cow<'static, str>>) -> Self {
+        Self { what: what.into(), path: None, remedies: &[] }
+    }
+
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    pub fn remedies(mut self, remedies: &'static [(i32, &'static str)]) -> Self {
+        self.remedies = remedies;
+        self
+    }
+}
+
+/// A value that only the launch knows: mostly the number of a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Input {
+    /// The channel of reports to the host.
+    Report,
+    /// Read end of a pipe whose other end the host holds for as long as the sandbox may live.
+    Control,
+    /// Read end of the pipe by which the init lets the helper go on.
+    GateRead,
+    /// Write end of the same.
+    GateWrite,
+    /// pidfd of the host.
+    Host,
+    /// pidfd of the init.
+    Init,
+    /// Time namespace of the init.
+    InitTime,
+    /// The image to execute.
+    Image,
+    /// First and last descriptor of a gap between those that are kept.
+    GapFirst(u16),
+    GapLast(u16),
+    /// A descriptor that the plan holds, by index.
+    Descriptor(u16),
+    /// A standard stream of the command.
+    Stdio(u8),
+    /// A mount that the host has prepared, by index.
+    Detached(u16),
+    /// A number, for a message that is made of slots.
+    Value(u64),
+}
+
+impl Input {
+    fn name(self) -> Cow<'static, str> {
+        match self {
+            Self::Report => "<report>".into(),
+            Self::Control => "<control>".into(),
+            Self::GateRead => "<gate>".into(),
+            Self::GateWrite => "<gate>".into(),
+            Self::Host => "<pidfd of the host>".into(),
+            Self::Init => "<pidfd of the init>".into(),
+            Self::InitTime => "<time namespace of the init>".into(),
+            Self::Image => "<image>".into(),
+            Self::GapFirst(n) => format!("<first of gap {n}>").into(),
+            Self::GapLast(n) => format!("<last of gap {n}>").into(),
+            Self::Descriptor(n) => format!("<descriptor {n}>").into(),
+            Self::Stdio(0) => "<stdin>".into(),
+            Self::Stdio(1) => "<stdout>".into(),
+            Self::Stdio(_) => "<stderr>".into(),
+            Self::Detached(n) => format!("<idmapped mount {n}>").into(),
+            Self::Value(value) => format!("{value:#x}").into(),
+        }
+    }
+
+    /// Whether the value is a descriptor that the child must keep.
+    pub fn is_descriptor(self) -> bool {
+        !matches!(self, Self::GapFirst(_) | Self::GapLast(_) | Self::Value(_))
+    }
+}
+
+/// Where a slot has its first value from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SlotInfo {
+    pub name: Cow<'static, str>,
+    pub input: Option<Input>,
+}
+
+/// A list of calls with its data, for one process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Program {
+    pub title: &'static str,
+    pub calls: Vec<Call>,
+    pub arena: Arena,
+    pub steps: Vec<Step>,
+    pub slots: Vec<SlotInfo>,
+    labels: Vec<Option<u32>>,
+}
+
+impl Program {
+    /// Slots with a meaning of their own to the interpreter: see the head of its source.
+    const RESERVED: [&'static str; 6] = ["_", "<report>", "_", "_", "_", "_"];
+
+    pub fn new(title: &'static str) -> Self {
+        let mut slots: Vec<_> =
+            Self::RESERVED.iter().map(|&name| SlotInfo { name: name.into(), input: None }).collect();
+        slots[1].input = Some(Input::Report);
+        Self { title, calls: vec![], arena: Arena::default(), steps: vec![], slots, labels: vec![] }
+    }
+
+    /// The calls from here on belong to `step`.
+    pub fn step(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    /// A slot for a result.
+    pub fn slot(&mut self, name: impl Into<Cow<'static, str>>) -> Slot {
+        self.slots.push(SlotInfo { name: name.into(), input: None });
+        Slot((self.slots.len() - 1) as u16)
+    }
+
+    /// The slot that holds `input`.
+    pub fn input(&mut self, input: Input) -> Slot {
+        if let Some(found) = self.slots.iter().position(|slot| slot.input == Some(input)) {
+            return Slot(found as u16);
+        }
+        let slot = self.slot(input.name());
+        self.slots[slot.0 as usize].input = Some(input);
+        slot
+    }
+
+    /// What the launch has to supply.
+    pub fn inputs(&self) -> impl Iterator<Item = Input> + '_ {
+        self.slots.iter().filter_map(|slot| slot.input)
+    }
+
+    pub fn label(&mut self) -> Label {
+        self.labels.push(None);
+        Label((self.labels.len() - 1) as u32)
+    }
+
+    /// Binds a label to the next call.
+    pub fn bind(&mut self, label: Label) {
+        self.labels[label.0 as usize] = Some(self.calls.len() as u32);
+    }
+
+    /// The index of the call that a label stands for; 0 is none.
+    pub fn target(&self, label: Option<Label>) -> u32 {
+        label.and_then(|label| self.labels[label.0 as usize]).unwrap_or(0)
+    }
+
+    /// Appends a call that fails the program when it fails.
+    pub fn call(&mut self, nr: Nr, args: impl IntoIterator<Item = Arg>) -> Added<'_> {
+        let args = args.into_iter().collect();
+        let step = self.steps.len().saturating_sub(1);
+        self.calls.push(Call { nr, args, store: None, on_error: OnError::Fail, above_zero: None, step });
+        Added(self)
+    }
+
+    /// A string in the arena.
+    pub fn text(&mut self, text: impl AsRef<std::ffi::OsStr>) -> Arg {
+        self.arena.text(text).into()
+    }
+
+    /// The addresses of `texts`, and a null pointer: what `execve` takes.
+    pub fn vector<T: AsRef<std::ffi::OsStr>>(&mut self, texts: impl IntoIterator<Item = T>) -> Ref {
+        let refs: Vec<Ref> = texts.into_iter().map(|text| self.arena.text(text)).collect();
+        let shown: Vec<String> = refs.iter().map(|&place| self.arena.show(place)).collect();
+        let words: Vec<Word> = refs.into_iter().map(Word::from).chain([Word::Value(0)]).collect();
+        self.arena.words(&words, format!("[{}]", shown.join(", ")))
+    }
+
+    /// The address of a slot, as a word of a structure.
+    pub fn slot_word(slot: Slot) -> Word {
+        Word::Address(Address::Slot(slot))
+    }
+}
+
+/// The call that was appended last, to say more about it.
+pub(crate) struct Added<'a>(&'a mut Program);
+
+impl Added<'_> {
+    fn last(&mut self) -> &mut Call {
+        let last = self.0.calls.len() - 1;
+        &mut self.0.calls[last]
+    }
+
+    /// Keeps the result in a new slot.
+    pub fn store(self, name: impl Into<Cow<'static, str>>) -> Slot {
+        let slot = self.0.slot(name);
+        self.store_in(slot)
+    }
+
+    /// Keeps the result in a slot that exists.
+    pub fn store_in(mut self, slot: Slot) -> Slot {
+        self.last().store = Some(slot);
+        slot
+    }
+
+    pub fn ignore(mut self) -> Self {
+        self.last().on_error = OnError::Ignore;
+        self
+    }
+
+    pub fn or_goto(mut self, label: Label) -> Self {
+        self.last().on_error = OnError::Goto(label);
+        self
+    }
+
+    pub fn above_zero(mut self, label: Label) -> Self {
+        self.last().above_zero = Some(label);
+        self
+    }
+}

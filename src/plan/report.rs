@@ -1,0 +1,57 @@
+//! What the processes of a sandbox write to the channel of reports: records of 64-bit words, the first of which says
+//! what kind of record it is.
+
+/// The part of a plan that a report comes from, or that a fault is put into.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    InitStub,
+    InitImage,
+    HelperStub,
+    HelperImage,
+}
+
+impl Part {
+    pub const ALL: [Self; 4] = [Self::InitStub, Self::InitImage, Self::HelperStub, Self::HelperImage];
+
+    /// What the interpreter adds to the index of a call that has failed.
+    pub(crate) fn tag(self) -> u64 {
+        (self as u64 + 1) << 32
+    }
+}
+
+/// `{STARTED, pid}`, with the pidfd and the master of a terminal as passed descriptors.
+pub(crate) const STARTED: u64 = 5 << 32;
+/// `{EXEC_FAILED, results of execve.., results of faccessat..}`
+pub(crate) const EXEC_FAILED: u64 = 6 << 32;
+
+/// A record, decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// A call of the set-up failed.
+    Failed { part: Part, call: usize, errno: i32 },
+    /// The command runs.
+    Started { pid: i32 },
+    /// No candidate could be executed: for each, the errno and whether it is visible in the sandbox.
+    NotExecuted(Vec<(i32, bool)>),
+}
+
+impl Report {
+    /// `None` for what no process of a sandbox writes.
+    pub fn decode(record: &[u8]) -> Option<Self> {
+        let words: Vec<u64> =
+            record.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
+        match *words.first()? {
+            STARTED => Some(Self::Started { pid: *words.get(1)? as i32 }),
+            EXEC_FAILED => {
+                let (results, visible) = words[1..].split_at((words.len() - 1) / 2);
+                let failures = results.iter().zip(visible);
+                Some(Self::NotExecuted(failures.map(|(&result, &seen)| (-(result as i64) as i32, seen == 0)).collect()))
+            }
+            index => {
+                let part = *Part::ALL.get(((index >> 32) as usize).checked_sub(1)?)?;
+                Some(Self::Failed { part, call: index as u32 as usize, errno: *words.get(1)? as i32 })
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The listing of a plan, which reads like strace: one line for a call, under the step that it belongs to.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::call::{Arg, Call, OnError};
+use super::program::Program;
+use super::Plan;
+
+/// Calls of one step that differ in numbers alone are cut after this many.
+const SHOWN_OF_A_RUN: usize = 3;
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (program, how) in self.programs() {
+            writeln!(f, "== {} ({how})", program.title)?;
+            program.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Program {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut step = None;
+        let mut index = 0;
+        while index < self.calls.len() {
+            let call = &self.calls[index];
+            if step != Some(call.step) {
+                step = Some(call.step);
+                writeln!(f, "# {}", self.step_text(call.step))?;
+            }
+            let run = self.run_length(index);
+            let shown = if run > SHOWN_OF_A_RUN + 1 { SHOWN_OF_A_RUN } else { run };
+            for at in index..index + shown {
+                writeln!(f, "  {:>3}  {}", at, self.call_text(&self.calls[at]))?;
+            }
+            if run > shown {
+                writeln!(f, "  ...  {} more, to {}", run - shown, self.call_text(&self.calls[index + run - 1]))?;
+            }
+            index += run;
+        }
+        Ok(())
+    }
+}
+
+impl Program {
+    fn step_text(&self, step: usize) -> String {
+        let step = &self.steps[step];
+        match &step.path {
+            Some(path) => format!("{}: {}", step.what, path.display()),
+            None => step.what.to_string(),
+        }
+    }
+
+    /// How many calls from `index` on differ in plain numbers and input slots alone.
+    fn run_length(&self, index: usize) -> usize {
+        let first = &self.calls[index];
+        let alike = |call: &&Call| {
+            call.nr == first.nr
+                && call.step == first.step
+                && call.store.is_none()
+                && call.args.iter().zip(&first.args).all(|(a, b)| match (a, b) {
+                    (Arg::Imm(_), Arg::Imm(_)) | (Arg::Slot(_), Arg::Slot(_)) => true,
+                    (a, b) => a == b,
+                })
+        };
+        self.calls[index..].iter().take_while(alike).count().max(1)
+    }
+
+    fn call_text(&self, call: &Call) -> String {
+        let args: Vec<String> = call.args.iter().map(|&arg| self.arg_text(arg)).collect();
+        let mut text = format!("{}({})", call.nr.name.trim_start_matches("SYS_"), args.join(", "));
+        if let Some(slot) = call.store {
+            text += &format!(" = {}", self.slot_text(slot.0));
+        }
+        match call.on_error {
+            OnError::Fail => {}
+            OnError::Ignore => text += "    or go on",
+            OnError::Goto(label) => text += &format!("    else go to {}", self.target(Some(label))),
+        }
+        if let Some(label) = call.above_zero {
+            text += &format!("    if above 0 go to {}", self.target(Some(label)));
+        }
+        text
+    }
+
+    fn slot_text(&self, slot: u16) -> String {
+        let info = &self.slots[slot as usize];
+        match info.input {
+            Some(_) => info.name.to_string(),
+            None => format!("{}#{slot}", info.name),
+        }
+    }
+
+    fn arg_text(&self, arg: Arg) -> String {
+        match arg {
+            Arg::Imm(value) if (value as i64) < 0 => (value as i64).to_string(),
+            Arg::Imm(value) if value > 0xffff => format!("{value:#x}"),
+            Arg::Imm(value) => value.to_string(),
+            Arg::Named(_, name) => name.trim_start_matches('|').to_owned(),
+            Arg::Octal(mode) => format!("{mode:#o}"),
+            Arg::Slot(slot) => self.slot_text(slot.0),
+            Arg::SlotAddress(slot) => format!("&{}", self.slot_text(slot.0)),
+            Arg::Data(place) => self.arena.show(place),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The system calls that more than one feature makes, with names for their arguments.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use super::arena::Ref;
+use super::call::{Arg, Slot, flags, nr};
+use super::program::{Added, Program};
+
+/// `struct open_how` resolution: beneath the root, as if it were the process's own, and by no magic link.
+const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+/// The path as the host resolved it: a symlink that has appeared in it since is an error.
+const NO_SYMLINKS: u64 = libc::RESOLVE_NO_SYMLINKS;
+
+impl Program {
+    pub fn read(&mut self, fd: impl Into<Arg>, buffer: Ref, len: usize) -> Added<'_> {
+        self.call(nr!(SYS_read), [fd.into(), buffer.into(), (len as u64).into()])
+    }
+
+    pub fn write(&mut self, fd: impl Into<Arg>, data: impl Into<Arg>, len: usize) -> Added<'_> {
+        self.call(nr!(SYS_write), [fd.into(), data.into(), (len as u64).into()])
+    }
+
+    pub fn close(&mut self, fd: impl Into<Arg>) {
+        self.call(nr!(SYS_close), [fd.into()]);
+    }
+
+    pub fn exit(&mut self, status: i32) {
+        self.call(nr!(SYS_exit_group), [status.into()]);
+    }
+
+    pub fn prctl(&mut self, option: Arg, value: impl Into<Arg>) -> Added<'_> {
+        self.call(nr!(SYS_prctl), [option, value.into(), Arg::NONE, Arg::NONE, Arg::NONE])
+    }
+
+    fn open_how(&mut self, dir: Arg, path: Arg, how: [u64; 3], shown: &str) -> Slot {
+        let how: Vec<u8> = how.into_iter().flat_map(u64::to_ne_bytes).collect();
+        let how = self.arena.bytes(&how, shown);
+        self.call(nr!(SYS_openat2), [dir, path, how.into(), 24u64.into()]).store("fd")
+    }
+
+    /// Opens, for its place alone, a path of the host that the host has resolved already.
+    pub fn open_source(&mut self, path: &Path) -> Slot {
+        let path = self.text(path);
+        let flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+        self.open_how(Arg::CWD, path, [flags, 0, NO_SYMLINKS], "{O_PATH|O_CLOEXEC, RESOLVE_NO_SYMLINKS}")
+    }
+
+    /// Opens, for its place alone, what `path` is in the tree below `root`, following links as the sandbox will.
+    pub fn open_target(&mut self, root: Slot, path: &OsStr) -> Slot {
+        let path = self.text(path);
+        let flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+        let shown = "{O_PATH|O_CLOEXEC, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS}";
+        self.open_how(root.into(), path, [flags, 0, IN_ROOT], shown)
+    }
+
+    pub fn openat(&mut self, dir: impl Into<Arg>, path: impl AsRef<OsStr>, flags: Arg, mode: u32) -> Slot {
+        let path = self.text(path);
+        self.call(nr!(SYS_openat), [dir.into(), path, flags, Arg::Octal(mode)]).store("fd")
+    }
+
+    pub fn mkdirat(&mut self, dir: impl Into<Arg>, path: impl AsRef<OsStr>, mode: u32) {
+        let path = self.text(path);
+        self.call(nr!(SYS_mkdirat), [dir.into(), path, Arg::Octal(mode)]);
+    }
+
+    pub fn symlinkat(&mut self, text: impl AsRef<OsStr>, dir: impl Into<Arg>, path: impl AsRef<OsStr>) {
+        let (text, path) = (self.text(text), self.text(path));
+        self.call(nr!(SYS_symlinkat), [text, dir.into(), path]);
+    }
+
+    pub fn dup3(&mut self, fd: impl Into<Arg>, to: u64) {
+        self.call(nr!(SYS_dup3), [fd.into(), to.into(), Arg::NONE]);
+    }
+
+    pub fn fcntl(&mut self, fd: impl Into<Arg>, command: Arg, value: Arg) -> Added<'_> {
+        self.call(nr!(SYS_fcntl), [fd.into(), command, value])
+    }
+
+    pub fn ioctl(&mut self, fd: impl Into<Arg>, request: Arg, value: Arg) -> Added<'_> {
+        self.call(nr!(SYS_ioctl), [fd.into(), request, value])
+    }
+
+    pub fn setns(&mut self, fd: impl Into<Arg>, kinds: Arg) {
+        self.call(nr!(SYS_setns), [fd.into(), kinds]);
+    }
+
+    /// Sets the mask of blocked signals to none.
+    pub fn unblock_signals(&mut self) {
+        let none = self.arena.bytes(&[0; 8], "[]");
+        self.call(nr!(SYS_rt_sigprocmask), [flags!(SIG_SETMASK), none.into(), Arg::NULL, 8u64.into()]);
+    }
+
+    /// `execveat` of a descriptor.
+    pub fn exec_image(&mut self, image: Slot, argv0: &str) {
+        let argv = self.vector([argv0]);
+        let envp = self.vector::<&str>([]);
+        let empty = self.text("");
+        self.call(nr!(SYS_execveat), [image.into(), empty, argv.into(), envp.into(), flags!(AT_EMPTY_PATH)]);
+    }
+}

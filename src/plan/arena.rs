@@ -13,18 +13,13 @@ pub(crate) struct Ref {
     pub plus: u32,
 }
 
-impl Ref {
-    /// The place `plus` bytes further on.
-    pub fn at(self, plus: u32) -> Self {
-        Self { plus: self.plus + plus, ..self }
-    }
-}
-
 /// What a relocated word holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     Data(Ref),
     Slot(Slot),
+    /// Not an address: the number that an input has.
+    Input(Slot),
 }
 
 /// How an item is shown in a listing.

@@ -5,8 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::arena::{Ref, Word};
-use super::call::{Arg, Slot, flags, nr};
-use super::init::wait_for_host;
+use super::call::{Arg, OnError, Slot, flags, nr};
+use super::init::{keep_alone, wait_for_host};
 use super::program::{Input, Program, Step};
 use super::report::{EXEC_FAILED, STARTED};
 
@@ -14,6 +14,8 @@ use super::report::{EXEC_FAILED, STARTED};
 /// the command until the sandbox ends.
 pub(crate) fn begin(with_init: bool, stay: bool) -> Program {
     let mut helper = Program::new("stockade: helper");
+    helper.step(Step::new("resetting signals to their defaults"));
+    helper.reset_signals();
     if stay {
         helper.input(Input::Control);
         helper.input(Input::Host);
@@ -36,8 +38,9 @@ pub(crate) struct Placed {
     pub number: u32,
 }
 
-/// Gives the command its descriptors, and nothing else: all others close when it is executed.
-pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed]) {
+/// Gives the command its descriptors, and nothing else: all others close when it is executed. `pty` is the master of
+/// its terminal.
+pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed], pty: Option<Slot>) {
     helper.step(Step::new("giving the command its descriptors").remedies(&[
         (libc::EBADF, "the number of a descriptor is above RLIMIT_NOFILE; use a lower one"),
         (libc::EINVAL, "the number of a descriptor is above RLIMIT_NOFILE; use a lower one"),
@@ -59,8 +62,11 @@ pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed]) {
             helper.fcntl(slot, flags!(F_DUPFD_CLOEXEC), base.into()).store_in(slot);
         }
     }
+    if let Some(master) = pty {
+        helper.fcntl(master, flags!(F_DUPFD_CLOEXEC), base.into()).store_in(master);
+    }
     for (fd, copy) in placed.iter().zip(copies) {
-        helper.dup3(copy, fd.number.into());
+        helper.dup3(copy, fd.number.into(), Arg::NONE);
     }
 }
 
@@ -107,7 +113,7 @@ pub(crate) fn start(helper: &mut Program, start: &Start<'_>) {
     let clone = [
         flags!(CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PIDFD | SIGCHLD),
         Arg::NULL,
-        message.pidfd.into(),
+        Arg::SlotAddress(message.fds),
         Arg::NULL,
         Arg::NULL,
     ];
@@ -117,11 +123,11 @@ pub(crate) fn start(helper: &mut Program, start: &Start<'_>) {
     helper.step(Step::new("reporting the command to the host"));
     if let Some(master) = start.pty {
         // The message was laid out before the number of the master was known, so the master moves to the number in it.
-        helper.call(nr!(SYS_dup3), [master.into(), PTY_NUMBER.into(), flags!(O_CLOEXEC)]);
+        helper.dup3(master, PTY_NUMBER, flags!(O_CLOEXEC));
     }
     helper.call(nr!(SYS_sendmsg), [report.into(), message.header.into(), flags!(MSG_NOSIGNAL)]);
     if start.stay {
-        watch(helper, report, message);
+        watch(helper, &message);
     }
     helper.exit(0);
 }
@@ -161,32 +167,42 @@ fn in_the_child(helper: &mut Program, start: &Start<'_>, report: Slot) {
 struct Message {
     header: Ref,
     pid: Slot,
-    pidfd: Ref,
+    /// The number of the pidfd, with that of the master in the upper half.
+    fds: Slot,
 }
 
 impl Message {
     fn new(helper: &mut Program, pty: Option<Slot>) -> Self {
         let tag = helper.input(Input::Value(STARTED));
         let pid = helper.slot("pid");
-        let fds = 1 + u64::from(pty.is_some());
-        // struct cmsghdr {size_t len; int level, type; int fds[]}, padded to 8 bytes
+        let count = 1 + u64::from(pty.is_some());
+        // struct cmsghdr {size_t len; int level, type; int fds[]}, in slots that follow one another: the kernel writes
+        // the number of the pidfd into the last one when it clones
+        let len = helper.input(Input::Value(16 + 4 * count));
         let rights = u64::from(libc::SOL_SOCKET as u32) | u64::from(libc::SCM_RIGHTS as u32) << 32;
-        let control = [16 + 4 * fds, rights, PTY_NUMBER << 32].map(Word::Value);
-        let control = helper.arena.words(&control, "{SCM_RIGHTS}");
+        helper.input(Input::Value(rights));
+        let fds = helper.input(Input::Value(PTY_NUMBER << 32));
         let iovec = helper.arena.words(&[Program::slot_word(tag), Word::Value(16)], "{<pid>}");
         let zero = Word::Value(0);
-        let header = [zero, zero, iovec.into(), Word::Value(1), control.into(), Word::Value(24), zero];
+        let control = Program::slot_word(len);
+        let header = [zero, zero, iovec.into(), Word::Value(1), control, Word::Value(24), zero];
         let shown = if pty.is_some() { "{<pid>, [<pidfd>, <pty>]}" } else { "{<pid>, [<pidfd>]}" };
-        Self { header: helper.arena.words(&header, shown), pid, pidfd: control.at(16) }
+        Self { header: helper.arena.words(&header, shown), pid, fds }
     }
 }
 
-/// Stays until the host is gone, then kills the command and its process group.
-fn watch(helper: &mut Program, report: Slot, message: Message) {
-    helper.close(report);
+/// Stays until the host is gone or ends the sandbox, then kills the command and its process group.
+fn watch(helper: &mut Program, message: &Message) {
     helper.step(Step::new("waiting for the end of the sandbox"));
+    let end = helper.label();
+    helper.call(nr!(SYS_setsid), []).ignore();
+    let watched = [Input::Control, Input::Host].map(|input| helper.input(input));
+    keep_alone(helper, &[watched[0], watched[1], message.fds], OnError::Goto(end));
     wait_for_host(helper);
-    helper.call(nr!(SYS_kill), [message.pid.into(), flags!(SIGKILL)]).ignore();
+    helper.bind(end);
+    let kill = |flags| [message.fds.into(), flags!(SIGKILL), Arg::NULL, flags];
+    helper.call(nr!(SYS_pidfd_send_signal), kill(flags!(PIDFD_SIGNAL_PROCESS_GROUP))).ignore();
+    helper.call(nr!(SYS_pidfd_send_signal), kill(Arg::NONE)).ignore();
 }
 
 /// Where the command's program is looked for: `name` itself if it has a slash, else in the directories of `path`.

@@ -1,7 +1,7 @@
 //! The frame of the init's program: what comes before the features' calls, and what comes after them.
 
 use super::arena::Word;
-use super::call::{Arg, flags, nr};
+use super::call::{Arg, OnError, Slot, flags, nr};
 use super::program::{Input, Program, Step};
 
 /// An empty program that waits until the host has written the id maps.
@@ -14,10 +14,17 @@ pub(crate) fn begin() -> Program {
     init.read(control, byte, 1).above_zero(go);
     init.exit(0);
     init.bind(go);
+    init.step(Step::new("leaving the session and the standard streams of the host"));
+    init.call(nr!(SYS_setsid), []).ignore();
+    for _ in 0..3 {
+        // 0, 1 and 2 are taken, so that a descriptor is above 0.
+        init.fcntl(control, flags!(F_DUPFD_CLOEXEC), Arg::NONE);
+    }
     init
 }
 
-/// Keeps the init from being looked into, and lets the kernel reap what is orphaned in its pid namespace.
+/// Keeps the init from being looked into (prctl(2), `PR_SET_DUMPABLE`), and lets the kernel reap what is orphaned in
+/// its pid namespace.
 pub(crate) fn settle(init: &mut Program) {
     init.step(Step::new("preparing the init"));
     init.prctl(flags!(PR_SET_DUMPABLE), 0);
@@ -28,38 +35,39 @@ pub(crate) fn settle(init: &mut Program) {
 
 /// Lets the helper go on, and sleeps until the host closes the control pipe or ends.
 pub(crate) fn finish(init: &mut Program) {
-    init.step(Step::new("letting the command start"));
+    init.step(Step::new("closing everything else"));
+    let watched = [Input::Control, Input::Host].map(|input| init.input(input));
     let (gate, report) = (init.input(Input::GateWrite), init.input(Input::Report));
+    keep_alone(init, &[watched[0], watched[1], gate, report], OnError::Fail);
+    init.step(Step::new("letting the command start"));
     let byte = init.arena.bytes(b"\x01", "\"\\1\"");
     init.write(gate, byte, 1);
-    init.close(gate);
-    init.close(report);
+    init.call(nr!(SYS_close_range), [2.into(), 3.into(), Arg::NONE]).ignore();
     init.step(Step::new("waiting for the end of the sandbox"));
     wait_for_host(init);
     init.exit(0);
 }
 
-/// Sleeps until the host closes the control pipe or ends.
-pub(crate) fn wait_for_host(program: &mut Program) {
-    let (control, host) = (program.input(Input::Control), program.input(Input::Host));
-    // The structures were laid out before the numbers of the descriptors were known, so the descriptors move to the
-    // numbers in them; first out of each other's way.
-    let again = program.label();
-    for fd in [control, host] {
-        program.fcntl(fd, flags!(F_DUPFD_CLOEXEC), 3.into()).store_in(fd);
+/// Moves `fds` to the numbers from 0 on, in order, and closes all others.
+pub(super) fn keep_alone(program: &mut Program, fds: &[Slot], on_error: OnError) {
+    // First out of each other's way.
+    for &fd in fds {
+        program.fcntl(fd, flags!(F_DUPFD_CLOEXEC), (fds.len() as u64).into()).on_error(on_error).store_in(fd);
     }
-    for (fd, number) in [(control, WATCHED.0), (host, WATCHED.1)] {
-        program.call(nr!(SYS_dup3), [fd.into(), number.into(), flags!(O_CLOEXEC)]);
+    for (number, &fd) in fds.iter().enumerate() {
+        program.dup3(fd, number as u64, flags!(O_CLOEXEC)).on_error(on_error).store_in(fd);
     }
-    program.call(nr!(SYS_close_range), [2u64.into(), u32::MAX.into(), Arg::NONE]);
-    // struct pollfd {int fd; short events, revents}
-    let entry = |fd: u64| fd | u64::from(libc::POLLIN as u16) << 32;
-    let entries = [Word::Value(entry(WATCHED.0)), Word::Value(entry(WATCHED.1))];
-    let entries = program.arena.words(&entries, format!("[{{{}, POLLIN}}, {{{}, POLLIN}}]", WATCHED.0, WATCHED.1));
-    program.bind(again);
-    program.call(nr!(SYS_ppoll), [entries.into(), 2u64.into(), Arg::NULL, Arg::NULL, 8u64.into()]).or_goto(again);
+    program
+        .call(nr!(SYS_close_range), [(fds.len() as u64).into(), u32::MAX.into(), Arg::NONE])
+        .on_error(on_error);
 }
 
-/// Where the control pipe and the pidfd of the host are while they are watched: the standard streams, which neither
-/// the init nor a waiting helper has a use for.
-const WATCHED: (u64, u64) = (0, 1);
+/// Sleeps until the host closes the control pipe, which is at 0, or ends; its pidfd is at 1.
+pub(super) fn wait_for_host(program: &mut Program) {
+    // struct pollfd {int fd; short events, revents}
+    let entry = |fd: u64| Word::Value(fd | u64::from(libc::POLLIN as u16) << 32);
+    let entries = program.arena.words(&[entry(0), entry(1)], "[{<control>, POLLIN}, {<host>, POLLIN}]");
+    let again = program.label();
+    program.bind(again);
+    program.call(nr!(SYS_ppoll), [entries.into(), 2.into(), Arg::NULL, Arg::NULL, 8.into()]).or_goto(again);
+}

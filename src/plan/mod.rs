@@ -7,6 +7,7 @@ mod arena;
 mod call;
 pub(crate) mod helper;
 pub(crate) mod init;
+mod mounts;
 mod program;
 mod report;
 mod show;
@@ -17,29 +18,35 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub(crate) use arena::{Address, Ref, Word};
-pub(crate) use call::{Arg, Nr, OnError, Slot, flags, nr};
+pub(crate) use arena::{Address, Word};
+pub(crate) use call::{Arg, Call, Label, Nr, OnError, Slot, flags, nr};
 pub(crate) use program::{Input, Program, Step};
+pub(crate) use mounts::{Attributes, Change};
 pub use report::Part;
 pub(crate) use report::Report;
 pub(crate) use stub::{header_bytes, stub};
 
 use crate::outcome::Enforcement;
 
-/// What a sandbox and a command were compiled to: the system calls of the sandbox's init and of the helper that
-/// starts the command, in order.
+/// What a sandbox and a command were compiled to: the system calls of the host, of the sandbox's init, and of the
+/// helper that starts the command, in order.
 ///
 /// Its `Display` lists every call under the step that it belongs to, with its real arguments; `<report>` and the like
 /// stand for descriptors that get their numbers at the launch. A plan can be launched any number of times with
 /// [`Plan::spawn`].
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Made by the host before the launch; what they store is closed after it.
+    pub(crate) host: Program,
     pub(crate) init: Option<Init>,
     pub(crate) helper: Process,
+    /// No pid namespace ends with the sandbox: the helper stays and ends the command.
+    pub(crate) helper_stays: bool,
     pub(crate) stdio: [Stream; 3],
-    pub(crate) pty: bool,
     pub(crate) descriptors: Vec<Arc<OwnedFd>>,
-    pub(crate) detached: Vec<Detached>,
+    pub(crate) id_mappings: Vec<IdMaps>,
+    /// Host ids of which the sandbox gets one for itself.
+    pub(crate) own_ids: HostRange,
     pub(crate) search: Search,
     pub(crate) enforced: Enforcement,
     /// A call that is made to fail, for tests.
@@ -59,38 +66,63 @@ pub(crate) struct Process {
 #[derive(Clone, Debug)]
 pub(crate) struct Init {
     pub process: Process,
-    /// `CLONE_NEW…` flags that it starts with.
-    pub namespaces: u64,
+    pub birth: Birth,
     pub maps: Option<IdMaps>,
-    /// Whether the helper joins a time namespace of the init.
-    pub time: bool,
 }
 
-/// A line of `uid_map` or `gid_map`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct IdRange {
-    /// First id inside the sandbox.
-    pub inside: u32,
-    /// First id on the host.
-    pub outside: u32,
-    /// How many ids.
+/// How the init comes into its namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Birth {
+    /// The host clones it with these `CLONE_NEW…` flags.
+    Cloned(u64),
+    /// The stub is a launcher: it joins namespaces that exist, and clones the init itself. Its slots hold the pid and
+    /// the pidfd.
+    Launched { pid: Slot, pidfd: Slot },
+}
+
+/// An id of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostId {
+    Id(u32),
+    /// The one that the sandbox gets for itself at the launch.
+    Own,
+}
+
+/// A range of host ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostRange {
+    pub first: u32,
     pub count: u32,
 }
 
-impl IdRange {
-    /// Where an id of the inside is on the host.
-    pub(crate) fn to_outside(self, id: u32) -> Option<u32> {
-        let offset = id.checked_sub(self.inside)?;
-        (offset < self.count).then(|| self.outside + offset)
+/// A line of `uid_map` or `gid_map`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MapLine {
+    pub inside: u32,
+    pub outside: HostId,
+    pub count: u32,
+}
+
+impl MapLine {
+    pub fn one(inside: u32, outside: HostId) -> Self {
+        Self { inside, outside, count: 1 }
+    }
+
+    /// The host id of an id of the inside.
+    pub fn to_outside(self, id: u32) -> Option<HostId> {
+        let offset = id.checked_sub(self.inside).filter(|&offset| offset < self.count)?;
+        match self.outside {
+            HostId::Id(first) => first.checked_add(offset).map(HostId::Id),
+            HostId::Own => Some(HostId::Own),
+        }
     }
 }
 
 /// The id maps of a user namespace, and who writes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdMaps {
-    pub uid: Vec<IdRange>,
-    pub gid: Vec<IdRange>,
+    pub uid: Vec<MapLine>,
+    pub gid: Vec<MapLine>,
     /// `setgroups` is denied first, as the kernel demands of an ordinary user.
     pub deny_setgroups: bool,
     /// By newuidmap and newgidmap, which know the ranges of `/etc/subuid`.
@@ -107,15 +139,6 @@ pub(crate) enum Stream {
     Pty,
 }
 
-/// A mount that the host makes before the launch: a copy of `source` in which `uid` and `gid` of the disk appear as
-/// other ids.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Detached {
-    pub source: PathBuf,
-    pub uid: IdRange,
-    pub gid: IdRange,
-}
-
 /// Where the command's program was looked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Search {
@@ -127,12 +150,14 @@ impl Plan {
     fn programs(&self) -> Vec<(&Program, &'static str)> {
         const STUB: &str = "before its image is executed";
         let init = self.init.iter().flat_map(|init| [(&init.process.stub, STUB), (&init.process.image, "its image")]);
-        init.chain([(&self.helper.stub, STUB), (&self.helper.image, "its image")]).collect()
+        let host = (!self.host.calls.is_empty()).then_some((&self.host, "in the host"));
+        host.into_iter().chain(init).chain([(&self.helper.stub, STUB), (&self.helper.image, "its image")]).collect()
     }
 
     pub(crate) fn program(&self, part: Part) -> Option<&Program> {
         let init = self.init.as_ref().map(|init| &init.process);
         match part {
+            Part::Host => Some(&self.host),
             Part::InitStub => init.map(|process| &process.stub),
             Part::InitImage => init.map(|process| &process.image),
             Part::HelperStub => Some(&self.helper.stub),

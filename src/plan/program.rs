@@ -34,7 +34,7 @@ impl Step {
 }
 
 /// A value that only the launch knows: mostly the number of a descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     /// The channel of reports to the host.
     Report,
@@ -48,8 +48,6 @@ pub(crate) enum Input {
     Host,
     /// pidfd of the init.
     Init,
-    /// Time namespace of the init.
-    InitTime,
     /// The image to execute.
     Image,
     /// First and last descriptor of a gap between those that are kept.
@@ -59,8 +57,12 @@ pub(crate) enum Input {
     Descriptor(u16),
     /// A standard stream of the command.
     Stdio(u8),
-    /// A mount that the host has prepared, by index.
-    Detached(u16),
+    /// What a call of the host has stored: a descriptor.
+    FromHost(Slot),
+    /// A user namespace whose maps are an id mapping of the plan, by index.
+    IdMapping(u16),
+    /// The host id that the sandbox has for itself.
+    OwnId,
     /// A number, for a message that is made of slots.
     Value(u64),
 }
@@ -74,7 +76,6 @@ impl Input {
             Self::GateWrite => "<gate>".into(),
             Self::Host => "<pidfd of the host>".into(),
             Self::Init => "<pidfd of the init>".into(),
-            Self::InitTime => "<time namespace of the init>".into(),
             Self::Image => "<image>".into(),
             Self::GapFirst(n) => format!("<first of gap {n}>").into(),
             Self::GapLast(n) => format!("<last of gap {n}>").into(),
@@ -82,14 +83,16 @@ impl Input {
             Self::Stdio(0) => "<stdin>".into(),
             Self::Stdio(1) => "<stdout>".into(),
             Self::Stdio(_) => "<stderr>".into(),
-            Self::Detached(n) => format!("<idmapped mount {n}>").into(),
+            Self::FromHost(Slot(n)) => format!("<{n} of the host>").into(),
+            Self::IdMapping(n) => format!("<id mapping {n}>").into(),
+            Self::OwnId => "<own id>".into(),
             Self::Value(value) => format!("{value:#x}").into(),
         }
     }
 
     /// Whether the value is a descriptor that the child must keep.
     pub fn is_descriptor(self) -> bool {
-        !matches!(self, Self::GapFirst(_) | Self::GapLast(_) | Self::Value(_))
+        !matches!(self, Self::GapFirst(_) | Self::GapLast(_) | Self::Value(_) | Self::OwnId)
     }
 }
 
@@ -171,6 +174,16 @@ impl Program {
         Added(self)
     }
 
+    /// Goes on elsewhere: by a call that never fails and is never 0.
+    pub fn jump(&mut self, label: Label) {
+        self.call(super::nr!(SYS_gettid), []).above_zero(label);
+    }
+
+    /// What to do when the call that was appended last fails.
+    pub fn last_or_goto(&mut self, label: Label) {
+        Added(self).or_goto(label);
+    }
+
     /// A string in the arena.
     pub fn text(&mut self, text: impl AsRef<std::ffi::OsStr>) -> Arg {
         self.arena.text(text).into()
@@ -211,14 +224,17 @@ impl Added<'_> {
         slot
     }
 
-    pub fn ignore(mut self) -> Self {
-        self.last().on_error = OnError::Ignore;
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.last().on_error = on_error;
         self
     }
 
-    pub fn or_goto(mut self, label: Label) -> Self {
-        self.last().on_error = OnError::Goto(label);
-        self
+    pub fn ignore(self) -> Self {
+        self.on_error(OnError::Ignore)
+    }
+
+    pub fn or_goto(self, label: Label) -> Self {
+        self.on_error(OnError::Goto(label))
     }
 
     pub fn above_zero(mut self, label: Label) -> Self {

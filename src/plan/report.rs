@@ -4,7 +4,9 @@
 /// The part of a plan that a report comes from, or that a fault is put into.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Part {
+    Host,
     InitStub,
     InitImage,
     HelperStub,
@@ -12,7 +14,8 @@ pub enum Part {
 }
 
 impl Part {
-    pub const ALL: [Self; 4] = [Self::InitStub, Self::InitImage, Self::HelperStub, Self::HelperImage];
+    #[allow(missing_docs)]
+    pub const ALL: [Self; 5] = [Self::Host, Self::InitStub, Self::InitImage, Self::HelperStub, Self::HelperImage];
 
     /// What the interpreter adds to the index of a call that has failed.
     pub(crate) fn tag(self) -> u64 {
@@ -21,9 +24,9 @@ impl Part {
 }
 
 /// `{STARTED, pid}`, with the pidfd and the master of a terminal as passed descriptors.
-pub(crate) const STARTED: u64 = 5 << 32;
+pub(crate) const STARTED: u64 = 16 << 32;
 /// `{EXEC_FAILED, results of execve.., results of faccessat..}`
-pub(crate) const EXEC_FAILED: u64 = 6 << 32;
+pub(crate) const EXEC_FAILED: u64 = 17 << 32;
 
 /// A record, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,8 @@
-//! What a child does while it still shares the memory of the host: it lets go of the host's signals and descriptors,
-//! keeps its capabilities over the exec, and executes its image.
+//! What a child does while it still shares the memory of the host: it lets go of the host's descriptors, keeps its
+//! capabilities over the exec, and executes its image. Every signal is blocked until then.
 
 use super::call::{Arg, flags, nr};
 use super::program::{Input, Program, Step};
-
-/// Highest signal number.
-const SIGNALS: u64 = 64;
 
 /// Wraps `prologue`, calls that must be made before the first exec, into a stub for `image`.
 ///
@@ -19,7 +16,7 @@ pub(crate) fn stub(prologue: Program, image: &Program, capabilities: u64) -> Pro
     let kept: Vec<Input> = image.inputs().filter(|input| input.is_descriptor()).collect();
     for gap in 0..=(kept.len() + 1) as u16 {
         let (first, last) = (stub.input(Input::GapFirst(gap)), stub.input(Input::GapLast(gap)));
-        stub.call(nr!(SYS_close_range), [first.into(), last.into(), Arg::NONE]).ignore();
+        stub.call(nr!(SYS_close_range), [first.into(), last.into(), Arg::NONE]);
     }
     for input in kept {
         let fd = stub.input(input);
@@ -29,13 +26,6 @@ pub(crate) fn stub(prologue: Program, image: &Program, capabilities: u64) -> Pro
     if capabilities != 0 {
         keep_capabilities(&mut stub, capabilities);
     }
-
-    stub.step(Step::new("resetting signals to their defaults"));
-    let default = stub.arena.bytes(&[0; 32], "{SIG_DFL}");
-    for signal in (1..=SIGNALS).filter(|&s| s != libc::SIGKILL as u64 && s != libc::SIGSTOP as u64) {
-        stub.call(nr!(SYS_rt_sigaction), [signal.into(), default.into(), Arg::NULL, 8u64.into()]);
-    }
-    stub.unblock_signals();
 
     stub.step(Step::new("executing the image").remedies(&[
         (libc::EACCES, "the file system of the image is mounted noexec, or a security module forbids it; allow memfd execution, or set TMPDIR to a file system where programs may be executed"),

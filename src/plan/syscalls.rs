@@ -7,6 +7,9 @@ use super::arena::Ref;
 use super::call::{Arg, Slot, flags, nr};
 use super::program::{Added, Program};
 
+/// Highest signal number.
+const SIGNALS: u64 = 64;
+
 /// `struct open_how` resolution: beneath the root, as if it were the process's own, and by no magic link.
 const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
 /// The path as the host resolved it: a symlink that has appeared in it since is an error.
@@ -33,25 +36,28 @@ impl Program {
         self.call(nr!(SYS_prctl), [option, value.into(), Arg::NONE, Arg::NONE, Arg::NONE])
     }
 
-    fn open_how(&mut self, dir: Arg, path: Arg, how: [u64; 3], shown: &str) -> Slot {
+    fn open_how(&mut self, dir: Arg, path: &OsStr, resolve: u64, shown: &str) -> Added<'_> {
+        let path = self.text(path);
+        let how = [(libc::O_PATH | libc::O_CLOEXEC) as u64, 0, resolve];
         let how: Vec<u8> = how.into_iter().flat_map(u64::to_ne_bytes).collect();
-        let how = self.arena.bytes(&how, shown);
-        self.call(nr!(SYS_openat2), [dir, path, how.into(), 24u64.into()]).store("fd")
+        let how = self.arena.bytes(&how, format!("{{O_PATH|O_CLOEXEC, {shown}}}"));
+        self.call(nr!(SYS_openat2), [dir, path, how.into(), 24u64.into()])
     }
 
     /// Opens, for its place alone, a path of the host that the host has resolved already.
     pub fn open_source(&mut self, path: &Path) -> Slot {
-        let path = self.text(path);
-        let flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-        self.open_how(Arg::CWD, path, [flags, 0, NO_SYMLINKS], "{O_PATH|O_CLOEXEC, RESOLVE_NO_SYMLINKS}")
+        self.open_how(Arg::CWD, path.as_os_str(), NO_SYMLINKS, "RESOLVE_NO_SYMLINKS").store("source")
     }
 
     /// Opens, for its place alone, what `path` is in the tree below `root`, following links as the sandbox will.
-    pub fn open_target(&mut self, root: Slot, path: &OsStr) -> Slot {
-        let path = self.text(path);
-        let flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-        let shown = "{O_PATH|O_CLOEXEC, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS}";
-        self.open_how(root.into(), path, [flags, 0, IN_ROOT], shown)
+    pub fn open_target(&mut self, root: Slot, path: &OsStr) -> Added<'_> {
+        self.open_how(root.into(), path, IN_ROOT, "RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS")
+    }
+
+    /// The same, where no symlink may be on the way.
+    pub fn open_beneath(&mut self, root: Slot, path: &OsStr) -> Added<'_> {
+        let shown = "RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS|RESOLVE_NO_SYMLINKS";
+        self.open_how(root.into(), path, IN_ROOT | NO_SYMLINKS, shown)
     }
 
     pub fn openat(&mut self, dir: impl Into<Arg>, path: impl AsRef<OsStr>, flags: Arg, mode: u32) -> Slot {
@@ -64,13 +70,19 @@ impl Program {
         self.call(nr!(SYS_mkdirat), [dir.into(), path, Arg::Octal(mode)]);
     }
 
+    /// Makes an empty regular file.
+    pub fn create(&mut self, dir: impl Into<Arg>, path: impl AsRef<OsStr>, mode: u32) {
+        let path = self.text(path);
+        self.call(nr!(SYS_mknodat), [dir.into(), path, Arg::Octal(libc::S_IFREG | mode), Arg::NONE]);
+    }
+
     pub fn symlinkat(&mut self, text: impl AsRef<OsStr>, dir: impl Into<Arg>, path: impl AsRef<OsStr>) {
         let (text, path) = (self.text(text), self.text(path));
         self.call(nr!(SYS_symlinkat), [text, dir.into(), path]);
     }
 
-    pub fn dup3(&mut self, fd: impl Into<Arg>, to: u64) {
-        self.call(nr!(SYS_dup3), [fd.into(), to.into(), Arg::NONE]);
+    pub fn dup3(&mut self, fd: impl Into<Arg>, to: u64, flags: Arg) -> Added<'_> {
+        self.call(nr!(SYS_dup3), [fd.into(), to.into(), flags])
     }
 
     pub fn fcntl(&mut self, fd: impl Into<Arg>, command: Arg, value: Arg) -> Added<'_> {
@@ -85,8 +97,12 @@ impl Program {
         self.call(nr!(SYS_setns), [fd.into(), kinds]);
     }
 
-    /// Sets the mask of blocked signals to none.
-    pub fn unblock_signals(&mut self) {
+    /// Sets every signal to its default, and the mask of blocked signals to none.
+    pub fn reset_signals(&mut self) {
+        let default = self.arena.bytes(&[0; 32], "{SIG_DFL}");
+        for signal in (1..=SIGNALS).filter(|&s| s != libc::SIGKILL as u64 && s != libc::SIGSTOP as u64) {
+            self.call(nr!(SYS_rt_sigaction), [signal.into(), default.into(), Arg::NULL, 8u64.into()]);
+        }
         let none = self.arena.bytes(&[0; 8], "[]");
         self.call(nr!(SYS_rt_sigprocmask), [flags!(SIG_SETMASK), none.into(), Arg::NULL, 8u64.into()]);
     }

@@ -1,0 +1,47 @@
+//! Capabilities and what else a program could gain rights by: none in any set, and no way to more.
+
+use crate::plan::{Arg, Program, Step, flags, header_bytes, nr};
+
+/// Bits of prctl(2), `PR_SET_SECUREBITS`: root has no capabilities by being root, changes of user ids change none,
+/// no ambient ones can be raised; each locked.
+const SECUREBITS: u64 = (libc::SECBIT_NOROOT
+    | libc::SECBIT_NOROOT_LOCKED
+    | libc::SECBIT_NO_SETUID_FIXUP
+    | libc::SECBIT_NO_SETUID_FIXUP_LOCKED
+    | libc::SECBIT_KEEP_CAPS_LOCKED
+    | libc::SECBIT_NO_CAP_AMBIENT_RAISE
+    | libc::SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED) as u64;
+
+/// The init of a root host has no user namespace to be powerful in: it keeps what it has while it becomes the sandbox's
+/// user.
+pub(crate) fn keep_over_user_change(init: &mut Program) {
+    init.step(Step::new("keeping the capabilities over the change of user"));
+    init.prctl(flags!(PR_SET_SECUREBITS), libc::SECBIT_NO_SETUID_FIXUP as u64);
+}
+
+/// Empties the bounding set and locks the securebits. It takes CAP_SETPCAP, so it comes before the ids change.
+pub(crate) fn close_ways_to_more(helper: &mut Program, last: u32) {
+    helper.step(Step::new("emptying the bounding set"));
+    for capability in 0..=last {
+        let drop = [flags!(PR_CAPBSET_DROP), capability.into(), Arg::NONE, Arg::NONE, Arg::NONE];
+        helper.call(nr!(SYS_prctl), drop);
+    }
+    helper.step(Step::new("locking the securebits"));
+    helper.prctl(flags!(PR_SET_SECUREBITS), SECUREBITS);
+}
+
+/// Empties all other sets.
+pub(crate) fn drop_all(helper: &mut Program) {
+    helper.step(Step::new("dropping every capability"));
+    let clear = [flags!(PR_CAP_AMBIENT), flags!(PR_CAP_AMBIENT_CLEAR_ALL), Arg::NONE, Arg::NONE, Arg::NONE];
+    helper.call(nr!(SYS_prctl), clear);
+    let header = helper.arena.bytes(&header_bytes(), "{_LINUX_CAPABILITY_VERSION_3, 0}");
+    let none = helper.arena.bytes(&[0; 24], "{effective = permitted = inheritable = 0}");
+    helper.call(nr!(SYS_capset), [header.into(), none.into()]);
+}
+
+/// No execve(2) gives rights that this process has not (prctl(2), `PR_SET_NO_NEW_PRIVS`).
+pub(crate) fn no_new_privs(helper: &mut Program) {
+    helper.step(Step::new("giving up new privileges"));
+    helper.prctl(flags!(PR_SET_NO_NEW_PRIVS), 1);
+}

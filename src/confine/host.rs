@@ -1,0 +1,93 @@
+//! What a plan depends on of the host: who the caller is, what it may do, and what the kernel has. Read when the plan
+//! is made.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use caps::{CapSet, Capability};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+use nix::unistd::{Uid, User, getegid, geteuid};
+
+use super::identity::read_sub_ids;
+use super::root::{Bind, Mount, Proc, Tmpfs};
+use crate::error::{Error, Result};
+
+/// Where the homes of people and of root are, by convention (hier(7)).
+const HOMES: [&str; 2] = ["/home", "/root"];
+/// What programs look at to find out how many processors there are.
+const PROCESSORS: &str = "/sys/devices/system";
+
+/// The host, as far as a plan depends on it.
+pub(crate) struct Host {
+    /// Effective user and group id of the caller.
+    pub ids: (u32, u32),
+    /// Whether the caller is root and may make mounts and become any user.
+    pub privileged: bool,
+    /// Number of the last capability that the kernel knows.
+    pub last_capability: u32,
+}
+
+impl Host {
+    pub fn look() -> Result<Self> {
+        check_proc()?;
+        let needed = [Capability::CAP_SYS_ADMIN, Capability::CAP_SETUID, Capability::CAP_SETGID];
+        let has = |&capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+        let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok().and_then(|text| text.trim().parse().ok());
+        Ok(Self {
+            ids: (geteuid().as_raw(), getegid().as_raw()),
+            privileged: geteuid().is_root() && needed.iter().all(has),
+            last_capability: last.unwrap_or(Capability::CAP_CHECKPOINT_RESTORE.index().into()),
+        })
+    }
+
+    fn user(&self) -> Option<User> {
+        User::from_uid(Uid::from_raw(self.ids.0)).ok().flatten()
+    }
+
+    /// The sub-ids that a file gives to the caller.
+    pub fn sub_ids(&self, file: &Path) -> Result<Vec<(u32, u32)>> {
+        let name = self.user().map_or_else(|| self.ids.0.to_string(), |user| user.name);
+        read_sub_ids(file, &name, self.ids.0)
+    }
+
+    /// What [`Root::host`](super::Root::host) has instead of the host's own directories.
+    pub fn default_mounts(&self) -> Vec<Mount> {
+        let mut mounts = vec![Proc::new("/proc").into(), Mount::Dev("/dev".into())];
+        mounts.extend(["/tmp", "/var/tmp"].map(|path| Tmpfs::new(path).mode(0o1777).into()));
+        mounts.push(Tmpfs::new("/run").into());
+        if Path::new(PROCESSORS).is_dir() {
+            mounts.push(Bind::new(PROCESSORS, PROCESSORS).unmapped().into());
+        }
+        for home in self.homes() {
+            // Directly below / nothing of the host's is bound in its place.
+            let top = home.parent() == Some(Path::new("/")) && HOMES.iter().any(|known| home == Path::new(known));
+            mounts.push(if top { Mount::Dir { target: home, mode: 0o755 } } else { Mount::Mask(home) });
+        }
+        mounts
+    }
+
+    /// Directories that hold people's own files.
+    fn homes(&self) -> Vec<PathBuf> {
+        let own = [std::env::var_os("HOME").map(PathBuf::from), self.user().map(|user| user.dir)];
+        let mut homes: Vec<PathBuf> = HOMES.map(PathBuf::from).to_vec();
+        for home in own.into_iter().flatten().filter_map(|home| home.canonicalize().ok()) {
+            // The homes of system accounts are directories of the system's, such as /usr/sbin.
+            let theirs = fs::metadata(&home).is_ok_and(|meta| meta.uid() == self.ids.0);
+            let hidden = homes.iter().any(|hidden| home.starts_with(hidden));
+            if theirs && home.parent().is_some() && !hidden {
+                homes.push(home);
+            }
+        }
+        homes
+    }
+}
+
+/// What is written into `/proc` must not land in a directory that somebody has put there.
+fn check_proc() -> Result<()> {
+    let kind = statfs("/proc").map(|info| info.filesystem_type());
+    if kind == Ok(PROC_SUPER_MAGIC) {
+        return Ok(());
+    }
+    Err(Error::invalid("/proc of the host is no proc file system", "mount one: mount -t proc proc /proc"))
+}

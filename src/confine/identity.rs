@@ -1,0 +1,395 @@
+//! Who the program is: its user and group ids inside, and what they are on the host.
+
+use std::fs;
+use std::path::Path;
+
+use super::host::Host;
+use super::namespaces::{Chosen, Namespaces};
+use crate::error::{Error, Result};
+use crate::plan::{Arg, HostId, HostRange, IdMaps, Input, MapLine, Program, Step, nr};
+
+/// A range of ids in a user namespace: a line of `uid_map` or `gid_map` (user_namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct IdRange {
+    /// First id inside the sandbox.
+    pub inside: u32,
+    /// First id on the host.
+    pub outside: u32,
+    /// How many ids.
+    pub count: u32,
+}
+
+/// The ids that a root host gives away by default: none of them belongs to a user or to another container manager's
+/// customary ranges.
+const OWN_IDS: HostRange = HostRange { first: 0x7000_0000, count: 0x0f00_0000 };
+/// The user and group id inside, where the host is root.
+const INSIDE: u32 = 1000;
+
+/// Which user and groups a program is.
+///
+/// Default for a root host: user and group 1000 inside, which is a host id of the sandbox's own, from a range that
+/// belongs to nobody. So nothing in a sandbox is ever host uid 0, and two sandboxes share no ownership, quota or
+/// keyring. Default for an ordinary user: that user's own ids, inside as outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Identity {
+    uid: Option<u32>,
+    gid: Option<u32>,
+    groups: Vec<u32>,
+    outside: Outside,
+    own_ids: Option<(u32, u32)>,
+}
+
+/// What the ids are on the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+enum Outside {
+    #[default]
+    Own,
+    Caller,
+    SubIds,
+    Maps { uid: Vec<IdRange>, gid: Vec<IdRange> },
+}
+
+impl Identity {
+    /// The default.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The program is the host's caller on the host: for a root host **it runs as host uid 0**, though without
+    /// capabilities.
+    pub fn caller() -> Self {
+        Self { outside: Outside::Caller, ..Self::default() }
+    }
+
+    /// The user id inside.
+    #[must_use]
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
+        self
+    }
+
+    /// The group id inside.
+    #[must_use]
+    pub fn gid(mut self, gid: u32) -> Self {
+        self.gid = Some(gid);
+        self
+    }
+
+    /// The supplementary groups inside (setgroups(2)); none by default.
+    ///
+    /// A root host gives access to the host's group of the same number by this. An ordinary user needs
+    /// [`Identity::sub_ids`] for it; without that its process keeps the groups that it has, as the kernel lets nobody
+    /// drop them who has no right to set them.
+    #[must_use]
+    pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Self {
+        self.groups = groups.into_iter().collect();
+        self
+    }
+
+    /// Maps, beside the program's own id, the ranges that `/etc/subuid` and `/etc/subgid` give to the caller, to the
+    /// ids from 0 on (subuid(5)). An ordinary user needs `newuidmap` and `newgidmap` for that (package `uidmap`).
+    #[must_use]
+    pub fn sub_ids(mut self) -> Self {
+        self.outside = Outside::SubIds;
+        self
+    }
+
+    /// The maps themselves: a root host may map any id, an ordinary user those of `/etc/subuid` and its own.
+    #[must_use]
+    pub fn maps(
+        mut self,
+        uid: impl IntoIterator<Item = IdRange>,
+        gid: impl IntoIterator<Item = IdRange>,
+    ) -> Self {
+        self.outside = Outside::Maps { uid: uid.into_iter().collect(), gid: gid.into_iter().collect() };
+        self
+    }
+
+    /// The host ids, from `first` on, of which each sandbox of a root host gets one. Default: 251,658,240 ids from
+    /// 1,879,048,192 on.
+    #[must_use]
+    pub fn host_ids(mut self, first: u32, count: u32) -> Self {
+        self.own_ids = Some((first, count));
+        self
+    }
+}
+
+/// Who the program is, decided.
+pub(crate) struct Resolved {
+    pub uid: u32,
+    pub gid: u32,
+    /// `None` leaves them: the kernel lets this user set none.
+    pub groups: Option<Vec<u32>>,
+    /// The ids on the host.
+    pub host_uid: HostId,
+    pub host_gid: HostId,
+    /// The ids in the process's own user namespace, where those of the inside have no meaning.
+    pub maps: Option<IdMaps>,
+    pub own_ids: HostRange,
+}
+
+impl Resolved {
+    /// The maps of a user namespace in which the owner on a disk appears as the program; nothing if it is that anyway.
+    pub fn id_mapping(&self, owner: (u32, u32)) -> Option<IdMaps> {
+        if (self.host_uid, self.host_gid) == (HostId::Id(owner.0), HostId::Id(owner.1)) {
+            return None;
+        }
+        let line = |disk, host| vec![MapLine::one(disk, host)];
+        Some(IdMaps {
+            uid: line(owner.0, self.host_uid),
+            gid: line(owner.1, self.host_gid),
+            deny_setgroups: false,
+            by_helper_programs: false,
+        })
+    }
+}
+
+/// Decides who the program is.
+pub(crate) fn resolve(identity: &Identity, chosen: &Chosen, host: &Host) -> Result<Resolved> {
+    let own_ids = match identity.own_ids {
+        Some((first, count)) if first == 0 || count == 0 || first.checked_add(count).is_none() => {
+            return Err(Error::invalid(
+                format!("the host ids {first} and {count} more can't be given to sandboxes"),
+                "give a range that is not empty, does not begin at 0, and ends below 4294967296",
+            ));
+        }
+        Some((first, count)) => HostRange { first, count },
+        None => OWN_IDS,
+    };
+    let mut resolved = if chosen.created.contains(Namespaces::USER) {
+        mapped(identity, host)?
+    } else if chosen.joined_kinds().contains(Namespaces::USER) {
+        joined(identity, host)?
+    } else {
+        unmapped(identity, host)?
+    };
+    resolved.own_ids = own_ids;
+    Ok(resolved)
+}
+
+/// In a user namespace of the sandbox's own.
+fn mapped(identity: &Identity, host: &Host) -> Result<Resolved> {
+    let (caller_uid, caller_gid) = host.ids;
+    let default = |id| if host.privileged { INSIDE } else { id };
+    let mut uid = identity.uid.unwrap_or(default(caller_uid));
+    let mut gid = identity.gid.unwrap_or(default(caller_gid));
+    let mut by_helper_programs = !host.privileged;
+    let (uid_lines, mut gid_lines) = match &identity.outside {
+        Outside::Own | Outside::Caller => {
+            by_helper_programs = false;
+            let own = host.privileged && identity.outside == Outside::Own;
+            let outside = |id| if own { HostId::Own } else { HostId::Id(id) };
+            (vec![MapLine::one(uid, outside(caller_uid))], vec![MapLine::one(gid, outside(caller_gid))])
+        }
+        Outside::SubIds => (
+            with_sub_ids(uid, caller_uid, &host.sub_ids(Path::new("/etc/subuid"))?, host.privileged),
+            with_sub_ids(gid, caller_gid, &host.sub_ids(Path::new("/etc/subgid"))?, host.privileged),
+        ),
+        Outside::Maps { uid: uids, gid: gids } => {
+            uid = identity.uid.or(uids.first().map(|range| range.inside)).unwrap_or(uid);
+            gid = identity.gid.or(gids.first().map(|range| range.inside)).unwrap_or(gid);
+            (lines(uids), lines(gids))
+        }
+    };
+    if host.privileged && identity.outside == Outside::Own {
+        let extra = identity.groups.iter().filter(|&&group| group != gid);
+        gid_lines.extend(extra.map(|&group| MapLine::one(group, HostId::Id(group))));
+    }
+    let outside = |kind: &str, id: u32, lines: &[MapLine]| {
+        lines.iter().find_map(|line| line.to_outside(id)).ok_or_else(|| {
+            Error::invalid(
+                format!("{kind} id {id} of the program is not in the map of the sandbox"),
+                "map it with Identity::maps or Identity::sub_ids, or choose one that is mapped",
+            )
+        })
+    };
+    for &group in &identity.groups {
+        outside("group", group, &gid_lines)?;
+    }
+    let one_line = uid_lines.len() == 1 && gid_lines.len() == 1 && !by_helper_programs;
+    let may_set_groups = host.privileged || by_helper_programs;
+    if !identity.groups.is_empty() && !may_set_groups {
+        return Err(Error::invalid(
+            "an ordinary user can't set supplementary groups",
+            "use Identity::sub_ids with groups that it maps, or leave them out",
+        ));
+    }
+    let (host_uid, host_gid) = (outside("user", uid, &uid_lines)?, outside("group", gid, &gid_lines)?);
+    let deny_setgroups = !host.privileged && one_line;
+    let maps = IdMaps { uid: uid_lines, gid: gid_lines, deny_setgroups, by_helper_programs };
+    let groups = may_set_groups.then(|| identity.groups.clone());
+    Ok(Resolved { uid, gid, groups, host_uid, host_gid, maps: Some(maps), own_ids: OWN_IDS })
+}
+
+fn lines(ranges: &[IdRange]) -> Vec<MapLine> {
+    let line = |range: &IdRange| MapLine {
+        inside: range.inside,
+        outside: HostId::Id(range.outside),
+        count: range.count,
+    };
+    ranges.iter().map(line).collect()
+}
+
+/// The program's own id, and the ranges of the sub-ids on all ids from 0 on that are left.
+fn with_sub_ids(inside: u32, caller: u32, ranges: &[(u32, u32)], privileged: bool) -> Vec<MapLine> {
+    let own = if privileged { HostId::Own } else { HostId::Id(caller) };
+    let mut lines = vec![MapLine::one(inside, own)];
+    let mut next = 0;
+    for &(first, count) in ranges {
+        let below = count.min(inside.saturating_sub(next));
+        for (first, count) in [(first, below), (first + below, count - below)] {
+            if next == inside {
+                next += 1;
+            }
+            if count > 0 {
+                lines.push(MapLine { inside: next, outside: HostId::Id(first), count });
+                next += count;
+            }
+        }
+    }
+    lines
+}
+
+/// In a user namespace that exists: its maps are what they are.
+fn joined(identity: &Identity, host: &Host) -> Result<Resolved> {
+    if identity.outside != Outside::Own {
+        return Err(Error::invalid(
+            "the maps of a user namespace that is joined can't be set",
+            "leave Identity::caller, maps and sub_ids out, or make a user namespace",
+        ));
+    }
+    match (identity.uid, identity.gid) {
+        (Some(uid), Some(gid)) => Ok(Resolved {
+            uid,
+            gid,
+            groups: host.privileged.then(|| identity.groups.clone()),
+            // Nobody can tell; what is bound is seen as by the caller.
+            host_uid: HostId::Id(host.ids.0),
+            host_gid: HostId::Id(host.ids.1),
+            maps: None,
+            own_ids: OWN_IDS,
+        }),
+        _ if host.privileged => Err(Error::invalid(
+            "the program's ids in a user namespace that is joined are not known",
+            "say which they are: Identity::new().uid(…).gid(…)",
+        )),
+        (uid, gid) => Ok(Resolved {
+            uid: uid.unwrap_or(host.ids.0),
+            gid: gid.unwrap_or(host.ids.1),
+            groups: None,
+            host_uid: HostId::Id(host.ids.0),
+            host_gid: HostId::Id(host.ids.1),
+            maps: None,
+            own_ids: OWN_IDS,
+        }),
+    }
+}
+
+/// Without a user namespace: the ids inside are those of the host.
+fn unmapped(identity: &Identity, host: &Host) -> Result<Resolved> {
+    if matches!(identity.outside, Outside::Maps { .. } | Outside::SubIds) {
+        return Err(Error::invalid("id maps need a user namespace", "add Namespaces::USER, or leave the maps out"));
+    }
+    let caller = !host.privileged || identity.outside == Outside::Caller;
+    let choose = |kind: &str, asked: Option<u32>, own: u32| match asked {
+        Some(id) if !host.privileged && id != own => Err(Error::invalid(
+            format!("an ordinary user can't run as {kind} id {id} without a user namespace"),
+            "add Namespaces::USER, or run as root",
+        )),
+        Some(0) if !caller => Err(Error::invalid(
+            format!("without a user namespace {kind} id 0 is the host's root"),
+            "add Namespaces::USER, choose another id, or say Identity::caller() to run as the host's root",
+        )),
+        Some(id) => Ok(HostId::Id(id)),
+        None if caller => Ok(HostId::Id(own)),
+        None => Ok(HostId::Own),
+    };
+    let host_uid = choose("user", identity.uid, host.ids.0)?;
+    let host_gid = choose("group", identity.gid, host.ids.1)?;
+    if !identity.groups.is_empty() && !host.privileged {
+        return Err(Error::invalid("an ordinary user can't set supplementary groups", "leave them out, or run as root"));
+    }
+    let number = |id| if let HostId::Id(id) = id { id } else { INSIDE };
+    Ok(Resolved {
+        uid: number(host_uid),
+        gid: number(host_gid),
+        groups: host.privileged.then(|| identity.groups.clone()),
+        host_uid,
+        host_gid,
+        maps: None,
+        own_ids: OWN_IDS,
+    })
+}
+
+/// Becomes the program's user and groups. In a user namespace without a map for the caller it comes before anything
+/// is created, since nothing can belong to an id that has no mapping.
+pub(crate) fn become_user(program: &mut Program, who: &Resolved, in_user_namespace: bool) {
+    program.step(Step::new("becoming the sandbox's user").remedies(&[
+        (libc::EINVAL, "the id has no mapping in the user namespace; map it, or choose one that is mapped"),
+        (libc::EPERM, "the host may not change its user (CAP_SETUID, CAP_SETGID), or the groups may not be set here"),
+        (libc::EAGAIN, "the user is at its limit on processes (RLIMIT_NPROC)"),
+    ]));
+    if let Some(groups) = &who.groups {
+        let list: Vec<u8> = groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
+        let list = program.arena.bytes(&list, format!("{groups:?}"));
+        program.call(nr!(SYS_setgroups), [(groups.len() as u64).into(), list.into()]);
+    }
+    let mut own = |inside: u32, outside: HostId| match outside {
+        HostId::Own if !in_user_namespace => Arg::Slot(program.input(Input::OwnId)),
+        _ => Arg::Imm(inside.into()),
+    };
+    let (uid, gid) = (own(who.uid, who.host_uid), own(who.gid, who.host_gid));
+    program.call(nr!(SYS_setresgid), [gid; 3]);
+    program.call(nr!(SYS_setresuid), [uid; 3]);
+}
+
+/// The ranges of a sub-id file for a user, by name or by number (subuid(5)). Lines that are no ranges are passed over,
+/// as newuidmap does.
+pub(crate) fn read_sub_ids(path: &Path, name: &str, uid: u32) -> Result<Vec<(u32, u32)>> {
+    let none = || {
+        let remedy = format!("add a range: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}");
+        Error::invalid(format!("{} gives no sub-ids to {name}", path.display()), remedy)
+    };
+    let text = fs::read_to_string(path).map_err(|_| none())?;
+    let number = uid.to_string();
+    let ranges: Vec<(u32, u32)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.trim().split(':');
+            let owner = fields.next()?;
+            let (first, count): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+            first.checked_add(count)?;
+            (owner == name || owner == number).then_some((first, count))
+        })
+        .collect();
+    if ranges.is_empty() { Err(none()) } else { Ok(ranges) }
+}
+
+/// Sets the mask of file modes that the program starts with.
+pub(crate) fn umask(program: &mut Program, mask: u32) {
+    program.step(Step::new("setting the umask"));
+    program.call(nr!(SYS_umask), [Arg::Octal(mask)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sub_ids_fill_the_ids_around_the_programs_own() {
+        let id = |id| HostId::Id(id);
+        let line = |inside, outside, count| MapLine { inside, outside: id(outside), count };
+        assert_eq!(
+            with_sub_ids(1000, 1000, &[(100_000, 65536)], false),
+            [line(1000, 1000, 1), line(0, 100_000, 1000), line(1001, 101_000, 64536)]
+        );
+        assert_eq!(with_sub_ids(0, 1000, &[(100_000, 10)], false), [line(0, 1000, 1), line(1, 100_000, 10)]);
+        assert_eq!(
+            with_sub_ids(5, 7, &[(100, 5), (200, 5)], false),
+            [line(5, 7, 1), line(0, 100, 5), line(6, 200, 5)]
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! What a program is kept from, one file a feature: its type, its lowering to calls, its tests. Here they are put
+//! together to a plan.
+//!
+//! A feature writes calls into a [`Program`](crate::plan::Program); nothing here makes one.
+
+mod capabilities;
+mod compile;
+mod host;
+mod identity;
+mod mountinfo;
+mod namespaces;
+mod network;
+mod rlimits;
+mod root;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::plan::Stream;
+
+pub(crate) use compile::compile;
+pub use identity::{IdRange, Identity};
+pub(crate) use namespaces::Descriptor;
+pub use namespaces::{NamespaceOf, Namespaces, TimeOffsets};
+pub use root::{Bind, HidePid, Mount, Overlay, Proc, Root, Tmpfs};
+
+/// What a sandbox is: plain data.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(crate) struct Config {
+    pub namespaces: Namespaces,
+    pub joins: Vec<(Namespaces, NamespaceOf)>,
+    pub hostname: Option<OsString>,
+    pub domain_name: Option<OsString>,
+    pub time_offsets: Option<TimeOffsets>,
+    pub identity: Identity,
+    pub root: Root,
+}
+
+/// What a command is, as far as a plan depends on it.
+pub(crate) struct Job<'a> {
+    pub program: &'a OsStr,
+    pub arg0: Option<&'a OsStr>,
+    pub args: &'a [OsString],
+    pub env: &'a BTreeMap<OsString, OsString>,
+    pub cwd: Option<&'a Path>,
+    pub stdio: [Source; 3],
+    /// Descriptors by their number in the program.
+    pub fds: &'a [(u32, Descriptor)],
+    pub new_session: bool,
+    pub pty: Option<Terminal>,
+}
+
+/// Where a standard stream leads.
+#[derive(Clone)]
+pub(crate) enum Source {
+    Plain(Stream),
+    Descriptor(Descriptor),
+}
+
+impl Source {
+    fn lower(self, descriptors: &mut Vec<Arc<OwnedFd>>) -> Stream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Descriptor(fd) => Stream::Descriptor(share(descriptors, fd.0)),
+        }
+    }
+}
+
+/// The size of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(crate) struct Terminal {
+    pub rows: u16,
+    pub columns: u16,
+}
+
+/// The index of a descriptor among those of a plan.
+pub(crate) fn share(descriptors: &mut Vec<Arc<OwnedFd>>, fd: Arc<OwnedFd>) -> u16 {
+    let known = descriptors.iter().position(|known| Arc::ptr_eq(known, &fd));
+    known.unwrap_or_else(|| {
+        descriptors.push(fd);
+        descriptors.len() - 1
+    }) as u16
+}

@@ -1,0 +1,447 @@
+//! The root as calls: a tmpfs is made and attached over the host's root, the base and the operations are mounted in
+//! it in order, and the init moves there. What is of the host's is attached read-only first and is let go at the end,
+//! so that the kernel itself keeps every mount point from being created on the host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::target::{Kind, Target};
+use super::{Base, Bind, Mount, Owner, Proc, Root, Tmpfs};
+use crate::confine::host::Host;
+use crate::confine::identity::Resolved;
+use crate::confine::mountinfo;
+use crate::confine::namespaces::{Chosen, Namespaces};
+use crate::error::{Error, Result};
+use crate::plan::{Arg, Attributes, Change, IdMaps, Input, Program, Slot, Step, flags, nr};
+
+/// What the root is lowered into, and what it depends on.
+pub(crate) struct Lowering<'a> {
+    pub init: &'a mut Program,
+    /// The calls of a privileged host, which opens what it binds itself.
+    pub host_program: &'a mut Program,
+    pub id_mappings: &'a mut Vec<IdMaps>,
+    pub host: &'a Host,
+    pub who: &'a Resolved,
+    pub chosen: &'a Chosen,
+}
+
+/// A root under construction.
+pub(super) struct Builder<'a> {
+    pub l: Lowering<'a>,
+    root: Slot,
+    /// A tmpfs of the set-up alone: files that are bound, and layers of overlays.
+    scratch: Option<Slot>,
+    names: usize,
+    /// Mounts that are read-only until everything else stands.
+    writable: Vec<Writable>,
+}
+
+/// A mount to be let go, with those of its submounts that the host has writable.
+struct Writable {
+    mount: Slot,
+    submounts: Vec<PathBuf>,
+}
+
+const MAKE: &[(i32, &str)] = &[
+    (libc::EPERM, "this host forbids mounts in user namespaces (AppArmor on Ubuntu 24.04, SELinux, a container's seccomp profile): allow them for this program, or run as root"),
+    (libc::ENOSYS, "the kernel, or the seccomp profile of a container, lacks a call of the mount interface (Linux 5.12)"),
+    (libc::ENODEV, "the kernel has no such file system"),
+];
+
+const SOURCE: &[(i32, &str)] = &[
+    (libc::ENOENT, "it does not exist on the host"),
+    (libc::EACCES, "the host's user can't enter a directory above it"),
+    (libc::ELOOP, "it was replaced by a symlink after the plan was made"),
+    (libc::EPERM, "this host forbids mounts in user namespaces, or to this user"),
+    (libc::EINVAL, "the file system forbids to be bound, or its mounts are locked (a container's)"),
+    (libc::ENOSYS, "the kernel, or the seccomp profile of a container, lacks a call of the mount interface (Linux 5.12)"),
+];
+
+const IDMAP: &[(i32, &str)] = &[
+    (libc::EINVAL, "its file system has no idmapped mounts (ext4 and xfs have them since Linux 5.12, btrfs 5.15, overlay 5.19, tmpfs 6.3): bind it read-only, use another file system, or say Identity::caller() to run as the host's own user"),
+    (libc::EPERM, "it is an idmapped mount already, or its file system belongs to another user namespace: bind it read-only, or say Identity::caller()"),
+];
+
+/// The calls that make the root, and move the init there.
+pub(crate) fn lower(root: &Root, l: Lowering<'_>) -> Result<()> {
+    l.init.step(Step::new("keeping mounts from propagating").path("/").remedies(MAKE));
+    let private = [Arg::NULL, l.init.text("/"), Arg::NULL, flags!(MS_REC | MS_PRIVATE), Arg::NULL];
+    l.init.call(nr!(SYS_mount), private);
+    if root.base == Base::Inherit {
+        return if root.mounts.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::invalid("Root::inherit() can have no operations", "use Root::host() or Root::dir(\"/\")"))
+        };
+    }
+    let mut mounts = if root.base == Base::Host { l.host.default_mounts() } else { vec![] };
+    mounts.extend(root.mounts.iter().cloned());
+    let scratch = mounts.iter().any(needs_scratch).then(|| scratch(l.init));
+    let top = Slot(0);
+    let mut builder = Builder { l, root: top, scratch, names: 0, writable: vec![] };
+    let overlays = builder.stage_overlays(&mounts)?;
+    builder.make_root();
+    builder.base(&root.base)?;
+    let mut overlays = overlays.into_iter();
+    for mount in &mounts {
+        match mount {
+            Mount::Overlay(overlay) => builder.overlay(overlay, overlays.next())?,
+            other => builder.mount(other)?,
+        }
+    }
+    builder.let_go();
+    let (init, root_slot) = (builder.l.init, builder.root);
+    if !root.writable {
+        init.step(Step::new("making the root read-only"));
+        init.mount_setattr(root_slot, Change::top(Attributes::RDONLY));
+    }
+    pivot(init, root_slot);
+    Ok(())
+}
+
+fn needs_scratch(mount: &Mount) -> bool {
+    matches!(mount, Mount::File { .. } | Mount::Mask(_) | Mount::Overlay(_))
+}
+
+/// A tmpfs that goes when the old root goes.
+fn scratch(init: &mut Program) -> Slot {
+    init.step(Step::new("making a tmpfs for the set-up").remedies(MAKE));
+    let scratch = init.file_system("tmpfs", &[("mode", Some("0700".into()))], Attributes::SAFE);
+    init.move_mount_to(scratch, Arg::CWD, "/");
+    init.mkdirat(scratch, "nothing", 0);
+    init.create(scratch, "nobody", 0);
+    scratch
+}
+
+/// Moves the init to the new root, and takes the old one away.
+fn pivot(init: &mut Program, root: Slot) {
+    init.step(Step::new("changing the root").path("/").remedies(MAKE));
+    init.call(nr!(SYS_fchdir), [root.into()]);
+    let dot = init.text(".");
+    let (cant_pivot, done) = (init.label(), init.label());
+    init.call(nr!(SYS_pivot_root), [dot, dot]).or_goto(cant_pivot);
+    init.call(nr!(SYS_umount2), [dot, flags!(MNT_DETACH)]);
+    init.jump(done);
+    // An initramfs can't be pivoted from: it stays below, where nobody without capabilities comes to.
+    init.bind(cant_pivot);
+    init.call(nr!(SYS_chroot), [dot]);
+    init.bind(done);
+    let slash = init.text("/");
+    init.call(nr!(SYS_chdir), [slash]);
+}
+
+/// Changes the root where there is no mount namespace.
+pub(crate) fn change_root(program: &mut Program, path: &Path) -> Result<()> {
+    let path = resolve_source(path)?;
+    program.step(Step::new("changing the root").path(&path).remedies(&[(
+        libc::EPERM,
+        "chroot takes root, or a user namespace: run as root, or add Namespaces::USER or Namespaces::MOUNT",
+    )]));
+    let text = program.text(&path);
+    program.call(nr!(SYS_chroot), [text]);
+    let slash = program.text("/");
+    program.call(nr!(SYS_chdir), [slash]);
+    Ok(())
+}
+
+/// What a path of the host is, once every symlink in it is followed.
+pub(super) fn resolve_source(path: &Path) -> Result<PathBuf> {
+    path.canonicalize().map_err(|error| Error::SetUp {
+        step: "looking for what is to be mounted:".into(),
+        path: Some(path.to_owned()),
+        call: "realpath",
+        errno: (&error).into(),
+        remedy: Some("it must exist on the host, and the host's user must be able to reach it".into()),
+    })
+}
+
+/// What kind of mount point a path of the host takes.
+fn kind_of(path: &Path) -> Kind {
+    if path.is_dir() { Kind::Directory } else { Kind::File }
+}
+
+impl Builder<'_> {
+    fn make_root(&mut self) {
+        let init = &mut *self.l.init;
+        init.step(Step::new("making the root").remedies(MAKE));
+        self.root = init.file_system("tmpfs", &[("mode", Some("0755".into()))], Attributes::SAFE);
+        init.move_mount_to(self.root, Arg::CWD, "/");
+    }
+
+    /// The entries of the directory that the root is made from.
+    fn base(&mut self, base: &Base) -> Result<()> {
+        let (path, hidden): (PathBuf, &[&str]) = match base {
+            Base::Host => ("/".into(), &["proc", "sys", "dev", "tmp", "run", "home", "root", "lost+found"]),
+            Base::Dir(path) => (resolve_source(path)?, &[]),
+            Base::Empty | Base::Inherit => return Ok(()),
+        };
+        let listing = |error: std::io::Error| Error::SetUp {
+            step: "listing the root directory".into(),
+            path: Some(path.clone()),
+            call: "getdents64",
+            errno: (&error).into(),
+            remedy: Some("it must be a directory that the host's user can read".into()),
+        };
+        let mut entries: Vec<fs::DirEntry> =
+            fs::read_dir(&path).and_then(Iterator::collect::<Result<_, _>>).map_err(listing)?;
+        entries.retain(|entry| !hidden.iter().any(|hidden| entry.file_name() == *hidden));
+        entries.sort_by_key(fs::DirEntry::file_name);
+        let directory = self.open_source(&path);
+        for entry in entries {
+            let (name, kind) = (entry.file_name(), entry.file_type().map_err(listing)?);
+            let shown = Path::new("/").join(&name);
+            self.l.init.step(Step::new("making the place of a top-level entry").path(&shown));
+            if kind.is_symlink() {
+                let text = fs::read_link(entry.path()).map_err(listing)?;
+                self.l.init.symlinkat(text, self.root, &name);
+                continue;
+            }
+            if kind.is_dir() {
+                self.l.init.mkdirat(self.root, &name, 0o755);
+            } else {
+                self.l.init.create(self.root, &name, 0o444);
+            }
+            let source = self.source(&entry.path(), |program| program.open_tree(directory, &name));
+            self.l.init.step(Step::new("binding").path(&shown).remedies(SOURCE));
+            self.l.init.move_mount_to(source, self.root, &name);
+            self.l.init.close(source);
+        }
+        let init = &mut *self.l.init;
+        init.step(Step::new("making everything of the host's read-only").remedies(MAKE));
+        init.mount_setattr(self.root, Change::tree(Attributes::RDONLY | Attributes::SAFE));
+        init.mount_setattr(self.root, Change::writable());
+        Ok(())
+    }
+
+    /// The program that opens what is of the host's: the host's own, if it may make mounts, since the init may be a
+    /// user who can't reach it.
+    fn opener(&mut self) -> &mut Program {
+        if self.l.host.privileged { self.l.host_program } else { self.l.init }
+    }
+
+    fn open_source(&mut self, path: &Path) -> Slot {
+        let opener = self.opener();
+        opener.step(Step::new("opening").path(path).remedies(SOURCE));
+        opener.open_source(path)
+    }
+
+    /// Runs calls that open something of the host's; the slot in the init that holds it.
+    pub(super) fn source(&mut self, path: &Path, open: impl FnOnce(&mut Program) -> Slot) -> Slot {
+        let opener = self.opener();
+        opener.step(Step::new("opening the source of a bind").path(path).remedies(SOURCE));
+        let slot = open(opener);
+        if self.l.host.privileged { self.l.init.input(Input::FromHost(slot)) } else { slot }
+    }
+
+    /// A copy of a tree of the host's, with attributes, as its owner would see it.
+    pub(super) fn tree(&mut self, path: &Path, change: Change, owner: Owner, must_map: bool) -> Slot {
+        let privileged = self.l.host.privileged;
+        let mapping = self.id_mapping(owner);
+        self.source(path, |program| {
+            let source = program.open_source(path);
+            let tree = program.open_tree(source, "");
+            if !privileged {
+                program.close(source);
+            }
+            if let Some(mapping) = mapping {
+                program.step(Step::new("showing the owner's files as the program's").path(path).remedies(IDMAP));
+                let namespace = program.input(Input::IdMapping(mapping));
+                let added = program.mount_idmap(tree, namespace);
+                if !must_map {
+                    added.ignore();
+                }
+                program.step(Step::new("restricting the bind").path(path).remedies(SOURCE));
+            }
+            program.mount_setattr(tree, change);
+            tree
+        })
+    }
+
+    /// The index of the id mapping that shows the files of `owner` as the program's own.
+    fn id_mapping(&mut self, owner: Owner) -> Option<u16> {
+        let ids = match owner {
+            _ if !self.l.host.privileged => return None,
+            Owner::Nobody => return None,
+            Owner::Caller => self.l.host.ids,
+            Owner::Ids(uid, gid) => (uid, gid),
+        };
+        let maps = self.l.who.id_mapping(ids)?;
+        let known = self.l.id_mappings.iter().position(|known| *known == maps);
+        let index = known.unwrap_or_else(|| {
+            self.l.id_mappings.push(maps);
+            self.l.id_mappings.len() - 1
+        });
+        Some(index as u16)
+    }
+
+    fn mount(&mut self, mount: &Mount) -> Result<()> {
+        match mount {
+            Mount::Bind(bind) => self.bind(bind)?,
+            Mount::Tmpfs(tmpfs) => self.tmpfs(tmpfs)?,
+            Mount::Proc(proc) => self.proc(proc)?,
+            Mount::Dev(target) => self.devices(&Target::new(target)?)?,
+            Mount::File { target, contents, mode } => self.file(&Target::new(target)?, contents, *mode),
+            Mount::Symlink { text, link } => Target::new(link)?.symlink(self.l.init, self.root, text),
+            Mount::Dir { target, mode } => Target::new(target)?.directory(self.l.init, self.root, *mode),
+            Mount::Mask(path) => self.mask(&Target::new(path)?),
+            Mount::ReadOnly(path) => self.read_only(&Target::new(path)?),
+            Mount::Overlay(_) => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn attach(&mut self, mount: Slot, target: &Target, kind: Kind) {
+        let place = target.mount_point(self.l.init, self.root, kind);
+        target.step(self.l.init, "mounting");
+        self.l.init.move_mount(mount, place);
+        self.l.init.close(place);
+    }
+
+    /// The same for a file system of the kernel's, which no symlink may lead elsewhere.
+    pub(super) fn attach_own(&mut self, mount: Slot, target: &Target) {
+        let place = target.own_mount_point(self.l.init, self.root);
+        target.step(self.l.init, "mounting");
+        self.l.init.move_mount(mount, place);
+        self.l.init.close(place);
+    }
+
+    fn bind(&mut self, bind: &Bind) -> Result<()> {
+        let source = resolve_source(&bind.source)?;
+        let mut attributes = Attributes::RDONLY | Attributes::NOSUID;
+        attributes.set(Attributes::NODEV, !bind.devices);
+        attributes.set(Attributes::NOEXEC, bind.noexec);
+        let tree = self.tree(&source, Change::tree(attributes), bind.owner, bind.writable);
+        self.attach(tree, &Target::new(&bind.target)?, kind_of(&source));
+        if bind.writable {
+            self.writable_later(tree, &source)?;
+        }
+        Ok(())
+    }
+
+    /// Notes a tree of the host's that the program may write to in the end.
+    fn writable_later(&mut self, mount: Slot, source: &Path) -> Result<()> {
+        let below = mountinfo::below(source)?.into_iter().filter(|mount| !mount.read_only);
+        let submounts = below.filter_map(|mount| mount.point.strip_prefix(source).ok().map(Path::to_owned)).collect();
+        self.writable.push(Writable { mount, submounts });
+        Ok(())
+    }
+
+    /// Notes a mount of the sandbox's own that keeps its changes on the host.
+    pub(super) fn writable_mount_later(&mut self, mount: Slot) {
+        self.writable.push(Writable { mount, submounts: vec![] });
+    }
+
+    fn let_go(&mut self) {
+        let init = &mut *self.l.init;
+        for Writable { mount, submounts } in std::mem::take(&mut self.writable) {
+            init.step(Step::new("letting the program write to a bind").remedies(&[(
+                libc::EPERM,
+                "the mount is read-only on the host, or locked: bind it read-only",
+            )]));
+            init.mount_setattr(mount, Change::writable());
+            for path in submounts {
+                let submount = init.open_beneath(mount, path.as_os_str()).store("submount");
+                init.mount_setattr(submount, Change::writable());
+            }
+        }
+    }
+
+    fn tmpfs(&mut self, tmpfs: &Tmpfs) -> Result<()> {
+        let target = Target::new(&tmpfs.target)?;
+        let mut options = vec![("mode", Some(format!("{:o}", tmpfs.mode)))];
+        options.extend(tmpfs.size.map(|bytes| ("size", Some(bytes.to_string()))));
+        options.extend(tmpfs.inodes.map(|count| ("nr_inodes", Some(count.to_string()))));
+        let mut attributes = Attributes::SAFE;
+        attributes.set(Attributes::NOEXEC, tmpfs.noexec);
+        target.step(self.l.init, "making a tmpfs for");
+        let mount = self.l.init.file_system("tmpfs", &options, attributes);
+        self.attach(mount, &target, Kind::Directory);
+        self.l.init.close(mount);
+        Ok(())
+    }
+
+    fn proc(&mut self, proc: &Proc) -> Result<()> {
+        let target = Target::new(&proc.target)?;
+        let safe = Attributes::SAFE | Attributes::NOEXEC;
+        if !self.l.chosen.all().contains(Namespaces::PID) {
+            if proc.hidepid.is_some() || proc.subset_pid {
+                return Err(Error::invalid(
+                    "the options of /proc need one of the sandbox's own",
+                    "add Namespaces::PID, or leave hidepid and subset_pid out",
+                ));
+            }
+            let tree = self.tree(Path::new("/proc"), Change::tree(safe | Attributes::RDONLY), Owner::Nobody, false);
+            self.attach_own(tree, &target);
+            return Ok(());
+        }
+        let mut options = vec![];
+        options.extend(proc.hidepid.map(|hidepid| ("hidepid", Some((hidepid as u8).to_string()))));
+        options.extend(proc.subset_pid.then(|| ("subset", Some("pid".into()))));
+        self.l.init.step(Step::new("mounting a proc file system on").path(&proc.target).remedies(&[
+            (
+                libc::EPERM,
+                "the /proc of this container is partly masked, so the kernel refuses a new one: run the container \
+                 with an unmasked /proc, or leave Namespaces::PID out and share the container's processes",
+            ),
+            (libc::EINVAL, "the kernel does not know an option (hidepid by name and subset since Linux 5.8)"),
+        ]));
+        let mount = self.l.init.file_system("proc", &options, safe);
+        self.attach_own(mount, &target);
+        self.l.init.close(mount);
+        Ok(())
+    }
+
+    /// A name in the scratch tmpfs.
+    pub(super) fn name(&mut self) -> String {
+        self.names += 1;
+        self.names.to_string()
+    }
+
+    pub(super) fn scratch(&self) -> Slot {
+        self.scratch.unwrap_or(Slot(0))
+    }
+
+    fn file(&mut self, target: &Target, contents: &[u8], mode: u32) {
+        let (name, scratch) = (self.name(), self.scratch());
+        let init = &mut *self.l.init;
+        target.step(init, "writing the contents of");
+        let file = init.openat(scratch, &name, flags!(O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC), mode);
+        let bytes = init.arena.bytes(contents, format!("<{} bytes>", contents.len()));
+        init.write(file, bytes, contents.len());
+        init.close(file);
+        let tree = init.open_tree(scratch, &name);
+        init.mount_setattr(tree, Change::tree(Attributes::RDONLY | Attributes::SAFE));
+        self.attach(tree, target, Kind::File);
+        self.l.init.close(tree);
+    }
+
+    fn mask(&mut self, target: &Target) {
+        let (root, scratch) = (self.root, self.scratch());
+        let init = &mut *self.l.init;
+        let (file, absent) = (init.label(), init.label());
+        target.step(init, "masking");
+        let place = target.open_or(init, root, absent);
+        let nothing = |init: &mut Program, name: &str| {
+            let tree = init.open_tree(scratch, name);
+            init.mount_setattr(tree, Change::tree(Attributes::RDONLY | Attributes::SAFE | Attributes::NOEXEC));
+            tree
+        };
+        let directory = nothing(init, "nothing");
+        init.move_mount(directory, place).or_goto(file);
+        init.jump(absent);
+        init.bind(file);
+        let nobody = nothing(init, "nobody");
+        init.move_mount(nobody, place);
+        init.bind(absent);
+    }
+
+    fn read_only(&mut self, target: &Target) {
+        target.step(self.l.init, "making read-only");
+        let place = target.open(self.l.init, self.root);
+        let tree = self.l.init.open_tree(place, "");
+        self.l.init.mount_setattr(tree, Change::tree(Attributes::RDONLY));
+        self.l.init.move_mount(tree, place);
+        self.l.init.close(place);
+        self.l.init.close(tree);
+    }
+}

@@ -1,0 +1,434 @@
+//! The root of the sandbox and the mounts in it, said in order: [`Root`] is a base and a list of operations.
+
+mod describe;
+mod devices;
+mod lower;
+mod overlay;
+mod target;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+pub(crate) use lower::{Lowering, change_root, lower};
+
+/// The file system that a program sees.
+///
+/// Operations are carried out in the order in which they are said, and a later one covers an earlier one at the same
+/// place. A mount point that is missing is created where the file system is the sandbox's own; on the host's nothing
+/// is ever created, and a mount point that is missing there is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Root {
+    base: Base,
+    mounts: Vec<Mount>,
+    writable: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+enum Base {
+    Inherit,
+    Empty,
+    Host,
+    Dir(PathBuf),
+}
+
+/// An operation on the file system of a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum Mount {
+    /// A tree of the host.
+    Bind(Bind),
+    /// A file system in memory.
+    Tmpfs(Tmpfs),
+    /// Layers of the host's directories with changes on top.
+    Overlay(Overlay),
+    /// The processes of the sandbox.
+    Proc(Proc),
+    /// A minimal `/dev`.
+    Dev(PathBuf),
+    /// A regular file with contents of its own, read-only.
+    File {
+        /// Where it is.
+        target: PathBuf,
+        /// What is in it.
+        contents: Vec<u8>,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// What it says.
+        text: OsString,
+        /// Where it is.
+        link: PathBuf,
+    },
+    /// A directory.
+    Dir {
+        /// Where it is.
+        target: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Nothing to be seen at a path: an empty directory or file that nobody can open.
+    Mask(PathBuf),
+    /// What is at a path, and everything below, read-only.
+    ReadOnly(PathBuf),
+}
+
+/// A tree of the host, with everything that is mounted in it.
+///
+/// It is read-only unless [`Bind::writable`] is said, with all its submounts (mount_setattr(2), `AT_RECURSIVE`), and
+/// set-uid programs and device nodes in it have no effect. In a root host's sandbox it is seen through an idmapped
+/// mount, so that the program reads and writes there as the owner would, and what it writes belongs to the owner. A
+/// file system without idmapped mounts is then seen as by any other user if it is bound read-only, and is an error if
+/// it is bound writable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Bind {
+    source: PathBuf,
+    target: PathBuf,
+    writable: bool,
+    noexec: bool,
+    devices: bool,
+    owner: Owner,
+}
+
+/// Whose files of a bind are the program's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+enum Owner {
+    #[default]
+    Caller,
+    Ids(u32, u32),
+    Nobody,
+}
+
+impl Bind {
+    /// What is at `source` on the host appears at `target`. A relative source is below the host's working directory
+    /// at the time that the plan is made.
+    pub fn new(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        let (source, target) = (source.into(), target.into());
+        Self { source, target, writable: false, noexec: false, devices: false, owner: Owner::Caller }
+    }
+
+    /// The program may write. Submounts that the host has read-only stay so.
+    #[must_use]
+    pub fn writable(mut self) -> Self {
+        self.writable = true;
+        self
+    }
+
+    /// No program in it can be executed (`MS_NOEXEC`).
+    #[must_use]
+    pub fn noexec(mut self) -> Self {
+        self.noexec = true;
+        self
+    }
+
+    /// Device nodes in it can be opened, as far as their permissions go (without `MS_NODEV`).
+    #[must_use]
+    pub fn devices(mut self) -> Self {
+        self.devices = true;
+        self
+    }
+
+    /// The user and group on the disk that appear as the program's own, where the host is root. Default: the
+    /// host's caller.
+    #[must_use]
+    pub fn owner(mut self, uid: u32, gid: u32) -> Self {
+        self.owner = Owner::Ids(uid, gid);
+        self
+    }
+
+    /// The program sees the tree as any other user of the host would: its owners are what they are on the disk. It
+    /// spares a root host the idmapped mount.
+    #[must_use]
+    pub fn unmapped(mut self) -> Self {
+        self.owner = Owner::Nobody;
+        self
+    }
+}
+
+/// A file system in memory (tmpfs(5)), without set-uid programs and device nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Tmpfs {
+    target: PathBuf,
+    size: Option<u64>,
+    inodes: Option<u64>,
+    mode: u32,
+    noexec: bool,
+}
+
+impl Tmpfs {
+    /// An empty one at `target`.
+    pub fn new(target: impl Into<PathBuf>) -> Self {
+        Self { target: target.into(), size: None, inodes: None, mode: 0o755, noexec: false }
+    }
+
+    /// Bytes that it holds at most, rounded up to whole pages. Default: half of the memory.
+    #[must_use]
+    pub fn size(mut self, bytes: u64) -> Self {
+        self.size = Some(bytes);
+        self
+    }
+
+    /// Files and directories that it holds at most. Default: one for each two pages of memory.
+    #[must_use]
+    pub fn inodes(mut self, count: u64) -> Self {
+        self.inodes = Some(count);
+        self
+    }
+
+    /// Permissions of its top directory, which belongs to the program. Default 0755.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// No program in it can be executed (`MS_NOEXEC`).
+    #[must_use]
+    pub fn noexec(mut self) -> Self {
+        self.noexec = true;
+        self
+    }
+}
+
+/// Layers of directories, with the program's changes on top (Documentation/filesystems/overlayfs.rst; in a user
+/// namespace since Linux 5.11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Overlay {
+    target: PathBuf,
+    lowers: Vec<PathBuf>,
+    upper: Upper,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+enum Upper {
+    Tmpfs(Option<u64>),
+    Dirs { upper: PathBuf, work: PathBuf },
+}
+
+impl Overlay {
+    /// One at `target`, whose changes go to memory and end with the sandbox.
+    pub fn new(target: impl Into<PathBuf>) -> Self {
+        Self { target: target.into(), lowers: vec![], upper: Upper::Tmpfs(None) }
+    }
+
+    /// A directory of the host, below those that were said before. Submounts of it are not seen.
+    #[must_use]
+    pub fn lower(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.lowers.push(directory.into());
+        self
+    }
+
+    /// Bytes of changes that are kept in memory at most. Default: half of the memory.
+    #[must_use]
+    pub fn upper_tmpfs(mut self, bytes: u64) -> Self {
+        self.upper = Upper::Tmpfs(Some(bytes));
+        self
+    }
+
+    /// Directories of the host that keep the changes: `upper` holds them, and `work`, an empty directory on the same
+    /// file system, is the kernel's. No two sandboxes may use the same ones at a time.
+    #[must_use]
+    pub fn upper(mut self, upper: impl Into<PathBuf>, work: impl Into<PathBuf>) -> Self {
+        self.upper = Upper::Dirs { upper: upper.into(), work: work.into() };
+        self
+    }
+}
+
+/// A `/proc` of the sandbox's own processes (proc(5)).
+///
+/// Without a pid namespace of the sandbox's own the kernel makes none: the host's is shown then, read-only, and the
+/// options are refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Proc {
+    target: PathBuf,
+    hidepid: Option<HidePid>,
+    subset_pid: bool,
+}
+
+/// What a program sees in `/proc` of processes that it may not trace (proc(5), `hidepid`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum HidePid {
+    /// Their directories, but nothing in them (1).
+    NoAccess,
+    /// Nothing (2).
+    Invisible,
+    /// Nothing of any process that it can't trace, whatever the group (4, since Linux 5.8).
+    Ptraceable,
+}
+
+impl Proc {
+    /// One at `target`.
+    pub fn new(target: impl Into<PathBuf>) -> Self {
+        Self { target: target.into(), hidepid: None, subset_pid: false }
+    }
+
+    /// Hides processes that the program may not trace.
+    #[must_use]
+    pub fn hidepid(mut self, hidepid: HidePid) -> Self {
+        self.hidepid = Some(hidepid);
+        self
+    }
+
+    /// Nothing but processes: no `/proc/sys`, `/proc/cpuinfo` and the like (`subset=pid`, since Linux 5.8).
+    #[must_use]
+    pub fn subset_pid(mut self) -> Self {
+        self.subset_pid = true;
+        self
+    }
+}
+
+macro_rules! mount_from {
+    ($($kind:ident),+) => {
+        $(impl From<$kind> for Mount { fn from(mount: $kind) -> Self { Self::$kind(mount) } })+
+    };
+}
+mount_from!(Bind, Tmpfs, Overlay, Proc);
+
+impl Root {
+    fn new(base: Base) -> Self {
+        Self { base, mounts: vec![], writable: false }
+    }
+
+    /// The host's file system, read-only, without what is nobody else's business: a `/proc` of the sandbox's own, a
+    /// minimal `/dev`, private `/tmp`, `/var/tmp` and `/run`, no home directories, and of `/sys` the processors and
+    /// memory nodes alone (`/sys/devices/system`).
+    ///
+    /// The root itself is a tmpfs, in which the top-level directories of the host are bound, so that mount points
+    /// directly below `/` can be created. It holds what is there when the plan is made.
+    pub fn host() -> Self {
+        Self::new(Base::Host)
+    }
+
+    /// Nothing: a read-only tmpfs, in which the operations create what they need.
+    pub fn empty() -> Self {
+        Self::new(Base::Empty)
+    }
+
+    /// What is in a directory of the host, read-only: a tmpfs in which its entries are bound, so that mount points
+    /// directly below `/` can be created without touching the directory.
+    ///
+    /// Without [`Namespaces::MOUNT`](crate::Namespaces::MOUNT) it is the directory itself, by chroot(2), and can have
+    /// no operations.
+    pub fn dir(path: impl Into<PathBuf>) -> Self {
+        Self::new(Base::Dir(path.into()))
+    }
+
+    /// The host's file system as it is, writable where the program's user may write. It can have no operations.
+    pub fn inherit() -> Self {
+        Self::new(Base::Inherit)
+    }
+
+    /// The top directory of the sandbox, a tmpfs, can be written to.
+    #[must_use]
+    pub fn writable(mut self) -> Self {
+        self.writable = true;
+        self
+    }
+
+    /// Adds an operation.
+    #[must_use]
+    pub fn mount(mut self, mount: impl Into<Mount>) -> Self {
+        self.mounts.push(mount.into());
+        self
+    }
+
+    /// Binds a tree of the host read-only: see [`Bind`].
+    #[must_use]
+    pub fn bind(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        self.mount(Bind::new(source, target))
+    }
+
+    /// Binds a tree of the host, and lets the program write there: see [`Bind`].
+    #[must_use]
+    pub fn bind_rw(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        self.mount(Bind::new(source, target).writable())
+    }
+
+    /// An empty file system in memory that holds `size` bytes: see [`Tmpfs`].
+    #[must_use]
+    pub fn tmpfs(self, target: impl Into<PathBuf>, size: u64) -> Self {
+        self.mount(Tmpfs::new(target).size(size))
+    }
+
+    /// Changes that are kept in memory, on top of a directory of the host: see [`Overlay`].
+    #[must_use]
+    pub fn overlay(self, lower: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        self.mount(Overlay::new(target).lower(lower))
+    }
+
+    /// A `/proc` of the sandbox's own: see [`Proc`].
+    #[must_use]
+    pub fn proc(self, target: impl Into<PathBuf>) -> Self {
+        self.mount(Proc::new(target))
+    }
+
+    /// A minimal `/dev`: `null`, `zero`, `full`, `random`, `urandom`, `tty`, the links to the descriptors, and file
+    /// systems of the sandbox's own for terminals (`pts`, `ptmx`), shared memory (`shm`) and message queues
+    /// (`mqueue`).
+    #[must_use]
+    pub fn dev(self, target: impl Into<PathBuf>) -> Self {
+        self.mount(Mount::Dev(target.into()))
+    }
+
+    /// A read-only file with these bytes in it, with permissions 0444.
+    #[must_use]
+    pub fn file(self, target: impl Into<PathBuf>, contents: impl Into<Vec<u8>>) -> Self {
+        self.mount(Mount::File { target: target.into(), contents: contents.into(), mode: 0o444 })
+    }
+
+    /// A symbolic link at `link` that says `text`.
+    #[must_use]
+    pub fn symlink(self, text: impl Into<OsString>, link: impl Into<PathBuf>) -> Self {
+        self.mount(Mount::Symlink { text: text.into(), link: link.into() })
+    }
+
+    /// A directory with permissions 0755, where the file system is the sandbox's own.
+    #[must_use]
+    pub fn directory(self, target: impl Into<PathBuf>) -> Self {
+        self.mount(Mount::Dir { target: target.into(), mode: 0o755 })
+    }
+
+    /// Hides what is at a path: see [`Mount::Mask`]. A path that does not exist has nothing to hide.
+    #[must_use]
+    pub fn mask(self, path: impl Into<PathBuf>) -> Self {
+        self.mount(Mount::Mask(path.into()))
+    }
+
+    /// Makes what is at a path read-only, with everything that is mounted below it so far.
+    #[must_use]
+    pub fn read_only(self, path: impl Into<PathBuf>) -> Self {
+        self.mount(Mount::ReadOnly(path.into()))
+    }
+
+    /// Whether it leaves the host's mounts as they are.
+    pub(crate) fn needs_mount_namespace(&self) -> bool {
+        match self.base {
+            Base::Inherit => !self.mounts.is_empty(),
+            Base::Dir(_) => !self.mounts.is_empty(),
+            Base::Empty | Base::Host => true,
+        }
+    }
+
+    /// The directory that chroot(2) takes, where there is no mount namespace.
+    pub(crate) fn chroot(&self) -> Option<&Path> {
+        match &self.base {
+            Base::Dir(path) if self.mounts.is_empty() => Some(path),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.base == Base::Inherit && self.mounts.is_empty()
+    }
+}

@@ -1,0 +1,134 @@
+//! Overlays: the layers are mounted in the scratch tmpfs under plain names, so that no path of the host's ever stands in
+//! a mount option.
+
+use std::path::{Path, PathBuf};
+
+use super::lower::{Builder, resolve_source};
+use super::target::{Kind, Target};
+use super::{Mount, Overlay, Owner, Upper};
+use crate::confine::namespaces::Namespaces;
+use crate::error::{Error, Result};
+use crate::plan::{Attributes, Change, Program, Slot, Step, nr};
+
+/// The layers of an overlay, as paths from the scratch tmpfs.
+pub(super) struct Staged {
+    lowers: Vec<String>,
+    upper: String,
+    work: String,
+    /// Changes go to the host.
+    keeps: bool,
+}
+
+const MAKE: &[(i32, &str)] = &[
+    (libc::EPERM, "overlays in user namespaces exist since Linux 5.11, and a security module may forbid them: run as root, or bind a copy"),
+    (libc::EINVAL, "a layer has mounts in it that this user may not take apart, lies on a file system that can't be one, or upper and work are not on one file system; dmesg may say which"),
+    (libc::ENODEV, "the kernel has no overlay file system, or its module is not loaded: modprobe overlay"),
+    (libc::EBUSY, "upper and work are in use by another overlay"),
+];
+
+impl Builder<'_> {
+    /// Brings the layers of all overlays into place, before the root is made that covers the host's.
+    pub(super) fn stage_overlays(&mut self, mounts: &[Mount]) -> Result<Vec<Staged>> {
+        let overlays = mounts.iter().filter_map(|mount| match mount {
+            Mount::Overlay(overlay) => Some(overlay),
+            _ => None,
+        });
+        overlays.map(|overlay| self.stage(overlay)).collect()
+    }
+
+    fn stage(&mut self, overlay: &Overlay) -> Result<Staged> {
+        if overlay.lowers.is_empty() {
+            return Err(Error::invalid(
+                format!("the overlay at {} has no lower layer", overlay.target.display()),
+                "add one with Overlay::lower",
+            ));
+        }
+        let layers: Result<Vec<String>> = overlay.lowers.iter().map(|lower| self.layer(lower, true)).collect();
+        // The kernel wants the topmost first.
+        let lowers = layers?.into_iter().rev().collect();
+        let (upper, work, keeps) = match &overlay.upper {
+            Upper::Tmpfs(size) => {
+                let name = self.layer_tmpfs(*size);
+                (format!("{name}/upper"), format!("{name}/work"), false)
+            }
+            Upper::Dirs { upper, work } => {
+                let (upper, work) = (directory(upper)?, directory(work)?);
+                let common = common_ancestor(&upper, &work);
+                let name = self.layer(&common, false)?;
+                let inside = |path: &Path| {
+                    let rest = path.strip_prefix(&common).unwrap_or(path).display().to_string();
+                    // The kernel takes a backslash off before whatever follows it.
+                    format!("{name}/{}", rest.replace('\\', "\\\\"))
+                };
+                (inside(&upper), inside(&work), true)
+            }
+        };
+        Ok(Staged { lowers, upper, work, keeps })
+    }
+
+    /// A directory of the host's as a layer.
+    fn layer(&mut self, path: &Path, read_only: bool) -> Result<String> {
+        let path = directory(path)?;
+        let mut attributes = Attributes::SAFE;
+        attributes.set(Attributes::RDONLY, read_only);
+        let tree = self.tree(&path, Change::tree(attributes), Owner::Caller, !read_only);
+        self.l.init.step(Step::new("putting a layer of an overlay in place").path(&path));
+        Ok(self.put(tree))
+    }
+
+    fn layer_tmpfs(&mut self, size: Option<u64>) -> String {
+        self.l.init.step(Step::new("making a tmpfs for the changes of an overlay"));
+        let mut options = vec![("mode", Some("0755".to_owned()))];
+        options.extend(size.map(|bytes| ("size", Some(bytes.to_string()))));
+        let mount = self.l.init.file_system("tmpfs", &options, Attributes::SAFE);
+        self.l.init.mkdirat(mount, "upper", 0o755);
+        self.l.init.mkdirat(mount, "work", 0o755);
+        self.put(mount)
+    }
+
+    /// Attaches a mount under a new name in the scratch tmpfs.
+    fn put(&mut self, mount: Slot) -> String {
+        let (name, scratch) = (self.name(), self.scratch());
+        self.l.init.mkdirat(scratch, &name, 0o755);
+        self.l.init.move_mount_to(mount, scratch, &name);
+        name
+    }
+
+    pub(super) fn overlay(&mut self, overlay: &Overlay, staged: Option<Staged>) -> Result<()> {
+        let Some(staged) = staged else { return Ok(()) };
+        let target = Target::new(&overlay.target)?;
+        let scratch = self.scratch();
+        let mut options = vec![
+            ("lowerdir", Some(staged.lowers.join(":"))),
+            ("upperdir", Some(staged.upper)),
+            ("workdir", Some(staged.work)),
+        ];
+        if self.l.chosen.all().contains(Namespaces::USER) {
+            options.push(("userxattr", None));
+        }
+        let mut attributes = Attributes::SAFE;
+        attributes.set(Attributes::RDONLY, staged.keeps);
+        let init: &mut Program = self.l.init;
+        init.step(Step::new("making the overlay for").path(&overlay.target).remedies(MAKE));
+        init.call(nr!(SYS_fchdir), [scratch.into()]);
+        let mount = init.file_system("overlay", &options, attributes);
+        self.attach(mount, &target, Kind::Directory);
+        if staged.keeps {
+            self.writable_mount_later(mount);
+        }
+        Ok(())
+    }
+}
+
+fn directory(path: &Path) -> Result<PathBuf> {
+    let path = resolve_source(path)?;
+    if path.is_dir() {
+        return Ok(path);
+    }
+    Err(Error::invalid(format!("{} can't be a layer of an overlay: it is no directory", path.display()), "name one"))
+}
+
+/// The nearest directory above both: upper and work must be in one mount.
+fn common_ancestor(one: &Path, other: &Path) -> PathBuf {
+    one.ancestors().find(|above| other.starts_with(above)).unwrap_or(Path::new("/")).to_owned()
+}

@@ -1,0 +1,195 @@
+//! The one error of the crate. Every variant says what was attempted, on what, what the kernel answered, and, where
+//! that is known, what to do about it.
+
+use std::fmt::{self, Display, Formatter};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno as NixErrno;
+
+/// An error number of the kernel (errno(3)), shown as `Operation not permitted (EPERM)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    /// The [`io::ErrorKind`] of the number.
+    pub fn kind(self) -> io::ErrorKind {
+        io::Error::from_raw_os_error(self.0).kind()
+    }
+}
+
+impl Display for Errno {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let errno = NixErrno::from_raw(self.0);
+        match errno {
+            NixErrno::UnknownErrno => write!(f, "error {}", self.0),
+            _ => write!(f, "{} ({errno:?})", errno.desc()),
+        }
+    }
+}
+
+impl From<NixErrno> for Errno {
+    fn from(errno: NixErrno) -> Self {
+        Self(errno as i32)
+    }
+}
+
+impl From<&io::Error> for Errno {
+    fn from(error: &io::Error) -> Self {
+        Self(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+/// `: what to do`, or nothing.
+struct Remedy<'a>(&'a Option<String>);
+
+impl Display for Remedy<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |remedy| write!(f, ": {remedy}"))
+    }
+}
+
+/// ` /the/path`, or nothing.
+struct On<'a>(&'a Option<PathBuf>);
+
+impl Display for On<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |path| write!(f, " {}", path.display()))
+    }
+}
+
+/// Why a sandbox could not be made, a program not be executed, or an outcome not be had. A program that ran and
+/// failed is no error: see [`Termination`](crate::Termination).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration can't be made into a plan. Nothing was started.
+    #[error("{what}: {remedy}")]
+    Invalid {
+        /// What is wrong.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
+    /// A call failed while the sandbox was set up. Nothing of the sandbox is left.
+    #[error("{step}{}: {call}: {errno}{}", On(path), Remedy(remedy))]
+    SetUp {
+        /// What was being done: a step of the plan.
+        step: String,
+        /// What it was being done to.
+        path: Option<PathBuf>,
+        /// The system call.
+        call: &'static str,
+        /// What the kernel answered.
+        errno: Errno,
+        /// What can be done about it, where that is known.
+        remedy: Option<String>,
+    },
+
+    /// A process of the sandbox ended before the program was started.
+    #[error("{step}: the process ended without a word; it was killed from outside, or memory is short")]
+    Died {
+        /// What was being waited for.
+        step: &'static str,
+    },
+
+    /// There is no such program inside the sandbox.
+    #[error("executing {}: not found inside the sandbox (ENOENT){}", program.display(), Remedy(remedy))]
+    NotFound {
+        /// The program as it was named.
+        program: PathBuf,
+        /// Where it was looked for.
+        searched: Vec<PathBuf>,
+        /// What can be done about it, where that is known.
+        remedy: Option<String>,
+    },
+
+    /// The program is there, but can't be executed.
+    #[error("executing {}: {errno}{}", program.display(), Remedy(remedy))]
+    NotExecutable {
+        /// The path that was tried.
+        program: PathBuf,
+        /// What the kernel answered to execve(2).
+        errno: Errno,
+        /// What can be done about it, where that is known.
+        remedy: Option<String>,
+    },
+
+    /// Somebody else in the host took the program's status: the host ignores SIGCHLD, or waits for any child
+    /// (`waitpid(-1)`), on a kernel before 6.15, which keeps no copy of it.
+    #[error(
+        "waiting for the program: its status was taken by another wait of the host (ECHILD): handle SIGCHLD by its \
+         default and wait for children by their pid, or use Linux 6.15 or later"
+    )]
+    StatusTaken,
+
+    /// Reading, writing or waiting failed in the host.
+    #[error("{what}: {errno}")]
+    Host {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+}
+
+/// The result of an operation on a sandbox.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn invalid(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Invalid { what: what.into(), remedy: remedy.into() }
+    }
+
+    /// A failure of the host while it does `step`.
+    pub(crate) fn host(what: &'static str) -> impl Fn(NixErrno) -> Self {
+        move |errno| Self::Host { what, errno: errno.into() }
+    }
+
+    /// The [`io::ErrorKind`] that `std::process` would give.
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Invalid { .. } => io::ErrorKind::InvalidInput,
+            Self::SetUp { errno, .. } | Self::NotExecutable { errno, .. } | Self::Host { errno, .. } => errno.kind(),
+            Self::NotFound { .. } => io::ErrorKind::NotFound,
+            Self::Died { .. } | Self::StatusTaken => io::ErrorKind::Other,
+        }
+    }
+
+    /// The kernel's answer, where there is one.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::SetUp { errno, .. } | Self::NotExecutable { errno, .. } | Self::Host { errno, .. } => Some(*errno),
+            Self::NotFound { .. } => Some(Errno(libc::ENOENT)),
+            Self::StatusTaken => Some(Errno(libc::ECHILD)),
+            Self::Invalid { .. } | Self::Died { .. } => None,
+        }
+    }
+
+    /// The path that the error is about, where there is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::SetUp { path, .. } => path.as_deref(),
+            Self::NotFound { program, .. } | Self::NotExecutable { program, .. } => Some(program),
+            _ => None,
+        }
+    }
+
+    /// What can be done about it, where that is known.
+    pub fn remedy(&self) -> Option<&str> {
+        match self {
+            Self::Invalid { remedy, .. } => Some(remedy),
+            Self::SetUp { remedy, .. } | Self::NotFound { remedy, .. } | Self::NotExecutable { remedy, .. } => {
+                remedy.as_deref()
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}

@@ -1,0 +1,121 @@
+//! Id maps: written for a process that waits for them, by the host or by newuidmap and newgidmap.
+
+use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+
+use super::interpreter;
+use super::layout::Layout;
+use super::process::Process;
+use crate::error::{self, Error, Result};
+use crate::plan::{Arg, HostId, HostRange, IdMaps, Input, MapLine, Program, Word, nr};
+
+/// The host id that a sandbox has for itself. It comes from the inode number of the sandbox's control pipe, which the
+/// kernel gives to one living pipe alone: so no two sandboxes share it, whoever started them, and nobody keeps a list.
+pub(super) fn own_id(control: &OwnedFd, range: HostRange) -> Result<u32> {
+    let pipe = nix::sys::stat::fstat(control).map_err(Error::host("looking at the control pipe"))?;
+    Ok(range.first + (pipe.st_ino % u64::from(range.count.max(1))) as u32)
+}
+
+/// Writes the maps of the user namespace that the process is in.
+pub(super) fn write(pid: i32, maps: &IdMaps, own: u32) -> Result<()> {
+    let files = [("uid_map", "newuidmap", &maps.uid), ("gid_map", "newgidmap", &maps.gid)];
+    if maps.deny_setgroups {
+        write_file(pid, "setgroups", "deny")?;
+    }
+    for (file, helper, lines) in files {
+        let lines = lines.iter().map(|line| numbers(line, own));
+        if maps.by_helper_programs {
+            run(helper, pid, lines.flatten().collect())?;
+        } else {
+            let text: String = lines.map(|[inside, outside, count]| format!("{inside} {outside} {count}\n")).collect();
+            write_file(pid, file, &text)?;
+        }
+    }
+    Ok(())
+}
+
+fn numbers(line: &MapLine, own: u32) -> [u32; 3] {
+    let outside = match line.outside {
+        HostId::Id(id) => id,
+        HostId::Own => own,
+    };
+    [line.inside, outside, line.count]
+}
+
+fn write_file(pid: i32, file: &str, text: &str) -> Result<()> {
+    let path = format!("/proc/{pid}/{file}");
+    fs::write(&path, text).map_err(|error| Error::SetUp {
+        step: format!("writing {:?} to", text.trim_end()),
+        remedy: remedy(&error).map(str::to_owned),
+        errno: error::Errno::from(&error),
+        path: Some(path.into()),
+        call: "write",
+    })
+}
+
+fn remedy(error: &std::io::Error) -> Option<&'static str> {
+    match error.raw_os_error()? {
+        libc::EPERM => Some(
+            "these ids may not be mapped by this user, or a security module (AppArmor's restriction of unprivileged \
+             user namespaces on Ubuntu 24.04) forbids it: map your own id alone, use sub-ids, or allow user namespaces \
+             for this program in its AppArmor profile",
+        ),
+        libc::EINVAL => Some("two ranges overlap, a range is empty, or there are more than 340"),
+        _ => None,
+    }
+}
+
+fn run(helper: &'static str, pid: i32, numbers: Vec<u32>) -> Result<()> {
+    let args = std::iter::once(pid.to_string()).chain(numbers.iter().map(u32::to_string));
+    let failed = |errno: i32, remedy: String| Error::SetUp {
+        step: format!("mapping ids with {helper}"),
+        path: None,
+        call: helper,
+        errno: error::Errno(errno),
+        remedy: Some(remedy),
+    };
+    let output = Command::new(helper).args(args).stdin(Stdio::null()).output().map_err(|error| {
+        let remedy = "install the package uidmap (shadow-utils), or map your own id alone";
+        failed(error.raw_os_error().unwrap_or(libc::ENOENT), remedy.to_owned())
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(failed(libc::EPERM, format!("it said {said:?}; give this user the ranges in /etc/subuid and /etc/subgid")))
+}
+
+/// A user namespace that has these maps, for a mount that shows other ids than the disk has. The process that it takes
+/// to make one has ended when this returns.
+pub(super) fn namespace(maps: &IdMaps, own: u32, host: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut holder = Program::new("stockade: id mapping");
+    let fd = holder.input(Input::Host);
+    // struct pollfd {int fd; short events, revents}
+    let entry = [Word::Address(crate::plan::Address::Input(fd))];
+    let entry = holder.arena.words(&entry, "[{<pidfd of the host>, POLLIN}]");
+    holder.call(nr!(SYS_ppoll), [entry.into(), 1.into(), Arg::NULL, Arg::NULL, 8.into()]);
+    holder.call(nr!(SYS_exit_group), [Arg::NONE]);
+    let events = u64::from(libc::POLLIN as u16) << 32;
+    let layout = Layout { program: &holder, tag: 0, fault: None, resolve: &|_| host.as_raw_fd() as u64 | events };
+    let mut memory = layout.in_place();
+    let cloned = interpreter::clone(libc::CLONE_NEWUSER as u64, &mut memory).map_err(|errno| Error::SetUp {
+        step: "making a user namespace for an idmapped mount".into(),
+        path: None,
+        call: "clone",
+        errno: errno.into(),
+        remedy: (errno == Errno::ENOSPC).then(|| "raise user.max_user_namespaces (sysctl)".into()),
+    })?;
+    // Dropped before `memory`, which the process runs in.
+    let process = Process::new(cloned);
+    write(process.pid(), maps, own)?;
+    let path = format!("/proc/{}/ns/user", process.pid());
+    let namespace = fs::File::open(path).map_err(|error| Error::Host {
+        what: "opening the user namespace of an idmapped mount",
+        errno: error::Errno::from(&error),
+    })?;
+    drop(process);
+    Ok(namespace.into())
+}

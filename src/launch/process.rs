@@ -1,0 +1,171 @@
+//! A process of a sandbox, held by its pidfd.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::interpreter::Cloned;
+
+/// A child of the host. Dropping it kills and reaps it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+    reaped: bool,
+}
+
+/// How a process ended, and the kernel's account of it, if nobody else has taken that.
+#[derive(Clone, Copy)]
+pub(crate) struct Ended {
+    pub how: How,
+    pub usage: Option<libc::rusage>,
+}
+
+/// What wait(2) says of an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    Exited(i32),
+    Signaled { signal: i32, core: bool },
+    /// Another wait of the host took the status, and the kernel keeps no copy.
+    Unknown,
+}
+
+impl Process {
+    pub(super) fn new(cloned: Cloned) -> Self {
+        Self::from_parts(cloned.pid, cloned.pidfd)
+    }
+
+    pub fn from_parts(pid: i32, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd, reaped: false }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether its status was taken, so that its pid may be another's.
+    pub fn is_reaped(&self) -> bool {
+        self.reaped
+    }
+
+    pub fn signal(&self, signal: i32) -> nix::Result<()> {
+        if self.reaped {
+            return Err(Errno::ESRCH);
+        }
+        // SAFETY: the call takes a descriptor, a number and a null pointer, and touches no memory.
+        let result = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), signal, std::ptr::null::<()>(), 0)
+        };
+        Errno::result(result).map(drop)
+    }
+
+    /// Whether it has ended, waiting for that as long as `timeout` says.
+    pub fn has_ended(&self, timeout: PollTimeout) -> nix::Result<bool> {
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        loop {
+            match poll(&mut fds, timeout) {
+                Err(Errno::EINTR) if timeout == PollTimeout::NONE => {}
+                other => return other.map(|ready| ready > 0),
+            }
+        }
+    }
+
+    /// Waits for the end, and takes the status.
+    pub fn wait(&mut self) -> nix::Result<Ended> {
+        self.has_ended(PollTimeout::NONE)?;
+        self.reap()
+    }
+
+    /// Takes the status of a process that has ended.
+    fn reap(&mut self) -> nix::Result<Ended> {
+        // SAFETY: plain data, for which all zeroes are valid.
+        let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
+        let result = loop {
+            // SAFETY: the two structures are ours and of the kernel's own layout.
+            let result = unsafe {
+                let fd = self.pidfd.as_raw_fd();
+                libc::syscall(libc::SYS_waitid, libc::P_PIDFD, fd, &raw mut info, libc::WEXITED, &raw mut usage)
+            };
+            match Errno::result(result) {
+                Err(Errno::EINTR) => {}
+                other => break other,
+            }
+        };
+        self.reaped = true;
+        match result {
+            Ok(_) => {
+                // SAFETY: waitid has filled the fields of a child's end.
+                let status = unsafe { info.si_status() };
+                let how = match info.si_code {
+                    libc::CLD_EXITED => How::Exited(status),
+                    code => How::Signaled { signal: status, core: code == libc::CLD_DUMPED },
+                };
+                Ok(Ended { how, usage: Some(usage) })
+            }
+            Err(Errno::ECHILD) => Ok(Ended { how: self.kept_status().unwrap_or(How::Unknown), usage: None }),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The status that the kernel keeps with the pidfd, since Linux 6.15 (`PIDFD_INFO_EXIT`).
+    fn kept_status(&self) -> Option<How> {
+        // SAFETY: plain data, for which all zeroes are valid.
+        let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
+        info.mask = libc::PIDFD_INFO_EXIT.into();
+        // SAFETY: the request carries the size of the structure, which is ours.
+        let result = unsafe { libc::ioctl(self.pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
+        if result != 0 || info.mask & u64::from(libc::PIDFD_INFO_EXIT) == 0 {
+            return None;
+        }
+        let status = info.exit_code;
+        Some(match libc::WTERMSIG(status) {
+            0 => How::Exited(libc::WEXITSTATUS(status)),
+            signal => How::Signaled { signal, core: libc::WCOREDUMP(status) },
+        })
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.reaped {
+            let _ = self.signal(libc::SIGKILL);
+            let _ = self.wait();
+        }
+    }
+}
+
+/// The init that a launcher has cloned: its pid and its pidfd are what the launcher left in the shared memory, and in the
+/// shared table of descriptors.
+pub(super) fn taken_over(mut launcher: Process, pid: u64, pidfd: u64) -> crate::Result<Process> {
+    launcher.wait().map_err(crate::Error::host("waiting for the launcher"))?;
+    if pid == 0 {
+        // The launcher has failed and reported why; it stands for the init that it did not start.
+        return Ok(launcher);
+    }
+    // SAFETY: the launcher shared our table of descriptors, and nobody else knows of this one.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as RawFd) };
+    Ok(Process::from_parts(pid as i32, pidfd))
+}
+
+/// A pidfd of this process.
+pub(super) fn own_pidfd() -> nix::Result<OwnedFd> {
+    // SAFETY: the call takes two numbers.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
+    // SAFETY: the kernel has just made this descriptor for us.
+    Errno::result(result).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// The time that an account holds, of user mode and of the kernel.
+pub(crate) fn times(usage: &libc::rusage) -> [Duration; 2] {
+    [usage.ru_utime, usage.ru_stime]
+        .map(|time| Duration::new(time.tv_sec.unsigned_abs(), time.tv_usec.unsigned_abs() as u32 * 1000))
+}

@@ -1,0 +1,176 @@
+//! What the processes of a sandbox say over their channels, turned back into the steps of the plan.
+
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair,
+};
+
+use super::process::Process;
+use crate::error::{Error, Result};
+use crate::plan::{Part, Plan, Report, Search};
+
+/// Bytes that a report has at most: two words for each place where a program is looked for.
+const LONGEST: usize = 64 << 10;
+
+/// The host's end of a channel.
+pub(super) struct Channel(OwnedFd);
+
+/// What came of a launch of the helper.
+pub(super) enum Heard {
+    Started { program: Process, pty: Option<OwnedFd> },
+    /// The program is open for writing somewhere.
+    Busy(Error),
+}
+
+/// A report with the descriptors that came along.
+struct Received {
+    report: Report,
+    fds: Vec<OwnedFd>,
+}
+
+impl Channel {
+    /// A channel, and the end that the process gets.
+    pub fn new() -> Result<(Self, OwnedFd)> {
+        let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+        let (host, process) = pair.map_err(super::too_many("making a channel for reports"))?;
+        Ok((Self(host), process))
+    }
+
+    /// Waits until the program runs, or has failed to.
+    pub fn hear(&self, plan: &Plan, init: Option<&Channel>) -> Result<Heard> {
+        let mut not_executed = None;
+        while let Some(Received { report, fds }) = self.receive(MsgFlags::empty())? {
+            match report {
+                Report::Failed { part, call, errno } => return Err(failure(plan, part, call, errno)),
+                Report::NotExecuted(failures) => not_executed = Some(failures),
+                Report::Started { pid } => {
+                    let mut fds = fds.into_iter();
+                    let pidfd = fds.next().ok_or(Error::Died { step: "receiving the program's pidfd" })?;
+                    let program = Process::from_parts(pid, pidfd);
+                    return match not_executed {
+                        Some(failures) => verdict(&plan.search, &failures),
+                        None => Ok(Heard::Started { program, pty: fds.next() }),
+                    };
+                }
+            }
+        }
+        let cause = init.and_then(|init| init.pending(plan));
+        Err(cause.unwrap_or(Error::Died { step: "setting up the sandbox" }))
+    }
+
+    /// The failure that has been reported and not been heard yet.
+    pub fn pending(&self, plan: &Plan) -> Option<Error> {
+        match self.receive(MsgFlags::MSG_DONTWAIT).ok()??.report {
+            Report::Failed { part, call, errno } => Some(failure(plan, part, call, errno)),
+            _ => None,
+        }
+    }
+
+    fn receive(&self, flags: MsgFlags) -> Result<Option<Received>> {
+        let mut bytes = vec![0; LONGEST];
+        let mut space = cmsg_space!([i32; 2]);
+        let (len, fds) = loop {
+            let mut buffers = [IoSliceMut::new(&mut bytes)];
+            let fd = self.0.as_raw_fd();
+            match recvmsg::<()>(fd, &mut buffers, Some(&mut space), flags | MsgFlags::MSG_CMSG_CLOEXEC) {
+                Ok(message) => break (message.bytes, descriptors(message.cmsgs())),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::host("reading the reports of the sandbox")(errno)),
+            }
+        };
+        if len == 0 {
+            return Ok(None);
+        }
+        let report = Report::decode(&bytes[..len]).ok_or(Error::Died { step: "reading a report" })?;
+        Ok(Some(Received { report, fds }))
+    }
+}
+
+#[allow(unsafe_code)]
+fn descriptors(messages: nix::Result<nix::sys::socket::CmsgIterator<'_>>) -> Vec<OwnedFd> {
+    let rights = messages.into_iter().flatten().filter_map(|message| match message {
+        ControlMessageOwned::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    // SAFETY: the kernel has just put these descriptors into our table, and nobody else knows of them.
+    rights.flatten().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
+}
+
+/// The error for a call of the plan that has failed.
+pub(super) fn failure(plan: &Plan, part: Part, call: usize, errno: i32) -> Error {
+    let found = plan.program(part).and_then(|program| {
+        let call = program.calls.get(call)?;
+        Some((call, program.steps.get(call.step)?))
+    });
+    let Some((call, step)) = found else {
+        return Error::Died { step: "reading a report" };
+    };
+    let remedy = step.remedies.iter().find(|(known, _)| *known == errno).map(|(_, remedy)| (*remedy).to_owned());
+    Error::SetUp {
+        step: step.what.to_string(),
+        path: step.path.clone(),
+        call: call.nr.name.trim_start_matches("SYS_"),
+        errno: crate::error::Errno(errno),
+        remedy,
+    }
+}
+
+/// Why none of the candidates could be executed: as execvp(3) decides it, a candidate that is there and refused counts
+/// for more than those that are not.
+fn verdict(search: &Search, failures: &[(i32, bool)]) -> Result<Heard> {
+    let tried: Vec<(&PathBuf, i32, bool)> =
+        search.candidates.iter().zip(failures).map(|(path, &(errno, visible))| (path, errno, visible)).collect();
+    let absent = |errno| matches!(errno, libc::ENOENT | libc::ENOTDIR);
+    let Some(&(path, errno, visible)) =
+        tried.iter().find(|(_, errno, visible)| *visible || !absent(*errno)).or(tried.first())
+    else {
+        return Err(not_found(search));
+    };
+    let error = match errno {
+        libc::ENOENT if visible => Error::NotExecutable {
+            program: path.clone(),
+            errno: crate::error::Errno(errno),
+            remedy: Some(
+                "the file is there, but its interpreter or dynamic loader (the first line of a script, or what \
+                 `readelf -l` calls the interpreter) is not visible inside: bind that too, as with \
+                 .bind(\"/usr\", \"/usr\") and .bind(\"/lib64\", \"/lib64\"), or use a static program"
+                    .into(),
+            ),
+        },
+        errno if absent(errno) => not_found(search),
+        errno => Error::NotExecutable {
+            program: path.clone(),
+            errno: crate::error::Errno(errno),
+            remedy: exec_remedy(errno).map(str::to_owned),
+        },
+    };
+    if errno == libc::ETXTBSY { Ok(Heard::Busy(error)) } else { Err(error) }
+}
+
+fn exec_remedy(errno: i32) -> Option<&'static str> {
+    match errno {
+        libc::EACCES => Some(
+            "it is not an executable file for the sandbox's user, a directory above it can't be entered by that user, \
+             or its mount is noexec",
+        ),
+        libc::ENOEXEC => Some("it is no program of this machine's format, or a script without a #! line"),
+        libc::E2BIG => Some("the arguments and the environment are longer than the kernel's limit (execve(2))"),
+        libc::ETXTBSY => Some("a process has it open for writing"),
+        _ => None,
+    }
+}
+
+fn not_found(search: &Search) -> Error {
+    let on_host = search.candidates.iter().find(|path| path.is_absolute() && path.exists());
+    let remedy = on_host.map(|path| {
+        let program = path.display();
+        let directory = path.parent().unwrap_or(path).display();
+        format!("{program} exists on the host, but is not visible inside; add .bind({directory:?}, {directory:?})", directory = directory.to_string())
+    });
+    Error::NotFound { program: search.program.clone(), searched: search.candidates.clone(), remedy }
+}

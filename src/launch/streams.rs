@@ -1,0 +1,58 @@
+//! The standard streams of a command: the ends that the program gets, and those that the host keeps.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::pipe2;
+
+use crate::error::{Error, Result};
+use crate::plan::Stream;
+
+/// The three standard streams.
+#[derive(Default)]
+pub(super) struct Streams {
+    /// The descriptors that the program gets.
+    pub program: [RawFd; 3],
+    /// The other ends of pipes.
+    pub host: [Option<OwnedFd>; 3],
+    /// What closes once the program has its copies.
+    _ends: Vec<OwnedFd>,
+}
+
+impl Streams {
+    pub fn open(streams: [Stream; 3], descriptors: &[Arc<OwnedFd>]) -> Result<Self> {
+        let mut opened = Self::default();
+        for (number, stream) in streams.into_iter().enumerate() {
+            opened.program[number] = match stream {
+                Stream::Inherit if is_open(number) => number as RawFd,
+                Stream::Inherit | Stream::Null | Stream::Pty => opened.keep(null()?),
+                Stream::Descriptor(index) => descriptors[index as usize].as_raw_fd(),
+                Stream::Piped => {
+                    let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(Error::host("making a pipe"))?;
+                    let (program, host) = if number == 0 { (read, write) } else { (write, read) };
+                    opened.host[number] = Some(host);
+                    opened.keep(program)
+                }
+            };
+        }
+        Ok(opened)
+    }
+
+    fn keep(&mut self, fd: OwnedFd) -> RawFd {
+        self._ends.push(fd);
+        self._ends[self._ends.len() - 1].as_raw_fd()
+    }
+}
+
+fn null() -> Result<OwnedFd> {
+    let null = File::options().read(true).write(true).open("/dev/null");
+    null.map(OwnedFd::from).map_err(|error| Error::Host { what: "opening /dev/null", errno: (&error).into() })
+}
+
+/// Whether the host has a standard stream at all.
+fn is_open(number: usize) -> bool {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    fcntl([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()][number], FcntlArg::F_GETFD).is_ok()
+}

@@ -1,0 +1,199 @@
+//! What came of a command: how it ended, what it used, and what of the isolation was enforced. Plain data, made by
+//! `watch` from what the kernel says.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use nix::sys::signal::Signal as NixSignal;
+
+/// A signal, by its number: also the real-time signals, which have no name (signal(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Signal(pub i32);
+
+impl Signal {
+    /// Interrupt from the keyboard.
+    pub const INT: Self = Self(libc::SIGINT);
+    /// Asks a process to end.
+    pub const TERM: Self = Self(libc::SIGTERM);
+    /// Ends a process, which can't handle it.
+    pub const KILL: Self = Self(libc::SIGKILL);
+}
+
+impl Display for Signal {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match NixSignal::try_from(self.0) {
+            Ok(signal) => f.write_str(signal.as_str()),
+            Err(_) => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+/// How a program ended, as the kernel tells its parent (wait(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum Termination {
+    /// It called exit(2) with this status.
+    Exited(i32),
+    /// A signal ended it.
+    Signaled {
+        /// Which one.
+        signal: Signal,
+        /// Whether a core was dumped.
+        core: bool,
+    },
+    /// It was ended by [`Child::kill`](crate::Child::kill).
+    Killed,
+}
+
+impl Termination {
+    /// Whether the program exited with 0.
+    pub fn success(&self) -> bool {
+        *self == Self::Exited(0)
+    }
+
+    /// The exit status, if the program exited.
+    pub fn code(&self) -> Option<i32> {
+        match *self {
+            Self::Exited(code) => Some(code),
+            _ => None,
+        }
+    }
+}
+
+impl Display for Termination {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exited with {code}"),
+            Self::Signaled { signal, core } => {
+                write!(f, "ended by {signal}{}", if *core { " (core dumped)" } else { "" })
+            }
+            Self::Killed => f.write_str("killed by the host"),
+        }
+    }
+}
+
+/// Where a figure comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum Source {
+    /// The kernel's account of the program and of those descendants that it waited for (getrusage(2)).
+    Rusage,
+}
+
+/// A figure with its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Reading<T> {
+    /// The figure.
+    pub value: T,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// What a program used. A figure that could not be had is absent; none contains the host's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Usage {
+    /// From the start of the launch until the host saw the program's end.
+    pub wall: Duration,
+    /// CPU time in user mode.
+    pub cpu_user: Option<Reading<Duration>>,
+    /// CPU time in the kernel.
+    pub cpu_system: Option<Reading<Duration>>,
+    /// Largest resident set of one process, in bytes.
+    pub max_rss: Option<Reading<u64>>,
+    /// Page faults that needed a read from a disk.
+    pub major_faults: Option<Reading<u64>>,
+    /// Page faults that did not.
+    pub minor_faults: Option<Reading<u64>>,
+    /// Times that the program gave the CPU up to wait.
+    pub voluntary_switches: Option<Reading<u64>>,
+    /// Times that the scheduler took the CPU away.
+    pub involuntary_switches: Option<Reading<u64>>,
+}
+
+/// A layer of isolation, as [`Enforcement`] names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum Layer {
+    /// Namespaces, new or joined.
+    Namespaces,
+    /// A root of the sandbox's own.
+    Root,
+    /// User and group ids other than the host's root.
+    Identity,
+    /// No capability in any set.
+    Capabilities,
+    /// `no_new_privs`: no set-uid or file-capability program gains anything.
+    NoNewPrivs,
+    /// A session without a controlling terminal of the host.
+    Session,
+}
+
+/// What of the isolation was in force while the program ran. What was asked for and can't be had is an error at
+/// `spawn`, so that all that stands here was enforced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Enforcement {
+    /// The layers in force, each with what it consists of.
+    pub enforced: Vec<(Layer, String)>,
+}
+
+impl Enforcement {
+    /// Whether a layer was in force.
+    pub fn has(&self, layer: Layer) -> bool {
+        self.enforced.iter().any(|(has, _)| *has == layer)
+    }
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Outcome {
+    /// How the program ended.
+    pub termination: Termination,
+    /// What it used.
+    pub usage: Usage,
+    /// What of the isolation was in force.
+    pub enforced: Enforcement,
+}
+
+impl Outcome {
+    /// Whether the program exited with 0.
+    pub fn success(&self) -> bool {
+        self.termination.success()
+    }
+}
+
+impl Display for Outcome {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} after {:.1?}", self.termination, self.usage.wall)?;
+        if let (Some(user), Some(system)) = (self.usage.cpu_user, self.usage.cpu_system) {
+            write!(f, ", {:.1?} of CPU", user.value + system.value)?;
+        }
+        if let Some(rss) = self.usage.max_rss {
+            write!(f, ", {} kB at most", rss.value / 1024)?;
+        }
+        Ok(())
+    }
+}
+
+/// What came of a command, and what it wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Output {
+    /// How the program ended, and what it used.
+    pub outcome: Outcome,
+    /// What it wrote to standard output, if that was piped.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error, if that was piped.
+    pub stderr: Vec<u8>,
+}

@@ -1,0 +1,125 @@
+//! The calls of the mount interface (fsopen(2), open_tree(2), move_mount(2), mount_setattr(2)), with names for their
+//! arguments.
+
+use std::ffi::OsStr;
+
+use super::arena::{Address, Word};
+use super::call::{Arg, Slot, flags, nr};
+use super::program::{Added, Program};
+
+bitflags::bitflags! {
+    /// Attributes of a mount: those of mount_setattr(2).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct Attributes: u64 {
+        const RDONLY = libc::MOUNT_ATTR_RDONLY;
+        const NOSUID = libc::MOUNT_ATTR_NOSUID;
+        const NODEV = libc::MOUNT_ATTR_NODEV;
+        const NOEXEC = libc::MOUNT_ATTR_NOEXEC;
+    }
+}
+
+impl Attributes {
+    pub const SAFE: Self = Self::NOSUID.union(Self::NODEV);
+
+    fn arg(self) -> Arg {
+        Arg::Imm(self.bits())
+    }
+}
+
+/// A change of a mount's attributes.
+#[derive(Clone, Copy)]
+pub(crate) struct Change {
+    pub set: Attributes,
+    pub clear: Attributes,
+    /// No mount propagates to it or from it.
+    pub private: bool,
+    /// Of all mounts of the tree, not of the top one alone.
+    pub recursive: bool,
+}
+
+impl Change {
+    /// Sets attributes on a whole tree, and makes it private.
+    pub fn tree(set: Attributes) -> Self {
+        Self { set, clear: Attributes::empty(), private: true, recursive: true }
+    }
+
+    /// Sets attributes on one mount.
+    pub fn top(set: Attributes) -> Self {
+        Self { set, clear: Attributes::empty(), private: false, recursive: false }
+    }
+
+    /// Lets one mount be written to.
+    pub fn writable() -> Self {
+        Self { clear: Attributes::RDONLY, ..Self::top(Attributes::empty()) }
+    }
+}
+
+impl Program {
+    /// Makes a file system and a mount of it that is attached nowhere yet.
+    pub fn file_system(&mut self, kind: &str, options: &[(&str, Option<String>)], attributes: Attributes) -> Slot {
+        let name = self.text(kind);
+        let fs = self.call(nr!(SYS_fsopen), [name, flags!(FSOPEN_CLOEXEC)]).store("fs");
+        for (key, value) in options {
+            let (command, value) = match value {
+                Some(value) => (flags!(FSCONFIG_SET_STRING), self.text(value)),
+                None => (flags!(FSCONFIG_SET_FLAG), Arg::NULL),
+            };
+            let key = self.text(key);
+            self.call(nr!(SYS_fsconfig), [fs.into(), command, key, value, Arg::NONE]);
+        }
+        let create = [fs.into(), flags!(FSCONFIG_CMD_CREATE), Arg::NULL, Arg::NULL, Arg::NONE];
+        self.call(nr!(SYS_fsconfig), create);
+        let mount = self.call(nr!(SYS_fsmount), [fs.into(), flags!(FSMOUNT_CLOEXEC), attributes.arg()]).store("mount");
+        self.close(fs);
+        mount
+    }
+
+    /// A copy of the tree of mounts that `name` in `dir` is the root of, attached nowhere yet; `""` is `dir` itself.
+    pub fn open_tree(&mut self, dir: impl Into<Arg>, name: impl AsRef<OsStr>) -> Slot {
+        let name = self.text(name);
+        let how =
+            flags!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+        self.call(nr!(SYS_open_tree), [dir.into(), name, how]).store("tree")
+    }
+
+    /// Attaches a mount at the place that `target` is open at.
+    pub fn move_mount(&mut self, mount: Slot, target: impl Into<Arg>) -> Added<'_> {
+        let empty = self.text("");
+        let how = flags!(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+        self.call(nr!(SYS_move_mount), [mount.into(), empty, target.into(), empty, how])
+    }
+
+    /// Attaches a mount at a name in a directory of the sandbox's own, where it is no symlink.
+    pub fn move_mount_to(&mut self, mount: Slot, dir: impl Into<Arg>, name: impl AsRef<OsStr>) {
+        let (empty, name) = (self.text(""), self.text(name));
+        let how = flags!(MOVE_MOUNT_F_EMPTY_PATH);
+        self.call(nr!(SYS_move_mount), [mount.into(), empty, dir.into(), name, how]);
+    }
+
+    /// Changes attributes of a mount.
+    pub fn mount_setattr(&mut self, mount: Slot, change: Change) {
+        let propagation = if change.private { libc::MS_PRIVATE } else { 0 };
+        let shown = format!(
+            "{{set = {:?}, clear = {:?}{}}}",
+            change.set,
+            change.clear,
+            if change.private { ", MS_PRIVATE" } else { "" }
+        );
+        let words = [change.set.bits(), change.clear.bits(), propagation, 0].map(Word::Value);
+        self.setattr(mount, change.recursive, &words, shown);
+    }
+
+    /// Shows other owners than the disk has, as the maps of a user namespace say.
+    pub fn mount_idmap(&mut self, mount: Slot, namespace: Slot) -> Added<'_> {
+        let zero = Word::Value(0);
+        let words = [Word::Value(libc::MOUNT_ATTR_IDMAP), zero, zero, Word::Address(Address::Input(namespace))];
+        self.setattr(mount, true, &words, "{set = IDMAP, userns = <id mapping>}".into())
+    }
+
+    fn setattr(&mut self, mount: Slot, recursive: bool, words: &[Word], shown: String) -> Added<'_> {
+        let empty = self.text("");
+        let attributes = self.arena.words(words, shown);
+        let how = if recursive { flags!(AT_EMPTY_PATH | AT_RECURSIVE) } else { flags!(AT_EMPTY_PATH) };
+        self.call(nr!(SYS_mount_setattr), [mount.into(), empty, how, attributes.into(), 32u64.into()])
+    }
+}

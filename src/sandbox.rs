@@ -1,0 +1,174 @@
+//! The sandbox as its user says it: a builder over the configuration of the features.
+
+use std::ffi::OsString;
+
+use crate::command::{Command, Stdio};
+use crate::confine::{Config, Identity, NamespaceOf, Namespaces, Root, TimeOffsets, compile};
+use crate::error::Result;
+use crate::launch::launch;
+use crate::outcome::{Outcome, Output};
+use crate::plan::Plan;
+use crate::watch::Child;
+
+/// What a program is isolated by. Plain data: one value describes any number of sandboxes, each of its own.
+///
+/// `Sandbox::new()` is secure by default:
+///
+/// | layer | default |
+/// |---|---|
+/// | namespaces | all but time, a user namespace also for root |
+/// | root | [`Root::host`]: the host's file system read-only, private `/tmp`, `/var/tmp`, `/run`, no homes |
+/// | network | a loopback of its own |
+/// | identity | [`Identity::new`]: never the host's root |
+/// | capabilities | none in any set, the bounding set empty, securebits locked, `no_new_privs` |
+/// | descriptors | 0, 1 and 2 alone |
+/// | host name | `sandbox` |
+/// | core dumps | none |
+///
+/// ```
+/// use stockade::{Command, Sandbox};
+///
+/// let output = Sandbox::new().output(Command::new("id").arg("-u"))?;
+/// assert!(output.outcome.success());
+/// assert_ne!(output.stdout, b"0\n");
+/// # Ok::<(), stockade::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Sandbox {
+    config: Config,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sandbox {
+    /// The default: see above.
+    pub fn new() -> Self {
+        let config = Config {
+            namespaces: Namespaces::all() - Namespaces::TIME,
+            joins: vec![],
+            hostname: None,
+            domain_name: None,
+            time_offsets: None,
+            identity: Identity::new(),
+            root: Root::host(),
+        };
+        Self { config }
+    }
+
+    /// The namespaces that are made for it. Default: all but time.
+    ///
+    /// Without [`Namespaces::PID`] the kernel does not end what the program has left behind; its process group alone
+    /// is killed.
+    #[must_use]
+    pub fn namespaces(mut self, namespaces: Namespaces) -> Self {
+        self.config.namespaces = namespaces;
+        self
+    }
+
+    /// Joins namespaces that exist instead of making them: those of `kinds` (setns(2)). They are not among the ones
+    /// that are made any more.
+    #[must_use]
+    pub fn join(mut self, kinds: Namespaces, target: NamespaceOf) -> Self {
+        self.config.namespaces -= kinds;
+        self.config.joins.push((kinds, target));
+        self
+    }
+
+    /// The host name inside. Default `sandbox`. At most 64 bytes (sethostname(2)).
+    #[must_use]
+    pub fn hostname(mut self, name: impl Into<OsString>) -> Self {
+        self.config.hostname = Some(name.into());
+        self
+    }
+
+    /// The NIS domain name inside. Default: the host's. At most 64 bytes (setdomainname(2)).
+    #[must_use]
+    pub fn domain_name(mut self, name: impl Into<OsString>) -> Self {
+        self.config.domain_name = Some(name.into());
+        self
+    }
+
+    /// What the clocks inside are ahead by. Needs [`Namespaces::TIME`], which it adds (time_namespaces(7), since Linux
+    /// 5.6). The real-time clock can't be moved.
+    #[must_use]
+    pub fn time_offsets(mut self, offsets: TimeOffsets) -> Self {
+        self.config.namespaces |= Namespaces::TIME;
+        self.config.time_offsets = Some(offsets);
+        self
+    }
+
+    /// Who the program is. Default: [`Identity::new`].
+    #[must_use]
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.config.identity = identity;
+        self
+    }
+
+    /// The file system that it sees. Default: [`Root::host`].
+    #[must_use]
+    pub fn root(mut self, root: Root) -> Self {
+        self.config.root = root;
+        self
+    }
+
+    /// What will be done for a command, call by call, without doing it. The listing reads like strace.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`](crate::Error::Invalid) for what can't be had, and [`Error::SetUp`](crate::Error::SetUp) for
+    /// what the plan needs and the host has not, such as the source of a bind.
+    pub fn plan(&self, command: impl Into<Command>) -> Result<Plan> {
+        self.compile(&command.into(), [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()])
+    }
+
+    /// Starts a command, and returns when it runs: a sandbox that can't be made, and a program that can't be executed,
+    /// are errors.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sandbox::plan`]; [`Error::SetUp`](crate::Error::SetUp) for a call that failed,
+    /// [`Error::NotFound`](crate::Error::NotFound) and [`Error::NotExecutable`](crate::Error::NotExecutable) for the
+    /// program. Nothing is left behind then.
+    pub fn spawn(&self, command: impl Into<Command>) -> Result<Child> {
+        self.plan(command)?.spawn()
+    }
+
+    /// Runs a command, and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sandbox::spawn`] and [`Child::wait`].
+    pub fn status(&self, command: impl Into<Command>) -> Result<Outcome> {
+        self.spawn(command)?.wait()
+    }
+
+    /// Runs a command without input, and collects what it writes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sandbox::spawn`] and [`Child::wait_with_output`].
+    pub fn output(&self, command: impl Into<Command>) -> Result<Output> {
+        let streams = [Stdio::null(), Stdio::piped(), Stdio::piped()];
+        self.compile(&command.into(), streams)?.spawn()?.wait_with_output()
+    }
+
+    fn compile(&self, command: &Command, default: [Stdio; 3]) -> Result<Plan> {
+        compile(&self.config, &command.job(default))
+    }
+}
+
+impl Plan {
+    /// Starts what the plan says: see [`Sandbox::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sandbox::spawn`].
+    pub fn spawn(&self) -> Result<Child> {
+        Ok(Child::new(launch(self)?, self.enforced.clone()))
+    }
+}

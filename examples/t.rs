@@ -4,6 +4,12 @@ fn main() {
     let s = Sandbox::new();
     let mut c = Command::new(&a[0]);
     c.args(&a[1..]);
-    if std::env::var("PLAN").is_ok() { println!("{}", s.plan(&c).unwrap()); return; }
-    match s.status(&c) { Ok(o) => println!("{o}\n{:?}", o), Err(e) => println!("ERR {e}") }
+    if std::env::var("PLAN").is_ok() {
+        println!("{}", s.plan(&c).unwrap());
+        return;
+    }
+    match s.status(&c) {
+        Ok(o) => println!("{o}\n{:?}", o),
+        Err(e) => println!("ERR {e}"),
+    }
 }

@@ -49,7 +49,10 @@ enum Outside {
     Own,
     Caller,
     SubIds,
-    Maps { uid: Vec<IdRange>, gid: Vec<IdRange> },
+    Maps {
+        uid: Vec<IdRange>,
+        gid: Vec<IdRange>,
+    },
 }
 
 impl Identity {
@@ -99,11 +102,7 @@ impl Identity {
 
     /// The maps themselves: a root host may map any id, an ordinary user those of `/etc/subuid` and its own.
     #[must_use]
-    pub fn maps(
-        mut self,
-        uid: impl IntoIterator<Item = IdRange>,
-        gid: impl IntoIterator<Item = IdRange>,
-    ) -> Self {
+    pub fn maps(mut self, uid: impl IntoIterator<Item = IdRange>, gid: impl IntoIterator<Item = IdRange>) -> Self {
         self.outside = Outside::Maps { uid: uid.into_iter().collect(), gid: gid.into_iter().collect() };
         self
     }
@@ -225,11 +224,8 @@ fn mapped(identity: &Identity, host: &Host) -> Result<Resolved> {
 }
 
 fn lines(ranges: &[IdRange]) -> Vec<MapLine> {
-    let line = |range: &IdRange| MapLine {
-        inside: range.inside,
-        outside: HostId::Id(range.outside),
-        count: range.count,
-    };
+    let line =
+        |range: &IdRange| MapLine { inside: range.inside, outside: HostId::Id(range.outside), count: range.count };
     ranges.iter().map(line).collect()
 }
 
@@ -310,7 +306,10 @@ fn unmapped(identity: &Identity, host: &Host) -> Result<Resolved> {
     let host_uid = choose("user", identity.uid, host.ids.0)?;
     let host_gid = choose("group", identity.gid, host.ids.1)?;
     if !identity.groups.is_empty() && !host.privileged {
-        return Err(Error::invalid("an ordinary user can't set supplementary groups", "leave them out, or run as root"));
+        return Err(Error::invalid(
+            "an ordinary user can't set supplementary groups",
+            "leave them out, or run as root",
+        ));
     }
     let number = |id| if let HostId::Id(id) = id { id } else { INSIDE };
     Ok(Resolved {
@@ -387,9 +386,6 @@ mod tests {
             [line(1000, 1000, 1), line(0, 100_000, 1000), line(1001, 101_000, 64536)]
         );
         assert_eq!(with_sub_ids(0, 1000, &[(100_000, 10)], false), [line(0, 1000, 1), line(1, 100_000, 10)]);
-        assert_eq!(
-            with_sub_ids(5, 7, &[(100, 5), (200, 5)], false),
-            [line(5, 7, 1), line(0, 100, 5), line(6, 200, 5)]
-        );
+        assert_eq!(with_sub_ids(5, 7, &[(100, 5), (200, 5)], false), [line(5, 7, 1), line(0, 100, 5), line(6, 200, 5)]);
     }
 }

@@ -78,10 +78,7 @@ mod tests {
     #[test]
     fn mounts_below_a_path_are_found_with_the_one_on_top() {
         let mount = |point: &str, read_only| HostMount { point: point.into(), read_only };
-        assert_eq!(
-            parse_below(TABLE, Path::new("/data")),
-            [mount("/data/two words", true), mount("/data/x", true)]
-        );
+        assert_eq!(parse_below(TABLE, Path::new("/data")), [mount("/data/two words", true), mount("/data/x", true)]);
         assert_eq!(parse_below(TABLE, Path::new("/data/x")), [mount("/data/x/y", false)]);
         assert_eq!(parse_below(TABLE, Path::new("/nowhere")), []);
     }

@@ -162,7 +162,10 @@ pub(crate) fn choose(
     }
     if !privileged && !chosen.all().contains(Namespaces::USER) && !chosen.all().is_empty() {
         return Err(Error::invalid(
-            format!("an ordinary user can't make or join namespaces ({}) without a user namespace", chosen.all().names()),
+            format!(
+                "an ordinary user can't make or join namespaces ({}) without a user namespace",
+                chosen.all().names()
+            ),
             "add Namespaces::USER, or run as root",
         ));
     }
@@ -206,7 +209,10 @@ fn join(chosen: &Chosen, stub: &mut Program) {
         let kind_name = kind.file();
         stub.step(Step::new(format!("joining a {kind_name} namespace")).remedies(&[
             (libc::EPERM, "this user has no rights over that namespace; join its user namespace too, or run as root"),
-            (libc::EINVAL, "the descriptor is no namespace of this kind, or it is the user namespace that the host is in"),
+            (
+                libc::EINVAL,
+                "the descriptor is no namespace of this kind, or it is the user namespace that the host is in",
+            ),
         ]));
         let fd = stub.input(Input::Descriptor(index));
         stub.setns(fd, kind.arg());
@@ -227,7 +233,10 @@ fn join(chosen: &Chosen, stub: &mut Program) {
 /// Makes a time namespace, which the exec of the image will enter.
 pub(crate) fn make_time(stub: &mut Program, offsets: TimeOffsets) {
     stub.step(Step::new("making a time namespace").remedies(&[
-        (libc::EINVAL, "the kernel has no time namespaces (CONFIG_TIME_NS, since Linux 5.6); leave Namespaces::TIME out"),
+        (
+            libc::EINVAL,
+            "the kernel has no time namespaces (CONFIG_TIME_NS, since Linux 5.6); leave Namespaces::TIME out",
+        ),
         (libc::ENOSPC, "raise user.max_time_namespaces (sysctl)"),
     ]));
     stub.call(nr!(SYS_unshare), [flags!(CLONE_NEWTIME)]);

@@ -58,12 +58,8 @@ fn memfd() -> nix::Result<OwnedFd> {
 /// A file that never has a name, in `TMPDIR`: opened again for reading, since what is open for writing can't be
 /// executed.
 fn unnamed(fill: impl Fn(&File) -> io::Result<()>) -> io::Result<OwnedFd> {
-    let writable = File::options()
-        .read(true)
-        .write(true)
-        .mode(0o755)
-        .custom_flags(libc::O_TMPFILE)
-        .open(std::env::temp_dir())?;
+    let writable =
+        File::options().read(true).write(true).mode(0o755).custom_flags(libc::O_TMPFILE).open(std::env::temp_dir())?;
     fill(&writable)?;
     let readable = File::open(format!("/proc/self/fd/{}", writable.as_raw_fd()))?;
     Ok(readable.into())

@@ -28,7 +28,10 @@ pub(crate) struct Ended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
     Exited(i32),
-    Signaled { signal: i32, core: bool },
+    Signaled {
+        signal: i32,
+        core: bool,
+    },
     /// Another wait of the host took the status, and the kernel keeps no copy.
     Unknown,
 }

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair,
-};
+use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair};
 
 use super::process::Process;
 use crate::error::{Error, Result};
@@ -22,7 +20,10 @@ pub(super) struct Channel(OwnedFd);
 
 /// What came of a launch of the helper.
 pub(super) enum Heard {
-    Started { program: Process, pty: Option<OwnedFd> },
+    Started {
+        program: Process,
+        pty: Option<OwnedFd>,
+    },
     /// The program is open for writing somewhere.
     Busy(Error),
 }
@@ -170,7 +171,10 @@ fn not_found(search: &Search) -> Error {
     let remedy = on_host.map(|path| {
         let program = path.display();
         let directory = path.parent().unwrap_or(path).display();
-        format!("{program} exists on the host, but is not visible inside; add .bind({directory:?}, {directory:?})", directory = directory.to_string())
+        format!(
+            "{program} exists on the host, but is not visible inside; add .bind({directory:?}, {directory:?})",
+            directory = directory.to_string()
+        )
     });
     Error::NotFound { program: search.program.clone(), searched: search.candidates.clone(), remedy }
 }

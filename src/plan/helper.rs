@@ -79,9 +79,7 @@ pub(crate) fn open_pty(helper: &mut Program, rows: u16, columns: u16) -> (Slot, 
     let master = helper.openat(Arg::CWD, "/dev/ptmx", flags!(O_RDWR | O_NOCTTY | O_CLOEXEC), 0);
     let unlocked = helper.arena.bytes(&0i32.to_ne_bytes(), "[0]");
     helper.ioctl(master, flags!(TIOCSPTLCK), unlocked.into());
-    let slave = helper
-        .ioctl(master, flags!(TIOCGPTPEER), flags!(O_RDWR | O_NOCTTY | O_CLOEXEC))
-        .store("slave");
+    let slave = helper.ioctl(master, flags!(TIOCGPTPEER), flags!(O_RDWR | O_NOCTTY | O_CLOEXEC)).store("slave");
     let size: Vec<u8> = [rows, columns, 0, 0].into_iter().flat_map(u16::to_ne_bytes).collect();
     let size = helper.arena.bytes(&size, format!("{{rows = {rows}, columns = {columns}}}"));
     helper.ioctl(master, flags!(TIOCSWINSZ), size.into());

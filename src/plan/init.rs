@@ -57,9 +57,7 @@ pub(super) fn keep_alone(program: &mut Program, fds: &[Slot], on_error: OnError)
     for (number, &fd) in fds.iter().enumerate() {
         program.dup3(fd, number as u64, flags!(O_CLOEXEC)).on_error(on_error).store_in(fd);
     }
-    program
-        .call(nr!(SYS_close_range), [(fds.len() as u64).into(), u32::MAX.into(), Arg::NONE])
-        .on_error(on_error);
+    program.call(nr!(SYS_close_range), [(fds.len() as u64).into(), u32::MAX.into(), Arg::NONE]).on_error(on_error);
 }
 
 /// Sleeps until the host closes the control pipe, which is at 0, or ends; its pidfd is at 1.

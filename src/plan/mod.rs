@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 pub(crate) use arena::{Address, Word};
 pub(crate) use call::{Arg, Call, Label, Nr, OnError, Slot, flags, nr};
-pub(crate) use program::{Input, Program, Step};
 pub(crate) use mounts::{Attributes, Change};
+pub(crate) use program::{Input, Program, Step};
 pub use report::Part;
 pub(crate) use report::Report;
 pub(crate) use stub::{header_bytes, stub};

@@ -77,8 +77,7 @@ impl Program {
     /// A copy of the tree of mounts that `name` in `dir` is the root of, attached nowhere yet; `""` is `dir` itself.
     pub fn open_tree(&mut self, dir: impl Into<Arg>, name: impl AsRef<OsStr>) -> Slot {
         let name = self.text(name);
-        let how =
-            flags!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+        let how = flags!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
         self.call(nr!(SYS_open_tree), [dir.into(), name, how]).store("tree")
     }
 

@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use super::Plan;
 use super::call::{Arg, Call, OnError};
 use super::program::Program;
-use super::Plan;
 
 /// Calls of one step that differ in numbers alone are cut after this many.
 const SHOWN_OF_A_RUN: usize = 3;

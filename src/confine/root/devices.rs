@@ -22,11 +22,8 @@ const LINKS: [(&str, &str); 5] = [
 impl Builder<'_> {
     pub(super) fn devices(&mut self, target: &Target) -> Result<()> {
         target.step(self.l.init, "making a tmpfs for");
-        let dev = self.l.init.file_system(
-            "tmpfs",
-            &[("mode", Some("0755".into()))],
-            Attributes::NOSUID | Attributes::NOEXEC,
-        );
+        let dev =
+            self.l.init.file_system("tmpfs", &[("mode", Some("0755".into()))], Attributes::NOSUID | Attributes::NOEXEC);
         self.attach_own(dev, target);
         for name in NODES {
             let path = Path::new("/dev").join(name);
@@ -61,10 +58,10 @@ impl Builder<'_> {
     /// A file system in a directory of `/dev`.
     fn device_system(&mut self, dev: Slot, name: &str, kind: &str, options: &[(&str, &str)], attributes: Attributes) {
         let init = &mut *self.l.init;
-        init.step(Step::new(format!("mounting a {kind} file system in the sandbox's /dev")).remedies(&[(
-            libc::EPERM,
-            "this host forbids mounts in user namespaces, or to this user",
-        )]));
+        init.step(
+            Step::new(format!("mounting a {kind} file system in the sandbox's /dev"))
+                .remedies(&[(libc::EPERM, "this host forbids mounts in user namespaces, or to this user")]),
+        );
         let options: Vec<_> = options.iter().map(|&(key, value)| (key, Some(value.to_owned()))).collect();
         let mount = init.file_system(kind, &options, attributes);
         init.mkdirat(dev, name, 0o755);

@@ -43,8 +43,14 @@ struct Writable {
 }
 
 const MAKE: &[(i32, &str)] = &[
-    (libc::EPERM, "this host forbids mounts in user namespaces (AppArmor on Ubuntu 24.04, SELinux, a container's seccomp profile): allow them for this program, or run as root"),
-    (libc::ENOSYS, "the kernel, or the seccomp profile of a container, lacks a call of the mount interface (Linux 5.12)"),
+    (
+        libc::EPERM,
+        "this host forbids mounts in user namespaces (AppArmor on Ubuntu 24.04, SELinux, a container's seccomp profile): allow them for this program, or run as root",
+    ),
+    (
+        libc::ENOSYS,
+        "the kernel, or the seccomp profile of a container, lacks a call of the mount interface (Linux 5.12)",
+    ),
     (libc::ENODEV, "the kernel has no such file system"),
 ];
 
@@ -54,12 +60,21 @@ const SOURCE: &[(i32, &str)] = &[
     (libc::ELOOP, "it was replaced by a symlink after the plan was made"),
     (libc::EPERM, "this host forbids mounts in user namespaces, or to this user"),
     (libc::EINVAL, "the file system forbids to be bound, or its mounts are locked (a container's)"),
-    (libc::ENOSYS, "the kernel, or the seccomp profile of a container, lacks a call of the mount interface (Linux 5.12)"),
+    (
+        libc::ENOSYS,
+        "the kernel, or the seccomp profile of a container, lacks a call of the mount interface (Linux 5.12)",
+    ),
 ];
 
 const IDMAP: &[(i32, &str)] = &[
-    (libc::EINVAL, "its file system has no idmapped mounts (ext4 and xfs have them since Linux 5.12, btrfs 5.15, overlay 5.19, tmpfs 6.3): bind it read-only, use another file system, or say Identity::caller() to run as the host's own user"),
-    (libc::EPERM, "it is an idmapped mount already, or its file system belongs to another user namespace: bind it read-only, or say Identity::caller()"),
+    (
+        libc::EINVAL,
+        "its file system has no idmapped mounts (ext4 and xfs have them since Linux 5.12, btrfs 5.15, overlay 5.19, tmpfs 6.3): bind it read-only, use another file system, or say Identity::caller() to run as the host's own user",
+    ),
+    (
+        libc::EPERM,
+        "it is an idmapped mount already, or its file system belongs to another user namespace: bind it read-only, or say Identity::caller()",
+    ),
 ];
 
 /// The calls that make the root, and move the init there.
@@ -334,10 +349,10 @@ impl Builder<'_> {
     fn let_go(&mut self) {
         let init = &mut *self.l.init;
         for Writable { mount, submounts } in std::mem::take(&mut self.writable) {
-            init.step(Step::new("letting the program write to a bind").remedies(&[(
-                libc::EPERM,
-                "the mount is read-only on the host, or locked: bind it read-only",
-            )]));
+            init.step(
+                Step::new("letting the program write to a bind")
+                    .remedies(&[(libc::EPERM, "the mount is read-only on the host, or locked: bind it read-only")]),
+            );
             init.mount_setattr(mount, Change::writable());
             for path in submounts {
                 let submount = init.open_beneath(mount, path.as_os_str()).store("submount");

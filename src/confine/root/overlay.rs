@@ -20,8 +20,14 @@ pub(super) struct Staged {
 }
 
 const MAKE: &[(i32, &str)] = &[
-    (libc::EPERM, "overlays in user namespaces exist since Linux 5.11, and a security module may forbid them: run as root, or bind a copy"),
-    (libc::EINVAL, "a layer has mounts in it that this user may not take apart, lies on a file system that can't be one, or upper and work are not on one file system; dmesg may say which"),
+    (
+        libc::EPERM,
+        "overlays in user namespaces exist since Linux 5.11, and a security module may forbid them: run as root, or bind a copy",
+    ),
+    (
+        libc::EINVAL,
+        "a layer has mounts in it that this user may not take apart, lies on a file system that can't be one, or upper and work are not on one file system; dmesg may say which",
+    ),
     (libc::ENODEV, "the kernel has no overlay file system, or its module is not loaded: modprobe overlay"),
     (libc::EBUSY, "upper and work are in use by another overlay"),
 ];

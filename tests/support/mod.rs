@@ -1,0 +1,215 @@
+//! The harness of every test binary: it runs each test as root and again as an ordinary user, and gives the tests what
+//! they share. Where the tests are started by an ordinary user it runs that half alone, and says so.
+#![allow(dead_code)]
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Host, ExitCode};
+
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use stockade::{Command, Output, Sandbox};
+use tempfile::TempDir;
+
+/// The ordinary user that root runs the tests as.
+pub const USER: u32 = 1000;
+
+/// A test: its name, what it does, and what it needs of the host.
+#[derive(Clone, Copy)]
+pub struct Test {
+    pub name: &'static str,
+    pub run: fn(),
+    /// Why it can't run here, if it can't.
+    pub skip: fn() -> Option<String>,
+}
+
+/// A program that runs inside sandboxes: it gets its arguments and gives its exit status.
+pub type Payload = (&'static str, fn(&[String]) -> i32);
+
+/// `tests![name, name if condition, …]`: a condition is a `fn() -> Option<String>` that gives the reason to skip.
+#[macro_export]
+macro_rules! tests {
+    ($($name:ident $(if $skip:path)?),+ $(,)?) => {
+        &[$($crate::support::Test {
+            name: stringify!($name),
+            run: $name,
+            skip: { #[allow(unused_mut, unused_assignments)] let mut skip: fn() -> Option<String> = || None; $(skip = $skip;)? skip },
+        }),+]
+    };
+}
+
+/// Runs the tests of a binary, each as root and as an ordinary user.
+pub fn run(tests: &[Test], payloads: &[Payload]) -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|arg| arg == "--payload") {
+        let payload =
+            payloads.iter().find(|(name, _)| *name == args[2]).unwrap_or_else(|| panic!("no payload {}", args[2]));
+        std::process::exit((payload.1)(&args[3..]));
+    }
+    let arguments = Arguments::from_args();
+    let user = if is_root() { "root" } else { "user" };
+    let trials = tests.iter().map(|test| trial(test, user)).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if conclusion.has_failed() {
+        return conclusion.exit_code();
+    }
+    if !is_root() {
+        if std::env::var_os(AGAIN).is_none() {
+            println!("started by an ordinary user: what root does is not tested");
+        }
+        return conclusion.exit_code();
+    }
+    again(conclusion)
+}
+
+/// Says to the second run that it is one.
+const AGAIN: &str = "STOCKADE_TESTS_AS_USER";
+
+fn trial(test: &Test, user: &str) -> Trial {
+    let (run, skip) = (test.run, (test.skip)());
+    if let Some(reason) = &skip {
+        println!("skipped as {user}: {}: {reason}", test.name);
+    }
+    let name = format!("{user}::{}", test.name);
+    Trial::test(name, move || {
+        run();
+        Ok::<(), Failed>(())
+    })
+    .with_ignored_flag(skip.is_some())
+}
+
+/// Runs the binary once more, as an ordinary user, from a place that this user can reach.
+fn again(root: Conclusion) -> ExitCode {
+    let place = shared_dir();
+    let copy = place.path().join("tests");
+    fs::copy(std::env::current_exe().expect("own path"), &copy).expect("copy of the test binary");
+    let home = place.path().join("home");
+    fs::create_dir(&home).expect("home of the user");
+    nix::unistd::chown(&home, Some(USER.into()), Some(USER.into())).expect("home belongs to the user");
+    let status = Host::new(&copy)
+        .args(std::env::args_os().skip(1))
+        .env(AGAIN, "1")
+        .env("HOME", &home)
+        .current_dir("/")
+        .uid(USER)
+        .gid(USER)
+        .status()
+        .expect("second run as an ordinary user");
+    if status.success() { root.exit_code() } else { ExitCode::FAILURE }
+}
+
+/// Whether this half of the tests runs as root.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// A reason to skip what root alone can do.
+pub fn unless_root() -> Option<String> {
+    (!is_root()).then(|| "it takes root".into())
+}
+
+/// A reason to skip what is about ordinary users.
+pub fn unless_user() -> Option<String> {
+    is_root().then(|| "it is about ordinary users".into())
+}
+
+/// A temporary directory that every user can enter and read.
+pub fn shared_dir() -> TempDir {
+    let dir = tempfile::Builder::new().prefix("test-").tempdir().expect("temporary directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+    dir
+}
+
+/// Runs a shell script in a sandbox.
+pub fn sh(sandbox: &Sandbox, script: &str) -> Output {
+    sandbox.output(Command::new("/bin/sh").args(["-c", script])).unwrap_or_else(|error| panic!("{script:?}: {error}"))
+}
+
+/// What a script wrote to standard output, without the last newline. It must succeed.
+pub fn stdout(sandbox: &Sandbox, script: &str) -> String {
+    let output = sh(sandbox, script);
+    assert!(output.outcome.success(), "{script:?}: {}, stderr {:?}", output.outcome, text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Bytes as text, without the last newline.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end_matches('\n').to_owned()
+}
+
+/// A command that runs a payload of this binary, which the sandbox must show at [`PAYLOAD`]: see [`with_payload`].
+pub fn payload(name: &str) -> Command {
+    let mut command = Command::new(PAYLOAD);
+    command.args(["--payload", name]);
+    command
+}
+
+/// Where a sandbox shows this binary.
+pub const PAYLOAD: &str = "/payload";
+
+/// A root with this binary in it.
+pub fn with_payload(root: stockade::Root) -> stockade::Root {
+    root.mount(stockade::Bind::new(own_path(), PAYLOAD).unmapped())
+}
+
+/// The same payload without a sandbox.
+pub fn payload_on_host(name: &str) -> Host {
+    let mut command = Host::new(own_path());
+    command.args(["--payload", name]);
+    command
+}
+
+/// This binary.
+pub fn own_path() -> PathBuf {
+    std::env::current_exe().expect("own path")
+}
+
+/// Processes of the host, as `/proc` has them, for whom `matches` holds of their command line.
+pub fn processes(matches: impl Fn(&str) -> bool) -> Vec<i32> {
+    let pids = fs::read_dir("/proc").expect("/proc").flatten();
+    pids.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line: Vec<u8> = fs::read(entry.path().join("cmdline")).ok()?;
+        matches(&String::from_utf8_lossy(&line).replace('\0', " ")).then_some(pid)
+    })
+    .collect()
+}
+
+/// What this process has open, by number and what it is.
+pub fn descriptors() -> Vec<(String, PathBuf)> {
+    let mut open: Vec<_> = fs::read_dir("/proc/self/fd")
+        .expect("own descriptors")
+        .flatten()
+        .filter_map(|entry| {
+            let target = fs::read_link(entry.path()).ok()?;
+            (!target.starts_with("/proc")).then(|| (entry.file_name().to_string_lossy().into_owned(), target))
+        })
+        .collect();
+    open.sort();
+    open
+}
+
+/// Children of this process, zombies too.
+pub fn children() -> Vec<i32> {
+    let own = std::process::id().to_string();
+    let pids = fs::read_dir("/proc").expect("/proc").flatten();
+    pids.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let after_name = stat.rsplit_once(')')?.1;
+        (after_name.split_whitespace().nth(1)? == own).then_some(pid)
+    })
+    .collect()
+}
+
+/// Arguments as `OsString`s.
+pub fn strings(args: &[&str]) -> Vec<OsString> {
+    args.iter().map(Into::into).collect()
+}
+
+/// Whether a path exists, without following it.
+pub fn exists(path: impl AsRef<Path>) -> bool {
+    path.as_ref().symlink_metadata().is_ok()
+}

@@ -1,6 +1,22 @@
 //! Capabilities and what else a program could gain rights by: none in any set, and no way to more.
 
+use caps::Capability;
+
 use crate::plan::{Arg, Program, Step, flags, header_bytes, nr};
+
+/// What the init does its work with: names, mounts, owners of its own files, the loopback, its user.
+pub(crate) const OF_THE_INIT: u64 = bit(Capability::CAP_CHOWN)
+    | bit(Capability::CAP_DAC_OVERRIDE)
+    | bit(Capability::CAP_FOWNER)
+    | bit(Capability::CAP_SETGID)
+    | bit(Capability::CAP_SETUID)
+    | bit(Capability::CAP_NET_ADMIN)
+    | bit(Capability::CAP_SYS_CHROOT)
+    | bit(Capability::CAP_SYS_ADMIN);
+
+const fn bit(capability: Capability) -> u64 {
+    1 << capability as u8
+}
 
 /// Bits of prctl(2), `PR_SET_SECUREBITS`: root has no capabilities by being root, changes of user ids change none,
 /// no ambient ones can be raised; each locked.

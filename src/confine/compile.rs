@@ -16,9 +16,6 @@ use crate::outcome::{Enforcement, Layer};
 use crate::plan::helper::{self, Placed, Start};
 use crate::plan::{IdMaps, Init, Input, Plan, Process, Program, Search, Step, Stream, init, nr, stub};
 
-/// Capabilities of the init in its user namespace: 0 to 40 are what Linux 5.10 knows.
-const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
-
 /// A plan under construction.
 struct Compiler<'a> {
     config: &'a Config,
@@ -121,7 +118,7 @@ impl Compiler<'_> {
         }
         init::settle(&mut image);
         init::finish(&mut image);
-        let keep = if in_user_namespace { ALL_CAPABILITIES } else { 0 };
+        let keep = if in_user_namespace { capabilities::OF_THE_INIT } else { 0 };
         let process = Process { stub: stub(prologue, &image, keep), image };
         Ok(Init { process, birth, maps: self.who.maps.clone() })
     }

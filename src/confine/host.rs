@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use caps::{CapSet, Capability};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
@@ -32,22 +33,18 @@ impl Host {
     pub fn look() -> Result<Self> {
         check_proc()?;
         let needed = [Capability::CAP_SYS_ADMIN, Capability::CAP_SETUID, Capability::CAP_SETGID];
-        let has = |&capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
-        let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok().and_then(|text| text.trim().parse().ok());
+        let has = caps::read(None, CapSet::Effective).unwrap_or_default();
         Ok(Self {
             ids: (geteuid().as_raw(), getegid().as_raw()),
-            privileged: geteuid().is_root() && needed.iter().all(has),
-            last_capability: last.unwrap_or(Capability::CAP_CHECKPOINT_RESTORE.index().into()),
+            privileged: geteuid().is_root() && needed.iter().all(|capability| has.contains(capability)),
+            last_capability: last_capability(),
         })
-    }
-
-    fn user(&self) -> Option<User> {
-        User::from_uid(Uid::from_raw(self.ids.0)).ok().flatten()
     }
 
     /// The sub-ids that a file gives to the caller.
     pub fn sub_ids(&self, file: &Path) -> Result<Vec<(u32, u32)>> {
-        let name = self.user().map_or_else(|| self.ids.0.to_string(), |user| user.name);
+        let user = User::from_uid(Uid::from_raw(self.ids.0)).ok().flatten();
+        let name = user.map_or_else(|| self.ids.0.to_string(), |user| user.name);
         read_sub_ids(file, &name, self.ids.0)
     }
 
@@ -69,7 +66,7 @@ impl Host {
 
     /// Directories that hold people's own files.
     fn homes(&self) -> Vec<PathBuf> {
-        let own = [std::env::var_os("HOME").map(PathBuf::from), self.user().map(|user| user.dir)];
+        let own = [std::env::var_os("HOME").map(PathBuf::from), home_of(self.ids.0)];
         let mut homes: Vec<PathBuf> = HOMES.map(PathBuf::from).to_vec();
         for home in own.into_iter().flatten().filter_map(|home| home.canonicalize().ok()) {
             // The homes of system accounts are directories of the system's, such as /usr/sbin.
@@ -81,6 +78,24 @@ impl Host {
         }
         homes
     }
+}
+
+/// Number of the last capability that the running kernel knows.
+fn last_capability() -> u32 {
+    static LAST: OnceLock<u32> = OnceLock::new();
+    *LAST.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
+        let last = text.and_then(|text| text.trim().parse().ok());
+        last.unwrap_or(Capability::CAP_CHECKPOINT_RESTORE.index().into())
+    })
+}
+
+/// The home of a user, as the user database has it; it is asked once, since it may be far away.
+fn home_of(uid: u32) -> Option<PathBuf> {
+    static HOME: OnceLock<(u32, Option<PathBuf>)> = OnceLock::new();
+    let ask = || User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.dir);
+    let (asked, home) = HOME.get_or_init(|| (uid, ask()));
+    if *asked == uid { home.clone() } else { ask() }
 }
 
 /// What is written into `/proc` must not land in a directory that somebody has put there.

@@ -28,9 +28,16 @@ const MACHINE: u16 = 183;
 /// Writes the executable of a program.
 pub(super) fn executable(layout: &Layout<'_>) -> nix::Result<OwnedFd> {
     let memory = layout.at(SLOTS);
-    let data: Vec<u8> = memory.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let code = headers(data.len() as u64).into_iter().chain(interpreter::code().iter().copied()).collect::<Vec<u8>>();
-    write(&code, &data).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+    let data = bytes(&memory);
+    let code = [&headers(data.len() as u64), interpreter::code()].concat();
+    write(&code, data).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+}
+
+/// The bytes of words, in the order of the machine.
+#[allow(unsafe_code)]
+fn bytes(words: &[u64]) -> &[u8] {
+    // SAFETY: any byte of a word is a byte, and the slice covers exactly the words.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }
 
 fn write(code: &[u8], data: &[u8]) -> io::Result<OwnedFd> {

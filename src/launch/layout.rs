@@ -76,7 +76,7 @@ impl Layout<'_> {
 
     fn entry(&self, call: &Call, faulty: bool, base: u64, entry: &mut [u64]) {
         let mut mask = 0u64;
-        for (index, arg) in call.args.iter().enumerate() {
+        for (index, arg) in call.given().iter().enumerate() {
             entry[1 + index] = match *arg {
                 Arg::Imm(value) | Arg::Named(value, _) => value,
                 Arg::Octal(mode) => mode.into(),

@@ -1,10 +1,12 @@
 //! The bytes that the calls of a program point to: strings, structures, buffers. Addresses are not known yet; what
 //! holds one is noted as a relocation and filled in when the program is laid out in memory.
 
-use std::ffi::{CString, OsStr};
+use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::call::Slot;
+use super::mounts::Change;
 
 /// An item of an [`Arena`], or a place inside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +29,8 @@ pub(crate) enum Address {
 enum Show {
     Text,
     Buffer,
-    Described(String),
+    Described(Cow<'static, str>),
+    Attributes(Change),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,12 +59,14 @@ impl Arena {
 
     /// A string with its terminating zero. The caller has refused strings that contain one.
     pub fn text(&mut self, text: impl AsRef<OsStr>) -> Ref {
-        let text = CString::new(text.as_ref().as_bytes()).unwrap_or_default();
-        self.put(text.as_bytes_with_nul(), Show::Text)
+        let place = self.put(text.as_ref().as_bytes(), Show::Text);
+        self.bytes.push(0);
+        self.items[place.item as usize].len += 1;
+        place
     }
 
     /// A structure or file contents, shown as `description`.
-    pub fn bytes(&mut self, bytes: &[u8], description: impl Into<String>) -> Ref {
+    pub fn bytes(&mut self, bytes: &[u8], description: impl Into<Cow<'static, str>>) -> Ref {
         self.put(bytes, Show::Described(description.into()))
     }
 
@@ -71,7 +76,7 @@ impl Arena {
     }
 
     /// A structure of 64-bit words, some of which hold addresses.
-    pub fn words(&mut self, words: &[Word], description: impl Into<String>) -> Ref {
+    pub fn words(&mut self, words: &[Word], description: impl Into<Cow<'static, str>>) -> Ref {
         let at = self.put(&vec![0; words.len() * 8], Show::Described(description.into()));
         let offset = self.items[at.item as usize].offset;
         for (index, word) in words.iter().enumerate() {
@@ -82,6 +87,13 @@ impl Arena {
             }
         }
         at
+    }
+
+    /// The `struct mount_attr` of a change.
+    pub fn attributes(&mut self, change: Change) -> Ref {
+        let propagation = if change.private { libc::MS_PRIVATE } else { 0 };
+        let words = [change.set.bits(), change.clear.bits(), propagation, 0];
+        self.put(words.map(u64::to_ne_bytes).as_flattened(), Show::Attributes(change))
     }
 
     /// Bytes that the arena takes.
@@ -112,7 +124,8 @@ impl Arena {
                 format!("{:?}", String::from_utf8_lossy(text))
             }
             Show::Buffer => format!("<{} bytes>", item.len),
-            Show::Described(text) => text.clone(),
+            Show::Described(text) => text.clone().into_owned(),
+            Show::Attributes(change) => change.to_string(),
         }
     }
 }

@@ -66,6 +66,13 @@ arg_from! {
     Ref => |place| Self::Data(place),
 }
 
+impl Call {
+    /// The arguments that the call was given.
+    pub fn given(&self) -> &[Arg] {
+        &self.args[..self.arity as usize]
+    }
+}
+
 /// What a failed call leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnError {
@@ -81,7 +88,9 @@ pub(crate) enum OnError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub nr: Nr,
-    pub args: Vec<Arg>,
+    /// All six that a call can have; those that it has not are [`Arg::NONE`].
+    pub args: [Arg; 6],
+    pub arity: u8,
     pub store: Option<Slot>,
     pub on_error: OnError,
     pub above_zero: Option<Label>,

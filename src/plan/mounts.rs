@@ -2,8 +2,9 @@
 //! arguments.
 
 use std::ffi::OsStr;
+use std::fmt::{self, Display, Formatter};
 
-use super::arena::{Address, Word};
+use super::arena::{Address, Ref, Word};
 use super::call::{Arg, Slot, flags, nr};
 use super::program::{Added, Program};
 
@@ -27,7 +28,7 @@ impl Attributes {
 }
 
 /// A change of a mount's attributes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub set: Attributes,
     pub clear: Attributes,
@@ -51,6 +52,22 @@ impl Change {
     /// Lets one mount be written to.
     pub fn writable() -> Self {
         Self { clear: Attributes::RDONLY, ..Self::top(Attributes::empty()) }
+    }
+}
+
+impl Display for Change {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let private = if self.private { ", MS_PRIVATE" } else { "" };
+        write!(f, "{{set = {}, clear = {}{private}}}", Names(self.set), Names(self.clear))
+    }
+}
+
+/// Attributes as mount_setattr(2) names them.
+struct Names(Attributes);
+
+impl Display for Names {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("0") } else { bitflags::parser::to_writer(&self.0, f) }
     }
 }
 
@@ -97,27 +114,20 @@ impl Program {
 
     /// Changes attributes of a mount.
     pub fn mount_setattr(&mut self, mount: Slot, change: Change) {
-        let propagation = if change.private { libc::MS_PRIVATE } else { 0 };
-        let shown = format!(
-            "{{set = {:?}, clear = {:?}{}}}",
-            change.set,
-            change.clear,
-            if change.private { ", MS_PRIVATE" } else { "" }
-        );
-        let words = [change.set.bits(), change.clear.bits(), propagation, 0].map(Word::Value);
-        self.setattr(mount, change.recursive, &words, shown);
+        let attributes = self.arena.attributes(change);
+        self.setattr(mount, change.recursive, attributes);
     }
 
     /// Shows other owners than the disk has, as the maps of a user namespace say.
     pub fn mount_idmap(&mut self, mount: Slot, namespace: Slot) -> Added<'_> {
         let zero = Word::Value(0);
         let words = [Word::Value(libc::MOUNT_ATTR_IDMAP), zero, zero, Word::Address(Address::Input(namespace))];
-        self.setattr(mount, true, &words, "{set = IDMAP, userns = <id mapping>}".into())
+        let attributes = self.arena.words(&words, "{set = IDMAP, userns = <id mapping>}");
+        self.setattr(mount, true, attributes)
     }
 
-    fn setattr(&mut self, mount: Slot, recursive: bool, words: &[Word], shown: String) -> Added<'_> {
+    fn setattr(&mut self, mount: Slot, recursive: bool, attributes: Ref) -> Added<'_> {
         let empty = self.text("");
-        let attributes = self.arena.words(words, shown);
         let how = if recursive { flags!(AT_EMPTY_PATH | AT_RECURSIVE) } else { flags!(AT_EMPTY_PATH) };
         self.call(nr!(SYS_mount_setattr), [mount.into(), empty, how, attributes.into(), 32u64.into()])
     }

@@ -111,6 +111,7 @@ pub(crate) struct Program {
     pub arena: Arena,
     pub steps: Vec<Step>,
     pub slots: Vec<SlotInfo>,
+    inputs: Vec<(Input, Slot)>,
     labels: Vec<Option<u32>>,
 }
 
@@ -122,7 +123,8 @@ impl Program {
         let mut slots: Vec<_> =
             Self::RESERVED.iter().map(|&name| SlotInfo { name: name.into(), input: None }).collect();
         slots[1].input = Some(Input::Report);
-        Self { title, calls: vec![], arena: Arena::default(), steps: vec![], slots, labels: vec![] }
+        let inputs = vec![(Input::Report, Slot(1))];
+        Self { title, calls: vec![], arena: Arena::default(), steps: vec![], slots, inputs, labels: vec![] }
     }
 
     /// The calls from here on belong to `step`.
@@ -138,17 +140,18 @@ impl Program {
 
     /// The slot that holds `input`.
     pub fn input(&mut self, input: Input) -> Slot {
-        if let Some(found) = self.slots.iter().position(|slot| slot.input == Some(input)) {
-            return Slot(found as u16);
+        if let Some(&(_, slot)) = self.inputs.iter().find(|(known, _)| *known == input) {
+            return slot;
         }
         let slot = self.slot(input.name());
         self.slots[slot.0 as usize].input = Some(input);
+        self.inputs.push((input, slot));
         slot
     }
 
     /// What the launch has to supply.
     pub fn inputs(&self) -> impl Iterator<Item = Input> + '_ {
-        self.slots.iter().filter_map(|slot| slot.input)
+        self.inputs.iter().map(|&(input, _)| input)
     }
 
     pub fn label(&mut self) -> Label {
@@ -167,10 +170,12 @@ impl Program {
     }
 
     /// Appends a call that fails the program when it fails.
-    pub fn call(&mut self, nr: Nr, args: impl IntoIterator<Item = Arg>) -> Added<'_> {
-        let args = args.into_iter().collect();
+    pub fn call<const N: usize>(&mut self, nr: Nr, given: [Arg; N]) -> Added<'_> {
+        let mut args = [Arg::NONE; 6];
+        args[..N].copy_from_slice(&given);
         let step = self.steps.len().saturating_sub(1);
-        self.calls.push(Call { nr, args, store: None, on_error: OnError::Fail, above_zero: None, step });
+        let call = Call { nr, args, arity: N as u8, store: None, on_error: OnError::Fail, above_zero: None, step };
+        self.calls.push(call);
         Added(self)
     }
 

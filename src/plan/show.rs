@@ -59,7 +59,7 @@ impl Program {
             call.nr == first.nr
                 && call.step == first.step
                 && call.store.is_none()
-                && call.args.iter().zip(&first.args).all(|(a, b)| match (a, b) {
+                && call.given().iter().zip(first.given()).all(|(a, b)| match (a, b) {
                     (Arg::Imm(_), Arg::Imm(_)) | (Arg::Slot(_), Arg::Slot(_)) => true,
                     (a, b) => a == b,
                 })
@@ -68,7 +68,7 @@ impl Program {
     }
 
     fn call_text(&self, call: &Call) -> String {
-        let args: Vec<String> = call.args.iter().map(|&arg| self.arg_text(arg)).collect();
+        let args: Vec<String> = call.given().iter().map(|&arg| self.arg_text(arg)).collect();
         let mut text = format!("{}({})", call.nr.name.trim_start_matches("SYS_"), args.join(", "));
         if let Some(slot) = call.store {
             text += &format!(" = {}", self.slot_text(slot.0));

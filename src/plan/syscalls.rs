@@ -36,27 +36,27 @@ impl Program {
         self.call(nr!(SYS_prctl), [option, value.into(), Arg::NONE, Arg::NONE, Arg::NONE])
     }
 
-    fn open_how(&mut self, dir: Arg, path: &OsStr, resolve: u64, shown: &str) -> Added<'_> {
+    fn open_how(&mut self, dir: Arg, path: &OsStr, resolve: u64, shown: &'static str) -> Added<'_> {
         let path = self.text(path);
         let how = [(libc::O_PATH | libc::O_CLOEXEC) as u64, 0, resolve];
         let how: Vec<u8> = how.into_iter().flat_map(u64::to_ne_bytes).collect();
-        let how = self.arena.bytes(&how, format!("{{O_PATH|O_CLOEXEC, {shown}}}"));
+        let how = self.arena.bytes(&how, shown);
         self.call(nr!(SYS_openat2), [dir, path, how.into(), 24u64.into()])
     }
 
     /// Opens, for its place alone, a path of the host that the host has resolved already.
     pub fn open_source(&mut self, path: &Path) -> Slot {
-        self.open_how(Arg::CWD, path.as_os_str(), NO_SYMLINKS, "RESOLVE_NO_SYMLINKS").store("source")
+        self.open_how(Arg::CWD, path.as_os_str(), NO_SYMLINKS, "{O_PATH|O_CLOEXEC, RESOLVE_NO_SYMLINKS}").store("source")
     }
 
     /// Opens, for its place alone, what `path` is in the tree below `root`, following links as the sandbox will.
     pub fn open_target(&mut self, root: Slot, path: &OsStr) -> Added<'_> {
-        self.open_how(root.into(), path, IN_ROOT, "RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS")
+        self.open_how(root.into(), path, IN_ROOT, "{O_PATH|O_CLOEXEC, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS}")
     }
 
     /// The same, where no symlink may be on the way.
     pub fn open_beneath(&mut self, root: Slot, path: &OsStr) -> Added<'_> {
-        let shown = "RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS|RESOLVE_NO_SYMLINKS";
+        let shown = "{O_PATH|O_CLOEXEC, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS|RESOLVE_NO_SYMLINKS}";
         self.open_how(root.into(), path, IN_ROOT | NO_SYMLINKS, shown)
     }
 

@@ -6,7 +6,6 @@ use std::path::Path;
 use super::lower::Builder;
 use super::target::Target;
 use crate::confine::namespaces::Namespaces;
-use crate::error::Result;
 use crate::plan::{Attributes, Change, Slot, Step};
 
 const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -20,16 +19,15 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 impl Builder<'_> {
-    pub(super) fn devices(&mut self, target: &Target) -> Result<()> {
+    pub(super) fn devices(&mut self, target: &Target) {
         target.step(self.l.init, "making a tmpfs for");
         let dev =
             self.l.init.file_system("tmpfs", &[("mode", Some("0755".into()))], Attributes::NOSUID | Attributes::NOEXEC);
         self.attach_own(dev, target);
         for name in NODES {
             let path = Path::new("/dev").join(name);
-            let resolved = super::lower::resolve_source(&path)?;
             let node = self.source(&path, |program| {
-                let source = program.open_source(&resolved);
+                let source = program.open_source(&path);
                 program.open_tree(source, "")
             });
             let init = &mut *self.l.init;
@@ -52,7 +50,6 @@ impl Builder<'_> {
         let init = &mut *self.l.init;
         init.step(Step::new("making the devices' directory read-only"));
         init.mount_setattr(dev, Change::top(Attributes::RDONLY));
-        Ok(())
     }
 
     /// A file system in a directory of `/dev`.

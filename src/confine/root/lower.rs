@@ -294,7 +294,7 @@ impl Builder<'_> {
             Mount::Bind(bind) => self.bind(bind)?,
             Mount::Tmpfs(tmpfs) => self.tmpfs(tmpfs)?,
             Mount::Proc(proc) => self.proc(proc)?,
-            Mount::Dev(target) => self.devices(&Target::new(target)?)?,
+            Mount::Dev(target) => self.devices(&Target::new(target)?),
             Mount::File { target, contents, mode } => self.file(&Target::new(target)?, contents, *mode),
             Mount::Symlink { text, link } => Target::new(link)?.symlink(self.l.init, self.root, text),
             Mount::Dir { target, mode } => Target::new(target)?.directory(self.l.init, self.root, *mode),

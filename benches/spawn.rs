@@ -1,0 +1,162 @@
+//! What a cold sandbox costs: made, run, torn down, against `std::process::Command` of the same static program in the
+//! same run. Prints the ratios at its end; `-- --test` runs everything once.
+//!
+//! Absolute times say more about the machine than about the crate: read the ratios.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use criterion::Criterion;
+use stockade::{Bind, Command, Namespaces, Root, Sandbox};
+use tempfile::TempDir;
+
+/// Touched memory of the host, in GB.
+const MEMORY: [usize; 3] = [0, 1, 4];
+const THREADS: [usize; 3] = [1, 2, 4];
+const STD: &str = "std";
+
+/// What the ratios should be at most, in a host of +0 GB and from one thread.
+const GOALS: [(&str, f64); 3] = [(NO_NET, 2.6), (ALL, 3.9), (DEFAULT, 6.0)];
+const NO_NET: &str = "a: all namespaces but net";
+const ALL: &str = "b: all namespaces";
+const DEFAULT: &str = "c: Sandbox::new()";
+
+/// A static program that does nothing.
+struct Program {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+impl Program {
+    fn build() -> Self {
+        let folder = tempfile::tempdir().expect("temporary directory");
+        let (source, path) = (folder.path().join("true.c"), folder.path().join("true"));
+        fs::write(&source, "int main(void) { return 0; }\n").expect("source");
+        let cc = std::process::Command::new("cc").args(["-O2", "-static", "-o"]).args([&path, &source]).status();
+        assert!(cc.expect("cc (Debian: gcc, libc6-dev)").success(), "cc failed");
+        Self { _folder: folder, path }
+    }
+
+    fn folder(&self) -> &Path {
+        self._folder.path()
+    }
+}
+
+type Run = Box<dyn Fn() + Sync>;
+
+/// What is compared, `std` first.
+fn contestants(program: &Program) -> Vec<(&'static str, Run)> {
+    let path = program.path.clone();
+    let std: Run = Box::new(move || {
+        let status = std::process::Command::new(&path).env_clear().status();
+        assert!(black_box(status).is_ok_and(|status| status.success()));
+    });
+    let root = Root::empty()
+        .mount(Bind::new("/usr", "/usr").unmapped())
+        .mount(Bind::new(program.folder(), "/bin").unmapped())
+        .proc("/proc");
+    let all = Sandbox::new().namespaces(Namespaces::all() - Namespaces::TIME).root(root);
+    let no_net = all.clone().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::NET);
+    let default = Sandbox::new().root(Root::host().mount(Bind::new(program.folder(), "/mnt").unmapped()));
+    let sandboxed = |sandbox: Sandbox, path: &'static str| -> Run {
+        let command = Command::new(path);
+        Box::new(move || {
+            let outcome = sandbox.status(&command);
+            assert!(black_box(outcome).expect("a sandbox").success());
+        })
+    };
+    vec![
+        (STD, std),
+        (NO_NET, sandboxed(no_net, "/bin/true")),
+        (ALL, sandboxed(all, "/bin/true")),
+        (DEFAULT, sandboxed(default, "/mnt/true")),
+    ]
+}
+
+/// Time that `threads` threads take for `iterations` runs each.
+fn on_threads(run: &Run, threads: usize, iterations: u64) -> Duration {
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| (0..iterations).for_each(|_| run()));
+        }
+    });
+    start.elapsed()
+}
+
+/// Mean times by group and contestant, as criterion has measured them.
+fn measured(groups: &[String]) -> BTreeMap<(String, String), f64> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let mut times = BTreeMap::new();
+    for group in groups {
+        let folder = Path::new(&target).join("criterion").join(group);
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let file = |name: &str| fs::read(entry.path().join("new").join(name)).ok();
+            let json = |name: &str| serde_json::from_slice::<serde_json::Value>(&file(name)?).ok();
+            let (Some(estimates), Some(benchmark)) = (json("estimates.json"), json("benchmark.json")) else { continue };
+            let (Some(time), Some(id)) =
+                (estimates["median"]["point_estimate"].as_f64(), benchmark["function_id"].as_str())
+            else {
+                continue;
+            };
+            times.insert((group.clone(), id.to_owned()), time);
+        }
+    }
+    times
+}
+
+fn print_ratios(groups: &[String], names: &[&str]) {
+    let times = measured(groups);
+    println!("\nratio to {STD} in the same run (median)");
+    println!("{:<28}{}", "", names.iter().map(|name| format!("{name:>28}")).collect::<String>());
+    for group in groups {
+        let of = |name: &str| times.get(&(group.clone(), name.to_owned())).copied();
+        let Some(std) = of(STD) else { continue };
+        let cells = names.iter().map(|name| of(name).map_or("-".into(), |time| format!("{:.2}x", time / std)));
+        println!("{group:<28}{}", cells.map(|cell| format!("{cell:>28}")).collect::<String>());
+    }
+    for (name, goal) in GOALS {
+        println!("goal of {name}: {goal:.1}x in a host of +0 GB, one thread");
+    }
+}
+
+fn main() {
+    let program = Program::build();
+    let contestants = contestants(&program);
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(4))
+        .sample_size(40)
+        .without_plots()
+        .configure_from_args();
+    let mut groups = vec![];
+    let mut memory: Vec<u8> = vec![];
+    for gigabytes in MEMORY {
+        memory.resize(gigabytes << 30, 1);
+        black_box(&memory);
+        let name = format!("host of +{gigabytes} GB");
+        let mut group = criterion.benchmark_group(&name);
+        for (id, run) in &contestants {
+            group.bench_function(*id, |bencher| bencher.iter(run));
+        }
+        group.finish();
+        groups.push(name);
+    }
+    drop(memory);
+    for threads in THREADS {
+        let name = format!("{threads} threads");
+        let mut group = criterion.benchmark_group(&name);
+        for (id, run) in &contestants {
+            group.bench_function(*id, |bencher| {
+                bencher.iter_custom(|iterations| on_threads(run, threads, iterations));
+            });
+        }
+        group.finish();
+        groups.push(name);
+    }
+    criterion.final_summary();
+    print_ratios(&groups, &contestants.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+}

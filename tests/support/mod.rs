@@ -213,3 +213,68 @@ pub fn strings(args: &[&str]) -> Vec<OsString> {
 pub fn exists(path: impl AsRef<Path>) -> bool {
     path.as_ref().symlink_metadata().is_ok()
 }
+
+/// Why a sandbox can't be made.
+pub fn refused(sandbox: &Sandbox) -> stockade::Error {
+    match sandbox.status(Command::new("/bin/true")) {
+        Ok(outcome) => panic!("the sandbox was made, and its program {outcome}"),
+        Err(error) => error,
+    }
+}
+
+/// What a script wrote to standard error. It must fail.
+pub fn fails(sandbox: &Sandbox, script: &str) -> String {
+    let output = sh(sandbox, script);
+    assert!(!output.outcome.success(), "{script:?} succeeded and wrote {:?}", text(&output.stdout));
+    text(&output.stderr)
+}
+
+/// A reason to skip what needs mounts of the test's own on the host: see [`in_mount_namespace`].
+pub fn unless_mounts() -> Option<String> {
+    let output = mount_namespace("exit 0").output();
+    let refused = |what: String| Some(format!("no mount namespace can be made with unshare(1): {what}"));
+    match output {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => refused(text(&output.stderr)),
+        Err(error) => refused(error.to_string()),
+    }
+}
+
+/// A shell on the host that may make mounts, in a mount namespace of its own. What a user makes belongs to that user.
+fn mount_namespace(script: &str) -> Host {
+    let mut command = Host::new("unshare");
+    command.args(if is_root() {
+        ["--mount", "--"].as_slice()
+    } else {
+        &["--user", "--map-root-user", "--mount", "--"]
+    });
+    command.args(["sh", "-euc", script]);
+    command
+}
+
+/// Runs a payload on the host in a mount namespace of its own, which it has no special rights over as an ordinary user,
+/// after a script that makes mounts there. The script and the payload get `dir` as their argument.
+pub fn in_mount_namespace(script: &str, name: &str, dir: &Path) {
+    let back =
+        if is_root() { String::new() } else { format!("unshare --user --map-user={USER} --map-group={USER} --") };
+    let script = format!("dir=$1; me=$2; shift\n{script}\nexec {back} \"$me\" --payload {name} \"$dir\"");
+    let output = mount_namespace(&script).arg("sh").arg(dir).arg(own_path()).output().expect("unshare");
+    assert!(output.status.success(), "{name}: {}\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr));
+}
+
+/// Runs a payload on the host, as a host of its own, by way of other programs (`prlimit --nofile=64`), and gives what it
+/// wrote to standard output. It must succeed, and is killed after two minutes.
+pub fn on_host(way: &[&str], name: &str, args: &[&str]) -> String {
+    let mut command = Host::new("timeout");
+    command.args(["-s", "KILL", "120"]).args(way).arg(own_path()).args(["--payload", name]).args(args);
+    let output = command.output().expect("a host of its own");
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "the host {name} {args:?} by {way:?}: {}, it said:\n{said}", output.status);
+    text(&output.stdout)
+}
+
+/// A line of a file like `/proc/self/status`: what follows `name` and a colon.
+pub fn field(status: &str, name: &str) -> String {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_owned()
+}

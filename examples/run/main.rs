@@ -1,0 +1,69 @@
+//! The crate on the command line, for trying things: `cargo run --example run -- --help`.
+
+mod options;
+mod report;
+mod terminal;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use options::{Options, one_line};
+use report::{Report, exit_status};
+use stockade::Error;
+
+/// The options are wrong.
+const USAGE: u8 = 2;
+/// The sandbox could not be made, or something else has failed that is not the program.
+const FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let status = match Options::try_parse() {
+        Ok(options) if options.explain => explain(&options),
+        Ok(options) => run(&options),
+        Err(error) if error.use_stderr() => fail(USAGE, one_line(&error)),
+        Err(help) => help.print().map_or_else(|error| fail(FAILED, error), |()| 0),
+    };
+    status.into()
+}
+
+/// Shows the plan.
+fn explain(options: &Options) -> u8 {
+    let mut command = options.command();
+    if options.pty {
+        terminal::give(&mut command);
+    }
+    match options.sandbox().plan(command) {
+        Ok(plan) => write!(io::stdout(), "{plan}")
+            .map_or_else(|error| fail(FAILED, format_args!("showing the plan: {error}")), |()| 0),
+        Err(error) => failed(error),
+    }
+}
+
+/// Runs the command, and reports.
+fn run(options: &Options) -> u8 {
+    let report = match options.report.as_deref().map(Report::create).transpose() {
+        Ok(report) => report,
+        Err(error) => return fail(FAILED, format_args!("making the report: {error}")),
+    };
+    let (sandbox, command) = (options.sandbox(), options.command());
+    let result = if options.pty { terminal::run(&sandbox, command) } else { sandbox.status(command) };
+    if let Some(Err(error)) = report.map(|report| report.write(&result)) {
+        return fail(FAILED, format_args!("writing the report: {error}"));
+    }
+    match result {
+        Ok(outcome) => exit_status(&outcome),
+        Err(error) => failed(error),
+    }
+}
+
+fn failed(error: Error) -> u8 {
+    fail(report::class(&error).0, error)
+}
+
+/// One line that says why it ends.
+fn fail(status: u8, why: impl Display) -> u8 {
+    let _ = writeln!(io::stderr(), "run: {why}");
+    status
+}

@@ -1,0 +1,59 @@
+//! What came of the command, for programs: one JSON object.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use stockade::{Error, Outcome, Termination};
+
+/// Where the report goes.
+pub enum Report {
+    Stdout,
+    File(File),
+}
+
+impl Report {
+    /// `-` is standard output. A file is made before the program runs, so that one that can't be written is known then.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        if path == Path::new("-") { Ok(Self::Stdout) } else { File::create(path).map(Self::File) }
+    }
+
+    pub fn write(self, result: &Result<Outcome, Error>) -> io::Result<()> {
+        let object = match result {
+            Ok(outcome) => serde_json::to_value(outcome)?,
+            Err(error) => failure(error),
+        };
+        match self {
+            Self::Stdout => writeln!(io::stdout(), "{object}"),
+            Self::File(mut file) => writeln!(file, "{object}"),
+        }
+    }
+}
+
+fn failure(error: &Error) -> Value {
+    let (_, kind) = class(error);
+    json!({ "error": { "kind": kind, "message": error.to_string(), "remedy": error.remedy() } })
+}
+
+/// The exit status that says how the program ended, as shells have it.
+pub fn exit_status(outcome: &Outcome) -> u8 {
+    match outcome.termination {
+        Termination::Exited(code) => code as u8,
+        Termination::Signaled { signal, .. } => 128 + signal.0 as u8,
+        _ => 128 + libc::SIGKILL as u8,
+    }
+}
+
+/// What an error means to the caller: an exit status, and its name in the report.
+pub fn class(error: &Error) -> (u8, &'static str) {
+    match error {
+        Error::Invalid { .. } => (2, "Invalid"),
+        Error::NotExecutable { .. } => (126, "NotExecutable"),
+        Error::NotFound { .. } => (127, "NotFound"),
+        Error::SetUp { .. } => (125, "SetUp"),
+        Error::Died { .. } => (125, "Died"),
+        Error::StatusTaken => (125, "StatusTaken"),
+        _ => (125, "Host"),
+    }
+}

@@ -78,7 +78,8 @@ impl Layout<'_> {
         let mut mask = 0u64;
         for (index, arg) in call.given().iter().enumerate() {
             entry[1 + index] = match *arg {
-                Arg::Imm(value) | Arg::Named(value, _) => value,
+                Arg::Imm(value) => value,
+                Arg::Named(constant) => constant.value,
                 Arg::Octal(mode) => mode.into(),
                 Arg::Slot(slot) => {
                     mask |= 1 << index;

@@ -20,7 +20,10 @@ pub(crate) use nr;
 /// An argument with the name of the constants that it is made of, as in `flags!(MS_REC | MS_PRIVATE)`.
 macro_rules! flags {
     ($($flag:ident)|+) => {
-        $crate::plan::Arg::Named(($(libc::$flag as u64)|+), concat!($("|", stringify!($flag)),+))
+        $crate::plan::Arg::Named(&$crate::plan::Constant {
+            value: $(libc::$flag as u64)|+,
+            name: concat!($("|", stringify!($flag)),+),
+        })
     };
 }
 pub(crate) use flags;
@@ -33,11 +36,18 @@ pub(crate) struct Slot(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Label(pub u32);
 
+/// A number with the names that it is made of, each after a bar.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Constant {
+    pub value: u64,
+    pub name: &'static str,
+}
+
 /// An argument of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arg {
     Imm(u64),
-    Named(u64, &'static str),
+    Named(&'static Constant),
     Octal(u32),
     Slot(Slot),
     SlotAddress(Slot),
@@ -46,9 +56,9 @@ pub(crate) enum Arg {
 
 impl Arg {
     /// `AT_FDCWD`, which no path that is absolute looks at.
-    pub const CWD: Self = Self::Named(libc::AT_FDCWD as i64 as u64, "|AT_FDCWD");
+    pub const CWD: Self = Self::Named(&Constant { value: libc::AT_FDCWD as i64 as u64, name: "|AT_FDCWD" });
     /// A null pointer.
-    pub const NULL: Self = Self::Named(0, "|NULL");
+    pub const NULL: Self = Self::Named(&Constant { value: 0, name: "|NULL" });
     /// Nothing: an argument that the call does not have.
     pub const NONE: Self = Self::Imm(0);
 }

@@ -115,6 +115,9 @@ pub(crate) struct Program {
     labels: Vec<Option<u32>>,
 }
 
+/// Calls that a program has room for from the start.
+const CALLS: usize = 192;
+
 impl Program {
     /// Slots with a meaning of their own to the interpreter: see the head of its source.
     const RESERVED: [&'static str; 6] = ["_", "<report>", "_", "_", "_", "_"];
@@ -124,7 +127,7 @@ impl Program {
             Self::RESERVED.iter().map(|&name| SlotInfo { name: name.into(), input: None }).collect();
         slots[1].input = Some(Input::Report);
         let inputs = vec![(Input::Report, Slot(1))];
-        Self { title, calls: vec![], arena: Arena::default(), steps: vec![], slots, inputs, labels: vec![] }
+        Self { title, calls: Vec::with_capacity(CALLS), arena: Arena::default(), steps: vec![], slots, inputs, labels: vec![] }
     }
 
     /// The calls from here on belong to `step`.

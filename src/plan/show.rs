@@ -97,7 +97,7 @@ impl Program {
             Arg::Imm(value) if (value as i64) < 0 => (value as i64).to_string(),
             Arg::Imm(value) if value > 0xffff => format!("{value:#x}"),
             Arg::Imm(value) => value.to_string(),
-            Arg::Named(_, name) => name.trim_start_matches('|').to_owned(),
+            Arg::Named(constant) => constant.name.trim_start_matches('|').to_owned(),
             Arg::Octal(mode) => format!("{mode:#o}"),
             Arg::Slot(slot) => self.slot_text(slot.0),
             Arg::SlotAddress(slot) => format!("&{}", self.slot_text(slot.0)),

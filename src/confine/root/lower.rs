@@ -110,7 +110,7 @@ pub(crate) fn lower(root: &Root, l: Lowering<'_>) -> Result<()> {
         init.step(Step::new("making the root read-only"));
         init.mount_setattr(root_slot, Change::top(Attributes::RDONLY));
     }
-    pivot(init, root_slot);
+    pivot(init, root_slot, if scratch.is_some() { 2 } else { 1 });
     Ok(())
 }
 
@@ -129,13 +129,18 @@ fn scratch(init: &mut Program) -> Slot {
 }
 
 /// Moves the init to the new root, and takes the old one away.
-fn pivot(init: &mut Program, root: Slot) {
+///
+/// `covered` is how many mounts lie below the new root: the host's root, and what the set-up has attached over it.
+fn pivot(init: &mut Program, root: Slot, covered: usize) {
     init.step(Step::new("changing the root").path("/").remedies(MAKE));
     init.call(nr!(SYS_fchdir), [root.into()]);
     let dot = init.text(".");
     let (cant_pivot, done) = (init.label(), init.label());
     init.call(nr!(SYS_pivot_root), [dot, dot]).or_goto(cant_pivot);
-    init.call(nr!(SYS_umount2), [dot, flags!(MNT_DETACH)]);
+    // They lie over the new root now, the one that was attached last on top.
+    for _ in 0..covered {
+        init.call(nr!(SYS_umount2), [dot, flags!(MNT_DETACH)]);
+    }
     init.jump(done);
     // An initramfs can't be pivoted from: it stays below, where nobody without capabilities comes to.
     init.bind(cant_pivot);

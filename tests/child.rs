@@ -1,0 +1,534 @@
+//! What a running program is to its host: waiting, output, signals, the end of everything that it has started, and the
+//! figures of what it used.
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command as Host, ExitCode};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use stockade::{Child, Command, IdRange, Identity, Namespaces, Outcome, Root, Sandbox, Signal, Stdio, Termination};
+use support::{field, on_host, payload, text, with_payload};
+
+fn main() -> ExitCode {
+    let tests = tests![
+        every_exit_code_comes_back,
+        the_signal_that_ended_a_program_comes_back,
+        abort_ends_by_sigabrt,
+        a_program_that_kills_itself_was_not_killed_by_the_host,
+        waiting_twice_gives_the_same,
+        try_wait_does_not_wait,
+        the_id_is_the_pid_on_the_host,
+        the_pidfd_tells_the_end,
+        kill_ends_the_program,
+        kill_after_the_end_changes_nothing,
+        kill_reaches_a_program_of_another_user if support::unless_root,
+        kill_reaches_a_program_of_a_sub_id if unless_user_with_sub_ids,
+        signals_reach_the_program,
+        a_stopped_program_goes_on,
+        a_stopped_program_can_be_killed,
+        a_number_that_is_no_signal_is_an_error,
+        dropping_the_child_kills_the_tree,
+        the_end_of_the_program_ends_the_tree,
+        dropping_the_child_without_a_pid_namespace_kills_the_program,
+        output_of_any_size_is_collected_from_both_pipes_at_once,
+        a_background_process_that_holds_the_pipes_is_not_waited_for,
+        a_background_process_that_floods_the_pipes_is_not_waited_for,
+        without_a_pid_namespace_a_flood_of_what_is_left_is_not_waited_for,
+        a_child_can_be_waited_for_by_another_thread,
+        the_program_survives_the_thread_that_started_it,
+        no_figure_contains_the_hosts_own,
+        cpu_time_is_that_of_the_program,
+        the_outcome_says_what_was_enforced,
+    ];
+    support::run(tests, &[("abort", abort), ("busy", busy), ("big", big_host)])
+}
+
+/// A shell that runs a script.
+fn script(script: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]);
+    command
+}
+
+fn spawn(script_text: &str) -> Child {
+    Sandbox::new().spawn(script(script_text).stdin(Stdio::null()).stdout(Stdio::piped())).unwrap()
+}
+
+/// Waits until the program has written a line, and gives that.
+fn line(child: &mut Child) -> String {
+    let mut line = vec![];
+    let mut byte = [0];
+    let stdout = child.stdout.as_mut().unwrap();
+    while stdout.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+        line.push(byte[0]);
+    }
+    text(&line)
+}
+
+fn signaled(signal: i32) -> Termination {
+    Termination::Signaled { signal: Signal(signal), core: false }
+}
+
+/// What a process of the host is doing (proc(5)): `Z` is a zombie, nothing is gone.
+fn state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// Waits until `done` holds, at most 10 seconds.
+#[track_caller]
+fn until(what: &str, done: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// An argument of `sleep` that no other process of the host has.
+fn marker() -> String {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    format!("86400.{}{count:03}", std::process::id())
+}
+
+/// A script that starts children in the background, in sessions of their own and orphaned, and says so once they run.
+fn tree(marker: &str) -> String {
+    format!(
+        "sleep {marker} & setsid sleep {marker} & (setsid sh -c 'sleep {marker} & sleep {marker}' &) & \
+         (trap '' TERM HUP INT; (sleep {marker} & sleep {marker}) &) & \
+         until [ $(grep -lsz '^sleep$' /proc/[0-9]*/cmdline | wc -l) = 6 ]; do :; done; echo ready; "
+    )
+}
+
+/// The processes of a tree: six that sleep, and none that run a script.
+fn sleepers(marker: &str) -> Vec<i32> {
+    support::processes(|line| line.starts_with(&format!("sleep {marker}")))
+}
+
+fn every_exit_code_comes_back() {
+    let plan = |code| Sandbox::new().plan(script(&format!("exit {code}"))).unwrap();
+    for code in 0..=255 {
+        let outcome = plan(code).spawn().unwrap().wait().unwrap();
+        assert_eq!(outcome.termination, Termination::Exited(code));
+        assert_eq!((outcome.success(), outcome.termination.code()), (code == 0, Some(code)));
+    }
+}
+
+fn the_signal_that_ended_a_program_comes_back() {
+    let named = [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGABRT,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGKILL,
+        libc::SIGUSR1,
+        libc::SIGSEGV,
+        libc::SIGPIPE,
+        libc::SIGALRM,
+        libc::SIGTERM,
+        libc::SIGXCPU,
+        libc::SIGXFSZ,
+        libc::SIGSYS,
+    ];
+    for signal in named.into_iter().chain([40, 64]) {
+        let outcome = Sandbox::new().status(&script(&format!("kill -{signal} $$; exit 99"))).unwrap();
+        assert_eq!(outcome.termination, signaled(signal), "core dumps are off");
+        assert_eq!((outcome.success(), outcome.termination.code()), (false, None));
+    }
+    assert_eq!(signaled(libc::SIGTERM).to_string(), "ended by SIGTERM");
+    assert_eq!(signaled(40).to_string(), "ended by signal 40");
+}
+
+fn abort(_: &[String]) -> i32 {
+    std::process::abort()
+}
+
+fn abort_ends_by_sigabrt() {
+    let sandbox = Sandbox::new().root(with_payload(Root::host()));
+    assert_eq!(sandbox.status(payload("abort")).unwrap().termination, signaled(libc::SIGABRT));
+    // A child of the program, which is not PID 1 either.
+    assert_eq!(text(&support::sh(&Sandbox::new(), "(sh -c 'kill -ABRT $$') 2>/dev/null; echo $?").stdout), "134");
+}
+
+fn a_program_that_kills_itself_was_not_killed_by_the_host() {
+    assert_eq!(Sandbox::new().status(&script("kill -KILL $$")).unwrap().termination, signaled(libc::SIGKILL));
+    let child = spawn("kill -KILL $$");
+    until("its end", || ended(&child));
+    assert_eq!(child.wait_with_output().unwrap().outcome.termination, signaled(libc::SIGKILL));
+}
+
+fn ended(child: &Child) -> bool {
+    poll(&mut [PollFd::new(child.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() > 0
+}
+
+fn waiting_twice_gives_the_same() {
+    let mut child = spawn("exit 7");
+    let outcome = child.wait().unwrap();
+    assert_eq!(outcome.termination, Termination::Exited(7));
+    assert_eq!(child.wait().unwrap(), outcome);
+    assert_eq!(child.try_wait().unwrap(), Some(outcome.clone()));
+    child.kill().unwrap();
+    child.signal(Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap(), outcome);
+    assert_eq!(child.wait_with_output().unwrap().outcome, outcome);
+}
+
+fn try_wait_does_not_wait() {
+    let mut child = Sandbox::new().spawn(Command::new("cat").stdin(Stdio::piped())).unwrap();
+    for _ in 0..100 {
+        assert_eq!(child.try_wait().unwrap(), None);
+    }
+    assert!(child.stdin.is_some(), "its input is still open");
+    drop(child.stdin.take());
+    let mut told = None;
+    until("its end", || ended(&child));
+    while told.is_none() {
+        told = child.try_wait().unwrap();
+    }
+    assert!(told.unwrap().success());
+}
+
+fn the_id_is_the_pid_on_the_host() {
+    let mut child = spawn("echo $$; exec sleep 1000");
+    let inside: i32 = line(&mut child).parse().unwrap();
+    let id = child.id() as i32;
+    assert!(inside > 1, "it is not the init of the sandbox: {inside}");
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    assert_eq!(field(&status, "NSpid"), format!("{id}\t{inside}"));
+    assert_eq!(field(&status, "PPid"), std::process::id().to_string(), "it is the host's own child");
+    drop(child);
+    assert_eq!(state(id), None, "it is reaped");
+}
+
+fn the_pidfd_tells_the_end() {
+    let mut child = Sandbox::new().spawn(Command::new("cat").stdin(Stdio::piped())).unwrap();
+    assert!(!ended(&child));
+    drop(child.stdin.take());
+    let mut fds = [PollFd::new(child.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, 10_000u16), Ok(1));
+    assert_eq!(child.try_wait().unwrap().map(|outcome| outcome.success()), Some(true));
+}
+
+fn kill_ends_the_program() {
+    let mut child = spawn("trap '' TERM INT HUP; echo ready; while :; do sleep 1000; done");
+    line(&mut child);
+    child.kill().unwrap();
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().termination, Termination::Killed);
+    assert_eq!(Termination::Killed.to_string(), "killed by the host");
+}
+
+fn kill_after_the_end_changes_nothing() {
+    let mut child = spawn("exit 9");
+    until("its end", || ended(&child));
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().termination, Termination::Exited(9));
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().termination, Termination::Exited(9));
+}
+
+/// The program's user is not the host's: a kill(2) of the host's user alone would not reach it.
+fn kill_of_another(identity: Identity, uid: u32) {
+    let marker = marker();
+    let sandbox = Sandbox::new().identity(identity);
+    for explicitly in [true, false] {
+        let mut child = sandbox.spawn(script(&(tree(&marker) + "wait")).stdout(Stdio::piped())).unwrap();
+        line(&mut child);
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        assert_eq!(field(&status, "Uid").split('\t').next(), Some(uid.to_string().as_str()));
+        assert_eq!(sleepers(&marker).len(), 6);
+        if explicitly {
+            child.kill().unwrap();
+            assert_eq!(child.wait().unwrap().termination, Termination::Killed);
+        }
+        drop(child);
+        assert_eq!(sleepers(&marker), [0; 0]);
+    }
+}
+
+fn kill_reaches_a_program_of_another_user() {
+    let range = |outside| [IdRange { inside: 5, outside, count: 1 }];
+    kill_of_another(Identity::new().maps(range(54_321), range(54_321)), 54_321);
+}
+
+/// The first sub-ids of this user, of users and of groups.
+fn sub_ids() -> Option<[u32; 2]> {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??;
+    let first = |file| {
+        let text = fs::read_to_string(file).ok()?;
+        let mut fields = text.lines().map(|line| line.split(':'));
+        fields.find_map(|mut line| (line.next()? == user.name).then(|| line.next()?.parse::<u32>().ok())?)
+    };
+    Some([first("/etc/subuid")?, first("/etc/subgid")?])
+}
+
+fn unless_user_with_sub_ids() -> Option<String> {
+    let helper = Path::new("/usr/bin/newuidmap").exists();
+    support::unless_user().or_else(|| (!helper || sub_ids().is_none()).then(|| "it takes newuidmap and sub-ids".into()))
+}
+
+fn kill_reaches_a_program_of_a_sub_id() {
+    let [uid, gid] = sub_ids().unwrap();
+    let range = |outside| [IdRange { inside: 5, outside, count: 1 }];
+    kill_of_another(Identity::new().maps(range(uid), range(gid)), uid);
+}
+
+fn signals_reach_the_program() {
+    let mut child = spawn("trap 'echo caught; exit 4' TERM; echo ready; while :; do sleep 0.01; done");
+    line(&mut child);
+    child.signal(Signal::TERM).unwrap();
+    assert_eq!(line(&mut child), "caught");
+    assert_eq!(child.wait().unwrap().termination, Termination::Exited(4));
+    let mut child = spawn("echo ready; exec sleep 1000");
+    line(&mut child);
+    child.signal(Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().termination, signaled(libc::SIGTERM), "it was asked, not killed");
+    let mut child = spawn("echo ready; exec sleep 1000");
+    line(&mut child);
+    child.signal(Signal::KILL).unwrap();
+    assert!(matches!(child.wait().unwrap().termination, Termination::Signaled { signal: Signal::KILL, .. }));
+}
+
+fn stopped(script: &str) -> Child {
+    let mut child = spawn(script);
+    line(&mut child);
+    child.signal(Signal(libc::SIGSTOP)).unwrap();
+    let id = child.id() as i32;
+    until("it is stopped", || state(id) == Some('T'));
+    assert_eq!(child.try_wait().unwrap(), None, "a stop is no end");
+    child
+}
+
+fn a_stopped_program_goes_on() {
+    let mut child =
+        stopped("echo ready; until [ -e /tmp/never ] || [ $((n += 1)) = 1000 ]; do sleep 0.001; done; exit 6");
+    child.signal(Signal(libc::SIGCONT)).unwrap();
+    assert_eq!(child.wait().unwrap().termination, Termination::Exited(6));
+}
+
+fn a_stopped_program_can_be_killed() {
+    let mut child = stopped("echo ready; exec sleep 1000");
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().termination, Termination::Killed);
+    // One that stops itself, and is dropped.
+    let mut child = spawn("echo ready; kill -STOP $$");
+    line(&mut child);
+    let id = child.id() as i32;
+    until("it is stopped", || state(id) == Some('T'));
+    drop(child);
+    assert_eq!(state(id), None);
+}
+
+fn a_number_that_is_no_signal_is_an_error() {
+    let child = spawn("exec sleep 1000");
+    let error = child.signal(Signal(1000)).expect_err("no signal");
+    assert!(error.to_string().contains("(EINVAL)"), "{error}");
+    child.signal(Signal(0)).unwrap();
+}
+
+fn dropping_the_child_kills_the_tree() {
+    let marker = marker();
+    // Without a sandbox the tree outlives its first process.
+    let before = Host::new("sh").args(["-c", &format!("setsid sleep {marker} &")]).status().unwrap();
+    assert!(before.success());
+    until("the daemon of the host runs", || !sleepers(&marker).is_empty());
+    for pid in sleepers(&marker) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+    }
+    until("the daemon of the host is gone", || sleepers(&marker).is_empty());
+
+    let mut child = spawn(&(tree(&marker) + "wait"));
+    line(&mut child);
+    assert_eq!(sleepers(&marker).len(), 6);
+    let id = child.id() as i32;
+    drop(child);
+    assert_eq!(sleepers(&marker), [0; 0], "none is left when drop returns");
+    assert_eq!(state(id), None, "the program is reaped");
+}
+
+fn the_end_of_the_program_ends_the_tree() {
+    let marker = marker();
+    let mut child = spawn(&(tree(&marker) + "exit 3"));
+    line(&mut child);
+    assert_eq!(child.wait().unwrap().termination, Termination::Exited(3));
+    assert_eq!(sleepers(&marker), [0; 0], "none is left when wait returns");
+}
+
+fn dropping_the_child_without_a_pid_namespace_kills_the_program() {
+    let marker = marker();
+    for namespaces in [Namespaces::all() - Namespaces::TIME - Namespaces::PID, Namespaces::empty()] {
+        let sandbox = Sandbox::new().namespaces(namespaces).root(Root::inherit());
+        let script_text = format!("sleep {marker} & echo ready; exec sleep {marker}");
+        let mut child = sandbox.spawn(script(&script_text).stdout(Stdio::piped())).unwrap();
+        line(&mut child);
+        until("both run", || sleepers(&marker).len() == 2);
+        let id = child.id() as i32;
+        drop(child);
+        assert_eq!(state(id), None);
+        until("its process group is gone", || sleepers(&marker).is_empty());
+    }
+}
+
+fn output_of_any_size_is_collected_from_both_pipes_at_once() {
+    // 10 MB on each, in turns that a reader of one pipe after the other would wait for forever.
+    let both =
+        "n=0; while [ $n -lt 10 ]; do head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2; n=$((n+1)); done";
+    let output = Sandbox::new().output(&script(both)).unwrap();
+    assert!(output.outcome.success());
+    assert_eq!((output.stdout.len(), output.stderr.len()), (10_000_000, 10_000_000));
+    let one = "head -c 10000000 /dev/zero >&2; exec 2>&-; head -c 10000000 /dev/zero";
+    let output = Sandbox::new().output(&script(one)).unwrap();
+    assert_eq!((output.stdout.len(), output.stderr.len()), (10_000_000, 10_000_000));
+    // A stream that was taken is not collected.
+    let mut child = spawn("echo taken");
+    let mut stdout = child.stdout.take().unwrap();
+    assert!(child.wait_with_output().unwrap().stdout.is_empty());
+    let mut taken = String::new();
+    stdout.read_to_string(&mut taken).unwrap();
+    assert_eq!(taken, "taken\n", "what was written is there after the end");
+}
+
+/// The output of a script, which must be had within 10 seconds.
+fn output_soon(sandbox: Sandbox, text: &'static str) -> stockade::Output {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(sandbox.output(script(text))));
+    let output = receiver.recv_timeout(Duration::from_secs(10)).expect("a background process is not waited for");
+    output.unwrap()
+}
+
+fn a_background_process_that_holds_the_pipes_is_not_waited_for() {
+    let host = Instant::now();
+    let output = Host::new("sh").args(["-c", "sleep 0.5 & echo done"]).output().unwrap();
+    assert!(output.status.success() && host.elapsed() >= Duration::from_millis(500), "std::process waits for it");
+    let output = output_soon(Sandbox::new(), "sleep 1000 & setsid sleep 1000 & echo done; echo err >&2");
+    assert_eq!((text(&output.stdout), text(&output.stderr)), ("done".into(), "err".into()));
+    let without = Sandbox::new().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::PID);
+    let output = output_soon(without, "sleep 1000 & echo done");
+    assert_eq!(text(&output.stdout), "done");
+}
+
+fn a_background_process_that_floods_the_pipes_is_not_waited_for() {
+    let output = output_soon(Sandbox::new(), "setsid cat /dev/zero & setsid cat /dev/zero >&2 & sleep 0.01; exit 5");
+    assert_eq!(output.outcome.termination, Termination::Exited(5));
+}
+
+fn without_a_pid_namespace_a_flood_of_what_is_left_is_not_waited_for() {
+    let sandbox = Sandbox::new().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::PID);
+    // It leaves the process group, and ends by SIGPIPE when the host has closed its end.
+    let output = output_soon(sandbox, "setsid cat /dev/zero & sleep 0.01; exit 5");
+    assert_eq!(output.outcome.termination, Termination::Exited(5));
+}
+
+fn a_child_can_be_waited_for_by_another_thread() {
+    fn anywhere<T: Send + Sync + 'static>(value: T) -> T {
+        value
+    }
+    let mut child = anywhere(spawn("exit 8"));
+    let outcome: Outcome = std::thread::spawn(move || child.wait().unwrap()).join().unwrap();
+    assert_eq!(outcome.termination, Termination::Exited(8));
+    // A signal from one thread while another looks after it.
+    let child = spawn("exec sleep 1000");
+    std::thread::scope(|scope| {
+        scope.spawn(|| child.signal(Signal::TERM).unwrap());
+        scope.spawn(|| until("its end", || ended(&child)));
+    });
+    assert_eq!(child.wait_with_output().unwrap().outcome.termination, signaled(libc::SIGTERM));
+}
+
+fn the_program_survives_the_thread_that_started_it() {
+    let thread = std::thread::spawn(|| {
+        let mut command = Command::new("cat");
+        Sandbox::new().spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped())).unwrap()
+    });
+    let mut child = thread.join().unwrap();
+    let mut buffer = [0; 5];
+    for word in ["still", "alive", "there"] {
+        assert_eq!(child.try_wait().unwrap(), None);
+        child.stdin.as_mut().unwrap().write_all(word.as_bytes()).unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, word.as_bytes());
+    }
+    assert!(child.wait().unwrap().success());
+}
+
+/// CPU time of the calling thread so far.
+fn own_cpu() -> Duration {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").expect("scheduler statistics");
+    Duration::from_nanos(stat.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).expect("a number"))
+}
+
+/// Uses this many milliseconds of CPU time.
+fn busy(args: &[String]) -> i32 {
+    let wanted = Duration::from_millis(args[0].parse().expect("milliseconds"));
+    while own_cpu() < wanted {}
+    0
+}
+
+/// The largest child of this process so far, in bytes.
+fn largest_child() -> u64 {
+    // SAFETY: plain data, for which all zeroes are valid, and which the call fills.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    usage.ru_maxrss.unsigned_abs() * 1024
+}
+
+/// A host that has touched 300 MB and has used a second of CPU time.
+fn big_host(_: &[String]) -> i32 {
+    const MEGABYTE: u64 = 1 << 20;
+    let memory = vec![1u8; 300 << 20];
+    busy(&["1000".into()]);
+    assert!(Host::new("true").status().unwrap().success());
+    assert!(largest_child() > 300 * MEGABYTE, "a program of std::process seems as large as its host");
+    for sandbox in [Sandbox::new(), Sandbox::new().namespaces(Namespaces::empty()).root(Root::inherit())] {
+        let usage = sandbox.status(Command::new("true")).unwrap().usage;
+        let max_rss = usage.max_rss.expect("a figure").value;
+        assert!(max_rss > 0 && max_rss < 20 * MEGABYTE, "{max_rss}");
+        let cpu = usage.cpu_user.expect("a figure").value + usage.cpu_system.expect("a figure").value;
+        assert!(cpu < Duration::from_millis(300), "{cpu:?}");
+    }
+    assert_eq!(memory.iter().map(|&byte| u64::from(byte)).sum::<u64>(), 300 * MEGABYTE);
+    0
+}
+
+fn no_figure_contains_the_hosts_own() {
+    on_host(&[], "big", &[]);
+}
+
+fn cpu_time_is_that_of_the_program() {
+    let sandbox = Sandbox::new().root(with_payload(Root::host()));
+    let usage = sandbox.status(payload("busy").arg("300")).unwrap().usage;
+    let cpu = usage.cpu_user.unwrap().value + usage.cpu_system.unwrap().value;
+    assert!(cpu > Duration::from_millis(270) && cpu < Duration::from_millis(600), "{cpu:?}");
+    assert!(usage.wall >= cpu.mul_f64(0.9), "{usage:?}");
+    let big = sandbox.status(script("x=$(head -c 30000000 /dev/zero | tr '\\0' x); :")).unwrap().usage;
+    assert!(big.max_rss.unwrap().value > 30_000_000, "{big:?}");
+    let asleep = Sandbox::new().status(Command::new("sleep").arg("0.2")).unwrap().usage;
+    assert!(asleep.wall >= Duration::from_millis(200) && asleep.wall < Duration::from_secs(10), "{asleep:?}");
+    assert!(asleep.cpu_user.unwrap().value < Duration::from_millis(100), "{asleep:?}");
+}
+
+fn the_outcome_says_what_was_enforced() {
+    use stockade::Layer;
+    let enforced = Sandbox::new().status(Command::new("true")).unwrap().enforced;
+    let layers =
+        [Layer::Namespaces, Layer::Root, Layer::Identity, Layer::Capabilities, Layer::NoNewPrivs, Layer::Session];
+    assert!(layers.into_iter().all(|layer| enforced.has(layer)), "{enforced:?}");
+    let bare = Sandbox::new().namespaces(Namespaces::empty()).root(Root::inherit());
+    let enforced = bare.status(Command::new("true").new_session(false)).unwrap().enforced;
+    assert!(![Layer::Namespaces, Layer::Root, Layer::Session].into_iter().any(|layer| enforced.has(layer)));
+    assert!(enforced.has(Layer::Capabilities) && enforced.has(Layer::NoNewPrivs), "{enforced:?}");
+}

@@ -134,9 +134,10 @@ impl Compiler<'_> {
             image.setns(init, self.chosen.all().arg());
         }
         if !self.chosen.created.contains(Namespaces::MOUNT)
-            && let Some(path) = self.config.root.chroot() {
-                root::change_root(&mut image, path)?;
-            }
+            && let Some(path) = self.config.root.chroot()
+        {
+            root::change_root(&mut image, path)?;
+        }
         rlimits::no_core(&mut image);
         if has_rights {
             capabilities::close_ways_to_more(&mut image, self.host.last_capability);

@@ -7,6 +7,7 @@
 // Entry, 64 bytes:      u32 number | u16 slot of the result | u8 slot mask | u8 on error | u64 arguments[6]
 //                       u32 target of an error | u32 target of a result above 0
 //   slot mask           bit i: argument i is the index of a slot whose value is passed
+//   slot of the result  stored as well if the call fails and the program goes on
 //   on error            0 write {tag + index, errno} to the descriptor of reports and exit; 1 go on; 2 go to the target
 //   target above 0      index of the next entry if the result is above 0; 0: the next one in the table
 //
@@ -65,9 +66,9 @@ stockade_interpreter:
   ldr   w8, [x19]
   svc   #0
   ldrh  w10, [x19, #4]
-  str   x0, [x20, x10, lsl #3]
   cmn   x0, #4095                 // x0 >= -4095, unsigned: an error
   b.hs  5f
+  str   x0, [x20, x10, lsl #3]
   cbz   x0, 4f
   ldr   w10, [x19, #60]
   cbnz  w10, 6f
@@ -75,10 +76,14 @@ stockade_interpreter:
   add   x19, x19, #64
   b     1b
 5:                                // an error
-  ldrb  w10, [x19, #7]
-  cmp   w10, #1
+  ldrb  w11, [x19, #7]
+  cbz   w11, 7f
+  str   x0, [x20, x10, lsl #3]
+  cmp   w11, #1
   b.eq  4b
-  b.hi  7f
+  ldr   w10, [x19, #56]
+  b     6f
+7:                                // it is reported, with the slots as they were
   neg   x0, x0
   str   x0, [x20, #24]
   sub   x10, x19, x21
@@ -94,8 +99,6 @@ stockade_interpreter:
   mov   x0, #127
   mov   x8, #94                   // exit_group
   svc   #0
-7:
-  ldr   w10, [x19, #56]
 6:                                // the entry with index w10
   add   x19, x21, x10, lsl #6
   b     1b

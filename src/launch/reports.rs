@@ -7,13 +7,12 @@ use std::path::PathBuf;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 
 use super::process::Process;
 use crate::error::{Error, Result};
 use crate::plan::{Part, Plan, Report, Search};
-
-/// Bytes that a report has at most: two words for each place where a program is looked for.
-const LONGEST: usize = 64 << 10;
 
 /// The host's end of a channel.
 pub(super) struct Channel(OwnedFd);
@@ -44,36 +43,39 @@ impl Channel {
 
     /// Waits until the program runs, or has failed to.
     pub fn hear(&self, plan: &Plan, init: Option<&Channel>) -> Result<Heard> {
-        let mut not_executed = None;
-        while let Some(Received { report, fds }) = self.receive(MsgFlags::empty())? {
+        // What becomes of the program if its process is heard of at last: that is to be reaped in any case.
+        let mut verdict = None;
+        while let Some(Received { report, fds }) = self.receive(plan, MsgFlags::empty())? {
             match report {
-                Report::Failed { part, call, errno } => return Err(failure(plan, part, call, errno)),
-                Report::NotExecuted(failures) => not_executed = Some(failures),
+                Report::Failed { part, call, errno } => verdict = Some(Err(failure(plan, part, call, errno))),
+                Report::NotExecuted(failures) => verdict = Some(not_executed(&plan.search, &failures)),
                 Report::Started { pid } => {
                     let mut fds = fds.into_iter();
-                    let pidfd = fds.next().ok_or(Error::Died { step: "receiving the program's pidfd" })?;
-                    let program = Process::from_parts(pid, pidfd);
-                    return match not_executed {
-                        Some(failures) => verdict(&plan.search, &failures),
-                        None => Ok(Heard::Started { program, pty: fds.next() }),
+                    let Some(pidfd) = fds.next() else {
+                        let _ = waitpid(Pid::from_raw(pid), None);
+                        return Err(Error::Died { step: "passing the pidfd of the program to the host" });
                     };
+                    let program = Process::from_parts(pid, pidfd);
+                    return verdict.unwrap_or_else(|| Ok(Heard::Started { program, pty: fds.next() }));
                 }
             }
         }
-        let cause = init.and_then(|init| init.pending(plan));
-        Err(cause.unwrap_or(Error::Died { step: "setting up the sandbox" }))
+        verdict.unwrap_or_else(|| {
+            let cause = init.and_then(|init| init.pending(plan));
+            Err(cause.unwrap_or(Error::Died { step: "setting up the sandbox" }))
+        })
     }
 
     /// The failure that has been reported and not been heard yet.
     pub fn pending(&self, plan: &Plan) -> Option<Error> {
-        match self.receive(MsgFlags::MSG_DONTWAIT).ok()??.report {
+        match self.receive(plan, MsgFlags::MSG_DONTWAIT).ok()??.report {
             Report::Failed { part, call, errno } => Some(failure(plan, part, call, errno)),
             _ => None,
         }
     }
 
-    fn receive(&self, flags: MsgFlags) -> Result<Option<Received>> {
-        let mut bytes = vec![0; LONGEST];
+    fn receive(&self, plan: &Plan, flags: MsgFlags) -> Result<Option<Received>> {
+        let mut bytes = vec![0; Report::longest(plan.search.candidates.len())];
         let mut space = cmsg_space!([i32; 2]);
         let (len, fds) = loop {
             let mut buffers = [IoSliceMut::new(&mut bytes)];
@@ -123,7 +125,7 @@ pub(super) fn failure(plan: &Plan, part: Part, call: usize, errno: i32) -> Error
 
 /// Why none of the candidates could be executed: as execvp(3) decides it, a candidate that is there and refused counts
 /// for more than those that are not.
-fn verdict(search: &Search, failures: &[(i32, bool)]) -> Result<Heard> {
+fn not_executed(search: &Search, failures: &[(i32, bool)]) -> Result<Heard> {
     let tried: Vec<(&PathBuf, i32, bool)> =
         search.candidates.iter().zip(failures).map(|(path, &(errno, visible))| (path, errno, visible)).collect();
     let absent = |errno| matches!(errno, libc::ENOENT | libc::ENOTDIR);

@@ -7,6 +7,7 @@
 # Entry, 64 bytes:      u32 number | u16 slot of the result | u8 slot mask | u8 on error | u64 arguments[6]
 #                       u32 target of an error | u32 target of a result above 0
 #   slot mask           bit i: argument i is the index of a slot whose value is passed
+#   slot of the result  stored as well if the call fails and the program goes on
 #   on error            0 write {tag + index, errno} to the descriptor of reports and exit; 1 go on; 2 go to the target
 #   target above 0      index of the next entry if the result is above 0; 0: the next one in the table
 #
@@ -67,10 +68,10 @@ stockade_interpreter:
   argument 5, 48, %r9
   mov   (%r12), %eax
   syscall
-  movzwl 4(%r12), %ecx
-  mov   %rax, (%r13, %rcx, 8)
   cmp   $-4096, %rax
   ja    5f
+  movzwl 4(%r12), %ecx
+  mov   %rax, (%r13, %rcx, 8)
   test  %rax, %rax
   jz    4f
   mov   60(%r12), %ecx
@@ -80,11 +81,16 @@ stockade_interpreter:
   add   $64, %r12
   jmp   1b
 5:                                # an error
-  movzbl 7(%r12), %ecx
-  cmp   $1, %ecx
+  movzbl 7(%r12), %edx
+  test  %edx, %edx
+  jz    7f
+  movzwl 4(%r12), %ecx
+  mov   %rax, (%r13, %rcx, 8)
+  cmp   $1, %edx
   je    4b
   mov   56(%r12), %ecx
-  ja    6f
+  jmp   6f
+7:                                # it is reported, with the slots as they were
   neg   %rax
   mov   %rax, 24(%r13)
   mov   %r12, %rcx

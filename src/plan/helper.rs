@@ -119,15 +119,21 @@ pub(crate) fn start(helper: &mut Program, start: &Start<'_>) {
     in_the_child(helper, start, report);
     helper.bind(parent);
     helper.step(Step::new("reporting the command to the host"));
+    let unsent = helper.label();
     if let Some(master) = start.pty {
         // The message was laid out before the number of the master was known, so the master moves to the number in it.
-        helper.dup3(master, PTY_NUMBER, flags!(O_CLOEXEC));
+        helper.dup3(master, PTY_NUMBER, flags!(O_CLOEXEC)).or_goto(unsent);
     }
-    helper.call(nr!(SYS_sendmsg), [report.into(), message.header.into(), flags!(MSG_NOSIGNAL)]);
+    helper.call(nr!(SYS_sendmsg), [report.into(), message.header.into(), flags!(MSG_NOSIGNAL)]).or_goto(unsent);
     if start.stay {
         watch(helper, &message);
     }
     helper.exit(0);
+    // Without its pidfd the host can't have the command; with its pid it can at least reap it.
+    helper.bind(unsent);
+    helper.call(nr!(SYS_pidfd_send_signal), [message.fds.into(), flags!(SIGKILL), Arg::NULL, Arg::NONE]).ignore();
+    helper.write(report, Arg::SlotAddress(message.tag), 16).ignore();
+    helper.exit(127);
 }
 
 /// The number of a terminal's master when it is sent: the helper has no use for its standard streams any more.
@@ -164,6 +170,7 @@ fn in_the_child(helper: &mut Program, start: &Start<'_>, report: Slot) {
 /// `struct msghdr` with the pid as its data, and the pidfd (and the terminal's master) as passed descriptors.
 struct Message {
     header: Ref,
+    tag: Slot,
     pid: Slot,
     /// The number of the pidfd, with that of the master in the upper half.
     fds: Slot,
@@ -185,7 +192,7 @@ impl Message {
         let control = Program::slot_word(len);
         let header = [zero, zero, iovec.into(), Word::Value(1), control, Word::Value(24), zero];
         let shown = if pty.is_some() { "{<pid>, [<pidfd>, <pty>]}" } else { "{<pid>, [<pidfd>]}" };
-        Self { header: helper.arena.words(&header, shown), pid, fds }
+        Self { header: helper.arena.words(&header, shown), tag, pid, fds }
     }
 }
 
@@ -194,13 +201,17 @@ fn watch(helper: &mut Program, message: &Message) {
     helper.step(Step::new("waiting for the end of the sandbox"));
     let end = helper.label();
     helper.call(nr!(SYS_setsid), []).ignore();
+    let copy = helper.fcntl(message.fds, flags!(F_DUPFD_CLOEXEC), Arg::NONE).ignore().store("pidfd");
     let watched = [Input::Control, Input::Host].map(|input| helper.input(input));
     keep_alone(helper, &[watched[0], watched[1], message.fds], OnError::Goto(end));
     wait_for_host(helper);
     helper.bind(end);
-    let kill = |flags| [message.fds.into(), flags!(SIGKILL), Arg::NULL, flags];
-    helper.call(nr!(SYS_pidfd_send_signal), kill(flags!(PIDFD_SIGNAL_PROCESS_GROUP))).ignore();
-    helper.call(nr!(SYS_pidfd_send_signal), kill(Arg::NONE)).ignore();
+    // The copy is open still if the helper could not do what it wanted to wait with.
+    for pidfd in [message.fds, copy] {
+        for whom in [flags!(PIDFD_SIGNAL_PROCESS_GROUP), Arg::NONE] {
+            helper.call(nr!(SYS_pidfd_send_signal), [pidfd.into(), flags!(SIGKILL), Arg::NULL, whom]).ignore();
+        }
+    }
 }
 
 /// Where the command's program is looked for: `name` itself if it has a slash, else in the directories of `path`.

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use arena::{Address, Word};
-pub(crate) use call::{Arg, Constant, Call, Label, Nr, OnError, Slot, flags, nr};
+pub(crate) use call::{Arg, Call, Constant, Label, Nr, OnError, Slot, flags, nr};
 pub(crate) use mounts::{Attributes, Change};
 pub(crate) use program::{Input, Program, Step};
 pub use report::Part;
@@ -165,11 +165,19 @@ impl Plan {
         }
     }
 
-    /// How many calls a part has, and whether the failure of each one fails the launch: the seam of the fault tests.
+    /// The calls of a part, and of each one whether it is made in any case and its failure fails the launch: the seam
+    /// of the fault tests.
     #[doc(hidden)]
     pub fn calls(&self, part: Part) -> Vec<(&'static str, bool)> {
-        let calls = self.program(part).map(|program| &program.calls[..]).unwrap_or_default();
-        calls.iter().map(|call| (call.nr.name, call.on_error == OnError::Fail)).collect()
+        let Some(program) = self.program(part) else { return vec![] };
+        // What lies between a branch and its target may be passed over.
+        let mut certain_from = 0;
+        let calls = program.calls.iter().enumerate().map(|(index, call)| {
+            let certain = index as u32 >= certain_from;
+            certain_from = certain_from.max(program.furthest(call));
+            (call.nr.name, certain && call.on_error == OnError::Fail)
+        });
+        calls.collect()
     }
 
     /// The same plan with one call replaced by one that no kernel has, so that it fails with `ENOSYS`.

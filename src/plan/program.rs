@@ -127,7 +127,15 @@ impl Program {
             Self::RESERVED.iter().map(|&name| SlotInfo { name: name.into(), input: None }).collect();
         slots[1].input = Some(Input::Report);
         let inputs = vec![(Input::Report, Slot(1))];
-        Self { title, calls: Vec::with_capacity(CALLS), arena: Arena::default(), steps: vec![], slots, inputs, labels: vec![] }
+        Self {
+            title,
+            calls: Vec::with_capacity(CALLS),
+            arena: Arena::default(),
+            steps: vec![],
+            slots,
+            inputs,
+            labels: vec![],
+        }
     }
 
     /// The calls from here on belong to `step`.
@@ -170,6 +178,15 @@ impl Program {
     /// The index of the call that a label stands for; 0 is none.
     pub fn target(&self, label: Option<Label>) -> u32 {
         label.and_then(|label| self.labels[label.0 as usize]).unwrap_or(0)
+    }
+
+    /// The last call that a branch of `call` leads to.
+    pub fn furthest(&self, call: &Call) -> u32 {
+        let error = match call.on_error {
+            OnError::Goto(label) => Some(label),
+            OnError::Fail | OnError::Ignore => None,
+        };
+        self.target(error).max(self.target(call.above_zero))
     }
 
     /// Appends a call that fails the program when it fails.

@@ -40,6 +40,11 @@ pub(crate) enum Report {
 }
 
 impl Report {
+    /// Bytes of the longest record, for that many places where a program is looked for.
+    pub fn longest(candidates: usize) -> usize {
+        8 + 16 * candidates.max(1)
+    }
+
     /// `None` for what no process of a sandbox writes.
     pub fn decode(record: &[u8]) -> Option<Self> {
         let words: Vec<u64> =

@@ -46,7 +46,8 @@ impl Program {
 
     /// Opens, for its place alone, a path of the host that the host has resolved already.
     pub fn open_source(&mut self, path: &Path) -> Slot {
-        self.open_how(Arg::CWD, path.as_os_str(), NO_SYMLINKS, "{O_PATH|O_CLOEXEC, RESOLVE_NO_SYMLINKS}").store("source")
+        self.open_how(Arg::CWD, path.as_os_str(), NO_SYMLINKS, "{O_PATH|O_CLOEXEC, RESOLVE_NO_SYMLINKS}")
+            .store("source")
     }
 
     /// Opens, for its place alone, what `path` is in the tree below `root`, following links as the sandbox will.

@@ -1,0 +1,19 @@
+//! Attacks on the sandbox, each a small program that runs inside one, a hostile directory, or a host in a hostile
+//! place. A test asserts the harm that did not happen, and shows first that the attack does it where the layer that
+//! stops it is missing. README.md lists them.
+
+#[path = "../support/mod.rs"]
+#[macro_use]
+mod support;
+
+mod common;
+mod paths;
+mod sys;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let tests = [paths::TESTS].concat();
+    let payloads = [paths::PAYLOADS].concat();
+    support::run(&tests, &payloads)
+}

@@ -1,0 +1,109 @@
+//! System calls that an attacker makes and no safe crate has, by their numbers.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+
+use nix::errno::Errno;
+
+/// The pointers among the arguments must lead to memory that the call may read, or write, as it does.
+unsafe fn raw(number: i64, args: [usize; 6]) -> nix::Result<i64> {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: the caller vouches for the pointers.
+    Errno::result(unsafe { libc::syscall(number, a, b, c, d, e, f) })
+}
+
+fn string(text: &str) -> CString {
+    CString::new(text).expect("no zero byte")
+}
+
+/// -100 as an argument.
+const CWD: usize = libc::AT_FDCWD as usize;
+
+pub fn mount(source: &str, target: &str, kind: &str, flags: u64) -> nix::Result<i64> {
+    let [source, target, kind] = [source, target, kind].map(string);
+    let args = [source.as_ptr() as usize, target.as_ptr() as usize, kind.as_ptr() as usize, flags as usize, 0, 0];
+    // SAFETY: three strings that live through the call.
+    unsafe { raw(libc::SYS_mount, args) }
+}
+
+pub fn umount(target: &str, flags: i32) -> nix::Result<i64> {
+    let target = string(target);
+    // SAFETY: a string that lives through the call.
+    unsafe { raw(libc::SYS_umount2, [target.as_ptr() as usize, flags as usize, 0, 0, 0, 0]) }
+}
+
+/// The number of a descriptor.
+pub fn open_tree(path: &str, flags: u32) -> nix::Result<i64> {
+    let path = string(path);
+    // SAFETY: a string that lives through the call.
+    unsafe { raw(libc::SYS_open_tree, [CWD, path.as_ptr() as usize, flags as usize, 0, 0, 0]) }
+}
+
+/// Moves what is at a path, or what a descriptor from [`open_tree`] stands for if the path is empty.
+pub fn move_mount(fd: i64, from: &str, to: &str) -> nix::Result<i64> {
+    let [from, to] = [from, to].map(string);
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH as usize;
+    // SAFETY: two strings that live through the call.
+    unsafe { raw(libc::SYS_move_mount, [fd as usize, from.as_ptr() as usize, CWD, to.as_ptr() as usize, flags, 0]) }
+}
+
+/// Takes attributes off everything that is mounted at a path and below.
+pub fn mount_clear(path: &str, clear: u64) -> nix::Result<i64> {
+    let path = string(path);
+    let attributes: [u64; 4] = [0, clear, 0, 0];
+    let args = [CWD, path.as_ptr() as usize, libc::AT_RECURSIVE as usize, attributes.as_ptr() as usize, 32, 0];
+    // SAFETY: a string and a structure of 32 bytes that live through the call.
+    unsafe { raw(libc::SYS_mount_setattr, args) }
+}
+
+pub fn pivot_root(new: &str, old: &str) -> nix::Result<i64> {
+    let [new, old] = [new, old].map(string);
+    // SAFETY: two strings that live through the call.
+    unsafe { raw(libc::SYS_pivot_root, [new.as_ptr() as usize, old.as_ptr() as usize, 0, 0, 0, 0]) }
+}
+
+pub fn unshare(flags: i32) -> nix::Result<i64> {
+    // SAFETY: no pointer.
+    unsafe { raw(libc::SYS_unshare, [flags as usize, 0, 0, 0, 0, 0]) }
+}
+
+/// Attaches to a process and lets it go again.
+pub fn ptrace(pid: i32) -> nix::Result<i64> {
+    let call = |request: u32| {
+        // SAFETY: both requests take no pointer.
+        unsafe { raw(libc::SYS_ptrace, [request as usize, pid as usize, 0, 0, 0, 0]) }
+    };
+    call(libc::PTRACE_SEIZE).inspect(|_| drop(call(libc::PTRACE_DETACH)))
+}
+
+/// Reads the memory of another process.
+pub fn read_memory(pid: i32, address: usize, len: usize) -> nix::Result<Vec<u8>> {
+    let mut bytes = vec![0u8; len];
+    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: len };
+    let remote = libc::iovec { iov_base: address as *mut _, iov_len: len };
+    let args = [pid as usize, &raw const local as usize, 1, &raw const remote as usize, 1, 0];
+    // SAFETY: the kernel writes at most `len` bytes to the local vector, and checks the remote one itself.
+    let read = unsafe { raw(libc::SYS_process_vm_readv, args) }?;
+    bytes.truncate(read as usize);
+    Ok(bytes)
+}
+
+/// The request has 64 bits here, as a register has. The argument is a byte, or nothing.
+pub fn ioctl(fd: i32, request: u64, argument: Option<u8>) -> nix::Result<i64> {
+    let bytes = [argument.unwrap_or_default(), 0, 0, 0, 0, 0, 0, 0];
+    let pointer = if argument.is_some() { bytes.as_ptr() as usize } else { 0 };
+    // SAFETY: the requests that are made read one byte there, at most, and write nothing.
+    unsafe { raw(libc::SYS_ioctl, [fd as usize, request as usize, pointer, 0, 0, 0]) }
+}
+
+/// A child by clone(2) with these flags and a copy of the memory: 0 in the child, which must leave by [`exit`].
+pub fn clone(flags: i32) -> nix::Result<i64> {
+    // SAFETY: without CLONE_VM and a stack it is a fork of a process with one thread.
+    unsafe { raw(libc::SYS_clone, [flags as usize, 0, 0, 0, 0, 0]) }
+}
+
+pub fn exit(status: i32) -> ! {
+    // SAFETY: no pointer.
+    let _ = unsafe { raw(libc::SYS_exit_group, [status as usize, 0, 0, 0, 0, 0]) };
+    unreachable!("exit_group does not return")
+}

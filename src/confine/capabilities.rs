@@ -10,6 +10,7 @@ pub(crate) const OF_THE_INIT: u64 = bit(Capability::CAP_CHOWN)
     | bit(Capability::CAP_FOWNER)
     | bit(Capability::CAP_SETGID)
     | bit(Capability::CAP_SETUID)
+    | bit(Capability::CAP_SETPCAP)
     | bit(Capability::CAP_NET_ADMIN)
     | bit(Capability::CAP_SYS_CHROOT)
     | bit(Capability::CAP_SYS_ADMIN);
@@ -28,8 +29,7 @@ const SECUREBITS: u64 = (libc::SECBIT_NOROOT
     | libc::SECBIT_NO_CAP_AMBIENT_RAISE
     | libc::SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED) as u64;
 
-/// The init of a root host has no user namespace to be powerful in: it keeps what it has while it becomes the sandbox's
-/// user.
+/// The init keeps what it has while it becomes the sandbox's user, also if it was root before.
 pub(crate) fn keep_over_user_change(init: &mut Program) {
     init.step(Step::new("keeping the capabilities over the change of user"));
     init.prctl(flags!(PR_SET_SECUREBITS), libc::SECBIT_NO_SETUID_FIXUP as u64);

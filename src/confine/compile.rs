@@ -94,9 +94,7 @@ impl Compiler<'_> {
         identity::umask(&mut image, 0);
         let in_user_namespace = self.has(Namespaces::USER);
         if in_user_namespace || self.host.privileged {
-            if !in_user_namespace {
-                capabilities::keep_over_user_change(&mut image);
-            }
+            capabilities::keep_over_user_change(&mut image);
             identity::become_user(&mut image, &self.who, in_user_namespace);
         }
         let default = created.contains(Namespaces::UTS).then_some(OsStr::new("sandbox"));
@@ -160,7 +158,10 @@ impl Compiler<'_> {
             placed.push(Placed { source: image.input(Input::Descriptor(index)), number: *number });
         }
         let pty = pty.map(|(master, _)| master);
+        let limits = rlimits::Descriptors::for_numbers(&placed)?;
+        limits.raise(&mut image);
         helper::place_descriptors(&mut image, &placed, pty);
+        limits.restore(&mut image);
         change_directory(&mut image, job.cwd.unwrap_or(Path::new("/")))?;
         let start = Start {
             candidates: &search.candidates,

@@ -10,7 +10,7 @@ use caps::{CapSet, Capability};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::unistd::{Uid, User, getegid, geteuid};
 
-use super::identity::read_sub_ids;
+use super::identity::{IdRange, OWN_IDS, read_sub_ids};
 use super::root::{Bind, Mount, Proc, Tmpfs};
 use crate::error::{Error, Result};
 
@@ -23,8 +23,11 @@ const PROCESSORS: &str = "/sys/devices/system";
 pub(crate) struct Host {
     /// Effective user and group id of the caller.
     pub ids: (u32, u32),
-    /// Whether the caller is root and may make mounts and become any user.
+    /// Whether the caller is root, may make mounts, and may become any user: root of a container's user namespace, which
+    /// has but a few ids, is an ordinary user here.
     pub privileged: bool,
+    /// Whether a root that is an ordinary user here is the root of the namespace above.
+    pub is_root_above: bool,
     /// Number of the last capability that the kernel knows.
     pub last_capability: u32,
 }
@@ -34,9 +37,13 @@ impl Host {
         check_proc()?;
         let needed = [Capability::CAP_SYS_ADMIN, Capability::CAP_SETUID, Capability::CAP_SETGID];
         let has = caps::read(None, CapSet::Effective).unwrap_or_default();
+        let able = geteuid().is_root() && needed.iter().all(|capability| has.contains(capability));
+        let map = if able { own_map()? } else { vec![] };
+        let privileged = able && map.iter().any(|line| line.covers(OWN_IDS.first, OWN_IDS.count));
         Ok(Self {
             ids: (geteuid().as_raw(), getegid().as_raw()),
-            privileged: geteuid().is_root() && needed.iter().all(|capability| has.contains(capability)),
+            privileged,
+            is_root_above: able && !privileged && map.iter().any(|line| (line.inside, line.outside) == (0, 0)),
             last_capability: last_capability(),
         })
     }
@@ -78,6 +85,17 @@ impl Host {
         }
         homes
     }
+}
+
+/// The user ids that this process's user namespace has.
+fn own_map() -> Result<Vec<IdRange>> {
+    let text = fs::read_to_string("/proc/self/uid_map")
+        .map_err(|error| Error::Host { what: "reading /proc/self/uid_map", errno: (&error).into() })?;
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
+        Some(IdRange { inside: numbers.next()??, outside: numbers.next()??, count: numbers.next()?? })
+    };
+    Ok(text.lines().filter_map(range).collect())
 }
 
 /// Number of the last capability that the running kernel knows.

@@ -22,15 +22,23 @@ pub struct IdRange {
 
 /// The ids that a root host gives away by default: none of them belongs to a user or to another container manager's
 /// customary ranges.
-const OWN_IDS: HostRange = HostRange { first: 0x7000_0000, count: 0x0f00_0000 };
+pub(super) const OWN_IDS: HostRange = HostRange { first: 0x7000_0000, count: 0x0f00_0000 };
 /// The user and group id inside, where the host is root.
 const INSIDE: u32 = 1000;
+
+impl IdRange {
+    /// Whether the ids from `first` on are all in it.
+    pub(super) fn covers(self, first: u32, count: u32) -> bool {
+        first.checked_sub(self.inside).is_some_and(|offset| u64::from(offset) + u64::from(count) <= self.count.into())
+    }
+}
 
 /// Which user and groups a program is.
 ///
 /// Default for a root host: user and group 1000 inside, which is a host id of the sandbox's own, from a range that
 /// belongs to nobody. So nothing in a sandbox is ever host uid 0, and two sandboxes share no ownership, quota or
-/// keyring. Default for an ordinary user: that user's own ids, inside as outside.
+/// keyring. Default for an ordinary user: that user's own ids, inside as outside. Root of a container's user namespace,
+/// where those ids do not exist, is an ordinary user of the host, and is so here; its id inside is 1000.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Identity {
@@ -158,6 +166,12 @@ pub(crate) fn resolve(identity: &Identity, chosen: &Chosen, host: &Host) -> Resu
         Some((first, count)) => HostRange { first, count },
         None => OWN_IDS,
     };
+    if host.is_root_above && identity.outside == Outside::Own {
+        return Err(Error::invalid(
+            "this user namespace has no ids but that of the host's root, for which nothing is to run",
+            "map more ids into it (the ids from 1879048192 on are for sandboxes), or say Identity::caller()",
+        ));
+    }
     let mut resolved = if chosen.created.contains(Namespaces::USER) {
         mapped(identity, host)?
     } else if chosen.joined_kinds().contains(Namespaces::USER) {
@@ -172,7 +186,7 @@ pub(crate) fn resolve(identity: &Identity, chosen: &Chosen, host: &Host) -> Resu
 /// In a user namespace of the sandbox's own.
 fn mapped(identity: &Identity, host: &Host) -> Result<Resolved> {
     let (caller_uid, caller_gid) = host.ids;
-    let default = |id| if host.privileged { INSIDE } else { id };
+    let default = |id| if id == 0 { INSIDE } else { id };
     let mut uid = identity.uid.unwrap_or(default(caller_uid));
     let mut gid = identity.gid.unwrap_or(default(caller_gid));
     let mut by_helper_programs = !host.privileged;

@@ -38,6 +38,12 @@ pub(crate) struct Placed {
     pub number: u32,
 }
 
+/// Descriptors that the helper has at most while it places some, above the highest number that is asked for: a copy of
+/// each, and what it goes on to need.
+pub(crate) fn room_for(placed: &[Placed]) -> u64 {
+    placed.len() as u64 + 8
+}
+
 /// Gives the command its descriptors, and nothing else: all others close when it is executed. `pty` is the master of
 /// its terminal.
 pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed], pty: Option<Slot>) {

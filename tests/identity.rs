@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Host, ExitCode};
 
 use nix::unistd::{Uid, User, getegid, geteuid};
-use stockade::{Bind, Child, Command, Error, IdRange, Identity, Namespaces, Root, Sandbox, Stdio, Tmpfs};
+use stockade::{Bind, Child, Command, IdRange, Identity, Namespaces, Root, Sandbox, Stdio, Tmpfs};
 use support::{
-    USER, fails, in_mount_namespace, is_root, payload_on_host, refused, shared_dir, stdout, text, unless_mounts,
-    unless_root, unless_user,
+    USER, fails, in_mount_namespace, invalid, is_root, payload_on_host, refused, shared_dir, stdout, text,
+    unless_mounts, unless_root, unless_user,
 };
 
 fn main() -> ExitCode {
@@ -115,14 +115,6 @@ fn caller() -> (u32, u32) {
     (geteuid().as_raw(), getegid().as_raw())
 }
 
-/// What an error of a configuration says: what is wrong, and what to do.
-fn invalid(sandbox: &Sandbox) -> (String, String) {
-    match refused(sandbox) {
-        Error::Invalid { what, remedy } => (what, remedy),
-        other => panic!("{other:?}"),
-    }
-}
-
 fn range(inside: u32, outside: u32, count: u32) -> IdRange {
     IdRange { inside, outside, count }
 }
@@ -182,8 +174,8 @@ fn root_inside_has_no_capabilities() {
     let powers = ["hostname powerful", "mount -t tmpfs none /tmp", "chown 1:1 /tmp/file", "chroot / true"];
     // A root with capabilities of its own can, whoever it is outside.
     if unless_mounts().is_none() {
-        let script = format!("touch /tmp/file; {}", powers[..2].join("; "));
-        let output = Host::new("unshare").args(["-Urmu", "sh", "-c", &script]).output().expect("unshare");
+        let output =
+            Host::new("unshare").args(["-Urmu", "sh", "-ec", &powers[..2].join("; ")]).output().expect("unshare");
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
     let root = with(Identity::new().uid(0).gid(0));

@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use stockade::{
     Child, Command, Error, Identity, Layer, NamespaceOf, Namespaces, Proc, Root, Sandbox, Stdio, TimeOffsets,
 };
-use support::{is_root, payload, payload_on_host, refused, stdout, text, with_payload};
+use support::{invalid, is_root, payload, payload_on_host, refused, stdout, text, with_payload};
 
 fn main() -> ExitCode {
     support::run(
@@ -91,14 +91,6 @@ fn with(namespaces: Namespaces) -> Sandbox {
 /// A root that shows this binary, which runs the payloads.
 fn payloads() -> Root {
     with_payload(Root::host())
-}
-
-/// What an error of a configuration says: what is wrong, and what to do.
-fn invalid(sandbox: &Sandbox) -> (String, String) {
-    match refused(sandbox) {
-        Error::Invalid { what, remedy } => (what, remedy),
-        other => panic!("{other:?}"),
-    }
 }
 
 fn each_kind_is_new() {

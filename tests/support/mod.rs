@@ -42,6 +42,11 @@ macro_rules! tests {
 
 /// Runs the tests of a binary, each as root and as an ordinary user.
 pub fn run(tests: &[Test], payloads: &[Payload]) -> ExitCode {
+    run_with_examples(tests, payloads, &[])
+}
+
+/// The same for tests that start examples of the crate: see [`example`].
+pub fn run_with_examples(tests: &[Test], payloads: &[Payload], examples: &[&str]) -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).is_some_and(|arg| arg == "--payload") {
         let payload =
@@ -61,7 +66,7 @@ pub fn run(tests: &[Test], payloads: &[Payload]) -> ExitCode {
         }
         return conclusion.exit_code();
     }
-    again(conclusion)
+    again(conclusion, examples)
 }
 
 /// Says to the second run that it is one.
@@ -81,10 +86,13 @@ fn trial(test: &Test, user: &str) -> Trial {
 }
 
 /// Runs the binary once more, as an ordinary user, from a place that this user can reach.
-fn again(root: Conclusion) -> ExitCode {
+fn again(root: Conclusion, examples: &[&str]) -> ExitCode {
     let place = shared_dir();
     let copy = place.path().join("tests");
     fs::copy(std::env::current_exe().expect("own path"), &copy).expect("copy of the test binary");
+    for name in examples {
+        fs::copy(example(name), place.path().join(name)).expect("copy of an example");
+    }
     let home = place.path().join("home");
     fs::create_dir(&home).expect("home of the user");
     nix::unistd::chown(&home, Some(USER.into()), Some(USER.into())).expect("home belongs to the user");
@@ -98,6 +106,19 @@ fn again(root: Conclusion) -> ExitCode {
         .status()
         .expect("second run as an ordinary user");
     if status.success() { root.exit_code() } else { ExitCode::FAILURE }
+}
+
+/// An example of the crate, as `cargo test` builds it. The tests of a binary that uses one are run with
+/// [`run_with_examples`].
+pub fn example(name: &str) -> PathBuf {
+    let own = own_path();
+    // The second run has its copy beside itself; cargo puts tests into `deps`.
+    let place = if std::env::var_os(AGAIN).is_some() {
+        own.with_file_name(name)
+    } else {
+        own.with_file_name("../examples").join(name)
+    };
+    place.canonicalize().unwrap_or_else(|error| panic!("{}: {error}: cargo build --examples makes it", place.display()))
 }
 
 /// Whether this half of the tests runs as root.
@@ -277,4 +298,12 @@ pub fn on_host(way: &[&str], name: &str, args: &[&str]) -> String {
 pub fn field(status: &str, name: &str) -> String {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_owned()
+}
+
+/// What an error of a configuration says: what is wrong, and what to do.
+pub fn invalid(sandbox: &Sandbox) -> (String, String) {
+    match refused(sandbox) {
+        stockade::Error::Invalid { what, remedy } => (what, remedy),
+        other => panic!("{other:?}"),
+    }
 }

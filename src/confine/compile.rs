@@ -42,6 +42,10 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
     let search = search(job)?;
     let helper = compiler.helper(job, &stdio, &search)?;
     let enforced = compiler.enforcement(job);
+    let init_image = init.as_ref().map(|init: &Init| &init.process.image);
+    if [Some(&compiler.host_program), init_image, Some(&helper.image)].into_iter().flatten().any(Program::is_too_long) {
+        return Err(Error::invalid("the plan has more than 65,535 calls or values", "leave some of the mounts out"));
+    }
     Ok(Plan {
         host: compiler.host_program,
         init,

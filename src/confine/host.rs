@@ -119,8 +119,13 @@ fn home_of(uid: u32) -> Option<PathBuf> {
 /// What is written into `/proc` must not land in a directory that somebody has put there.
 fn check_proc() -> Result<()> {
     let kind = statfs("/proc").map(|info| info.filesystem_type());
-    if kind == Ok(PROC_SUPER_MAGIC) {
+    let own = std::process::id().to_string();
+    let problem = if kind != Ok(PROC_SUPER_MAGIC) {
+        "is no proc file system"
+    } else if fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == own.as_str()) {
         return Ok(());
-    }
-    Err(Error::invalid("/proc of the host is no proc file system", "mount one: mount -t proc proc /proc"))
+    } else {
+        "shows the processes of another pid namespace"
+    };
+    Err(Error::invalid(format!("/proc of the host {problem}"), "mount one: mount -t proc proc /proc"))
 }

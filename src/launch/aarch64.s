@@ -5,10 +5,11 @@
 // Slots, 8 bytes each:  0 discarded results | 1 descriptor of reports | 2, 3 the report | 4 address of the table
 //                       5 tag that is added to the index in a report | 6.. free
 // Entry, 64 bytes:      u32 number | u16 slot of the result | u8 slot mask | u8 on error | u64 arguments[6]
-//                       u32 target of an error | u32 target of a result above 0
+//                       u16 target of an error | u16 error that leads there, 0: any | u32 target of a result above 0
 //   slot mask           bit i: argument i is the index of a slot whose value is passed
 //   slot of the result  stored as well if the call fails and the program goes on
-//   on error            0 write {tag + index, errno} to the descriptor of reports and exit; 1 go on; 2 go to the target
+//   on error            0 write {tag + index, errno} to the descriptor of reports and exit; 1 go on; 2 go to the target if
+//                       the error leads there, else as 0; and 128: make the call again if the error is EAGAIN
 //   target above 0      index of the next entry if the result is above 0; 0: the next one in the table
 //
 // x20 = slots, x21 = table, x19 = the entry at hand: no system call changes them.
@@ -76,12 +77,25 @@ stockade_interpreter:
   add   x19, x19, #64
   b     1b
 5:                                // an error
+  neg   x12, x0
   ldrb  w11, [x19, #7]
+  tbz   w11, #7, 8f
+  cmp   w12, #11                  // EAGAIN
+  b.eq  1b
+  and   w11, w11, #0x7f
+8:
   cbz   w11, 7f
+  ldrh  w13, [x19, #58]
+  cmp   w11, #1
+  b.eq  9f
+  cbz   w13, 9f
+  cmp   w13, w12
+  b.ne  7f
+9:                                // the program goes on
   str   x0, [x20, x10, lsl #3]
   cmp   w11, #1
   b.eq  4b
-  ldr   w10, [x19, #56]
+  ldrh  w10, [x19, #56]
   b     6f
 7:                                // it is reported, with the slots as they were
   neg   x0, x0

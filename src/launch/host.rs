@@ -38,6 +38,9 @@ pub(super) fn make(layout: &Layout<'_>) -> Result<Made, (usize, Errno)> {
         // memory of this process but what lies in `memory`, which their pointers lead to.
         let result = unsafe { libc::syscall(entry[0] as u32 as i64, a, b, c, d, e, f) };
         let errno = Errno::last();
+        if result < 0 && call.again && errno == Errno::EAGAIN {
+            continue;
+        }
         at += 1;
         if result >= 0 {
             if let Some(slot) = call.store {
@@ -51,7 +54,8 @@ pub(super) fn make(layout: &Layout<'_>) -> Result<Made, (usize, Errno)> {
             continue;
         }
         match call.on_error {
-            OnError::Fail => return Err((at - 1, errno)),
+            OnError::GotoIf(expected, label) if expected == errno as i32 => at = program.target(Some(label)) as usize,
+            OnError::Fail | OnError::GotoIf(..) => return Err((at - 1, errno)),
             OnError::Ignore => {}
             OnError::Goto(label) => at = program.target(Some(label)) as usize,
         }

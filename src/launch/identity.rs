@@ -5,6 +5,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::unistd;
 
 use super::interpreter;
 use super::layout::Layout;
@@ -21,9 +25,10 @@ pub(super) fn own_id(control: &OwnedFd, range: HostRange) -> Result<u32> {
 
 /// Writes the maps of the user namespace that the process is in.
 pub(super) fn write(pid: i32, maps: &IdMaps, own: u32) -> Result<()> {
+    let process = open_process(pid)?;
     let files = [("uid_map", "newuidmap", &maps.uid), ("gid_map", "newgidmap", &maps.gid)];
     if maps.deny_setgroups {
-        write_file(pid, "setgroups", "deny")?;
+        write_file(&process, pid, "setgroups", "deny")?;
     }
     for (file, helper, lines) in files {
         let lines = lines.iter().map(|line| numbers(line, own));
@@ -31,10 +36,21 @@ pub(super) fn write(pid: i32, maps: &IdMaps, own: u32) -> Result<()> {
             run(helper, pid, lines.flatten().collect())?;
         } else {
             let text: String = lines.map(|[inside, outside, count]| format!("{inside} {outside} {count}\n")).collect();
-            write_file(pid, file, &text)?;
+            write_file(&process, pid, file, &text)?;
         }
     }
     Ok(())
+}
+
+/// The directory of a process in `/proc`: in a proc file system, whatever else may have been put there.
+fn open_process(pid: i32) -> Result<OwnedFd> {
+    let failed = Error::host("opening the process in /proc");
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let process = open(format!("/proc/{pid}").as_str(), flags, Mode::empty()).map_err(&failed)?;
+    match fstatfs(&process).map_err(&failed)?.filesystem_type() {
+        PROC_SUPER_MAGIC => Ok(process),
+        _ => Err(failed(Errno::ENOTSUP)),
+    }
 }
 
 fn numbers(line: &MapLine, own: u32) -> [u32; 3] {
@@ -45,25 +61,26 @@ fn numbers(line: &MapLine, own: u32) -> [u32; 3] {
     [line.inside, outside, line.count]
 }
 
-fn write_file(pid: i32, file: &str, text: &str) -> Result<()> {
-    let path = format!("/proc/{pid}/{file}");
-    fs::write(&path, text).map_err(|error| Error::SetUp {
+fn write_file(process: &OwnedFd, pid: i32, file: &str, text: &str) -> Result<()> {
+    let opened = openat(process, file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
+    let written = opened.and_then(|file| unistd::write(&file, text.as_bytes()));
+    written.map(drop).map_err(|errno| Error::SetUp {
         step: format!("writing {:?} to", text.trim_end()),
-        remedy: remedy(&error).map(str::to_owned),
-        errno: error::Errno::from(&error),
-        path: Some(path.into()),
+        path: Some(format!("/proc/{pid}/{file}").into()),
         call: "write",
+        errno: errno.into(),
+        remedy: remedy(errno).map(str::to_owned),
     })
 }
 
-fn remedy(error: &std::io::Error) -> Option<&'static str> {
-    match error.raw_os_error()? {
-        libc::EPERM => Some(
+fn remedy(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::EPERM => Some(
             "these ids may not be mapped by this user, or a security module (AppArmor's restriction of unprivileged \
              user namespaces on Ubuntu 24.04) forbids it: map your own id alone, use sub-ids, or allow user namespaces \
              for this program in its AppArmor profile",
         ),
-        libc::EINVAL => Some("two ranges overlap, a range is empty, or there are more than 340"),
+        Errno::EINVAL => Some("two ranges overlap, a range is empty, or there are more than 340"),
         _ => None,
     }
 }

@@ -5,10 +5,11 @@
 # Slots, 8 bytes each:  0 discarded results | 1 descriptor of reports | 2, 3 the report | 4 address of the table
 #                       5 tag that is added to the index in a report | 6.. free
 # Entry, 64 bytes:      u32 number | u16 slot of the result | u8 slot mask | u8 on error | u64 arguments[6]
-#                       u32 target of an error | u32 target of a result above 0
+#                       u16 target of an error | u16 error that leads there, 0: any | u32 target of a result above 0
 #   slot mask           bit i: argument i is the index of a slot whose value is passed
 #   slot of the result  stored as well if the call fails and the program goes on
-#   on error            0 write {tag + index, errno} to the descriptor of reports and exit; 1 go on; 2 go to the target
+#   on error            0 write {tag + index, errno} to the descriptor of reports and exit; 1 go on; 2 go to the target if
+#                       the error leads there, else as 0; and 128: make the call again if the error is EAGAIN
 #   target above 0      index of the next entry if the result is above 0; 0: the next one in the table
 #
 # r13 = slots, r14 = table, r12 = the entry at hand: no system call changes them.
@@ -81,14 +82,29 @@ stockade_interpreter:
   add   $64, %r12
   jmp   1b
 5:                                # an error
+  mov   %rax, %rsi
+  neg   %rsi
   movzbl 7(%r12), %edx
+  btr   $7, %edx
+  jnc   8f
+  cmp   $11, %esi                 # EAGAIN
+  je    1b
+8:
   test  %edx, %edx
   jz    7f
+  movzwl 58(%r12), %ecx
+  cmp   $1, %edx
+  je    9f
+  test  %ecx, %ecx
+  jz    9f
+  cmp   %ecx, %esi
+  jne   7f
+9:                                # the program goes on
   movzwl 4(%r12), %ecx
   mov   %rax, (%r13, %rcx, 8)
   cmp   $1, %edx
   je    4b
-  mov   56(%r12), %ecx
+  movzwl 56(%r12), %ecx
   jmp   6f
 7:                                # it is reported, with the slots as they were
   neg   %rax

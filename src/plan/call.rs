@@ -92,6 +92,8 @@ pub(crate) enum OnError {
     Ignore,
     /// The program goes on elsewhere.
     Goto(Label),
+    /// The program goes on elsewhere if this is the error, and fails otherwise.
+    GotoIf(i32, Label),
 }
 
 /// An entry of the table that the interpreter runs through.
@@ -103,6 +105,8 @@ pub(crate) struct Call {
     pub arity: u8,
     pub store: Option<Slot>,
     pub on_error: OnError,
+    /// The call is made again for as long as it fails with `EAGAIN`.
+    pub again: bool,
     pub above_zero: Option<Label>,
     pub step: usize,
 }

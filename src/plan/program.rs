@@ -180,10 +180,15 @@ impl Program {
         label.and_then(|label| self.labels[label.0 as usize]).unwrap_or(0)
     }
 
+    /// Whether a call or a slot has a number that the interpreter's table has no room for.
+    pub fn is_too_long(&self) -> bool {
+        self.calls.len().max(self.slots.len()) > u16::MAX.into()
+    }
+
     /// The last call that a branch of `call` leads to.
     pub fn furthest(&self, call: &Call) -> u32 {
         let error = match call.on_error {
-            OnError::Goto(label) => Some(label),
+            OnError::Goto(label) | OnError::GotoIf(_, label) => Some(label),
             OnError::Fail | OnError::Ignore => None,
         };
         self.target(error).max(self.target(call.above_zero))
@@ -194,7 +199,16 @@ impl Program {
         let mut args = [Arg::NONE; 6];
         args[..N].copy_from_slice(&given);
         let step = self.steps.len().saturating_sub(1);
-        let call = Call { nr, args, arity: N as u8, store: None, on_error: OnError::Fail, above_zero: None, step };
+        let call = Call {
+            nr,
+            args,
+            arity: N as u8,
+            again: false,
+            store: None,
+            on_error: OnError::Fail,
+            above_zero: None,
+            step,
+        };
         self.calls.push(call);
         Added(self)
     }
@@ -260,6 +274,11 @@ impl Added<'_> {
 
     pub fn or_goto(self, label: Label) -> Self {
         self.on_error(OnError::Goto(label))
+    }
+
+    pub fn again(mut self) -> Self {
+        self.last().again = true;
+        self
     }
 
     pub fn above_zero(mut self, label: Label) -> Self {

@@ -76,6 +76,10 @@ impl Program {
         match call.on_error {
             OnError::Fail => {}
             OnError::Ignore => text += "    or go on",
+            OnError::GotoIf(errno, label) => {
+                let errno = nix::errno::Errno::from_raw(errno);
+                text += &format!("    if {errno:?} go to {}", self.target(Some(label)));
+            }
             OnError::Goto(label) => text += &format!("    else go to {}", self.target(Some(label))),
         }
         if let Some(label) = call.above_zero {

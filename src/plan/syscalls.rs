@@ -41,7 +41,8 @@ impl Program {
         let how = [(libc::O_PATH | libc::O_CLOEXEC) as u64, 0, resolve];
         let how: Vec<u8> = how.into_iter().flat_map(u64::to_ne_bytes).collect();
         let how = self.arena.bytes(&how, shown);
-        self.call(nr!(SYS_openat2), [dir, path, how.into(), 24u64.into()])
+        // A rename or a mount anywhere on the machine may come between the parts of a path: EAGAIN (openat2(2)).
+        self.call(nr!(SYS_openat2), [dir, path, how.into(), 24u64.into()]).again()
     }
 
     /// Opens, for its place alone, a path of the host that the host has resolved already.

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::plan::{Program, Slot, Step};
+use crate::plan::{Label, OnError, Program, Slot, Step};
 
 /// What a mount point is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,9 +80,9 @@ impl Target {
         init.open_target(root, &self.whole()).store("target")
     }
 
-    /// Opens what is there, and otherwise goes on elsewhere.
-    pub fn open_or(&self, init: &mut Program, root: Slot, absent: crate::plan::Label) -> Slot {
-        init.open_target(root, &self.whole()).or_goto(absent).store("target")
+    /// Opens what is there, and goes on elsewhere if nothing is.
+    pub fn open_or(&self, init: &mut Program, root: Slot, absent: Label) -> Slot {
+        init.open_target(root, &self.whole()).on_error(OnError::GotoIf(libc::ENOENT, absent)).store("target")
     }
 
     /// Opens the place of a mount, which is created if it is missing.

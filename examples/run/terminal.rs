@@ -14,13 +14,15 @@ use stockade::{Child, Command, Error, Outcome, Result, Sandbox, Signal};
 
 /// What the end of the input is typed as.
 const END_OF_INPUT: u8 = 4;
+/// Milliseconds after which a terminal that nobody has open is looked at again.
+const LOOK_AGAIN: u8 = 100;
 
 /// Runs a command on a terminal of its own.
 pub fn run(sandbox: &Sandbox, mut command: Command) -> Result<Outcome> {
     give(&mut command);
     let signals = signals().map_err(failed)?;
     let mut child = sandbox.spawn(command)?;
-    let pty = child.pty.take();
+    let pty = child.pty.take().expect("a command with a terminal has its other side");
     let _raw = Raw::enter();
     let mut terminal = Terminal::new(pty, signals).map_err(failed)?;
     terminal.copy(&child).map_err(failed)?;
@@ -86,8 +88,10 @@ impl Drop for Raw {
 
 /// The ends that are copied between.
 struct Terminal {
-    /// The host's side, until the program's side is closed by everybody.
-    pty: Option<File>,
+    /// The host's side. To close it would end the program (SIGHUP).
+    pty: File,
+    /// Nobody has the program's side open. A process of its session may open it again.
+    closed: bool,
     /// The caller's input, until its end.
     input: Option<File>,
     output: File,
@@ -108,13 +112,11 @@ enum Event {
 }
 
 impl Terminal {
-    fn new(pty: Option<File>, signals: SignalFd) -> io::Result<Self> {
-        if let Some(pty) = &pty {
-            fcntl(pty, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        }
+    fn new(pty: File, signals: SignalFd) -> io::Result<Self> {
+        fcntl(&pty, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let input = Some(File::from(io::stdin().as_fd().try_clone_to_owned()?));
         let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Ok(Self { pty, input, output, signals, typed: vec![], within_line: false })
+        Ok(Self { pty, closed: false, input, output, signals, typed: vec![], within_line: false })
     }
 
     /// Copies until the program has ended.
@@ -128,7 +130,7 @@ impl Terminal {
                     Event::Typed => self.read_input()?,
                 }
             }
-            self.type_in()?;
+            self.type_in();
         }
     }
 
@@ -137,28 +139,29 @@ impl Terminal {
             (Event::Ended, child.as_fd(), PollFlags::POLLIN),
             (Event::Signal, self.signals.as_fd(), PollFlags::POLLIN),
         ];
-        if let Some(pty) = &self.pty {
+        if !self.closed {
             let room = if self.typed.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
-            watched.push((Event::Shown, pty.as_fd(), PollFlags::POLLIN | room));
+            watched.push((Event::Shown, self.pty.as_fd(), PollFlags::POLLIN | room));
         }
         if let Some(input) = self.input.as_ref().filter(|_| self.typed.is_empty()) {
             watched.push((Event::Typed, input.as_fd(), PollFlags::POLLIN));
         }
         let mut fds: Vec<PollFd<'_>> = watched.iter().map(|&(_, fd, events)| PollFd::new(fd, events)).collect();
-        match poll(&mut fds, PollTimeout::NONE) {
+        // poll(2) does not wait for a terminal that is closed to be opened.
+        match poll(&mut fds, if self.closed { LOOK_AGAIN.into() } else { PollTimeout::NONE }) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let happened = fds.iter().map(|fd| fd.any().unwrap_or(false));
-        Ok(watched.iter().zip(happened).filter(|(_, happened)| *happened).map(|((event, ..), _)| *event).collect())
+        let happened = watched.iter().zip(&fds).filter(|(_, fd)| fd.any().unwrap_or(false));
+        let look_again = self.closed.then_some(Event::Shown);
+        Ok(happened.map(|((event, ..), _)| *event).chain(look_again).collect())
     }
 
     fn signal(&mut self, child: &Child) -> io::Result<()> {
         let Some(info) = self.signals.read_signal()? else { return Ok(()) };
         let number = info.ssi_signo as i32;
-        match &self.pty {
-            Some(pty) if number == libc::SIGWINCH => Ok(tcsetwinsize(pty, size())?),
-            _ if number == libc::SIGWINCH => Ok(()),
+        match number {
+            libc::SIGWINCH => Ok(tcsetwinsize(&self.pty, size())?),
             _ => Ok(child.signal(Signal(number))?),
         }
     }
@@ -166,15 +169,15 @@ impl Terminal {
     /// Shows what the program has written so far.
     fn show(&mut self) -> io::Result<()> {
         let mut buffer = [0; 8192];
-        while let Some(pty) = &mut self.pty {
-            match pty.read(&mut buffer) {
-                Ok(count) if count > 0 => self.output.write_all(&buffer[..count])?,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(()),
-                // EIO: nobody has the program's side open any more.
-                _ => self.pty = None,
+        loop {
+            let read = self.pty.read(&mut buffer);
+            // EIO says so.
+            self.closed = !matches!(&read, Ok(1..)) && !read.as_ref().is_err_and(passing);
+            match read {
+                Ok(count) if !self.closed => self.output.write_all(&buffer[..count])?,
+                _ => return Ok(()),
             }
         }
-        Ok(())
     }
 
     fn read_input(&mut self) -> io::Result<()> {
@@ -190,20 +193,26 @@ impl Terminal {
                 self.typed.extend_from_slice(&buffer[..count]);
                 self.within_line = !self.typed.ends_with(b"\n");
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) if passing(&error) => {}
             Err(_) => self.input = None,
         }
         Ok(())
     }
 
     /// Hands on what the program's terminal takes.
-    fn type_in(&mut self) -> io::Result<()> {
-        let Some(pty) = self.pty.as_mut().filter(|_| !self.typed.is_empty()) else { return Ok(()) };
-        match pty.write(&self.typed) {
+    fn type_in(&mut self) {
+        if self.typed.is_empty() {
+            return;
+        }
+        match self.pty.write(&self.typed) {
             Ok(count) => drop(self.typed.drain(..count)),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) if passing(&error) => {}
             Err(_) => self.typed.clear(),
         }
-        Ok(())
     }
+}
+
+/// Whether a read or a write is merely to be tried again.
+fn passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -7,13 +7,14 @@
 mod support;
 
 mod common;
+mod descriptors;
 mod paths;
 mod sys;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests = [paths::TESTS].concat();
-    let payloads = [paths::PAYLOADS].concat();
+    let tests = [paths::TESTS, descriptors::TESTS].concat();
+    let payloads = [paths::PAYLOADS, descriptors::PAYLOADS].concat();
     support::run(&tests, &payloads)
 }

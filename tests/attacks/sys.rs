@@ -73,7 +73,9 @@ pub fn ptrace(pid: i32) -> nix::Result<i64> {
         // SAFETY: both requests take no pointer.
         unsafe { raw(libc::SYS_ptrace, [request as usize, pid as usize, 0, 0, 0, 0]) }
     };
-    call(libc::PTRACE_SEIZE).inspect(|_| drop(call(libc::PTRACE_DETACH)))
+    let seized = call(libc::PTRACE_SEIZE)?;
+    let _ = call(libc::PTRACE_DETACH);
+    Ok(seized)
 }
 
 /// Reads the memory of another process.
@@ -106,4 +108,19 @@ pub fn exit(status: i32) -> ! {
     // SAFETY: no pointer.
     let _ = unsafe { raw(libc::SYS_exit_group, [status as usize, 0, 0, 0, 0, 0]) };
     unreachable!("exit_group does not return")
+}
+
+/// Writes to a descriptor by its number, whatever that is.
+pub fn write(fd: i32, bytes: &[u8]) -> nix::Result<i64> {
+    // SAFETY: the kernel reads the bytes, which live through the call.
+    unsafe { raw(libc::SYS_write, [fd as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) }
+}
+
+/// The working directory in the kernel's own words, which the C library hides if it is out of reach.
+pub fn getcwd() -> nix::Result<String> {
+    let mut bytes = vec![0u8; libc::PATH_MAX as usize];
+    // SAFETY: the kernel writes at most the length that is given.
+    let len = unsafe { raw(libc::SYS_getcwd, [bytes.as_mut_ptr() as usize, bytes.len(), 0, 0, 0, 0]) }?;
+    bytes.truncate(len as usize - 1);
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -175,6 +175,21 @@ pub(super) fn resolve_source(path: &Path) -> Result<PathBuf> {
     })
 }
 
+/// A limit of a tmpfs. The kernel takes 0 for none.
+pub(super) fn limit(
+    option: &'static str,
+    what: &str,
+    value: Option<u64>,
+) -> Result<Option<(&'static str, Option<String>)>> {
+    match value {
+        Some(0) => Err(Error::invalid(
+            format!("a tmpfs can't be limited to 0 {what}: the kernel takes that for no limit"),
+            "limit it to at least 1, or make the directory read-only",
+        )),
+        value => Ok(value.map(|value| (option, Some(value.to_string())))),
+    }
+}
+
 /// What kind of mount point a path of the host takes.
 fn kind_of(path: &Path) -> Kind {
     if path.is_dir() { Kind::Directory } else { Kind::File }
@@ -369,8 +384,8 @@ impl Builder<'_> {
     fn tmpfs(&mut self, tmpfs: &Tmpfs) -> Result<()> {
         let target = Target::new(&tmpfs.target)?;
         let mut options = vec![("mode", Some(format!("{:o}", tmpfs.mode)))];
-        options.extend(tmpfs.size.map(|bytes| ("size", Some(bytes.to_string()))));
-        options.extend(tmpfs.inodes.map(|count| ("nr_inodes", Some(count.to_string()))));
+        options.extend(limit("size", "bytes", tmpfs.size)?);
+        options.extend(limit("nr_inodes", "inodes", tmpfs.inodes)?);
         let mut attributes = Attributes::SAFE;
         attributes.set(Attributes::NOEXEC, tmpfs.noexec);
         target.step(self.l.init, "making a tmpfs for");

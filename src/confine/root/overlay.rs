@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::lower::{Builder, resolve_source};
+use super::lower::{Builder, limit, resolve_source};
 use super::target::{Kind, Target};
 use super::{Mount, Overlay, Owner, Upper};
 use crate::confine::namespaces::Namespaces;
@@ -54,7 +54,7 @@ impl Builder<'_> {
         let lowers = layers?.into_iter().rev().collect();
         let (upper, work, keeps) = match &overlay.upper {
             Upper::Tmpfs(size) => {
-                let name = self.layer_tmpfs(*size);
+                let name = self.layer_tmpfs(*size)?;
                 (format!("{name}/upper"), format!("{name}/work"), false)
             }
             Upper::Dirs { upper, work } => {
@@ -82,14 +82,14 @@ impl Builder<'_> {
         Ok(self.put(tree))
     }
 
-    fn layer_tmpfs(&mut self, size: Option<u64>) -> String {
+    fn layer_tmpfs(&mut self, size: Option<u64>) -> Result<String> {
         self.l.init.step(Step::new("making a tmpfs for the changes of an overlay"));
         let mut options = vec![("mode", Some("0755".to_owned()))];
-        options.extend(size.map(|bytes| ("size", Some(bytes.to_string()))));
+        options.extend(limit("size", "bytes", size)?);
         let mount = self.l.init.file_system("tmpfs", &options, Attributes::SAFE);
         self.l.init.mkdirat(mount, "upper", 0o755);
         self.l.init.mkdirat(mount, "work", 0o755);
-        self.put(mount)
+        Ok(self.put(mount))
     }
 
     /// Attaches a mount under a new name in the scratch tmpfs.

@@ -55,7 +55,7 @@ pub fn run_with_examples(tests: &[Test], payloads: &[Payload], examples: &[&str]
     }
     let arguments = Arguments::from_args();
     let user = if is_root() { "root" } else { "user" };
-    let trials = tests.iter().map(|test| trial(test, user)).collect();
+    let trials = tests.iter().filter_map(|test| trial(test, user)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     if conclusion.has_failed() {
         return conclusion.exit_code();
@@ -72,17 +72,24 @@ pub fn run_with_examples(tests: &[Test], payloads: &[Payload], examples: &[&str]
 /// Says to the second run that it is one.
 const AGAIN: &str = "STOCKADE_TESTS_AS_USER";
 
-fn trial(test: &Test, user: &str) -> Trial {
+/// What [`unless_root`] and [`unless_user`] say: such a test belongs to the other half of the run.
+const OTHER_HALF: [&str; 2] = ["it takes root", "it is about ordinary users"];
+
+/// The test of this half of the run, if it belongs to it.
+fn trial(test: &Test, user: &str) -> Option<Trial> {
     let (run, skip) = (test.run, (test.skip)());
     if let Some(reason) = &skip {
+        if OTHER_HALF.contains(&reason.as_str()) {
+            return None;
+        }
         println!("skipped as {user}: {}: {reason}", test.name);
     }
     let name = format!("{user}::{}", test.name);
-    Trial::test(name, move || {
+    let test = Trial::test(name, move || {
         run();
         Ok::<(), Failed>(())
-    })
-    .with_ignored_flag(skip.is_some())
+    });
+    Some(test.with_ignored_flag(skip.is_some()))
 }
 
 /// Runs the binary once more, as an ordinary user, from a place that this user can reach.
@@ -128,12 +135,12 @@ pub fn is_root() -> bool {
 
 /// A reason to skip what root alone can do.
 pub fn unless_root() -> Option<String> {
-    (!is_root()).then(|| "it takes root".into())
+    (!is_root()).then(|| OTHER_HALF[0].into())
 }
 
 /// A reason to skip what is about ordinary users.
 pub fn unless_user() -> Option<String> {
-    is_root().then(|| "it is about ordinary users".into())
+    is_root().then(|| OTHER_HALF[1].into())
 }
 
 /// A temporary directory that every user can enter and read.

@@ -1,0 +1,652 @@
+//! The example `run`: each of its options, its exit statuses, and what it says when something is wrong.
+
+mod support;
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command as Host, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::tcgetattr;
+use nix::unistd::Pid;
+use serde_json::Value;
+use support::{example, exists, is_root, shared_dir, text};
+use tempfile::TempDir;
+
+fn main() -> ExitCode {
+    support::run_with_examples(
+        tests![
+            the_exit_status_is_the_programs,
+            a_signal_gives_128_and_its_number,
+            a_program_that_is_not_found_gives_127,
+            a_program_that_cant_be_executed_gives_126,
+            a_sandbox_that_cant_be_made_gives_125,
+            wrong_options_give_2_and_one_line,
+            contradictory_options_give_2_and_one_line,
+            help_is_no_error,
+            the_streams_are_the_programs_own,
+            binds_are_read_only_or_writable_as_said,
+            a_bind_is_at_its_own_path_by_default,
+            paths_are_bytes,
+            a_tmpfs_holds_as_much_as_said,
+            changes_of_an_overlay_end_with_the_sandbox,
+            masked_paths_are_hidden,
+            directories_and_symlinks_are_made,
+            mounts_happen_in_the_order_of_the_options,
+            the_root_is_the_one_that_was_chosen,
+            shared_namespaces_are_the_hosts,
+            an_ordinary_user_shares_the_user_namespace_with_all_others_alone if support::unless_user,
+            the_clocks_are_ahead_by_the_offset,
+            the_host_name_is_set,
+            the_ids_are_set,
+            the_working_directory_is_set,
+            the_environment_is_path_and_what_was_said,
+            explain_shows_the_plan_and_runs_nothing,
+            the_report_is_the_outcome,
+            the_report_of_a_failure_is_the_error,
+            a_report_that_cant_be_written_keeps_the_program_from_running,
+            a_terminal_of_its_own_has_24_lines_where_there_is_none,
+            the_terminal_takes_input_to_its_end,
+            the_terminal_shows_everything_that_was_written,
+            a_program_that_closes_its_terminal_goes_on_and_can_open_it_again,
+            the_terminal_has_the_size_of_the_callers_and_follows_it,
+            keys_reach_the_program_and_the_callers_terminal_is_restored,
+            signals_reach_the_program_on_a_terminal,
+        ],
+        &[],
+        &["run"],
+    )
+}
+
+/// What came of a `run`.
+#[derive(Debug)]
+struct Ran {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    /// What it wrote to standard output. It must have succeeded.
+    fn output(self) -> String {
+        assert_eq!((self.status, self.stderr.as_str()), (0, ""), "{self:?}");
+        self.stdout
+    }
+
+    /// The one line that says why nothing was run.
+    fn refusal(self, status: i32) -> String {
+        assert_eq!((self.status, self.stdout.as_str()), (status, ""), "{self:?}");
+        assert!(self.stderr.starts_with("run: ") && self.stderr.lines().count() == 1, "{self:?}");
+        self.stderr
+    }
+}
+
+fn example_run<S: Into<OsString>>(args: impl IntoIterator<Item = S>) -> Host {
+    let mut host = Host::new(example("run"));
+    host.args(args.into_iter().map(Into::into)).stdin(Stdio::null());
+    host
+}
+
+fn ran(mut host: Host) -> Ran {
+    let output = host.output().expect("the example");
+    assert_eq!(output.status.signal(), None, "{output:?}");
+    let status = output.status.code().expect("an exit status");
+    Ran { status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+fn run(args: &[&str]) -> Ran {
+    ran(example_run(args))
+}
+
+/// Runs a shell script with these options.
+fn sh(options: &[&str], script: &str) -> Ran {
+    run(&[options, &["--", "sh", "-c", script]].concat())
+}
+
+/// A directory with a file `file`, and an option that shows it.
+fn with_file() -> TempDir {
+    let dir = shared_dir();
+    fs::write(dir.path().join("file"), "contents\n").expect("file");
+    dir
+}
+
+/// `DIR:TARGET`.
+fn at(dir: &TempDir, target: &str) -> String {
+    format!("{}:{target}", dir.path().display())
+}
+
+fn the_exit_status_is_the_programs() {
+    for status in [0, 1, 2, 77, 255] {
+        let ran = sh(&[], &format!("exit {status}"));
+        assert_eq!((ran.status, ran.stderr.as_str()), (status, ""));
+    }
+}
+
+fn a_signal_gives_128_and_its_number() {
+    for signal in [1, 9, 11, 15, 34, 64] {
+        assert_eq!(sh(&[], &format!("kill -{signal} $$")).status, 128 + signal);
+    }
+}
+
+fn a_program_that_is_not_found_gives_127() {
+    let said = run(&["--", "no-such-program"]).refusal(127);
+    assert!(said.contains("no-such-program") && said.contains("not found"), "{said}");
+    run(&["--", "/no/such/program"]).refusal(127);
+    // There on the host, but not inside: it says which bind is missing.
+    let said = run(&["--root", "empty", "--", "sh"]).refusal(127);
+    assert!(said.contains("exists on the host") && said.contains("bind"), "{said}");
+}
+
+fn a_program_that_cant_be_executed_gives_126() {
+    let said = run(&["--", "/etc/passwd"]).refusal(126);
+    assert!(said.contains("/etc/passwd") && said.contains("EACCES"), "{said}");
+    run(&["--", "/usr"]).refusal(126);
+}
+
+fn a_sandbox_that_cant_be_made_gives_125() {
+    let said = run(&["--ro", "/no/such/source:/x", "--", "true"]).refusal(125);
+    assert!(said.contains("/no/such/source") && said.contains("ENOENT"), "{said}");
+    // The mount point would have to be created on the host.
+    let said = run(&["--ro", "/etc:/usr/no-such-place", "--", "true"]).refusal(125);
+    assert!(said.contains("/usr/no-such-place") && said.contains("EROFS"), "{said}");
+    assert!(!exists("/usr/no-such-place"));
+    let said = run(&["--cwd", "/no/such/place", "--", "true"]).refusal(125);
+    assert!(said.contains("/no/such/place"), "{said}");
+    let said = run(&["--root", "empty", "--pty", "--", "/true"]).refusal(125);
+    assert!(said.contains("/dev/ptmx"), "{said}");
+}
+
+fn wrong_options_give_2_and_one_line() {
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "PROGRAM"),
+        (&["--"], "PROGRAM"),
+        (&["true"], "-- PROGRAM"),
+        (&["--no-such-option", "--", "true"], "'--no-such-option'"),
+        (&["--tmpf", "/x", "--", "true"], "'--tmpf'"),
+        (&["--ro"], "--ro"),
+        (&["--ro", "", "--", "true"], "empty"),
+        (&["--ro", "/a:", "--", "true"], "empty"),
+        (&["--rw", "/a:/b:/c", "--", "true"], "more than one colon"),
+        (&["--overlay", "/usr", "--", "true"], "no colon"),
+        (&["--symlink", "target", "--", "true"], "no colon"),
+        (&["--tmpfs", "/x:0", "--", "true"], "0 bytes"),
+        (&["--tmpfs", "/x:12Q", "--", "true"], "no size"),
+        (&["--tmpfs", "/x:M", "--", "true"], "no size"),
+        (&["--tmpfs", "/x:99999999999999999999", "--", "true"], "no size"),
+        (&["--tmpfs", "/x:16777216T", "--", "true"], "no size"),
+        (&["--share", "user,nothing", "--", "true"], "'nothing'"),
+        (&["--time-offset", "soon", "--", "true"], "'soon'"),
+        (&["--uid", "-1", "--", "true"], "-1"),
+        (&["--gid", "4294967296", "--", "true"], "4294967296"),
+        (&["--env", "NAME", "--", "true"], "no ="),
+        (&["--env", "=value", "--", "true"], "no name"),
+    ];
+    for (args, expected) in cases {
+        let said = run(args).refusal(2);
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+}
+
+fn contradictory_options_give_2_and_one_line() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["--explain", "--report", "-"], "'--explain'"),
+        (&["--hostname", "a", "--hostname", "b"], "--hostname"),
+        (&["--uid", "1", "--uid", "2"], "--uid"),
+        (&["--root", "host", "--root", "empty"], "--root"),
+        (&["--share", "uts", "--hostname", "name"], "host name"),
+        (&["--share", "mount"], "mount"),
+        (&["--share", "mount", "--root", "empty"], "mount"),
+        (&["--share", "mount", "--root", "/", "--tmpfs", "/x"], "mount"),
+        (&["--root", "inherit", "--tmpfs", "/tmp"], "Root::inherit()"),
+        (&["--ro", "/etc:relative"], "relative"),
+        (&["--mask", "/../etc"], ".."),
+        (&["--tmpfs", "/"], "root"),
+    ];
+    for (options, expected) in cases {
+        for explain in [false, true] {
+            let mut args = options.to_vec();
+            if explain && args[0] != "--explain" {
+                args.push("--explain");
+            }
+            args.extend(["--", "true"]);
+            let said = run(&args).refusal(2);
+            assert!(said.contains(expected), "{args:?}: {said}");
+        }
+    }
+}
+
+fn help_is_no_error() {
+    let help = run(&["--help"]).output();
+    let options =
+        "ro rw tmpfs overlay mask dir symlink root share time-offset hostname uid gid cwd env pty explain report";
+    for option in options.split(' ') {
+        assert!(help.contains(&format!("--{option}")), "--{option} is not in {help}");
+    }
+}
+
+fn the_streams_are_the_programs_own() {
+    let mut host = example_run(["--", "sh", "-c", "cat; echo error >&2"]);
+    let mut child =
+        host.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the example");
+    child.stdin.take().expect("a pipe").write_all(b"input").expect("input");
+    let output = child.wait_with_output().expect("its end");
+    assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"input"[..], &b"error\n"[..]));
+}
+
+fn binds_are_read_only_or_writable_as_said() {
+    let dir = with_file();
+    let shown = at(&dir, "/shown");
+    let refused = sh(&["--ro", &shown], "cat /shown/file; echo changed >/shown/file");
+    assert_eq!((refused.stdout.as_str(), refused.status), ("contents", 2));
+    assert!(refused.stderr.contains("Read-only"), "{refused:?}");
+    sh(&["--rw", &shown], "echo changed >/shown/file; echo new >/shown/new").output();
+    assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"changed\n");
+    let owner = fs::metadata(dir.path().join("new")).unwrap().uid();
+    assert_eq!(owner, nix::unistd::geteuid().as_raw());
+}
+
+fn a_bind_is_at_its_own_path_by_default() {
+    let dir = with_file();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    let path = dir.path().display().to_string();
+    let read = format!("cat {path}/file");
+    assert_ne!(sh(&[], &read).status, 0, "/tmp inside is the sandbox's own");
+    assert_eq!(sh(&["--ro", &path], &read).output(), "contents");
+    for relative in ["file", "./file", "sub/../file"] {
+        let mut host = example_run(["--ro", relative, "--", "sh", "-c", &read]);
+        host.current_dir(dir.path());
+        assert_eq!(ran(host).output(), "contents", "{relative}");
+    }
+}
+
+fn paths_are_bytes() {
+    let dir = shared_dir();
+    let name = OsString::from_vec(b"\xff\xfe\n,\\".to_vec());
+    fs::write(dir.path().join(&name), "bytes").unwrap();
+    let mut shown = dir.path().join(&name).into_os_string();
+    shown.push(":/shown");
+    let args = ["--ro".into(), shown, "--".into(), "cat".into(), "/shown".into()];
+    assert_eq!(ran(example_run(args)).output(), "bytes");
+}
+
+fn a_tmpfs_holds_as_much_as_said() {
+    let size = "stat -f -c %b:%S /x | { IFS=: read blocks size; echo $((blocks * size)); }";
+    for (said, bytes) in [("65536", 65536), ("64K", 65536), ("3M", 3 << 20), ("1G", 1 << 30)] {
+        assert_eq!(sh(&["--tmpfs", &format!("/x:{said}")], size).output(), bytes.to_string());
+    }
+    let full = sh(&["--tmpfs", "/x:64K"], "head -c 70000 /dev/zero >/x/file; stat -c %s /x/file");
+    assert!(full.stderr.contains("No space left"), "{full:?}");
+    assert_eq!(full.stdout, "65536");
+    sh(&["--tmpfs", "/x"], "head -c 70000 /dev/zero >/x/file").output();
+}
+
+fn changes_of_an_overlay_end_with_the_sandbox() {
+    let dir = with_file();
+    let script = "echo more >>/shown/file; echo new >/shown/new; cat /shown/file /shown/new";
+    for _ in 0..2 {
+        assert_eq!(sh(&["--overlay", &at(&dir, "/shown")], script).output(), "contents\nmore\nnew");
+    }
+    assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"contents\n");
+    assert!(!exists(dir.path().join("new")));
+}
+
+fn masked_paths_are_hidden() {
+    let dir = with_file();
+    let shown = at(&dir, "/shown");
+    let options = ["--ro", &shown];
+    assert_eq!(sh(&options, "cat /shown/file").output(), "contents");
+    for path in ["/shown", "/shown/file"] {
+        let hidden = sh(&[&options[..], &["--mask", path]].concat(), "cat /shown/file");
+        assert_eq!((hidden.status, hidden.stdout.as_str()), (1, ""), "{hidden:?}");
+    }
+}
+
+fn directories_and_symlinks_are_made() {
+    let options = ["--dir", "/deep/dir", "--symlink", "deep/dir:/link"];
+    assert_eq!(
+        sh(&options, "cd /link && pwd -P && readlink /link && stat -c %a .").output(),
+        "/deep/dir\ndeep/dir\n755"
+    );
+}
+
+fn mounts_happen_in_the_order_of_the_options() {
+    let dir = with_file();
+    let bind = at(&dir, "/x/y");
+    let list = "cd /x && find . -mindepth 1 | sort | tr '\\n' ' '";
+    let overlay = at(&dir, "/x/y");
+    // What comes later covers what came before, whichever option it is.
+    let cases: &[(&[&str], &str)] = &[
+        (&["--tmpfs", "/x", "--ro", &bind], "./y ./y/file "),
+        (&["--ro", &bind, "--tmpfs", "/x"], ""),
+        (&["--ro", &bind, "--tmpfs", "/x/y", "--dir", "/x/y/made"], "./y ./y/made "),
+        (&["--dir", "/x/y/made", "--ro", &bind], "./y ./y/file "),
+        (&["--dir", "/x/y", "--tmpfs", "/x/y", "--symlink", "a:/x/y/b", "--dir", "/x/c"], "./c ./y ./y/b "),
+        (&["--symlink", "y:/x/z", "--rw", &bind, "--mask", "/x/y/file", "--tmpfs", "/x/y"], "./y ./z "),
+        (&["--symlink", "y:/x/z", "--tmpfs", "/x/y", "--overlay", &overlay, "--rw", &bind], "./y ./y/file ./z "),
+        (&["--tmpfs", "/x", "--dir", "/x/y", "--tmpfs", "/x"], ""),
+        (&["--mask", "/x/y", "--ro", &bind], "./y ./y/file "),
+    ];
+    for (options, expected) in cases {
+        assert_eq!(sh(options, list).output(), *expected, "{options:?}");
+    }
+}
+
+fn the_root_is_the_one_that_was_chosen() {
+    let dir = with_file();
+    let path = dir.path().display().to_string();
+    // The host's, of which nothing can be written, and /tmp is another.
+    assert_eq!(sh(&["--root", "host"], "ls -d /usr; touch /usr/x 2>/dev/null || ls -A /tmp").output(), "/usr");
+    // The host's as it is.
+    assert_eq!(sh(&["--root", "inherit"], &format!("cat {path}/file")).output(), "contents");
+    // Nothing but what a program needs to run; and the same in a directory.
+    let system: Vec<&str> = ["/usr", "/bin", "/lib", "/lib64"].into_iter().filter(|path| exists(path)).collect();
+    let binds: Vec<&str> = system.iter().flat_map(|path| ["--ro", path]).collect();
+    let empty = sh(&[&["--root", "empty"], &binds[..]].concat(), "echo /*").output();
+    assert_eq!(empty.split(' ').collect::<Vec<_>>(), sorted(&system));
+    let own = sh(&[&["--root", &path], &binds[..]].concat(), "echo /*; cat /file").output();
+    assert_eq!(own, format!("{}\ncontents", sorted(&[&system[..], &["/file"]].concat()).join(" ")));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was created in it");
+}
+
+fn sorted<'a>(paths: &[&'a str]) -> Vec<&'a str> {
+    let mut paths = paths.to_vec();
+    paths.sort();
+    paths
+}
+
+/// The namespaces that can be shared: the option, and the file in `/proc/self/ns`.
+const NAMESPACES: [(&str, &str); 7] = [
+    ("user", "user"),
+    ("mount", "mnt"),
+    ("pid", "pid"),
+    ("net", "net"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+    ("cgroup", "cgroup"),
+];
+
+/// Which namespaces a program has in common with the host.
+fn in_common(options: &[&str]) -> Vec<&'static str> {
+    let files = NAMESPACES.map(|(_, file)| format!("/proc/self/ns/{file}"));
+    let mut args = [options, &["--", "readlink"]].concat();
+    args.extend(files.iter().map(String::as_str));
+    let inside = run(&args).output();
+    let outside = files.iter().map(|file| fs::read_link(file).expect("namespace"));
+    let pairs = NAMESPACES.into_iter().zip(inside.lines().zip(outside));
+    pairs.filter(|(_, (inside, outside))| Path::new(inside) == outside).map(|((name, _), _)| name).collect()
+}
+
+fn shared_namespaces_are_the_hosts() {
+    assert!(in_common(&[]).is_empty());
+    for (name, _) in NAMESPACES {
+        // Without a user namespace an ordinary user can make no other.
+        if name == "user" && !is_root() {
+            continue;
+        }
+        let root = if name == "mount" { "inherit" } else { "host" };
+        assert_eq!(in_common(&["--share", name, "--root", root]), [name]);
+    }
+    assert_eq!(in_common(&["--share", "net,uts", "--share", "ipc"]), ["net", "ipc", "uts"]);
+    let all = NAMESPACES.map(|(name, _)| name);
+    assert_eq!(in_common(&["--share", &all.join(","), "--root", "inherit"]), all);
+}
+
+fn an_ordinary_user_shares_the_user_namespace_with_all_others_alone() {
+    let said = run(&["--share", "user", "--", "true"]).refusal(2);
+    assert!(said.contains("an ordinary user can't make"), "{said}");
+}
+
+fn the_clocks_are_ahead_by_the_offset() {
+    let uptime = |text: &str| text.split('.').next().unwrap().parse::<u64>().expect("seconds");
+    let host = uptime(&fs::read_to_string("/proc/uptime").unwrap());
+    let inside = uptime(&run(&["--time-offset", "1000000", "--", "cat", "/proc/uptime"]).output());
+    assert!((host + 1_000_000..host + 1_000_600).contains(&inside), "{inside} inside, {host} on the host");
+    let behind = host as i64 / 2;
+    let inside = uptime(&run(&["--time-offset", &format!("-{behind}"), "--", "cat", "/proc/uptime"]).output());
+    assert!(inside <= host - behind as u64 + 600, "{inside} inside, {host} on the host");
+    // Before the start of the clocks.
+    let said = run(&["--time-offset", "-9000000000", "--", "true"]).refusal(125);
+    assert!(said.contains("ERANGE"), "{said}");
+}
+
+fn the_host_name_is_set() {
+    assert_eq!(run(&["--", "uname", "-n"]).output(), "sandbox");
+    assert_eq!(run(&["--hostname", "other", "--", "uname", "-n"]).output(), "other");
+    let said = run(&["--hostname", &"x".repeat(65), "--", "true"]).refusal(2);
+    assert!(said.contains("64 bytes"), "{said}");
+}
+
+fn the_ids_are_set() {
+    let ids = "id -u; id -g";
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let own = if is_root() { "1000\n1000".into() } else { format!("{uid}\n{gid}") };
+    assert_eq!(sh(&[], ids).output(), own);
+    for (uid, gid) in [("0", "0"), ("12", "34"), ("4294967294", "65534")] {
+        assert_eq!(sh(&["--uid", uid, "--gid", gid], ids).output(), format!("{uid}\n{gid}"));
+    }
+}
+
+fn the_working_directory_is_set() {
+    assert_eq!(run(&["--", "pwd"]).output(), "/");
+    assert_eq!(run(&["--cwd", "/usr/bin", "--", "pwd"]).output(), "/usr/bin");
+}
+
+fn the_environment_is_path_and_what_was_said() {
+    let mut host = example_run(["--env", "A=1", "--env", "B=x=y", "--env", "A=2", "--env", "EMPTY=", "--", "env"]);
+    host.env("SECRET", "of the host");
+    let mut lines: Vec<String> = ran(host).output().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["A=2", "B=x=y", "EMPTY=", "PATH=/usr/local/bin:/usr/bin:/bin"]);
+    assert_eq!(run(&["--env", "PATH=/usr/bin", "--", "printenv", "PATH"]).output(), "/usr/bin");
+}
+
+fn explain_shows_the_plan_and_runs_nothing() {
+    let dir = shared_dir();
+    let shown = at(&dir, "/out");
+    let options = ["--rw", &shown, "--hostname", "explained", "--pty"];
+    let command = ["--", "touch", "/out/touched"];
+    let plan = run(&[&options[..], &["--explain"], &command].concat()).output();
+    for expected in ["pivot_root", "\"explained\"", "/out/touched", "# "] {
+        assert!(plan.contains(expected), "{expected:?} is not in {plan}");
+    }
+    assert!(!exists(dir.path().join("touched")));
+    run(&[&options[..], &command].concat()).output();
+    assert!(exists(dir.path().join("touched")));
+}
+
+/// The report of a run, and what else it wrote to standard output.
+fn reported(args: &[&str]) -> (Value, Ran) {
+    let dir = shared_dir();
+    let file = dir.path().join("report");
+    let by_file = run(&[&["--report", file.to_str().unwrap()], args].concat());
+    let text = fs::read_to_string(&file).expect("report");
+    assert!(text.ends_with("}\n") && text.lines().count() == 1, "{text:?}");
+    let report: Value = serde_json::from_str(&text).expect("JSON");
+    // To standard output it comes after what the program has written there.
+    let to_stdout = run(&[&["--report", "-"], args].concat());
+    assert_eq!(to_stdout.status, by_file.status);
+    let written = to_stdout.stdout.strip_prefix(&by_file.stdout).expect("the program's output first");
+    let same: Value = serde_json::from_str(written).expect("JSON");
+    assert_eq!(same["termination"], report["termination"]);
+    assert_eq!(same["error"], report["error"]);
+    (report, by_file)
+}
+
+fn the_report_is_the_outcome() {
+    let (report, ran) = reported(&["--", "sh", "-c", "echo written; exit 7"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (7, "written"));
+    assert_eq!(report["termination"], serde_json::json!({ "Exited": 7 }));
+    assert!(report["usage"]["max_rss"]["value"].as_u64().unwrap() > 0, "{report}");
+    assert!(report["enforced"].to_string().contains("NoNewPrivs"), "{report}");
+    let outcome: stockade::Outcome = serde_json::from_value(report).expect("an outcome");
+    assert_eq!(outcome.termination.code(), Some(7));
+    let (report, ran) = reported(&["--", "sh", "-c", "kill -9 $$"]);
+    assert_eq!((ran.status, &report["termination"]["Signaled"]["signal"]), (137, &Value::from(9)));
+}
+
+fn the_report_of_a_failure_is_the_error() {
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["--", "no-such-program"], 127, "NotFound"),
+        (&["--", "/etc/passwd"], 126, "NotExecutable"),
+        (&["--ro", "/no/such/source", "--", "true"], 125, "SetUp"),
+        (&["--share", "mount", "--", "true"], 2, "Invalid"),
+    ];
+    for &(args, status, kind) in cases {
+        let (report, ran) = reported(args);
+        assert_eq!(report.as_object().unwrap().keys().collect::<Vec<_>>(), ["error"]);
+        let error = &report["error"];
+        assert_eq!(error["kind"], kind);
+        let said = ran.refusal(status);
+        assert_eq!(said.strip_prefix("run: "), error["message"].as_str());
+        match error["remedy"].as_str() {
+            Some(remedy) => assert!(said.ends_with(remedy), "{said}"),
+            None => assert_eq!(kind, "NotFound", "{said}"),
+        }
+    }
+}
+
+fn a_report_that_cant_be_written_keeps_the_program_from_running() {
+    let dir = shared_dir();
+    let options = ["--rw", &at(&dir, "/out"), "--report", "/no/such/report"];
+    let said = sh(&options, "touch /out/touched").refusal(125);
+    assert!(said.contains("report") && said.contains("No such file"), "{said}");
+    assert!(!exists(dir.path().join("touched")));
+}
+
+fn a_terminal_of_its_own_has_24_lines_where_there_is_none() {
+    let script = "for fd in 0 1 2; do test -t $fd && echo $fd; done; stty size; tty";
+    assert_eq!(sh(&[], "test -t 0 || test -t 1 || echo none").output(), "none");
+    assert_eq!(sh(&["--pty"], script).output(), "0\r\n1\r\n2\r\n24 80\r\n/dev/pts/0\r");
+    assert_eq!(sh(&["--pty"], "exit 9").status, 9);
+    assert_eq!(sh(&["--pty"], "kill -9 $$").status, 137);
+    let (report, _) = reported(&["--pty", "--", "echo", "shown"]);
+    assert_eq!(report["termination"]["Exited"], 0);
+}
+
+fn the_terminal_takes_input_to_its_end() {
+    for (input, expected) in [("", ""), ("one line\n", "<one line>"), ("no end", "<no end>"), ("1\n2\n", "<1><2>")] {
+        let script = "stty -echo; cat | sed 's/.*/<&>/' | tr -d '\\n'";
+        let mut host = example_run(["--pty", "--", "sh", "-c", script]);
+        let mut child = host.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the example");
+        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("input");
+        let output = child.wait_with_output().expect("its end");
+        assert!(output.status.success(), "{output:?}");
+        // Whether the input is echoed depends on who comes first.
+        let shown = text(&output.stdout);
+        assert!(shown.ends_with(expected), "{input:?}: {shown:?}");
+    }
+}
+
+fn the_terminal_shows_everything_that_was_written() {
+    let shown = run(&["--pty", "--", "seq", "100000"]).output();
+    assert_eq!(shown.lines().count(), 100_000);
+    assert!(shown.ends_with("\r\n100000\r"));
+}
+
+fn a_program_that_closes_its_terminal_goes_on_and_can_open_it_again() {
+    // Longer than it takes to see that nobody has it open.
+    let script = "echo before; exec <&- >&- 2>&-; sleep 0.3; echo after >/dev/tty; exit 4";
+    let ran = sh(&["--pty"], script);
+    assert_eq!((ran.status, ran.stdout.as_str()), (4, "before\r\nafter\r"));
+}
+
+/// A `run --pty` on a terminal of the test's own, of 33 lines and 101 columns. A script that awaits a signal sleeps in
+/// short turns: one that comes just before a `read` would not end it.
+struct OnTerminal {
+    child: Child,
+    master: File,
+    slave: OwnedFd,
+    shown: String,
+}
+
+impl OnTerminal {
+    fn start(script: &str) -> Self {
+        let size = Winsize { ws_row: 33, ws_col: 101, ws_xpixel: 0, ws_ypixel: 0 };
+        let ends = openpty(&size, None).expect("a terminal");
+        let stream = || Stdio::from(ends.slave.try_clone().expect("descriptor"));
+        let mut host = example_run(["--pty", "--", "sh", "-c", script]);
+        let child = host.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("the example");
+        Self { child, master: ends.master.into(), slave: ends.slave, shown: String::new() }
+    }
+
+    /// Waits until it shows this.
+    fn until(&mut self, expected: &str) {
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut buffer = [0; 1024];
+        while !self.shown.contains(expected) {
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{expected:?} is not shown: {:?}", self.shown);
+            let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+            let timeout = PollTimeout::try_from(left).expect("a minute");
+            if poll(&mut fds, timeout).expect("poll") > 0 {
+                let count = self.master.read(&mut buffer).expect("what is shown");
+                self.shown += &String::from_utf8_lossy(&buffer[..count]);
+            }
+        }
+    }
+
+    fn keys(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).expect("keys");
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("a signal");
+    }
+
+    fn status(mut self) -> Option<i32> {
+        self.child.wait().expect("its end").code()
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn the_terminal_has_the_size_of_the_callers_and_follows_it() {
+    let mut terminal = OnTerminal::start("trap 'stty size; exit 5' WINCH; stty size; while :; do sleep 0.05; done");
+    terminal.until("33 101");
+    let size = rustix::termios::Winsize { ws_row: 44, ws_col: 55, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&terminal.master, size).expect("a new size");
+    // The example is not of the terminal's session, so that the kernel does not tell it.
+    terminal.signal(Signal::SIGWINCH);
+    terminal.until("44 55");
+    assert_eq!(terminal.status(), Some(5));
+}
+
+fn keys_reach_the_program_and_the_callers_terminal_is_restored() {
+    let mut terminal = OnTerminal::start(
+        "trap 'echo interrupted; exit 6' INT; echo ready; read line; echo \"<$line>\"; while :; do sleep 0.05; done",
+    );
+    let slave = terminal.slave.try_clone().expect("descriptor");
+    let master = terminal.master.try_clone().expect("descriptor");
+    let before = tcgetattr(&slave).expect("its modes");
+    terminal.until("ready");
+    terminal.keys("typed\r");
+    terminal.until("<typed>");
+    assert_ne!(tcgetattr(&slave).expect("its modes"), before, "raw while the program runs");
+    terminal.keys("\x03");
+    terminal.until("interrupted");
+    assert_eq!(terminal.status(), Some(6));
+    assert_eq!(tcgetattr(&slave).expect("its modes"), before);
+    drop(master);
+}
+
+fn signals_reach_the_program_on_a_terminal() {
+    let mut terminal = OnTerminal::start("trap 'echo asked; exit 8' TERM; echo ready; while :; do sleep 0.05; done");
+    terminal.until("ready");
+    terminal.signal(Signal::SIGTERM);
+    terminal.until("asked");
+    assert_eq!(terminal.status(), Some(8));
+}

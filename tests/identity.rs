@@ -304,11 +304,13 @@ fn a_group_opens_what_it_opens_on_the_host() {
     fs::write(&file, "for the group").unwrap();
     chown(&file, Some(0), Some(10)).unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o040)).unwrap();
-    let root = Root::host().mount(Bind::new(dir.path(), "/dir").unmapped());
-    let stranger = Sandbox::new().root(root.clone());
-    assert!(fails(&stranger, "cat /dir/file").contains("Permission denied"));
-    let member = stranger.identity(Identity::new().groups([10]));
-    assert_eq!(stdout(&member, "cat /dir/file"), "for the group");
+    let bind = Bind::new(dir.path(), "/dir");
+    for bind in [bind.clone(), bind.clone().writable(), bind.unmapped()] {
+        let stranger = Sandbox::new().root(Root::host().mount(bind.clone()));
+        assert!(fails(&stranger, "cat /dir/file").contains("Permission denied"), "{bind:?}");
+        let member = stranger.identity(Identity::new().groups([10]));
+        assert_eq!(stdout(&member, "cat /dir/file"), "for the group", "{bind:?}");
+    }
 }
 
 fn an_ordinary_user_sets_no_groups() {
@@ -414,7 +416,11 @@ fn makes_files(sandbox: &Sandbox, root: Root, source: &Path, (uid, gid): (u32, u
 }
 
 fn files_made_in_a_writable_bind_belong_to_the_caller() {
-    for identity in [Identity::new(), Identity::new().uid(0).gid(0), Identity::caller()] {
+    let mut identities = vec![Identity::new(), Identity::new().uid(0).gid(0), Identity::caller()];
+    if is_root() {
+        identities.push(Identity::new().maps([range(0, 300_000, 10)], [range(0, 400_000, 10)]).uid(3));
+    }
+    for identity in identities {
         let dir = shared_dir();
         let source = private(dir.path(), None);
         makes_files(&with(identity), Root::host().bind_rw(&source, "/out"), &source, caller());

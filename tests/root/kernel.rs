@@ -1,0 +1,130 @@
+//! File systems of the kernel's own: `/proc` and `/dev`.
+
+use std::path::Path;
+
+use stockade::{HidePid, Namespaces, Proc, Root, Sandbox};
+
+use crate::support::{Test, fails, stdout};
+use crate::{is_read_only, programs, tests, with, with_mount};
+
+pub const TESTS: &[Test] = tests![
+    proc_shows_the_sandboxes_own_processes,
+    proc_can_be_elsewhere,
+    hidepid_hides_the_init,
+    subset_pid_leaves_processes_alone,
+    a_shared_proc_is_read_only,
+    dev_has_what_every_program_expects,
+    devices_do_what_they_are_for,
+    the_descriptors_are_linked,
+    terminals_are_the_sandboxes_own,
+    shared_memory_is_the_sandboxes_own,
+    message_queues_are_the_sandboxes_own,
+    dev_can_be_elsewhere,
+    dev_itself_is_read_only,
+];
+
+fn proc_shows_the_sandboxes_own_processes() {
+    let host = std::process::id();
+    let inside = stdout(&Sandbox::new(), "cd /proc; echo [0-9]*");
+    let pids: Vec<u32> = inside.split(' ').map(|pid| pid.parse().unwrap()).collect();
+    assert!(pids.contains(&1) && pids.len() == 2, "{pids:?} on a host with process {host}");
+    assert_eq!(stdout(&Sandbox::new(), "cat /proc/$$/comm"), "sh");
+}
+
+fn proc_can_be_elsewhere() {
+    let sandbox = with(programs(Root::empty()).proc("/other/processes"));
+    assert_eq!(stdout(&sandbox, "cat /other/processes/$$/comm; ls /"), stdout(&sandbox, "echo sh; ls /"));
+    stdout(&sandbox, "test ! -e /proc");
+}
+
+fn hidepid_hides_the_init() {
+    let hiding = |hidepid| with_mount(Proc::new("/proc").hidepid(hidepid));
+    stdout(&Sandbox::new(), "cat /proc/1/comm");
+    assert!(fails(&hiding(HidePid::NoAccess), "cat /proc/1/comm").contains("Operation not permitted"));
+    for hidepid in [HidePid::Invisible, HidePid::Ptraceable] {
+        assert!(fails(&hiding(hidepid), "cat /proc/1/comm").contains("No such file"), "{hidepid:?}");
+        assert_eq!(stdout(&hiding(hidepid), "cd /proc; test ! -e 1; cat $$/comm"), "sh", "{hidepid:?}");
+    }
+}
+
+fn subset_pid_leaves_processes_alone() {
+    let all = "for name in sys cpuinfo mounts self; do test -e /proc/$name && echo $name; done; true";
+    assert_eq!(stdout(&Sandbox::new(), all), "sys\ncpuinfo\nmounts\nself");
+    let subset = with_mount(Proc::new("/proc").subset_pid());
+    assert_eq!(stdout(&subset, all), "self");
+    assert_eq!(stdout(&subset, "cat /proc/$$/comm"), "sh");
+}
+
+fn a_shared_proc_is_read_only() {
+    let raise = "echo 500 > /proc/self/oom_score_adj";
+    stdout(&Sandbox::new(), raise);
+    let shared = Sandbox::new().namespaces(Namespaces::all() - Namespaces::PID - Namespaces::TIME);
+    is_read_only(&shared, "/proc/self/oom_score_adj");
+}
+
+fn dev_has_what_every_program_expects() {
+    let expected = "fd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero";
+    assert_eq!(stdout(&Sandbox::new(), "ls -A /dev"), expected);
+    let types = "cd /dev; for node in null zero full random urandom tty; do test -c $node || echo $node; done";
+    assert_eq!(stdout(&Sandbox::new(), types), "");
+    let shared = Sandbox::new().namespaces(Namespaces::all() - Namespaces::IPC);
+    assert_eq!(stdout(&shared, "ls -A /dev"), expected.replace("mqueue\n", ""));
+}
+
+fn devices_do_what_they_are_for() {
+    let sandbox = Sandbox::new();
+    assert_eq!(stdout(&sandbox, "echo x > /dev/null && cat /dev/null"), "");
+    assert_eq!(stdout(&sandbox, "head -c 3 /dev/zero | od -An -tx1"), " 00 00 00");
+    assert!(fails(&sandbox, "head -c 1 /dev/zero > /dev/full").contains("No space left on device"));
+    for node in ["random", "urandom"] {
+        let script = format!("head -c 32 /dev/{node} | wc -c; echo x > /dev/{node}");
+        assert_eq!(stdout(&sandbox, &script), "32");
+        let script = format!("head -c 32 /dev/{node} | od -An -tx1");
+        assert_ne!(stdout(&sandbox, &script), stdout(&sandbox, &script));
+    }
+    // The program has no controlling terminal.
+    assert!(fails(&sandbox, ": < /dev/tty").contains("No such device or address"));
+}
+
+fn the_descriptors_are_linked() {
+    let sandbox = Sandbox::new();
+    assert_eq!(stdout(&sandbox, "echo text | cat /dev/stdin; echo text | cat /dev/fd/0"), "text\ntext");
+    assert_eq!(stdout(&sandbox, "echo out > /dev/stdout; echo err > /dev/stderr"), "out");
+}
+
+fn terminals_are_the_sandboxes_own() {
+    let open = "exec 3<> /dev/ptmx; ls /dev/pts; stat -c %F /dev/pts/0";
+    let expected = "0\nptmx\ncharacter special file";
+    assert_eq!(stdout(&Sandbox::new(), open), expected);
+    assert_eq!(stdout(&Sandbox::new(), open), expected, "another sandbox counts from 0 too");
+}
+
+fn shared_memory_is_the_sandboxes_own() {
+    let name = format!("of-{}-{}", std::process::id(), nix::unistd::geteuid());
+    assert_eq!(stdout(&Sandbox::new(), "ls -A /dev/shm; stat -c %a /dev/shm"), "1777");
+    stdout(&Sandbox::new(), &format!("echo x > /dev/shm/{name}"));
+    assert!(!Path::new("/dev/shm").join(&name).exists());
+    assert_eq!(stdout(&Sandbox::new(), "ls -A /dev/shm"), "");
+}
+
+fn message_queues_are_the_sandboxes_own() {
+    // Files are made in this file system by mq_open(3), or as everywhere.
+    assert_eq!(
+        stdout(&Sandbox::new(), "> /dev/mqueue/queue; ls /dev/mqueue; cat /dev/mqueue/queue | cut -c 1-5"),
+        "queue\nQSIZE"
+    );
+    assert_eq!(stdout(&Sandbox::new(), "ls /dev/mqueue"), "");
+}
+
+fn dev_can_be_elsewhere() {
+    let sandbox = with(programs(Root::empty()).dev("/some/devices"));
+    assert_eq!(stdout(&sandbox, "echo x > /some/devices/null; head -c 5 /some/devices/zero | wc -c"), "5");
+    assert_eq!(stdout(&sandbox, "exec 3<> /some/devices/ptmx; ls /some/devices/pts"), "0\nptmx");
+    stdout(&sandbox, "test ! -e /dev");
+}
+
+fn dev_itself_is_read_only() {
+    is_read_only(&Sandbox::new(), "/dev/new");
+    assert!(fails(&Sandbox::new(), "rm /dev/null").contains(crate::READ_ONLY));
+    fails(&Sandbox::new(), "chmod 600 /dev/null");
+}

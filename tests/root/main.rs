@@ -1,0 +1,131 @@
+//! The file system that a program sees: where it comes from, what is mounted in it, and what stays of it on the host.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod base;
+mod binds;
+mod entries;
+mod host;
+mod kernel;
+mod overlay;
+mod places;
+mod propagation;
+mod tmpfs;
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use stockade::{Bind, Error, Mount, Root, Sandbox};
+use support::{refused, shared_dir};
+use tempfile::TempDir;
+
+fn main() -> ExitCode {
+    let tests = [
+        host::TESTS,
+        base::TESTS,
+        binds::TESTS,
+        tmpfs::TESTS,
+        overlay::TESTS,
+        kernel::TESTS,
+        entries::TESTS,
+        places::TESTS,
+        propagation::TESTS,
+    ];
+    support::run(&tests.concat(), &[host::PAYLOADS, binds::PAYLOADS, propagation::PAYLOADS].concat())
+}
+
+fn with(root: Root) -> Sandbox {
+    Sandbox::new().root(root)
+}
+
+/// The host as it is by default, and one operation.
+fn with_mount(mount: impl Into<Mount>) -> Sandbox {
+    with(Root::host().mount(mount))
+}
+
+/// The programs and libraries of the host, for a root that has none.
+fn programs(root: Root) -> Root {
+    ["bin", "lib", "lib32", "lib64", "sbin", "usr"].into_iter().fold(root, |root, name| {
+        let path = Path::new("/").join(name);
+        match fs::read_link(&path) {
+            Ok(text) => root.symlink(text, path),
+            Err(_) if path.is_dir() => root.mount(Bind::new(&path, &path).unmapped()),
+            Err(_) => root,
+        }
+    })
+}
+
+/// A directory with files in it, that everybody can read, and what is in them.
+fn dir_with(files: &[(&str, &str)]) -> TempDir {
+    let dir = shared_dir();
+    for (name, contents) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().expect("directory")).expect("directory");
+        fs::write(path, contents).expect("file");
+    }
+    dir
+}
+
+/// A directory that everybody can write to.
+fn open_dir() -> TempDir {
+    let dir = shared_dir();
+    open_to_all(dir.path());
+    dir
+}
+
+fn open_to_all(path: &Path) {
+    fs::set_permissions(path, Permissions::from_mode(0o777)).expect("permissions");
+}
+
+/// Everything in a directory of the host, with permissions, size and the time of the last change.
+fn snapshot(dir: &Path) -> BTreeMap<PathBuf, (u32, u64, (i64, i64))> {
+    let mut seen = BTreeMap::new();
+    let mut paths = vec![dir.to_owned()];
+    while let Some(path) = paths.pop() {
+        let metadata = fs::symlink_metadata(&path).expect("metadata");
+        if metadata.is_dir() {
+            paths.extend(fs::read_dir(&path).expect("directory").map(|entry| entry.expect("entry").path()));
+        }
+        seen.insert(path, (metadata.mode(), metadata.len(), (metadata.ctime(), metadata.ctime_nsec())));
+    }
+    seen
+}
+
+/// Names in a directory of the host, in order.
+fn names(dir: impl AsRef<Path>) -> Vec<String> {
+    let entries = fs::read_dir(dir).expect("directory");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// What failed, on which path, with which error number, and what to do about it.
+struct Failed {
+    step: String,
+    path: Option<PathBuf>,
+    errno: i32,
+    remedy: String,
+}
+
+/// How the set-up of a sandbox fails.
+fn set_up(sandbox: &Sandbox) -> Failed {
+    match refused(sandbox) {
+        Error::SetUp { step, path, errno, remedy, .. } => {
+            Failed { step, path, errno: errno.0, remedy: remedy.unwrap_or_default() }
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+const READ_ONLY: &str = "Read-only file system";
+
+/// That writing to a path inside fails since it is read-only, and not for a lack of permissions.
+fn is_read_only(sandbox: &Sandbox, path: &str) {
+    let said = support::fails(sandbox, &format!("> '{path}'"));
+    assert!(said.contains(READ_ONLY), "writing to {path}: {said}");
+}

@@ -1,0 +1,153 @@
+//! Overlays: the program's changes on top of directories of the host, which stay as they are.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use nix::unistd::{getegid, geteuid};
+use stockade::{Identity, Namespaces, Overlay, Root};
+
+use crate::support::{Test, fails, invalid, is_root, shared_dir, stdout};
+use crate::{dir_with, names, set_up, snapshot, tests, with, with_mount};
+
+pub const TESTS: &[Test] = tests![
+    changes_are_seen_inside_alone,
+    changes_in_memory_have_a_limit,
+    an_upper_directory_keeps_the_changes,
+    changes_that_are_kept_belong_to_the_caller,
+    a_kept_upper_directory_is_seen_again,
+    earlier_lowers_lie_above_later_ones,
+    layers_may_have_strange_names,
+    mount_points_are_created_in_memory,
+    an_overlay_needs_lowers_that_are_directories,
+    two_overlays_do_not_mix,
+];
+
+const CHANGE: &str = "cd /o && cat file && echo changed > file && echo new > new && rm gone && rm -r dir && mkdir dir
+    mv sub/file sub/moved; cat file new; ls . dir sub";
+
+/// A directory to change.
+fn lower() -> tempfile::TempDir {
+    dir_with(&[("file", "old\n"), ("gone", ""), ("dir/inner", ""), ("sub/file", "moved\n")])
+}
+
+/// Upper and work directory.
+fn own_layers() -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf) {
+    let own = shared_dir();
+    let (upper, work) = (own.path().join("upper"), own.path().join("work"));
+    fs::create_dir(&upper).expect("directory");
+    fs::create_dir(&work).expect("directory");
+    (own, upper, work)
+}
+
+const CHANGED: &str = "old\nchanged\nnew\n.:\ndir\nfile\nnew\nsub\n\ndir:\n\nsub:\nmoved";
+
+fn changes_are_seen_inside_alone() {
+    let lower = lower();
+    let before = snapshot(lower.path());
+    let sandbox = with(Root::host().overlay(lower.path(), "/o"));
+    let mut sandboxes = vec![sandbox.clone(), sandbox.clone().identity(Identity::caller())];
+    if is_root() {
+        sandboxes.push(sandbox.namespaces(Namespaces::all() - Namespaces::USER));
+    }
+    for sandbox in sandboxes {
+        assert_eq!(stdout(&sandbox, CHANGE), CHANGED);
+        assert_eq!(snapshot(lower.path()), before);
+        assert_eq!(stdout(&sandbox, CHANGE), CHANGED, "a second sandbox begins anew");
+    }
+}
+
+fn changes_in_memory_have_a_limit() {
+    let lower = lower();
+    let sandbox = with_mount(Overlay::new("/o").lower(lower.path()).upper_tmpfs(1 << 20));
+    stdout(&sandbox, "head -c 500000 /dev/zero > /o/new");
+    let said = fails(&sandbox, "head -c 1100000 /dev/zero > /o/new");
+    assert!(said.contains("No space left on device"), "{said}");
+}
+
+fn an_upper_directory_keeps_the_changes() {
+    let (lower, (_own, upper, work)) = (lower(), own_layers());
+    let before = snapshot(lower.path());
+    let sandbox = with_mount(Overlay::new("/o").lower(lower.path()).upper(&upper, &work));
+    assert_eq!(stdout(&sandbox, CHANGE), CHANGED);
+    assert_eq!(snapshot(lower.path()), before);
+    assert_eq!(fs::read_to_string(upper.join("file")).unwrap(), "changed\n");
+    assert_eq!(fs::read_to_string(upper.join("sub/moved")).unwrap(), "moved\n");
+}
+
+fn changes_that_are_kept_belong_to_the_caller() {
+    let (lower, (_own, upper, work)) = (lower(), own_layers());
+    let sandbox = with_mount(Overlay::new("/o").lower(lower.path()).upper(&upper, &work));
+    stdout(&sandbox, "echo new > /o/new; mkdir /o/made; echo changed > /o/file");
+    for name in ["new", "made", "file"] {
+        let metadata = fs::symlink_metadata(upper.join(name)).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (geteuid().as_raw(), getegid().as_raw()), "{name}");
+    }
+}
+
+fn a_kept_upper_directory_is_seen_again() {
+    let (lower, (_own, upper, work)) = (lower(), own_layers());
+    let sandbox = with_mount(Overlay::new("/o").lower(lower.path()).upper(&upper, &work));
+    stdout(&sandbox, CHANGE);
+    assert_eq!(stdout(&sandbox, "cd /o; cat file new; ls . dir sub; echo again > file"), &CHANGED[4..]);
+    assert_eq!(fs::read_to_string(upper.join("file")).unwrap(), "again\n");
+}
+
+fn earlier_lowers_lie_above_later_ones() {
+    let top = dir_with(&[("all", "top"), ("top", "top")]);
+    let middle = dir_with(&[("all", "middle"), ("two", "middle"), ("middle", "middle")]);
+    let bottom = dir_with(&[("all", "bottom"), ("two", "bottom"), ("bottom", "bottom")]);
+    let overlay = Overlay::new("/o").lower(top.path()).lower(middle.path()).lower(bottom.path());
+    let sandbox = with_mount(overlay);
+    assert_eq!(stdout(&sandbox, "ls /o"), "all\nbottom\nmiddle\ntop\ntwo");
+    assert_eq!(stdout(&sandbox, "cd /o; for file in *; do cat $file; echo; done"), "top\nbottom\nmiddle\ntop\nmiddle");
+}
+
+fn layers_may_have_strange_names() {
+    let own = shared_dir();
+    let names_of_layers = ["a:b", "a,b", "back\\slash", "a\nline", "two words", "b\\:c", "\\", "lowerdir=x"];
+    for name in names_of_layers {
+        for kind in ["lower", "upper", "work"] {
+            fs::create_dir_all(own.path().join(kind).join(name)).unwrap();
+        }
+        fs::write(own.path().join("lower").join(name).join("file"), name).unwrap();
+        let layer = |kind: &str| own.path().join(kind).join(name);
+        let overlay = Overlay::new("/o").lower(layer("lower")).upper(layer("upper"), layer("work"));
+        assert_eq!(stdout(&with_mount(overlay), "cat /o/file; echo new > /o/new"), name, "{name:?}");
+        assert_eq!(names(layer("upper")), ["new"], "{name:?}");
+    }
+    let all =
+        names_of_layers.iter().fold(Overlay::new("/o"), |all, name| all.lower(own.path().join("lower").join(name)));
+    assert_eq!(stdout(&with_mount(all), "ls /o"), "file");
+}
+
+fn mount_points_are_created_in_memory() {
+    let (lower, file) = (lower(), dir_with(&[("file", "bound")]));
+    let before = snapshot(lower.path());
+    let root = Root::host()
+        .overlay(lower.path(), "/o")
+        .bind(file.path(), "/o/a/new/place")
+        .bind(file.path().join("file"), "/o/sub/b")
+        .tmpfs("/o/sub/c", 1 << 20)
+        .file("/o/d", "text")
+        .symlink("d", "/o/link");
+    assert_eq!(stdout(&with(root), "cd /o; cat a/new/place/file sub/b d link; ls sub"), "boundboundtexttextb\nc\nfile");
+    assert_eq!(snapshot(lower.path()), before);
+}
+
+fn an_overlay_needs_lowers_that_are_directories() {
+    let lower = lower();
+    let (what, _) = invalid(&with_mount(Overlay::new("/o")));
+    assert_eq!(what, "the overlay at /o has no lower layer");
+    let file = lower.path().join("file");
+    let (what, _) = invalid(&with_mount(Overlay::new("/o").lower(&file)));
+    assert_eq!(what, format!("{} can't be a layer of an overlay: it is no directory", file.display()));
+    let missing = lower.path().join("missing");
+    let failed = set_up(&with_mount(Overlay::new("/o").lower(lower.path()).upper(&missing, &missing)));
+    assert_eq!((failed.errno, failed.path), (libc::ENOENT, Some(missing)));
+}
+
+fn two_overlays_do_not_mix() {
+    let (one, other) = (dir_with(&[("file", "one")]), dir_with(&[("file", "other")]));
+    let root = Root::host().overlay(one.path(), "/one").tmpfs("/t", 1 << 20).overlay(other.path(), "/other");
+    assert_eq!(stdout(&with(root), "cat /one/file; echo new > /one/new; cat /other/file; ls /other"), "oneotherfile");
+}

@@ -1,0 +1,139 @@
+//! Where an operation can take place: beneath the root, and never by a change of the host's file system.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use stockade::{Bind, Mount, Overlay, Proc, Root, Tmpfs};
+
+use crate::support::{Test, invalid, stdout};
+use crate::{dir_with, names, programs, set_up, snapshot, tests, with};
+
+pub const TESTS: &[Test] = tests![
+    nothing_is_created_on_the_hosts_file_system,
+    nothing_is_created_in_a_writable_bind,
+    nothing_is_created_in_a_directory_that_is_the_root,
+    a_place_is_an_absolute_path_below_the_root,
+    a_place_can_be_said_in_several_ways,
+    places_lead_through_symlinks_inside,
+];
+
+/// Each operation that needs a place, there; all but the mask, which needs none, and `read_only`, which makes none.
+fn operations(target: &Path, source: &Path) -> Vec<(&'static str, Mount)> {
+    vec![
+        ("bind", Bind::new(source, target).into()),
+        ("bind_rw", Bind::new(source, target).writable().into()),
+        ("file bind", Bind::new(source.join("file"), target).into()),
+        ("tmpfs", Tmpfs::new(target).into()),
+        ("overlay", Overlay::new(target).lower(source).into()),
+        ("proc", Proc::new(target).into()),
+        ("dev", Mount::Dev(target.into())),
+        ("file", Mount::File { target: target.into(), contents: b"text".to_vec(), mode: 0o444 }),
+        ("symlink", Mount::Symlink { text: "text".into(), link: target.into() }),
+        ("directory", Mount::Dir { target: target.into(), mode: 0o755 }),
+    ]
+}
+
+/// That no operation works at a place which would have to be created on the host's file system, and that the error
+/// says what to do.
+fn is_refused(root: &Root, target: &str, source: &Path) {
+    for (name, mount) in operations(Path::new(target), source) {
+        let failed = set_up(&with(root.clone().mount(mount)));
+        assert_eq!(
+            (failed.errno, failed.path.as_deref()),
+            (libc::EROFS, Some(Path::new(target))),
+            "{name} at {target}"
+        );
+        assert!(
+            failed.remedy.contains("nothing is created") && failed.remedy.contains("create it there yourself"),
+            "{name} at {target}: {}",
+            failed.remedy
+        );
+    }
+}
+
+fn nothing_is_created_on_the_hosts_file_system() {
+    let source = dir_with(&[("file", "")]);
+    for target in ["/usr/stockade-missing", "/etc/stockade-missing/below"] {
+        is_refused(&Root::host(), target, source.path());
+    }
+    assert!(!Path::new("/usr/stockade-missing").exists() && !Path::new("/etc/stockade-missing").exists());
+}
+
+fn nothing_is_created_in_a_writable_bind() {
+    let (source, dir) = (dir_with(&[("file", "")]), dir_with(&[("sub/file", "")]));
+    let before = snapshot(dir.path());
+    let root = Root::host().bind_rw(dir.path(), "/d");
+    for target in ["/d/missing", "/d/sub/missing", "/d/missing/below"] {
+        is_refused(&root, target, source.path());
+    }
+    assert_eq!(snapshot(dir.path()), before);
+    // Once they are there, they are taken.
+    fs::create_dir(dir.path().join("missing")).unwrap();
+    assert_eq!(stdout(&with(root.bind(source.path(), "/d/missing")), "ls /d/missing"), "file");
+}
+
+fn nothing_is_created_in_a_directory_that_is_the_root() {
+    let (source, dir) = (dir_with(&[("file", "")]), dir_with(&[("sub/file", "")]));
+    let before = snapshot(dir.path());
+    let root = programs(Root::dir(dir.path()));
+    for target in ["/sub/missing", "/sub/missing/below"] {
+        is_refused(&root, target, source.path());
+    }
+    for (_, mount) in operations(Path::new("/missing"), source.path()) {
+        stdout(&with(root.clone().mount(mount)), "ls -d /missing");
+    }
+    assert_eq!(snapshot(dir.path()), before);
+}
+
+fn a_place_is_an_absolute_path_below_the_root() {
+    let source = dir_with(&[("file", "")]);
+    let zero = PathBuf::from(OsString::from_vec(b"/with\0zero".to_vec()));
+    let places = [
+        (PathBuf::from("relative/place"), "it is relative"),
+        (PathBuf::from(""), "it is relative"),
+        (PathBuf::from("/usr/../place"), "it contains `..`"),
+        (PathBuf::from("/.."), "it contains `..`"),
+        (zero, "it contains a zero byte"),
+        (PathBuf::from("/"), "it is the root itself"),
+        (PathBuf::from("/."), "it is the root itself"),
+    ];
+    for (place, why) in places {
+        let mut all = operations(&place, source.path());
+        all.extend([("mask", Mount::Mask(place.clone())), ("read_only", Mount::ReadOnly(place.clone()))]);
+        for (name, mount) in all {
+            let (what, remedy) = invalid(&with(Root::host().mount(mount)));
+            assert!(what.contains(why) && what.contains("is no place in a sandbox"), "{name} at {place:?}: {what}");
+            assert!(remedy.contains("absolute path"), "{remedy}");
+        }
+    }
+}
+
+fn a_place_can_be_said_in_several_ways() {
+    let source = dir_with(&[("file", "text")]);
+    for target in ["/d/e/", "//d//e", "/./d/./e/."] {
+        assert_eq!(stdout(&with(Root::host().bind(source.path(), target)), "cat /d/e/file"), "text", "{target}");
+    }
+    for strange in ["two words", "a\nline", "back\\slash", "a:b,c=d", "-", "\\040", "..."] {
+        let sandbox = with(Root::host().bind(source.path(), format!("/{strange}/place")));
+        assert_eq!(stdout(&sandbox, &format!("cat '/{strange}/place/file'")), "text", "{strange:?}");
+    }
+}
+
+fn places_lead_through_symlinks_inside() {
+    let source = dir_with(&[("file", "text")]);
+    let dir = dir_with(&[("real/sub/file", "covered")]);
+    symlink("/real", dir.path().join("absolute")).unwrap();
+    symlink("../../../../real", dir.path().join("climbing")).unwrap();
+    let before = snapshot(dir.path());
+    for through in ["absolute", "climbing"] {
+        let root = programs(Root::dir(dir.path())).bind(source.path(), format!("/{through}/sub"));
+        assert_eq!(stdout(&with(root), "cat /real/sub/file"), "text", "through {through}");
+    }
+    let own = programs(Root::empty()).directory("/real").symlink("real", "/link").bind(source.path(), "/link/new");
+    assert_eq!(stdout(&with(own), "cat /real/new/file"), "text");
+    assert_eq!(snapshot(dir.path()), before);
+    assert_eq!(names(source.path()), ["file"]);
+}

@@ -1,0 +1,52 @@
+//! File systems in memory, with their limits.
+
+use stockade::{Root, Tmpfs};
+
+use crate::support::{Test, fails, stdout};
+use crate::{tests, with, with_mount};
+
+pub const TESTS: &[Test] = tests![
+    a_tmpfs_is_empty_and_the_programs_own,
+    a_tmpfs_holds_its_size_and_no_more,
+    a_tmpfs_holds_its_inodes_and_no_more,
+    a_tmpfs_can_forbid_execution,
+    a_tmpfs_has_its_mode,
+];
+
+const FULL: &str = "No space left on device";
+
+fn a_tmpfs_is_empty_and_the_programs_own() {
+    let sandbox = with(Root::host().tmpfs("/t", 1 << 20).tmpfs("/etc", 1 << 20));
+    let script = "ls -A /t /etc; stat -c '%u %g' /t | grep -qx \"$(id -u) $(id -g)\" && echo mine; echo x > /etc/file";
+    assert_eq!(stdout(&sandbox, script), "/etc:\n\n/t:\nmine");
+    assert_eq!(stdout(&sandbox, "ls -A /etc"), "", "nothing is kept");
+}
+
+fn a_tmpfs_holds_its_size_and_no_more() {
+    let sandbox = with(Root::host().tmpfs("/t", 1 << 20).tmpfs("/large", 4 << 20));
+    assert_eq!(stdout(&sandbox, "head -c 1048576 /dev/zero > /t/file; stat -c %s /t/file"), "1048576");
+    assert!(fails(&sandbox, "head -c 1048577 /dev/zero > /t/file").contains(FULL));
+    assert!(fails(&sandbox, "head -c 1048576 /dev/zero > /t/file && head -c 1 /dev/zero > /t/more").contains(FULL));
+    stdout(&sandbox, "head -c 4194304 /dev/zero > /large/file");
+}
+
+fn a_tmpfs_holds_its_inodes_and_no_more() {
+    let sandbox = with_mount(Tmpfs::new("/t").inodes(10));
+    // The top directory is one of them.
+    stdout(&sandbox, "for n in 1 2 3 4 5 6 7 8 9; do > /t/$n || exit 1; done");
+    assert!(fails(&sandbox, "for n in 1 2 3 4 5 6 7 8 9 10; do > /t/$n || exit 1; done").contains(FULL));
+}
+
+fn a_tmpfs_can_forbid_execution() {
+    let script = "cp /bin/true /t/program && /t/program";
+    stdout(&with_mount(Tmpfs::new("/t")), script);
+    assert!(fails(&with_mount(Tmpfs::new("/t").noexec()), script).contains("Permission denied"));
+}
+
+fn a_tmpfs_has_its_mode() {
+    for mode in [0o700, 0o755, 0o1777, 0o2770] {
+        let sandbox = with_mount(Tmpfs::new("/t").mode(mode));
+        assert_eq!(stdout(&sandbox, "stat -c %a /t"), format!("{mode:o}"));
+    }
+    assert!(fails(&with_mount(Tmpfs::new("/t").mode(0o500)), "> /t/file").contains("Permission denied"));
+}

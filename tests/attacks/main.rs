@@ -8,13 +8,14 @@ mod support;
 
 mod common;
 mod descriptors;
+mod filesystem;
 mod paths;
 mod sys;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests = [paths::TESTS, descriptors::TESTS].concat();
-    let payloads = [paths::PAYLOADS, descriptors::PAYLOADS].concat();
+    let tests = [paths::TESTS, descriptors::TESTS, filesystem::TESTS].concat();
+    let payloads = [paths::PAYLOADS, descriptors::PAYLOADS, filesystem::PAYLOADS].concat();
     support::run(&tests, &payloads)
 }

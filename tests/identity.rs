@@ -12,7 +12,7 @@ use std::process::{Command as Host, ExitCode};
 use nix::unistd::{Uid, User, getegid, geteuid};
 use stockade::{Bind, Child, Command, IdRange, Identity, Namespaces, Root, Sandbox, Stdio, Tmpfs};
 use support::{
-    USER, fails, in_mount_namespace, invalid, is_root, payload_on_host, refused, shared_dir, stdout, text,
+    USER, fails, in_mount_namespace, invalid, is_root, on_host, payload_on_host, refused, shared_dir, stdout, text,
     unless_mounts, unless_root, unless_user,
 };
 
@@ -36,6 +36,8 @@ fn main() -> ExitCode {
             sub_ids_of_root_are_mapped if unless_root_and_mounts,
             who_has_no_sub_ids_is_told_so if unless_mounts,
             without_newuidmap_the_error_says_what_to_install if unless_sub_ids,
+            root_of_a_users_container_is_that_user if unless_user_and_mounts,
+            what_is_the_hosts_root_in_a_container_is_refused if unless_root_and_mounts,
             files_made_in_a_writable_bind_belong_to_the_caller,
             private_files_of_the_caller_are_read_through_binds,
             a_bind_can_belong_to_another_owner if unless_root,
@@ -51,6 +53,8 @@ fn main() -> ExitCode {
             ("sub-ids-of-root", sub_ids_of_root),
             ("no-sub-ids", no_sub_ids),
             ("no-newuidmap", no_newuidmap),
+            ("container", container),
+            ("container-of-root", container_of_root),
             ("no-idmapped-mounts", no_idmapped_mounts),
         ],
     )
@@ -86,7 +90,7 @@ struct OnHost {
     groups: Vec<u32>,
 }
 
-fn on_host(pid: u32) -> OnHost {
+fn host_ids(pid: u32) -> OnHost {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status of a process");
     let fields: BTreeMap<&str, Vec<u32>> = status
         .lines()
@@ -98,7 +102,7 @@ fn on_host(pid: u32) -> OnHost {
 
 /// The host ids of the program of a sandbox.
 fn ids_on_host(sandbox: &Sandbox) -> OnHost {
-    on_host(running(sandbox).id())
+    host_ids(running(sandbox).id())
 }
 
 /// User and group id of a program on the host, if all four of each are the same.
@@ -124,7 +128,7 @@ fn a_root_host_gives_each_sandbox_ids_of_its_own() {
     let living: Vec<Child> = (0..8).map(|_| running(&Sandbox::new())).collect();
     let mut seen = BTreeSet::new();
     for child in &living {
-        let ids = on_host(child.id());
+        let ids = host_ids(child.id());
         let (uid, gid) = id_pair(&ids);
         assert!(GIVEN_AWAY.contains(&uid) && GIVEN_AWAY.contains(&gid), "{ids:?}");
         assert_eq!(ids.groups, [0; 0]);
@@ -146,7 +150,7 @@ fn nothing_in_a_sandbox_is_the_hosts_root() {
             .collect();
         assert_eq!(inside.len(), 2, "the init and the program");
         for pid in inside {
-            let (uid, gid) = id_pair(&on_host(pid));
+            let (uid, gid) = id_pair(&host_ids(pid));
             assert!(uid != 0 && gid != 0, "process {pid} is host user {uid} and group {gid}");
         }
     }
@@ -171,11 +175,10 @@ fn a_program_can_have_any_ids_inside() {
 }
 
 fn root_inside_has_no_capabilities() {
-    let powers = ["hostname powerful", "mount -t tmpfs none /tmp", "chown 1:1 /tmp/file", "chroot / true"];
+    let powers = ["hostname powerful", "mount -t tmpfs none /tmp", "/usr/sbin/chroot / true"];
     // A root with capabilities of its own can, whoever it is outside.
     if unless_mounts().is_none() {
-        let output =
-            Host::new("unshare").args(["-Urmu", "sh", "-ec", &powers[..2].join("; ")]).output().expect("unshare");
+        let output = Host::new("unshare").args(["-Urmu", "sh", "-ec", &powers.join("; ")]).output().expect("unshare");
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
     let root = with(Identity::new().uid(0).gid(0));
@@ -183,7 +186,7 @@ fn root_inside_has_no_capabilities() {
     let none: Vec<String> = ["Inh", "Prm", "Eff", "Bnd", "Amb"].map(|set| format!("Cap{set}:\t{:016}", 0)).to_vec();
     assert_eq!(sets, format!("{}\nNoNewPrivs:\t1", none.join("\n")));
     for power in powers {
-        fails(&root, &format!("touch /tmp/file; {power}"));
+        fails(&root, power);
     }
 }
 
@@ -245,6 +248,10 @@ fn unless_sub_ids() -> Option<String> {
 
 fn unless_root_and_mounts() -> Option<String> {
     unless_root().or_else(unless_mounts)
+}
+
+fn unless_user_and_mounts() -> Option<String> {
+    unless_user().or_else(unless_mounts)
 }
 
 fn an_ordinary_user_maps_what_it_was_given() {
@@ -383,6 +390,42 @@ fn no_newuidmap(_: &[String]) -> i32 {
     0
 }
 
+fn root_of_a_users_container_is_that_user() {
+    let mut ways = vec![vec!["unshare", "--user", "--map-root-user"]];
+    if unless_sub_ids().is_none() {
+        // As rootless container engines do.
+        ways.push(vec!["unshare", "--user", "--map-root-user", "--map-auto", "--mount"]);
+    }
+    for way in ways {
+        on_host(&way, "container", &[]);
+    }
+}
+
+/// A host that is root in a user namespace, and an ordinary user outside.
+fn container(_: &[String]) -> i32 {
+    assert_eq!(caller(), (0, 0));
+    assert_eq!(ids_inside(&Sandbox::new()), "1000 1000");
+    assert_eq!(stdout(&Sandbox::new(), "grep CapEff /proc/self/status"), "CapEff:\t0000000000000000");
+    for identity in [Identity::new(), Identity::new().uid(0).gid(0), Identity::caller()] {
+        let dir = shared_dir();
+        let source = private(dir.path(), None);
+        makes_files(&with(identity), Root::host().bind_rw(&source, "/out"), &source, caller());
+    }
+    0
+}
+
+fn what_is_the_hosts_root_in_a_container_is_refused() {
+    on_host(&["unshare", "--user", "--map-root-user"], "container-of-root", &[]);
+}
+
+fn container_of_root(_: &[String]) -> i32 {
+    let (what, remedy) = invalid(&Sandbox::new());
+    assert_eq!(what, "this user namespace has no ids but that of the host's root, for which nothing is to run");
+    assert!(remedy.contains("Identity::caller()"), "{remedy}");
+    assert_eq!(ids_inside(&with(Identity::caller())), "1000 1000");
+    0
+}
+
 /// A directory that its owner alone can use, with a file in it that its owner alone can read.
 fn private(dir: &Path, owner: Option<u32>) -> PathBuf {
     let private = dir.join("private");
@@ -503,7 +546,7 @@ fn kernel_file_systems_are_bound_read_only() {
 fn without_a_user_namespace_the_ids_are_the_hosts() {
     let sandbox = without_user_namespace();
     let living: Vec<Child> = (0..2).map(|_| running(&sandbox)).collect();
-    let pairs: Vec<(u32, u32)> = living.iter().map(|child| id_pair(&on_host(child.id()))).collect();
+    let pairs: Vec<(u32, u32)> = living.iter().map(|child| id_pair(&host_ids(child.id()))).collect();
     assert!(pairs.iter().all(|(uid, gid)| GIVEN_AWAY.contains(uid) && GIVEN_AWAY.contains(gid)), "{pairs:?}");
     assert_ne!(pairs[0], pairs[1]);
     let few = sandbox.clone().identity(Identity::new().host_ids(1_600_000_000, 1));

@@ -66,7 +66,7 @@ fn mounts_of_the_host_do_not_reach_the_sandbox() {
     // What the payload may not do as an ordinary user: it asks for it.
     let script = format!(
         "{SHARED}
-        (read line < \"$dir/mount\"; mount -t tmpfs none \"$dir/shared/sub\"; echo late > \"$dir/shared/sub/file\"
+        (read line < \"$dir/mount\"; mount -t tmpfs none \"$dir/shared/sub\" && echo late > \"$dir/shared/sub/file\"
             echo > \"$dir/mounted\") &"
     );
     in_mount_namespace(&script, "inwards", dir.path());

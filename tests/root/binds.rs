@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use stockade::{Bind, Command, Error, Root, Sandbox};
 
 use crate::support::{Payload, Test, fails, in_mount_namespace, shared_dir, stdout, unless_mounts};
-use crate::{dir_with, is_read_only, names, open_dir, open_to_all, set_up, tests, with, with_mount};
+use crate::{dir_with, is_read_only, names, open_dir, open_to_all, programs, set_up, tests, with, with_mount};
 
 pub const TESTS: &[Test] = tests![
     binds_are_read_only,
@@ -189,12 +189,14 @@ fn read_only_binds_are_recursive() {
 }
 
 fn recursive(args: &[String]) -> i32 {
-    let sandbox = with(Root::host().bind(&args[0], "/d"));
+    let sandboxes = [(with(Root::host().bind(&args[0], "/d")), "/d"), (with(programs(Root::dir(&args[0]))), "")];
     for place in PLACES {
         fs::write(format!("{}{place}/file", args[0]), "seen").expect("on the host everybody may write there");
-        assert_eq!(stdout(&sandbox, &format!("cat '/d{place}/file'")), "seen");
-        is_read_only(&sandbox, &format!("/d{place}/new"));
-        is_read_only(&sandbox, &format!("/d{place}/file"));
+        for (sandbox, dir) in &sandboxes {
+            assert_eq!(stdout(sandbox, &format!("cat '{dir}{place}/file'")), "seen");
+            is_read_only(sandbox, &format!("{dir}{place}/new"));
+            is_read_only(sandbox, &format!("{dir}{place}/file"));
+        }
     }
     0
 }

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         places::TESTS,
         propagation::TESTS,
     ];
-    support::run(&tests.concat(), &[host::PAYLOADS, binds::PAYLOADS, propagation::PAYLOADS].concat())
+    support::run(&tests.concat(), &[host::PAYLOADS, binds::PAYLOADS, overlay::PAYLOADS, propagation::PAYLOADS].concat())
 }
 
 fn with(root: Root) -> Sandbox {

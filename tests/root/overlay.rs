@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use nix::unistd::{getegid, geteuid};
 use stockade::{Identity, Namespaces, Overlay, Root};
 
-use crate::support::{Test, fails, invalid, is_root, shared_dir, stdout};
+use crate::support::{Payload, Test, fails, in_mount_namespace, invalid, is_root, shared_dir, stdout, unless_mounts};
 use crate::{dir_with, names, set_up, snapshot, tests, with, with_mount};
 
 pub const TESTS: &[Test] = tests![
@@ -20,7 +20,10 @@ pub const TESTS: &[Test] = tests![
     mount_points_are_created_in_memory,
     an_overlay_needs_lowers_that_are_directories,
     two_overlays_do_not_mix,
+    mounts_in_a_layer_are_not_seen if unless_mounts,
 ];
+
+pub const PAYLOADS: &[Payload] = &[("layer-with-mounts", layer_with_mounts)];
 
 const CHANGE: &str = "cd /o && cat file && echo changed > file && echo new > new && rm gone && rm -r dir && mkdir dir
     mv sub/file sub/moved; cat file new; ls . dir sub";
@@ -150,4 +153,24 @@ fn two_overlays_do_not_mix() {
     let (one, other) = (dir_with(&[("file", "one")]), dir_with(&[("file", "other")]));
     let root = Root::host().overlay(one.path(), "/one").tmpfs("/t", 1 << 20).overlay(other.path(), "/other");
     assert_eq!(stdout(&with(root), "cat /one/file; echo new > /one/new; cat /other/file; ls /other"), "oneotherfile");
+}
+
+fn mounts_in_a_layer_are_not_seen() {
+    let script = "mkdir \"$dir/sub\"; mount -t tmpfs none \"$dir/sub\"; echo seen > \"$dir/sub/file\"";
+    in_mount_namespace(script, "layer-with-mounts", shared_dir().path());
+}
+
+fn layer_with_mounts(args: &[String]) -> i32 {
+    assert_eq!(names(format!("{}/sub", args[0])), ["file"]);
+    let sandbox = with(Root::host().overlay(&args[0], "/o"));
+    if is_root() {
+        assert_eq!(stdout(&sandbox, "ls -A /o/sub; echo x > /o/sub/new; ls /o/sub"), "new");
+        assert_eq!(names(format!("{}/sub", args[0])), ["file"]);
+    } else {
+        // What lies below a mount of the host's is nothing that a user may uncover.
+        let failed = set_up(&sandbox);
+        assert_eq!(failed.errno, libc::EINVAL);
+        assert!(failed.remedy.contains("mounts in it that this user may not take apart"), "{}", failed.remedy);
+    }
+    0
 }

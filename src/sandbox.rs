@@ -56,6 +56,7 @@ impl Sandbox {
             time_offsets: None,
             identity: Identity::new(),
             root: Root::host(),
+            kernel: None,
         };
         Self { config }
     }
@@ -113,6 +114,14 @@ impl Sandbox {
     #[must_use]
     pub fn root(mut self, root: Root) -> Self {
         self.config.root = root;
+        self
+    }
+
+    /// Makes plans for a kernel of this version, whatever runs: for tests of what older ones lack.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn as_on_kernel(mut self, major: u32, minor: u32) -> Self {
+        self.config.kernel = Some((major, minor));
         self
     }
 

@@ -29,7 +29,7 @@ struct Compiler<'a> {
 
 /// Compiles a plan. Whatever can be refused for a reason known beforehand is refused here.
 pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
-    let host = Host::look()?;
+    let host = Host::look(config.kernel)?;
     let mut descriptors = vec![];
     let chosen = namespaces::choose(config.namespaces, &config.joins, &mut descriptors, host.privileged)?;
     namespaces::check_offsets(chosen.created, config.time_offsets)?;

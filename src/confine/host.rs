@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use caps::{CapSet, Capability};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+use nix::sys::utsname::uname;
 use nix::unistd::{Uid, User, getegid, geteuid};
 
 use super::identity::{IdRange, OWN_IDS, read_sub_ids};
@@ -28,12 +29,15 @@ pub(crate) struct Host {
     pub privileged: bool,
     /// Whether a root that is an ordinary user here is the root of the namespace above.
     pub is_root_above: bool,
+    /// Version of the kernel, where no other way tells what it has.
+    pub kernel: (u32, u32),
     /// Number of the last capability that the kernel knows.
     pub last_capability: u32,
 }
 
 impl Host {
-    pub fn look() -> Result<Self> {
+    /// `kernel` is believed, if it is given, whatever runs.
+    pub fn look(kernel: Option<(u32, u32)>) -> Result<Self> {
         check_proc()?;
         let needed = [Capability::CAP_SYS_ADMIN, Capability::CAP_SETUID, Capability::CAP_SETGID];
         let has = caps::read(None, CapSet::Effective).unwrap_or_default();
@@ -44,6 +48,7 @@ impl Host {
             ids: (geteuid().as_raw(), getegid().as_raw()),
             privileged,
             is_root_above: able && !privileged && map.iter().any(|line| (line.inside, line.outside) == (0, 0)),
+            kernel: kernel.unwrap_or_else(running_kernel),
             last_capability: last_capability(),
         })
     }
@@ -96,6 +101,16 @@ fn own_map() -> Result<Vec<IdRange>> {
         Some(IdRange { inside: numbers.next()??, outside: numbers.next()??, count: numbers.next()?? })
     };
     Ok(text.lines().filter_map(range).collect())
+}
+
+/// Version of the running kernel, as `uname -r` begins.
+fn running_kernel() -> (u32, u32) {
+    static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
+    *VERSION.get_or_init(|| {
+        let release = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    })
 }
 
 /// Number of the last capability that the running kernel knows.

@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub time_offsets: Option<TimeOffsets>,
     pub identity: Identity,
     pub root: Root,
+    /// The version of the kernel that is believed to run, for tests.
+    pub kernel: Option<(u32, u32)>,
 }
 
 /// What a command is, as far as a plan depends on it.

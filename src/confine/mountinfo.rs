@@ -6,40 +6,66 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::plan::Attributes;
 
 /// A mount of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostMount {
     pub point: PathBuf,
-    pub read_only: bool,
+    pub attributes: Attributes,
 }
 
-/// The mounts strictly below a path, each place once: the one on top.
-pub(crate) fn below(path: &Path) -> Result<Vec<HostMount>> {
-    let table = fs::read("/proc/self/mountinfo")
-        .map_err(|error| Error::Host { what: "reading /proc/self/mountinfo", errno: (&error).into() })?;
-    Ok(parse_below(&table, path))
-}
-
-fn parse_below(table: &[u8], path: &Path) -> Vec<HostMount> {
-    let mut found: Vec<HostMount> = vec![];
-    for mount in table.split(|&byte| byte == b'\n').filter_map(parse) {
-        if mount.point == path || !mount.point.starts_with(path) {
-            continue;
-        }
-        // A later mount covers an earlier one at its place, and what is below.
-        found.retain(|earlier| !earlier.point.starts_with(&mount.point));
-        found.push(mount);
+impl HostMount {
+    pub fn is_read_only(&self) -> bool {
+        self.attributes.contains(Attributes::RDONLY)
     }
-    found
+}
+
+/// The mounts of the host, in the order in which they were made.
+pub(crate) struct Table(Vec<HostMount>);
+
+impl Table {
+    pub fn read() -> Result<Self> {
+        let table = fs::read("/proc/self/mountinfo")
+            .map_err(|error| Error::Host { what: "reading /proc/self/mountinfo", errno: (&error).into() })?;
+        Ok(Self::parse(&table))
+    }
+
+    fn parse(table: &[u8]) -> Self {
+        Self(table.split(|&byte| byte == b'\n').filter_map(parse_line).collect())
+    }
+
+    /// The mount that a path lies in.
+    pub fn containing(&self, path: &Path) -> Option<&HostMount> {
+        let above = self.0.iter().enumerate().filter(|(_, mount)| path.starts_with(&mount.point));
+        above.max_by_key(|(index, mount)| (mount.point.components().count(), *index)).map(|(_, mount)| mount)
+    }
+
+    /// The mounts strictly below a path, each place once: the one on top.
+    pub fn below(&self, path: &Path) -> Vec<&HostMount> {
+        let mut found: Vec<&HostMount> = vec![];
+        for mount in self.0.iter().filter(|mount| mount.point != path && mount.point.starts_with(path)) {
+            // A later mount covers an earlier one at its place, and what is below.
+            found.retain(|earlier| !earlier.point.starts_with(&mount.point));
+            found.push(mount);
+        }
+        found
+    }
 }
 
 /// A line: id, parent, device, root, mount point, options, and more that is of no interest here.
-fn parse(line: &[u8]) -> Option<HostMount> {
+fn parse_line(line: &[u8]) -> Option<HostMount> {
     let mut fields = line.split(|&byte| byte == b' ').skip(4);
     let point = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
-    let read_only = fields.next()?.split(|&byte| byte == b',').any(|option| option == b"ro");
-    Some(HostMount { point, read_only })
+    let attribute = |option: &[u8]| match option {
+        b"ro" => Attributes::RDONLY,
+        b"nosuid" => Attributes::NOSUID,
+        b"nodev" => Attributes::NODEV,
+        b"noexec" => Attributes::NOEXEC,
+        _ => Attributes::empty(),
+    };
+    let attributes = fields.next()?.split(|&byte| byte == b',').map(attribute).collect();
+    Some(HostMount { point, attributes })
 }
 
 /// Blank, tab, newline and backslash stand as three octal digits.
@@ -75,11 +101,25 @@ mod tests {
         7 1 8:7 / /database ro - ext4 /dev/g rw\n\
         half a line\n";
 
+    fn points(mounts: &[&HostMount]) -> Vec<(String, bool)> {
+        mounts.iter().map(|mount| (mount.point.display().to_string(), mount.is_read_only())).collect()
+    }
+
     #[test]
     fn mounts_below_a_path_are_found_with_the_one_on_top() {
-        let mount = |point: &str, read_only| HostMount { point: point.into(), read_only };
-        assert_eq!(parse_below(TABLE, Path::new("/data")), [mount("/data/two words", true), mount("/data/x", true)]);
-        assert_eq!(parse_below(TABLE, Path::new("/data/x")), [mount("/data/x/y", false)]);
-        assert_eq!(parse_below(TABLE, Path::new("/nowhere")), []);
+        let table = Table::parse(TABLE);
+        let expected = [("/data/two words".to_owned(), true), ("/data/x".to_owned(), true)];
+        assert_eq!(points(&table.below(Path::new("/data"))), expected);
+        assert_eq!(points(&table.below(Path::new("/data/x"))), [("/data/x/y".to_owned(), false)]);
+        assert_eq!(points(&table.below(Path::new("/nowhere"))), []);
+    }
+
+    #[test]
+    fn the_mount_that_a_path_lies_in_is_the_nearest_above_and_the_one_on_top() {
+        let table = Table::parse(TABLE);
+        let at = |path: &str| table.containing(Path::new(path)).map(|mount| (mount.point.clone(), mount.attributes));
+        assert_eq!(at("/data/file"), Some(("/data".into(), Attributes::NOSUID)));
+        assert_eq!(at("/data/x"), Some(("/data/x".into(), Attributes::RDONLY)));
+        assert_eq!(at("/elsewhere"), Some(("/".into(), Attributes::empty())));
     }
 }

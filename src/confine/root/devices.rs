@@ -6,7 +6,7 @@ use std::path::Path;
 use super::lower::Builder;
 use super::target::Target;
 use crate::confine::namespaces::Namespaces;
-use crate::plan::{Attributes, Change, Slot, Step};
+use crate::plan::{Attributes, Slot, Step};
 
 const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -20,9 +20,9 @@ const LINKS: [(&str, &str); 5] = [
 
 impl Builder<'_> {
     pub(super) fn devices(&mut self, target: &Target) {
+        let safe = Attributes::NOSUID | Attributes::NOEXEC;
         target.step(self.l.init, "making a tmpfs for");
-        let dev =
-            self.l.init.file_system("tmpfs", &[("mode", Some("0755".into()))], Attributes::NOSUID | Attributes::NOEXEC);
+        let dev = self.l.init.file_system("tmpfs", &[("mode", Some("0755".into()))], safe);
         self.attach_own(dev, target);
         for name in NODES {
             let path = Path::new("/dev").join(name);
@@ -37,19 +37,18 @@ impl Builder<'_> {
         }
         let init = &mut *self.l.init;
         init.step(Step::new("restricting the device nodes"));
-        init.mount_setattr(dev, Change::tree(Attributes::NOSUID | Attributes::NOEXEC));
+        self.keep_private(dev, safe);
+        let init = &mut *self.l.init;
         for (text, link) in LINKS {
             init.symlinkat(text, dev, link);
         }
-        let safe = Attributes::NOSUID | Attributes::NOEXEC;
         self.device_system(dev, "pts", "devpts", &[("ptmxmode", "0666"), ("mode", "0620")], safe);
         self.device_system(dev, "shm", "tmpfs", &[("mode", "1777")], Attributes::SAFE);
         if self.l.chosen.created.contains(Namespaces::IPC) {
             self.device_system(dev, "mqueue", "mqueue", &[], safe | Attributes::NODEV);
         }
-        let init = &mut *self.l.init;
-        init.step(Step::new("making the devices' directory read-only"));
-        init.mount_setattr(dev, Change::top(Attributes::RDONLY));
+        self.l.init.step(Step::new("making the devices' directory read-only"));
+        self.set_top(dev, safe | Attributes::RDONLY);
     }
 
     /// A file system in a directory of `/dev`.

@@ -5,11 +5,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::target::{Kind, Target};
+use super::target::{Kind, Target, kind_of};
 use super::{Base, Bind, Mount, Owner, Proc, Root, Tmpfs};
 use crate::confine::host::Host;
 use crate::confine::identity::Resolved;
-use crate::confine::mountinfo;
+use crate::confine::mountinfo::{HostMount, Table};
 use crate::confine::namespaces::{Chosen, Namespaces};
 use crate::error::{Error, Result};
 use crate::plan::{Arg, Attributes, Change, IdMaps, Input, Program, Slot, Step, flags, nr};
@@ -34,12 +34,16 @@ pub(super) struct Builder<'a> {
     names: usize,
     /// Mounts that are read-only until everything else stands.
     writable: Vec<Writable>,
+    /// The mounts of the host, once they were needed.
+    pub table: Option<Table>,
 }
 
 /// A mount to be let go, with those of its submounts that the host has writable.
 struct Writable {
     mount: Slot,
-    submounts: Vec<PathBuf>,
+    /// What it will have, beside the attributes that each mount has on the host.
+    attributes: Attributes,
+    submounts: Vec<HostMount>,
 }
 
 const MAKE: &[(i32, &str)] = &[
@@ -91,9 +95,10 @@ pub(crate) fn lower(root: &Root, l: Lowering<'_>) -> Result<()> {
     }
     let mut mounts = if root.base == Base::Host { l.host.default_mounts() } else { vec![] };
     mounts.extend(root.mounts.iter().cloned());
-    let scratch = mounts.iter().any(needs_scratch).then(|| scratch(l.init));
+    let old_interface = l.host.kernel < (5, 12);
+    let scratch = (old_interface || mounts.iter().any(needs_scratch)).then(|| scratch(l.init));
     let top = Slot(0);
-    let mut builder = Builder { l, root: top, scratch, names: 0, writable: vec![] };
+    let mut builder = Builder { l, root: top, scratch, names: 0, writable: vec![], table: None };
     let overlays = builder.stage_overlays(&mounts)?;
     builder.make_root();
     builder.base(&root.base)?;
@@ -105,12 +110,11 @@ pub(crate) fn lower(root: &Root, l: Lowering<'_>) -> Result<()> {
         }
     }
     builder.let_go();
-    let (init, root_slot) = (builder.l.init, builder.root);
     if !root.writable {
-        init.step(Step::new("making the root read-only"));
-        init.mount_setattr(root_slot, Change::top(Attributes::RDONLY));
+        builder.l.init.step(Step::new("making the root read-only"));
+        builder.set_top(builder.root, Attributes::RDONLY | Attributes::SAFE);
     }
-    pivot(init, root_slot, if scratch.is_some() { 2 } else { 1 });
+    pivot(builder.l.init, builder.root, if scratch.is_some() { 2 } else { 1 });
     Ok(())
 }
 
@@ -190,11 +194,6 @@ pub(super) fn limit(
     }
 }
 
-/// What kind of mount point a path of the host takes.
-fn kind_of(path: &Path) -> Kind {
-    if path.is_dir() { Kind::Directory } else { Kind::File }
-}
-
 impl Builder<'_> {
     fn make_root(&mut self) {
         let init = &mut *self.l.init;
@@ -237,14 +236,19 @@ impl Builder<'_> {
                 self.l.init.create(self.root, &name, 0o444);
             }
             let source = self.source(&entry.path(), |program| program.open_tree(directory, &name));
+            if !self.has_setattr() {
+                self.restrict_by_remounts(source, &entry.path(), Attributes::RDONLY | Attributes::SAFE, false)?;
+            }
             self.l.init.step(Step::new("binding").path(&shown).remedies(SOURCE));
             self.l.init.move_mount_to(source, self.root, &name);
             self.l.init.close(source);
         }
-        let init = &mut *self.l.init;
-        init.step(Step::new("making everything of the host's read-only").remedies(MAKE));
-        init.mount_setattr(self.root, Change::tree(Attributes::RDONLY | Attributes::SAFE));
-        init.mount_setattr(self.root, Change::writable());
+        if self.has_setattr() {
+            let init = &mut *self.l.init;
+            init.step(Step::new("making everything of the host's read-only").remedies(MAKE));
+            init.mount_setattr(self.root, Change::tree(Attributes::RDONLY | Attributes::SAFE));
+            init.mount_setattr(self.root, Change::writable());
+        }
         Ok(())
     }
 
@@ -268,11 +272,20 @@ impl Builder<'_> {
         if self.l.host.privileged { self.l.init.input(Input::FromHost(slot)) } else { slot }
     }
 
-    /// A copy of a tree of the host's, with attributes, as its owner would see it.
-    pub(super) fn tree(&mut self, path: &Path, change: Change, owner: Owner, must_map: bool) -> Slot {
-        let privileged = self.l.host.privileged;
-        let mapping = self.id_mapping(owner);
-        self.source(path, |program| {
+    /// A copy of a tree of the host's, with attributes, as its owner would see it. One that will be `writable` must show
+    /// the right owner, or it is an error.
+    pub(super) fn tree(&mut self, path: &Path, set: Attributes, owner: Owner, writable: bool) -> Result<Slot> {
+        let (privileged, has_setattr) = (self.l.host.privileged, self.has_setattr());
+        let mapping = match self.id_mapping(owner) {
+            Some(_) if !has_setattr && writable => {
+                return Err(Error::invalid(
+                    format!("{} can't be bound writable: the kernel has no idmapped mounts", path.display()),
+                    "use Linux 5.12 or later, bind it read-only, or say Identity::caller()",
+                ));
+            }
+            mapping => mapping.filter(|_| has_setattr),
+        };
+        let tree = self.source(path, |program| {
             let source = program.open_source(path);
             let tree = program.open_tree(source, "");
             if !privileged {
@@ -282,14 +295,20 @@ impl Builder<'_> {
                 program.step(Step::new("showing the owner's files as the program's").path(path).remedies(IDMAP));
                 let namespace = program.input(Input::IdMapping(mapping));
                 let added = program.mount_idmap(tree, namespace);
-                if !must_map {
+                if !writable {
                     added.ignore();
                 }
                 program.step(Step::new("restricting the bind").path(path).remedies(SOURCE));
             }
-            program.mount_setattr(tree, change);
+            if has_setattr {
+                program.mount_setattr(tree, Change::tree(set));
+            }
             tree
-        })
+        });
+        if !has_setattr {
+            self.restrict_by_remounts(tree, path, set, writable)?;
+        }
+        Ok(tree)
     }
 
     /// The index of the id mapping that shows the files of `owner` as the program's own.
@@ -319,7 +338,7 @@ impl Builder<'_> {
             Mount::Symlink { text, link } => Target::new(link)?.symlink(self.l.init, self.root, text),
             Mount::Dir { target, mode } => Target::new(target)?.directory(self.l.init, self.root, *mode),
             Mount::Mask(path) => self.mask(&Target::new(path)?),
-            Mount::ReadOnly(path) => self.read_only(&Target::new(path)?),
+            Mount::ReadOnly(path) => self.read_only(&Target::new(path)?)?,
             Mount::Overlay(_) => {}
         }
         Ok(())
@@ -345,38 +364,46 @@ impl Builder<'_> {
         let mut attributes = Attributes::RDONLY | Attributes::NOSUID;
         attributes.set(Attributes::NODEV, !bind.devices);
         attributes.set(Attributes::NOEXEC, bind.noexec);
-        let tree = self.tree(&source, Change::tree(attributes), bind.owner, bind.writable);
+        let tree = self.tree(&source, attributes, bind.owner, bind.writable)?;
         self.attach(tree, &Target::new(&bind.target)?, kind_of(&source));
         if bind.writable {
-            self.writable_later(tree, &source)?;
+            self.writable_later(tree, attributes - Attributes::RDONLY, &source)?;
         }
         Ok(())
     }
 
     /// Notes a tree of the host's that the program may write to in the end.
-    fn writable_later(&mut self, mount: Slot, source: &Path) -> Result<()> {
-        let below = mountinfo::below(source)?.into_iter().filter(|mount| !mount.read_only);
-        let submounts = below.filter_map(|mount| mount.point.strip_prefix(source).ok().map(Path::to_owned)).collect();
-        self.writable.push(Writable { mount, submounts });
+    fn writable_later(&mut self, mount: Slot, attributes: Attributes, source: &Path) -> Result<()> {
+        let mut submounts = self.submounts(source)?;
+        submounts.retain(|mount| !mount.is_read_only());
+        let mut attributes = attributes;
+        if !self.has_setattr() {
+            // Files are writable already.
+            submounts.retain(|mount| kind_of(&source.join(&mount.point)) == Kind::Directory);
+            attributes |= self.attributes_at(source)?;
+            if kind_of(source) == Kind::File {
+                return Ok(());
+            }
+        }
+        self.writable.push(Writable { mount, attributes, submounts });
         Ok(())
     }
 
     /// Notes a mount of the sandbox's own that keeps its changes on the host.
     pub(super) fn writable_mount_later(&mut self, mount: Slot) {
-        self.writable.push(Writable { mount, submounts: vec![] });
+        self.writable.push(Writable { mount, attributes: Attributes::SAFE, submounts: vec![] });
     }
 
     fn let_go(&mut self) {
-        let init = &mut *self.l.init;
-        for Writable { mount, submounts } in std::mem::take(&mut self.writable) {
-            init.step(
+        for Writable { mount, attributes, submounts } in std::mem::take(&mut self.writable) {
+            self.l.init.step(
                 Step::new("letting the program write to a bind")
                     .remedies(&[(libc::EPERM, "the mount is read-only on the host, or locked: bind it read-only")]),
             );
-            init.mount_setattr(mount, Change::writable());
-            for path in submounts {
-                let submount = init.open_beneath(mount, path.as_os_str()).store("submount");
-                init.mount_setattr(submount, Change::writable());
+            self.set_top(mount, attributes);
+            for below in submounts {
+                let submount = self.l.init.open_beneath(mount, below.point.as_os_str()).store("submount");
+                self.set_top(submount, attributes | below.attributes);
             }
         }
     }
@@ -405,7 +432,7 @@ impl Builder<'_> {
                     "add Namespaces::PID, or leave hidepid and subset_pid out",
                 ));
             }
-            let tree = self.tree(Path::new("/proc"), Change::tree(safe | Attributes::RDONLY), Owner::Nobody, false);
+            let tree = self.tree(Path::new("/proc"), safe | Attributes::RDONLY, Owner::Nobody, false)?;
             self.attach_own(tree, &target);
             return Ok(());
         }
@@ -445,32 +472,38 @@ impl Builder<'_> {
         init.write(file, bytes, contents.len());
         init.close(file);
         let tree = init.open_tree(scratch, &name);
-        init.mount_setattr(tree, Change::tree(Attributes::RDONLY | Attributes::SAFE));
+        self.restrict_own(tree, Kind::File, Attributes::RDONLY | Attributes::SAFE);
         self.attach(tree, target, Kind::File);
         self.l.init.close(tree);
     }
 
     fn mask(&mut self, target: &Target) {
-        let (root, scratch) = (self.root, self.scratch());
-        let init = &mut *self.l.init;
-        let (file, absent) = (init.label(), init.label());
-        target.step(init, "masking");
-        let place = target.open_or(init, root, absent);
-        let nothing = |init: &mut Program, name: &str| {
-            let tree = init.open_tree(scratch, name);
-            init.mount_setattr(tree, Change::tree(Attributes::RDONLY | Attributes::SAFE | Attributes::NOEXEC));
-            tree
-        };
-        let directory = nothing(init, "nothing");
-        init.move_mount(directory, place).or_goto(file);
-        init.jump(absent);
-        init.bind(file);
-        let nobody = nothing(init, "nobody");
-        init.move_mount(nobody, place);
-        init.bind(absent);
+        let (file, absent) = (self.l.init.label(), self.l.init.label());
+        target.step(self.l.init, "masking");
+        let place = target.open_or(self.l.init, self.root, absent);
+        let directory = self.nothing("nothing", Kind::Directory);
+        self.l.init.move_mount(directory, place).or_goto(file);
+        self.l.init.jump(absent);
+        self.l.init.bind(file);
+        let nobody = self.nothing("nobody", Kind::File);
+        self.l.init.move_mount(nobody, place);
+        self.l.init.bind(absent);
     }
 
-    fn read_only(&mut self, target: &Target) {
+    /// A mount of something in the scratch tmpfs that nobody can open.
+    fn nothing(&mut self, name: &str, kind: Kind) -> Slot {
+        let tree = self.l.init.open_tree(self.scratch(), name);
+        self.restrict_own(tree, kind, Attributes::RDONLY | Attributes::SAFE | Attributes::NOEXEC);
+        tree
+    }
+
+    fn read_only(&mut self, target: &Target) -> Result<()> {
+        if !self.has_setattr() {
+            return Err(Error::invalid(
+                "Root::read_only needs mount_setattr(2), to be recursive",
+                "use Linux 5.12 or later, or bind the parts read-only",
+            ));
+        }
         target.step(self.l.init, "making read-only");
         let place = target.open(self.l.init, self.root);
         let tree = self.l.init.open_tree(place, "");
@@ -478,5 +511,6 @@ impl Builder<'_> {
         self.l.init.move_mount(tree, place);
         self.l.init.close(place);
         self.l.init.close(tree);
+        Ok(())
     }
 }

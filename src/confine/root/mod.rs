@@ -4,6 +4,7 @@ mod describe;
 mod devices;
 mod lower;
 mod overlay;
+mod remount;
 mod target;
 
 use std::ffi::OsString;

@@ -8,7 +8,7 @@ use super::target::{Kind, Target};
 use super::{Mount, Overlay, Owner, Upper};
 use crate::confine::namespaces::Namespaces;
 use crate::error::{Error, Result};
-use crate::plan::{Attributes, Change, Program, Slot, Step, nr};
+use crate::plan::{Attributes, Program, Slot, Step, nr};
 
 /// The layers of an overlay, as paths from the scratch tmpfs.
 pub(super) struct Staged {
@@ -77,7 +77,7 @@ impl Builder<'_> {
         let path = directory(path)?;
         let mut attributes = Attributes::SAFE;
         attributes.set(Attributes::RDONLY, read_only);
-        let tree = self.tree(&path, Change::tree(attributes), Owner::Caller, !read_only);
+        let tree = self.tree(&path, attributes, Owner::Caller, !read_only)?;
         self.l.init.step(Step::new("putting a layer of an overlay in place").path(&path));
         Ok(self.put(tree))
     }

@@ -14,6 +14,11 @@ pub(super) enum Kind {
     File,
 }
 
+/// What kind of mount point a path of the host takes.
+pub(super) fn kind_of(path: &Path) -> Kind {
+    if path.is_dir() { Kind::Directory } else { Kind::File }
+}
+
 /// A path in the sandbox, absolute and without `.` and `..`.
 #[derive(Clone, Debug)]
 pub(super) struct Target {

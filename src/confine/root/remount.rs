@@ -1,0 +1,141 @@
+//! Attributes of mounts, by mount_setattr(2), or, on kernels before 5.12, by the old interface: there a mount is attached
+//! in the scratch tmpfs first, and remounted mount by mount (mount(2), `MS_REMOUNT | MS_BIND`).
+
+use std::path::Path;
+
+use super::lower::Builder;
+use super::target::{Kind, kind_of};
+use crate::confine::mountinfo::{HostMount, Table};
+use crate::error::{Error, Result};
+use crate::plan::{Arg, Attributes, Change, Program, Slot, Step, flags, nr};
+
+/// Attributes as flags of mount(2): the first four have the same numbers in both interfaces.
+fn old_flags(attributes: Attributes) -> Arg {
+    Arg::Imm(attributes.bits() | libc::MS_REMOUNT as u64 | libc::MS_BIND as u64)
+}
+
+/// mount(2) of the working directory, or of a name in it.
+fn remount(init: &mut Program, name: &str, flags: Arg) {
+    let name = init.text(name);
+    init.call(nr!(SYS_mount), [Arg::NULL, name, Arg::NULL, flags, Arg::NULL]);
+}
+
+impl Builder<'_> {
+    /// Whether the kernel has mount_setattr(2).
+    pub(super) fn has_setattr(&self) -> bool {
+        self.l.host.kernel >= (5, 12)
+    }
+
+    /// The mounts of the host, which the old interface has to know one by one.
+    fn table(&mut self) -> Result<&Table> {
+        if self.table.is_none() {
+            self.table = Some(Table::read()?);
+        }
+        self.table.as_ref().ok_or(Error::Died { step: "reading the mounts of the host" })
+    }
+
+    /// The submounts of a tree of the host's, with their paths relative to it.
+    pub(super) fn submounts(&mut self, source: &Path) -> Result<Vec<HostMount>> {
+        let below = self.table()?.below(source).into_iter();
+        Ok(below
+            .filter_map(|mount| {
+                let point = mount.point.strip_prefix(source).ok()?.to_owned();
+                Some(HostMount { point, attributes: mount.attributes })
+            })
+            .collect())
+    }
+
+    /// The attributes that a place of the host has already; a user namespace may take none of them away.
+    pub(super) fn attributes_at(&mut self, path: &Path) -> Result<Attributes> {
+        Ok(self.table()?.containing(path).map_or(Attributes::empty(), |mount| mount.attributes))
+    }
+
+    /// By the old interface: restricts a tree of the host's that is attached nowhere yet.
+    ///
+    /// What can't hold a mount point needs no protection while the sandbox is set up, and can't be let go by the old
+    /// interface either: files of a tree that will be `writable` are so at once.
+    pub(super) fn restrict_by_remounts(
+        &mut self,
+        tree: Slot,
+        source: &Path,
+        set: Attributes,
+        writable: bool,
+    ) -> Result<()> {
+        let (name, scratch) = (self.name(), self.scratch());
+        let kind = kind_of(source);
+        let top = HostMount { point: "".into(), attributes: self.attributes_at(source)? };
+        let below = self.submounts(source)?;
+        let init = &mut *self.l.init;
+        init.step(Step::new("restricting a bind, mount by mount").path(source));
+        match kind {
+            Kind::Directory => init.mkdirat(scratch, &name, 0o700),
+            Kind::File => init.create(scratch, &name, 0o600),
+        }
+        init.move_mount_to(tree, scratch, &name);
+        init.call(nr!(SYS_fchdir), [scratch.into()]);
+        remount(init, &name, flags!(MS_REC | MS_PRIVATE));
+        for mount in std::iter::once(&top).chain(&below) {
+            let kind = kind_of(&source.join(&mount.point));
+            let mut attributes = set | mount.attributes;
+            if writable && kind == Kind::File {
+                attributes.set(Attributes::RDONLY, mount.is_read_only());
+            }
+            let place = Path::new(&name).join(&mount.point);
+            let (directory, name) = match (kind, place.parent(), place.file_name()) {
+                (Kind::File, Some(parent), Some(name)) => (parent, name.to_string_lossy().into_owned()),
+                _ => (place.as_path(), ".".to_owned()),
+            };
+            if directory.as_os_str().is_empty() {
+                init.call(nr!(SYS_fchdir), [scratch.into()]);
+            } else {
+                let directory = init.open_beneath(scratch, directory.as_os_str()).store("directory");
+                init.call(nr!(SYS_fchdir), [directory.into()]);
+                init.close(directory);
+            }
+            remount(init, &name, old_flags(attributes));
+        }
+        Ok(())
+    }
+
+    /// Sets the attributes of a mount of the sandbox's own that is attached, whose attributes are then `all`.
+    pub(super) fn set_top(&mut self, mount: Slot, all: Attributes) {
+        let new = self.has_setattr();
+        let init = &mut *self.l.init;
+        if new {
+            let change = Change { clear: Attributes::RDONLY - all, ..Change::top(all & Attributes::RDONLY) };
+            init.mount_setattr(mount, change);
+        } else {
+            init.call(nr!(SYS_fchdir), [mount.into()]);
+            remount(init, ".", old_flags(all));
+        }
+    }
+
+    /// Makes the mounts of an attached tree of the sandbox's own private, and restricts them where one call does it.
+    pub(super) fn keep_private(&mut self, mount: Slot, set: Attributes) {
+        let new = self.has_setattr();
+        let init = &mut *self.l.init;
+        if new {
+            init.mount_setattr(mount, Change::tree(set));
+        } else {
+            init.call(nr!(SYS_fchdir), [mount.into()]);
+            remount(init, ".", flags!(MS_REC | MS_PRIVATE));
+        }
+    }
+
+    /// Restricts a copy of a file or directory of the scratch tmpfs.
+    pub(super) fn restrict_own(&mut self, tree: Slot, kind: Kind, set: Attributes) {
+        if self.has_setattr() {
+            self.l.init.mount_setattr(tree, Change::tree(set));
+            return;
+        }
+        let (name, scratch) = (self.name(), self.scratch());
+        let init = &mut *self.l.init;
+        match kind {
+            Kind::Directory => init.mkdirat(scratch, &name, 0o700),
+            Kind::File => init.create(scratch, &name, 0o600),
+        }
+        init.move_mount_to(tree, scratch, &name);
+        init.call(nr!(SYS_fchdir), [scratch.into()]);
+        remount(init, &name, old_flags(set));
+    }
+}

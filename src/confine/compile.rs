@@ -55,6 +55,7 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
         descriptors: compiler.descriptors,
         id_mappings: compiler.id_mappings,
         own_ids: compiler.who.own_ids,
+        owner: compiler.host.privileged.then_some((compiler.who.host_uid, compiler.who.host_gid)),
         search,
         enforced,
         fault: None,
@@ -118,7 +119,6 @@ impl Compiler<'_> {
             };
             root::lower(&self.config.root, lowering)?;
         }
-        init::settle(&mut image);
         init::finish(&mut image);
         let keep = if in_user_namespace { capabilities::OF_THE_INIT } else { 0 };
         let process = Process { stub: stub(prologue, &image, keep), image };
@@ -131,9 +131,7 @@ impl Compiler<'_> {
         let has_rights = in_user_namespace || self.host.privileged;
         let mut image = helper::begin(!self.chosen.all().is_empty(), stay);
         if !self.chosen.all().is_empty() {
-            image.step(Step::new("joining the sandbox"));
-            let init = image.input(Input::Init);
-            image.setns(init, self.chosen.all().arg());
+            namespaces::join_sandbox(&self.chosen, &mut image);
         }
         if !self.chosen.created.contains(Namespaces::MOUNT)
             && let Some(path) = self.config.root.chroot()

@@ -133,6 +133,8 @@ pub(crate) struct Resolved {
     /// The ids on the host.
     pub host_uid: HostId,
     pub host_gid: HostId,
+    /// The supplementary groups on the host.
+    pub host_groups: Vec<HostId>,
     /// The ids in the process's own user namespace, where those of the inside have no meaning.
     pub maps: Option<IdMaps>,
     pub own_ids: HostRange,
@@ -144,10 +146,15 @@ impl Resolved {
         if (self.host_uid, self.host_gid) == (HostId::Id(owner.0), HostId::Id(owner.1)) {
             return None;
         }
-        let line = |disk, host| vec![MapLine::one(disk, host)];
+        let mut gid = vec![MapLine::one(owner.1, self.host_gid)];
+        // What opens to a group on the host opens to the program that is in it.
+        gid.extend(self.host_groups.iter().filter_map(|&group| match group {
+            HostId::Id(id) if id != owner.1 && group != self.host_gid => Some(MapLine::one(id, group)),
+            _ => None,
+        }));
         Some(IdMaps {
-            uid: line(owner.0, self.host_uid),
-            gid: line(owner.1, self.host_gid),
+            uid: vec![MapLine::one(owner.0, self.host_uid)],
+            gid,
             deny_setgroups: false,
             by_helper_programs: false,
         })
@@ -219,9 +226,8 @@ fn mapped(identity: &Identity, host: &Host) -> Result<Resolved> {
             )
         })
     };
-    for &group in &identity.groups {
-        outside("group", group, &gid_lines)?;
-    }
+    let host_groups =
+        identity.groups.iter().map(|&group| outside("group", group, &gid_lines)).collect::<Result<_>>()?;
     let one_line = uid_lines.len() == 1 && gid_lines.len() == 1 && !by_helper_programs;
     let may_set_groups = host.privileged || by_helper_programs;
     if !identity.groups.is_empty() && !may_set_groups {
@@ -234,7 +240,7 @@ fn mapped(identity: &Identity, host: &Host) -> Result<Resolved> {
     let deny_setgroups = !host.privileged && one_line;
     let maps = IdMaps { uid: uid_lines, gid: gid_lines, deny_setgroups, by_helper_programs };
     let groups = may_set_groups.then(|| identity.groups.clone());
-    Ok(Resolved { uid, gid, groups, host_uid, host_gid, maps: Some(maps), own_ids: OWN_IDS })
+    Ok(Resolved { uid, gid, groups, host_uid, host_gid, host_groups, maps: Some(maps), own_ids: OWN_IDS })
 }
 
 fn lines(ranges: &[IdRange]) -> Vec<MapLine> {
@@ -279,6 +285,7 @@ fn joined(identity: &Identity, host: &Host) -> Result<Resolved> {
             // Nobody can tell; what is bound is seen as by the caller.
             host_uid: HostId::Id(host.ids.0),
             host_gid: HostId::Id(host.ids.1),
+            host_groups: vec![],
             maps: None,
             own_ids: OWN_IDS,
         }),
@@ -292,6 +299,7 @@ fn joined(identity: &Identity, host: &Host) -> Result<Resolved> {
             groups: None,
             host_uid: HostId::Id(host.ids.0),
             host_gid: HostId::Id(host.ids.1),
+            host_groups: vec![],
             maps: None,
             own_ids: OWN_IDS,
         }),
@@ -332,6 +340,7 @@ fn unmapped(identity: &Identity, host: &Host) -> Result<Resolved> {
         groups: host.privileged.then(|| identity.groups.clone()),
         host_uid,
         host_gid,
+        host_groups: identity.groups.iter().map(|&group| HostId::Id(group)).collect(),
         maps: None,
         own_ids: OWN_IDS,
     })

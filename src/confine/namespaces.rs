@@ -195,13 +195,16 @@ pub(crate) fn birth(chosen: &Chosen, stub: &mut Program) -> Birth {
     Birth::Launched { pid, pidfd }
 }
 
+/// What a process joins that has a memory of its own: the kernel asks for that with the time, and with pids those who
+/// are there already could look into the memory.
+const BY_IMAGE: Namespaces = Namespaces::TIME.union(Namespaces::PID);
+
 /// Joins what exists. A user namespace gives rights over its own, and takes away those over the host's: whichever
 /// order the kernel allows is taken.
 fn join(chosen: &Chosen, stub: &mut Program) {
     let of = |user: bool| {
         let joined = chosen.joined.iter().filter(move |(kind, _)| (*kind == Namespaces::USER) == user);
-        // Only a process with a memory of its own can join one: the image does it.
-        joined.filter(|(kind, _)| *kind != Namespaces::TIME).copied().collect::<Vec<_>>()
+        joined.filter(|(kind, _)| !BY_IMAGE.contains(*kind)).copied().collect::<Vec<_>>()
     };
     let (user, others) = (of(true), of(false));
     let (user_first, end) = (stub.label(), stub.label());
@@ -252,6 +255,50 @@ pub(crate) fn make_time(stub: &mut Program, offsets: TimeOffsets) {
     let bytes = stub.arena.bytes(text.as_bytes(), format!("{text:?}"));
     stub.write(fd, bytes, text.len());
     stub.close(fd);
+}
+
+/// Joins what the init has made and joined, and a pid namespace that exists, for the child.
+///
+/// An ordinary user has the right to that in the sandbox's user namespace, root perhaps only before it.
+pub(crate) fn join_sandbox(chosen: &Chosen, helper: &mut Program) {
+    helper.step(Step::new("joining the sandbox"));
+    let init = helper.input(Input::Init);
+    let Some(&(_, index)) = chosen.joined.iter().find(|(kind, _)| *kind == Namespaces::PID) else {
+        helper.setns(init, chosen.all().arg());
+        return;
+    };
+    let rest = (chosen.all() - Namespaces::PID).arg();
+    let has_rest = chosen.all() != Namespaces::PID;
+    let pids = helper.input(Input::Descriptor(index));
+    let (later, end) = (helper.label(), helper.label());
+    helper.setns(pids, Namespaces::PID.arg());
+    helper.last_or_goto(later);
+    if has_rest {
+        helper.setns(init, rest);
+    }
+    helper.jump(end);
+    helper.bind(later);
+    if has_rest {
+        helper.setns(init, rest);
+    }
+    helper.setns(pids, Namespaces::PID.arg());
+    helper.bind(end);
+}
+
+/// Runs calls in a child that is in the pid namespace that was joined, and shares memory and descriptors with the init.
+pub(crate) fn in_joined_pids<T>(chosen: &Chosen, init: &mut Program, calls: impl FnOnce(&mut Program) -> T) -> T {
+    let Some(&(_, index)) = chosen.joined.iter().find(|(kind, _)| *kind == Namespaces::PID) else {
+        return calls(init);
+    };
+    let pids = init.input(Input::Descriptor(index));
+    init.setns(pids, Namespaces::PID.arg());
+    let parent = init.label();
+    let sharing = flags!(CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD);
+    init.call(nr!(SYS_clone), [sharing, Arg::NULL, Arg::NULL, Arg::NULL, Arg::NULL]).above_zero(parent);
+    let result = calls(init);
+    init.exit(0);
+    init.bind(parent);
+    result
 }
 
 /// Joins the time namespaces that exist.

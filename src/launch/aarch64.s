@@ -5,7 +5,7 @@
 // Slots, 8 bytes each:  0 discarded results | 1 descriptor of reports | 2, 3 the report | 4 address of the table
 //                       5 tag that is added to the index in a report | 6.. free
 // Entry, 64 bytes:      u32 number | u16 slot of the result | u8 slot mask | u8 on error | u64 arguments[6]
-//                       u16 target of an error | u16 error that leads there, 0: any | u32 target of a result above 0
+//                       u16 target of an error | 2 u8 errors that lead there, 0: any | u32 target of a result above 0
 //   slot mask           bit i: argument i is the index of a slot whose value is passed
 //   slot of the result  stored as well if the call fails and the program goes on
 //   on error            0 write {tag + index, errno} to the descriptor of reports and exit; 1 go on; 2 go to the target if
@@ -85,10 +85,13 @@ stockade_interpreter:
   and   w11, w11, #0x7f
 8:
   cbz   w11, 7f
-  ldrh  w13, [x19, #58]
   cmp   w11, #1
   b.eq  9f
+  ldrb  w13, [x19, #58]
   cbz   w13, 9f
+  cmp   w13, w12
+  b.eq  9f
+  ldrb  w13, [x19, #59]
   cmp   w13, w12
   b.ne  7f
 9:                                // the program goes on

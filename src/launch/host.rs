@@ -54,7 +54,9 @@ pub(super) fn make(layout: &Layout<'_>) -> Result<Made, (usize, Errno)> {
             continue;
         }
         match call.on_error {
-            OnError::GotoIf(expected, label) if expected == errno as i32 => at = program.target(Some(label)) as usize,
+            OnError::GotoIf(expected, label) if expected.contains(&(errno as i32)) => {
+                at = program.target(Some(label)) as usize
+            }
             OnError::Fail | OnError::GotoIf(..) => return Err((at - 1, errno)),
             OnError::Ignore => {}
             OnError::Goto(label) => at = program.target(Some(label)) as usize,

@@ -14,7 +14,7 @@ use super::interpreter;
 use super::layout::Layout;
 use super::process::Process;
 use crate::error::{self, Error, Result};
-use crate::plan::{Arg, HostId, HostRange, IdMaps, Input, MapLine, Program, Word, nr};
+use crate::plan::{Arg, HostRange, IdMaps, Input, MapLine, Program, Word, nr};
 
 /// The host id that a sandbox has for itself. It comes from the inode number of the sandbox's control pipe, which the
 /// kernel gives to one living pipe alone: so no two sandboxes share it, whoever started them, and nobody keeps a list.
@@ -54,11 +54,7 @@ fn open_process(pid: i32) -> Result<OwnedFd> {
 }
 
 fn numbers(line: &MapLine, own: u32) -> [u32; 3] {
-    let outside = match line.outside {
-        HostId::Id(id) => id,
-        HostId::Own => own,
-    };
-    [line.inside, outside, line.count]
+    [line.inside, line.outside.number(own), line.count]
 }
 
 fn write_file(process: &OwnedFd, pid: i32, file: &str, text: &str) -> Result<()> {

@@ -93,7 +93,9 @@ impl Layout<'_> {
             OnError::Fail => (0, 0),
             OnError::Ignore => (1, 0),
             OnError::Goto(label) => (2, self.program.target(Some(label))),
-            OnError::GotoIf(errno, label) => (2, self.program.target(Some(label)) | (errno as u32) << 16),
+            OnError::GotoIf([one, other], label) => {
+                (2, self.program.target(Some(label)) | (one as u32) << 16 | (other as u32) << 24)
+            }
         };
         let on_error = on_error | u64::from(call.again) << 7;
         let number = if faulty { NO_CALL } else { call.nr.number };

@@ -110,7 +110,7 @@ impl<'a> Launch<'a> {
         let control = pipe2(OFlag::O_CLOEXEC).map_err(too_many("making the control pipe"))?;
         let own_id = identity::own_id(&control.0, plan.own_ids)?;
         let host = process::own_pidfd().map_err(too_many("opening a pidfd of the host"))?;
-        let streams = Streams::open(plan.stdio, &plan.descriptors)?;
+        let streams = Streams::open(plan, own_id)?;
         let mut launch = Self { plan, own_id, host, control, mappings: vec![], made: None, streams };
         for maps in &plan.id_mappings {
             launch.mappings.push(identity::namespace(maps, own_id, launch.host.as_fd())?);

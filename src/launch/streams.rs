@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::pipe2;
+use nix::unistd::{Gid, Uid, fchown, pipe2};
 
 use crate::error::{Error, Result};
-use crate::plan::Stream;
+use crate::plan::{Plan, Stream};
 
 /// The three standard streams.
 #[derive(Default)]
@@ -22,15 +21,20 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub fn open(streams: [Stream; 3], descriptors: &[Arc<OwnedFd>]) -> Result<Self> {
+    pub fn open(plan: &Plan, own_id: u32) -> Result<Self> {
         let mut opened = Self::default();
-        for (number, stream) in streams.into_iter().enumerate() {
+        for (number, stream) in plan.stdio.into_iter().enumerate() {
             opened.program[number] = match stream {
                 Stream::Inherit if is_open(number) => number as RawFd,
                 Stream::Inherit | Stream::Null | Stream::Pty => opened.keep(null()?),
-                Stream::Descriptor(index) => descriptors[index as usize].as_raw_fd(),
+                Stream::Descriptor(index) => plan.descriptors[index as usize].as_raw_fd(),
                 Stream::Piped => {
                     let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(Error::host("making a pipe"))?;
+                    if let Some((uid, gid)) = plan.owner {
+                        // It can be opened again then, as /dev/stdout.
+                        let (uid, gid) = (Uid::from_raw(uid.number(own_id)), Gid::from_raw(gid.number(own_id)));
+                        fchown(&read, Some(uid), Some(gid)).map_err(Error::host("giving a pipe to the program"))?;
+                    }
                     let (program, host) = if number == 0 { (read, write) } else { (write, read) };
                     opened.host[number] = Some(host);
                     opened.keep(program)

@@ -5,7 +5,7 @@
 # Slots, 8 bytes each:  0 discarded results | 1 descriptor of reports | 2, 3 the report | 4 address of the table
 #                       5 tag that is added to the index in a report | 6.. free
 # Entry, 64 bytes:      u32 number | u16 slot of the result | u8 slot mask | u8 on error | u64 arguments[6]
-#                       u16 target of an error | u16 error that leads there, 0: any | u32 target of a result above 0
+#                       u16 target of an error | 2 u8 errors that lead there, 0: any | u32 target of a result above 0
 #   slot mask           bit i: argument i is the index of a slot whose value is passed
 #   slot of the result  stored as well if the call fails and the program goes on
 #   on error            0 write {tag + index, errno} to the descriptor of reports and exit; 1 go on; 2 go to the target if
@@ -92,11 +92,14 @@ stockade_interpreter:
 8:
   test  %edx, %edx
   jz    7f
-  movzwl 58(%r12), %ecx
   cmp   $1, %edx
   je    9f
+  movzbl 58(%r12), %ecx
   test  %ecx, %ecx
   jz    9f
+  cmp   %ecx, %esi
+  je    9f
+  movzbl 59(%r12), %ecx
   cmp   %ecx, %esi
   jne   7f
 9:                                # the program goes on

@@ -92,8 +92,8 @@ pub(crate) enum OnError {
     Ignore,
     /// The program goes on elsewhere.
     Goto(Label),
-    /// The program goes on elsewhere if this is the error, and fails otherwise.
-    GotoIf(i32, Label),
+    /// The program goes on elsewhere if the error is one of these, and fails otherwise.
+    GotoIf([i32; 2], Label),
 }
 
 /// An entry of the table that the interpreter runs through.

@@ -16,6 +16,7 @@ pub(crate) fn begin(with_init: bool, stay: bool) -> Program {
     let mut helper = Program::new("stockade: helper");
     helper.step(Step::new("resetting signals to their defaults"));
     helper.reset_signals();
+    helper.hide();
     if stay {
         helper.input(Input::Control);
         helper.input(Input::Host);

@@ -14,6 +14,11 @@ pub(crate) fn begin() -> Program {
     init.read(control, byte, 1).above_zero(go);
     init.exit(0);
     init.bind(go);
+    init.hide();
+    init.step(Step::new("letting the kernel reap what is orphaned in the pid namespace"));
+    let ignore = [libc::SIG_IGN as u64, 0, 0, 0].map(Word::Value);
+    let ignore = init.arena.words(&ignore, "{SIG_IGN}");
+    init.call(nr!(SYS_rt_sigaction), [flags!(SIGCHLD), ignore.into(), Arg::NULL, 8u64.into()]);
     init.step(Step::new("leaving the session and the standard streams of the host"));
     init.call(nr!(SYS_setsid), []).ignore();
     for _ in 0..3 {
@@ -21,16 +26,6 @@ pub(crate) fn begin() -> Program {
         init.fcntl(control, flags!(F_DUPFD_CLOEXEC), Arg::NONE);
     }
     init
-}
-
-/// Keeps the init from being looked into (prctl(2), `PR_SET_DUMPABLE`), and lets the kernel reap what is orphaned in
-/// its pid namespace.
-pub(crate) fn settle(init: &mut Program) {
-    init.step(Step::new("preparing the init"));
-    init.prctl(flags!(PR_SET_DUMPABLE), 0);
-    let ignore = [libc::SIG_IGN as u64, 0, 0, 0].map(Word::Value);
-    let ignore = init.arena.words(&ignore, "{SIG_IGN}");
-    init.call(nr!(SYS_rt_sigaction), [flags!(SIGCHLD), ignore.into(), Arg::NULL, 8u64.into()]);
 }
 
 /// Lets the helper go on, and sleeps until the host closes the control pipe or ends.

@@ -47,6 +47,8 @@ pub struct Plan {
     pub(crate) id_mappings: Vec<IdMaps>,
     /// Host ids of which the sandbox gets one for itself.
     pub(crate) own_ids: HostRange,
+    /// Who the pipes of the command are given to, if the host may give them away.
+    pub(crate) owner: Option<(HostId, HostId)>,
     pub(crate) search: Search,
     pub(crate) enforced: Enforcement,
     /// A call that is made to fail, for tests.
@@ -86,6 +88,16 @@ pub(crate) enum HostId {
     Id(u32),
     /// The one that the sandbox gets for itself at the launch.
     Own,
+}
+
+impl HostId {
+    /// The number, where the sandbox's own is known.
+    pub fn number(self, own: u32) -> u32 {
+        match self {
+            Self::Id(id) => id,
+            Self::Own => own,
+        }
+    }
 }
 
 /// A range of host ids.

@@ -76,9 +76,9 @@ impl Program {
         match call.on_error {
             OnError::Fail => {}
             OnError::Ignore => text += "    or go on",
-            OnError::GotoIf(errno, label) => {
-                let errno = nix::errno::Errno::from_raw(errno);
-                text += &format!("    if {errno:?} go to {}", self.target(Some(label)));
+            OnError::GotoIf(errors, label) => {
+                let [one, other] = errors.map(nix::errno::Errno::from_raw);
+                text += &format!("    if {one:?} or {other:?} go to {}", self.target(Some(label)));
             }
             OnError::Goto(label) => text += &format!("    else go to {}", self.target(Some(label))),
         }

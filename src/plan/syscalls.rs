@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::arena::Ref;
 use super::call::{Arg, Slot, flags, nr};
-use super::program::{Added, Program};
+use super::program::{Added, Program, Step};
 
 /// Highest signal number.
 const SIGNALS: u64 = 64;
@@ -97,6 +97,12 @@ impl Program {
 
     pub fn setns(&mut self, fd: impl Into<Arg>, kinds: Arg) {
         self.call(nr!(SYS_setns), [fd.into(), kinds]);
+    }
+
+    /// Keeps the process from being looked into by those that have its user id (prctl(2), `PR_SET_DUMPABLE`).
+    pub fn hide(&mut self) {
+        self.step(Step::new("keeping the process from being looked into"));
+        self.prctl(flags!(PR_SET_DUMPABLE), 0);
     }
 
     /// Sets every signal to its default, and the mask of blocked signals to none.

@@ -5,12 +5,13 @@
  * It writes "abcd", one letter for each way through the table, then a report of 16 bytes, and exits with 127.
  */
 
-.macro entry number, store, mask, on_error, a=0, b=0, c=0, d=0, e=0, f=0, target=0, only=0, above=0
+.macro entry number, store, mask, on_error, a=0, b=0, c=0, d=0, e=0, f=0, target=0, only=0, or=0, above=0
   .long \number
   .short \store
   .byte \mask, \on_error
   .quad \a, \b, \c, \d, \e, \f
-  .short \target, \only
+  .short \target
+  .byte \only, \or
   .long \above
 .endm
 
@@ -21,6 +22,7 @@
 .set NOWHERE, 9999
 .set EBADF, 9
 .set ENOENT, 2
+.set EAGAIN, 11
 
 .section .memory, "aw"
 slots:
@@ -39,14 +41,14 @@ table:
   entry WRITE, 6, 2, FAIL, 1, 7, 1  /* 3: an argument from a slot */
   entry CLOSE, 6, 0, GOTO, NOWHERE, target=6  /* 4: an error that goes on elsewhere */
   entry WRITE, 6, 0, FAIL, 1, letter_x, 1  /* 5: passed over */
-  entry CLOSE, 6, 0, GOTO, NOWHERE, target=8, only=EBADF  /* 6: if it is this one */
+  entry CLOSE, 6, 0, GOTO, NOWHERE, target=8, only=ENOENT, or=EBADF  /* 6: if it is one of these */
   entry WRITE, 6, 0, FAIL, 1, letter_x, 1  /* 7: passed over */
   entry WRITE, 6, 0, FAIL, 1, letter_c, 1  /* 8 */
   entry TIMER_CREATE, 8, 0, FAIL, 1, 0x800  /* 9: CLOCK_MONOTONIC, TFD_NONBLOCK */
   entry TIMER_SET, 6, 1, FAIL, 8, 0, in_20_ms, 0  /* 10 */
   entry READ, 6, 1, FAIL+AGAIN, 8, buffer, 8  /* 11: EAGAIN until the timer has fired */
   entry WRITE, 6, 0, FAIL, 1, letter_d, 1  /* 12 */
-  entry CLOSE, 6, 0, GOTO, NOWHERE, target=14, only=ENOENT  /* 13: it is another one, and is reported */
+  entry CLOSE, 6, 0, GOTO, NOWHERE, target=14, only=ENOENT, or=EAGAIN  /* 13: it is another one, and is reported */
   entry WRITE, 6, 0, FAIL, 1, letter_x, 1  /* 14: not reached */
   entry EXIT_GROUP, 6, 0, FAIL, 0  /* 15: not reached */
 in_20_ms:

@@ -5,12 +5,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::sys::statvfs::{FsFlags, statvfs};
+
 use super::target::{Kind, Target, kind_of};
 use super::{Base, Bind, Mount, Owner, Proc, Root, Tmpfs};
 use crate::confine::host::Host;
 use crate::confine::identity::Resolved;
 use crate::confine::mountinfo::{HostMount, Table};
-use crate::confine::namespaces::{Chosen, Namespaces};
+use crate::confine::namespaces::{self, Chosen, Namespaces};
 use crate::error::{Error, Result};
 use crate::plan::{Arg, Attributes, Change, IdMaps, Input, Program, Slot, Step, flags, nr};
 
@@ -177,6 +179,10 @@ pub(super) fn resolve_source(path: &Path) -> Result<PathBuf> {
         errno: (&error).into(),
         remedy: Some("it must exist on the host, and the host's user must be able to reach it".into()),
     })
+}
+
+fn is_read_only(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|info| info.flags().contains(FsFlags::ST_RDONLY))
 }
 
 /// A limit of a tmpfs. The kernel takes 0 for none.
@@ -361,6 +367,15 @@ impl Builder<'_> {
 
     fn bind(&mut self, bind: &Bind) -> Result<()> {
         let source = resolve_source(&bind.source)?;
+        if bind.writable && is_read_only(&source) {
+            return Err(Error::invalid(
+                format!(
+                    "{} can't be bound writable: the mount that it lies in is read-only on the host",
+                    source.display()
+                ),
+                "bind it read-only, or an overlay of it",
+            ));
+        }
         let mut attributes = Attributes::RDONLY | Attributes::NOSUID;
         attributes.set(Attributes::NODEV, !bind.devices);
         attributes.set(Attributes::NOEXEC, bind.noexec);
@@ -447,7 +462,8 @@ impl Builder<'_> {
             ),
             (libc::EINVAL, "the kernel does not know an option (hidepid by name and subset since Linux 5.8)"),
         ]));
-        let mount = self.l.init.file_system("proc", &options, safe);
+        let mount =
+            namespaces::in_joined_pids(self.l.chosen, self.l.init, |init| init.file_system("proc", &options, safe));
         self.attach_own(mount, &target);
         self.l.init.close(mount);
         Ok(())

@@ -114,7 +114,11 @@ impl Bind {
         Self { source, target, writable: false, noexec: false, devices: false, owner: Owner::Caller }
     }
 
-    /// The program may write. Submounts that the host has read-only stay so.
+    /// The program may write. Submounts that the host has read-only stay so; a source that it has read-only is an error.
+    ///
+    /// What the program leaves there is its own to shape: a root host may find files with the set-user-id bit that
+    /// belong to root. Nothing inside gains by them; collect what comes out of a sandbox into a place where nobody runs
+    /// it.
     #[must_use]
     pub fn writable(mut self) -> Self {
         self.writable = true;
@@ -221,7 +225,7 @@ impl Overlay {
         Self { target: target.into(), lowers: vec![], upper: Upper::Tmpfs(None) }
     }
 
-    /// A directory of the host, below those that were said before. Submounts of it are not seen.
+    /// A directory of the host, below those that were said before. Mounts in it are not seen.
     #[must_use]
     pub fn lower(mut self, directory: impl Into<PathBuf>) -> Self {
         self.lowers.push(directory.into());
@@ -261,11 +265,11 @@ pub struct Proc {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum HidePid {
     /// Their directories, but nothing in them (1).
-    NoAccess,
+    NoAccess = 1,
     /// Nothing (2).
-    Invisible,
+    Invisible = 2,
     /// Nothing of any process that it can't trace, whatever the group (4, since Linux 5.8).
-    Ptraceable,
+    Ptraceable = 4,
 }
 
 impl Proc {

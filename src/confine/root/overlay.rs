@@ -50,8 +50,7 @@ impl Builder<'_> {
             ));
         }
         let layers: Result<Vec<String>> = overlay.lowers.iter().map(|lower| self.layer(lower, true)).collect();
-        // The kernel wants the topmost first.
-        let lowers = layers?.into_iter().rev().collect();
+        let lowers = layers?;
         let (upper, work, keeps) = match &overlay.upper {
             Upper::Tmpfs(size) => {
                 let name = self.layer_tmpfs(*size)?;

@@ -35,6 +35,7 @@ const CREATE: &[(i32, &str)] = &[
     ),
     (libc::EEXIST, "there is a symlink that leads nowhere, or something that is not of this kind"),
     (libc::ENOTDIR, "something above it is not a directory"),
+    (libc::EINVAL, "a directory can't be mounted over a file, nor a file over a directory"),
     (libc::ELOOP, "it is, or leads through, a symlink that is not followed here"),
     (libc::EACCES, "a directory above it can't be entered by the sandbox's user"),
 ];
@@ -87,7 +88,9 @@ impl Target {
 
     /// Opens what is there, and goes on elsewhere if nothing is.
     pub fn open_or(&self, init: &mut Program, root: Slot, absent: Label) -> Slot {
-        init.open_target(root, &self.whole()).on_error(OnError::GotoIf(libc::ENOENT, absent)).store("target")
+        init.open_target(root, &self.whole())
+            .on_error(OnError::GotoIf([libc::ENOENT, libc::ENOTDIR], absent))
+            .store("target")
     }
 
     /// Opens the place of a mount, which is created if it is missing.

@@ -7,10 +7,10 @@ use std::process::Command as Host;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use stockade::{Command, Error, Namespaces, Root, Sandbox};
+use stockade::{Command, Error, Namespaces, Root};
 
 use crate::support::{Test, fails, invalid, is_root, refused, shared_dir, stdout, text};
-use crate::{dir_with, is_read_only, names, open_dir, open_to_all, programs, set_up, snapshot, tests, with};
+use crate::{dir_with, is_read_only, names, open_dir, open_to_all, programs, sandbox, set_up, snapshot, tests, with};
 
 pub const TESTS: &[Test] = tests![
     an_empty_root_has_what_is_put_there,
@@ -159,7 +159,7 @@ fn without_a_mount_namespace_a_directory_is_the_root() {
         kinds.extend([all - Namespaces::USER, Namespaces::empty()]);
     }
     for kinds in kinds {
-        let sandbox = Sandbox::new().namespaces(kinds).root(Root::dir(dir.path()));
+        let sandbox = sandbox().namespaces(kinds).root(Root::dir(dir.path()));
         assert_eq!(stdout(&sandbox, "pwd; ls -A /; cat /file"), format!("/\n{top}\nof the directory"), "{kinds:?}");
         assert_eq!(stdout(&sandbox, "cat /../../../file; cd ../../..; ls -A"), format!("of the directory{top}"));
         fails(&sandbox, &format!("ls {}", dir.path().display()));
@@ -168,7 +168,7 @@ fn without_a_mount_namespace_a_directory_is_the_root() {
 
 fn chroot_takes_rights() {
     let dir = shared_dir();
-    let sandbox = Sandbox::new().namespaces(Namespaces::empty()).root(Root::dir(dir.path()));
+    let sandbox = sandbox().namespaces(Namespaces::empty()).root(Root::dir(dir.path()));
     if is_root() {
         assert!(matches!(sandbox.status(Command::new("/bin/sh")), Err(Error::NotFound { .. })));
     } else {

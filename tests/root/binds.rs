@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use stockade::{Bind, Command, Error, Root, Sandbox};
+use stockade::{Bind, Command, Error, Root};
 
 use crate::support::{Payload, Test, fails, in_mount_namespace, shared_dir, stdout, unless_mounts};
-use crate::{dir_with, is_read_only, names, open_dir, open_to_all, programs, set_up, tests, with, with_mount};
+use crate::{dir_with, is_read_only, names, open_dir, open_to_all, programs, sandbox, set_up, tests, with, with_mount};
 
 pub const TESTS: &[Test] = tests![
     binds_are_read_only,
@@ -244,7 +244,7 @@ fn a_source_that_the_host_has_read_only_is_not_made_writable() {
 fn read_only_source(args: &[String]) -> i32 {
     for source in [args[0].clone(), format!("{}/sub", args[0])] {
         stdout(&with(Root::host().bind(&source, "/d")), "ls /d");
-        let failed = set_up(&Sandbox::new().root(Root::host().bind_rw(&source, "/d")));
+        let failed = set_up(&sandbox().root(Root::host().bind_rw(&source, "/d")));
         assert!(failed.remedy.contains("read-only"), "{}: {}", failed.step, failed.remedy);
     }
     0

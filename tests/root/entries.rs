@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use stockade::{Mount, Root, Sandbox};
+use stockade::{Mount, Root};
 
 use crate::support::{Test, fails, sh, shared_dir, stdout, text};
-use crate::{dir_with, is_read_only, names, set_up, snapshot, tests, with, with_mount};
+use crate::{dir_with, is_read_only, names, sandbox, set_up, snapshot, tests, with, with_mount};
 
 pub const TESTS: &[Test] = tests![
     files_have_their_bytes,
@@ -184,7 +184,7 @@ fn later_operations_cover_earlier_ones() {
     let unmasked = Root::host().bind(tree, "/d").mask("/d").bind(other.path(), "/d");
     assert_eq!(text(&sh(&with(unmasked), "cat /d/sub/file").stdout), "other");
     assert_eq!(
-        stdout(&Sandbox::new().root(Root::host().tmpfs("/usr/bin", 4096).bind("/usr/bin", "/usr/bin")), "echo back"),
+        stdout(&sandbox().root(Root::host().tmpfs("/usr/bin", 4096).bind("/usr/bin", "/usr/bin")), "echo back"),
         "back"
     );
 }

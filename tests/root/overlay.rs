@@ -1,10 +1,12 @@
 //! Overlays: the program's changes on top of directories of the host, which stay as they are.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{getegid, geteuid};
-use stockade::{Identity, Namespaces, Overlay, Root};
+use stockade::{Identity, Namespaces, Overlay, Root, Sandbox};
+use tempfile::TempDir;
 
 use crate::support::{Payload, Test, fails, in_mount_namespace, invalid, is_root, shared_dir, stdout, unless_mounts};
 use crate::{dir_with, names, set_up, snapshot, tests, with, with_mount};
@@ -29,17 +31,40 @@ const CHANGE: &str = "cd /o && cat file && echo changed > file && echo new > new
     mv sub/file sub/moved; cat file new; ls . dir sub";
 
 /// A directory to change.
-fn lower() -> tempfile::TempDir {
+fn lower() -> TempDir {
     dir_with(&[("file", "old\n"), ("gone", ""), ("dir/inner", ""), ("sub/file", "moved\n")])
 }
 
-/// Upper and work directory.
-fn own_layers() -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf) {
-    let own = shared_dir();
-    let (upper, work) = (own.path().join("upper"), own.path().join("work"));
-    fs::create_dir(&upper).expect("directory");
-    fs::create_dir(&work).expect("directory");
-    (own, upper, work)
+/// Directories that keep the changes of an overlay.
+struct Layers {
+    _own: TempDir,
+    upper: PathBuf,
+    work: PathBuf,
+}
+
+impl Layers {
+    fn new() -> Self {
+        Self::in_dirs("upper", "work")
+    }
+
+    fn in_dirs(upper: &str, work: &str) -> Self {
+        let own = shared_dir();
+        let (upper, work) = (own.path().join(upper), own.path().join(work));
+        fs::create_dir_all(&upper).expect("directory");
+        fs::create_dir_all(&work).expect("directory");
+        Self { _own: own, upper, work }
+    }
+
+    fn over(&self, lower: &Path) -> Sandbox {
+        with_mount(Overlay::new("/o").lower(lower).upper(&self.upper, &self.work))
+    }
+}
+
+impl Drop for Layers {
+    fn drop(&mut self) {
+        // The kernel makes a directory there that an ordinary user can't list, and so not remove.
+        let _ = fs::set_permissions(self.work.join("work"), Permissions::from_mode(0o700));
+    }
 }
 
 const CHANGED: &str = "old\nchanged\nnew\n.:\ndir\nfile\nnew\nsub\n\ndir:\n\nsub:\nmoved";
@@ -68,31 +93,30 @@ fn changes_in_memory_have_a_limit() {
 }
 
 fn an_upper_directory_keeps_the_changes() {
-    let (lower, (_own, upper, work)) = (lower(), own_layers());
+    let (lower, layers) = (lower(), Layers::new());
     let before = snapshot(lower.path());
-    let sandbox = with_mount(Overlay::new("/o").lower(lower.path()).upper(&upper, &work));
-    assert_eq!(stdout(&sandbox, CHANGE), CHANGED);
+    assert_eq!(stdout(&layers.over(lower.path()), CHANGE), CHANGED);
     assert_eq!(snapshot(lower.path()), before);
-    assert_eq!(fs::read_to_string(upper.join("file")).unwrap(), "changed\n");
-    assert_eq!(fs::read_to_string(upper.join("sub/moved")).unwrap(), "moved\n");
+    assert_eq!(fs::read_to_string(layers.upper.join("file")).unwrap(), "changed\n");
+    assert_eq!(fs::read_to_string(layers.upper.join("sub/moved")).unwrap(), "moved\n");
 }
 
 fn changes_that_are_kept_belong_to_the_caller() {
-    let (lower, (_own, upper, work)) = (lower(), own_layers());
-    let sandbox = with_mount(Overlay::new("/o").lower(lower.path()).upper(&upper, &work));
+    let (lower, layers) = (lower(), Layers::new());
+    let sandbox = layers.over(lower.path());
     stdout(&sandbox, "echo new > /o/new; mkdir /o/made; echo changed > /o/file");
     for name in ["new", "made", "file"] {
-        let metadata = fs::symlink_metadata(upper.join(name)).unwrap();
+        let metadata = fs::symlink_metadata(layers.upper.join(name)).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (geteuid().as_raw(), getegid().as_raw()), "{name}");
     }
 }
 
 fn a_kept_upper_directory_is_seen_again() {
-    let (lower, (_own, upper, work)) = (lower(), own_layers());
-    let sandbox = with_mount(Overlay::new("/o").lower(lower.path()).upper(&upper, &work));
+    let (lower, layers) = (lower(), Layers::new());
+    let sandbox = layers.over(lower.path());
     stdout(&sandbox, CHANGE);
     assert_eq!(stdout(&sandbox, "cd /o; cat file new; ls . dir sub; echo again > file"), &CHANGED[4..]);
-    assert_eq!(fs::read_to_string(upper.join("file")).unwrap(), "again\n");
+    assert_eq!(fs::read_to_string(layers.upper.join("file")).unwrap(), "again\n");
 }
 
 fn earlier_lowers_lie_above_later_ones() {
@@ -106,20 +130,17 @@ fn earlier_lowers_lie_above_later_ones() {
 }
 
 fn layers_may_have_strange_names() {
-    let own = shared_dir();
-    let names_of_layers = ["a:b", "a,b", "back\\slash", "a\nline", "two words", "b\\:c", "\\", "lowerdir=x"];
-    for name in names_of_layers {
-        for kind in ["lower", "upper", "work"] {
-            fs::create_dir_all(own.path().join(kind).join(name)).unwrap();
-        }
-        fs::write(own.path().join("lower").join(name).join("file"), name).unwrap();
-        let layer = |kind: &str| own.path().join(kind).join(name);
-        let overlay = Overlay::new("/o").lower(layer("lower")).upper(layer("upper"), layer("work"));
-        assert_eq!(stdout(&with_mount(overlay), "cat /o/file; echo new > /o/new"), name, "{name:?}");
-        assert_eq!(names(layer("upper")), ["new"], "{name:?}");
+    let strange = ["a:b", "a,b", "back\\slash", "a\nline", "two words", "b\\:c", "\\", "lowerdir=x"];
+    let lowers = shared_dir();
+    for name in strange {
+        let lower = lowers.path().join(name);
+        fs::create_dir(&lower).unwrap();
+        fs::write(lower.join("file"), name).unwrap();
+        let layers = Layers::in_dirs(&format!("upper/{name}"), &format!("work/{name}"));
+        assert_eq!(stdout(&layers.over(&lower), "cat /o/file; echo new > /o/new"), name, "{name:?}");
+        assert_eq!(names(&layers.upper), ["new"], "{name:?}");
     }
-    let all =
-        names_of_layers.iter().fold(Overlay::new("/o"), |all, name| all.lower(own.path().join("lower").join(name)));
+    let all = strange.iter().fold(Overlay::new("/o"), |all, name| all.lower(lowers.path().join(name)));
     assert_eq!(stdout(&with_mount(all), "ls /o"), "file");
 }
 

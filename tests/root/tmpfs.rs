@@ -1,8 +1,8 @@
 //! File systems in memory, with their limits.
 
-use stockade::{Root, Tmpfs};
+use stockade::{Overlay, Root, Tmpfs};
 
-use crate::support::{Test, fails, stdout};
+use crate::support::{Test, fails, invalid, stdout};
 use crate::{tests, with, with_mount};
 
 pub const TESTS: &[Test] = tests![
@@ -11,6 +11,7 @@ pub const TESTS: &[Test] = tests![
     a_tmpfs_holds_its_inodes_and_no_more,
     a_tmpfs_can_forbid_execution,
     a_tmpfs_has_its_mode,
+    a_limit_of_nothing_is_refused,
 ];
 
 const FULL: &str = "No space left on device";
@@ -49,4 +50,14 @@ fn a_tmpfs_has_its_mode() {
         assert_eq!(stdout(&sandbox, "stat -c %a /t"), format!("{mode:o}"));
     }
     assert!(fails(&with_mount(Tmpfs::new("/t").mode(0o500)), "> /t/file").contains("Permission denied"));
+}
+
+fn a_limit_of_nothing_is_refused() {
+    // The kernel takes 0 for no limit at all (tmpfs(5)).
+    let overlay = Overlay::new("/t").lower("/etc").upper_tmpfs(0);
+    let sandboxes = [with_mount(Tmpfs::new("/t").size(0)), with_mount(Tmpfs::new("/t").inodes(0)), with_mount(overlay)];
+    for sandbox in sandboxes {
+        let (_, remedy) = invalid(&sandbox);
+        assert!(!remedy.is_empty());
+    }
 }

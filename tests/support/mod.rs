@@ -314,3 +314,8 @@ pub fn invalid(sandbox: &Sandbox) -> (String, String) {
         other => panic!("{other:?}"),
     }
 }
+
+/// Whether this is the run as an ordinary user that follows the one as root.
+pub fn is_second_run() -> bool {
+    std::env::var_os(AGAIN).is_some()
+}

@@ -160,10 +160,8 @@ impl Compiler<'_> {
             placed.push(Placed { source: image.input(Input::Descriptor(index)), number: *number });
         }
         let pty = pty.map(|(master, _)| master);
-        let limits = rlimits::Descriptors::for_numbers(&placed)?;
-        limits.raise(&mut image);
+        rlimits::check_numbers(&placed)?;
         helper::place_descriptors(&mut image, &placed, pty);
-        limits.restore(&mut image);
         change_directory(&mut image, job.cwd.unwrap_or(Path::new("/")))?;
         let start = Start {
             candidates: &search.candidates,

@@ -44,10 +44,12 @@ impl Table {
     /// The mounts strictly below a path, each place once: the one on top.
     pub fn below(&self, path: &Path) -> Vec<&HostMount> {
         let mut found: Vec<&HostMount> = vec![];
-        for mount in self.0.iter().filter(|mount| mount.point != path && mount.point.starts_with(path)) {
+        for mount in &self.0 {
             // A later mount covers an earlier one at its place, and what is below.
             found.retain(|earlier| !earlier.point.starts_with(&mount.point));
-            found.push(mount);
+            if mount.point != path && mount.point.starts_with(path) {
+                found.push(mount);
+            }
         }
         found
     }
@@ -95,6 +97,8 @@ mod tests {
     const TABLE: &[u8] = b"1 0 8:1 / / rw - ext4 /dev/a rw\n\
         2 1 8:2 / /data rw,nosuid shared:1 - ext4 /dev/b rw\n\
         3 2 8:3 / /data/two\\040words ro,nodev - ext4 /dev/c rw\n\
+        8 7 8:8 / /over/below rw - ext4 /dev/h rw\n\
+        9 1 8:9 / /over rw - ext4 /dev/i rw\n\
         4 2 8:4 / /data/x rw - ext4 /dev/d rw\n\
         5 4 8:5 / /data/x/y rw - ext4 /dev/e rw\n\
         6 2 8:6 / /data/x ro - ext4 /dev/f rw\n\
@@ -111,6 +115,7 @@ mod tests {
         let expected = [("/data/two words".to_owned(), true), ("/data/x".to_owned(), true)];
         assert_eq!(points(&table.below(Path::new("/data"))), expected);
         assert_eq!(points(&table.below(Path::new("/data/x"))), [("/data/x/y".to_owned(), false)]);
+        assert_eq!(points(&table.below(Path::new("/over"))), []);
         assert_eq!(points(&table.below(Path::new("/nowhere"))), []);
     }
 

@@ -39,10 +39,23 @@ pub(crate) struct Placed {
     pub number: u32,
 }
 
-/// Descriptors that the helper has at most while it places some, above the highest number that is asked for: a copy of
-/// each, and what it goes on to need.
-pub(crate) fn room_for(placed: &[Placed]) -> u64 {
-    placed.len() as u64 + 8
+/// Descriptors that the helper has at most beside the copies that it makes: its inputs and a terminal.
+const OTHERS: u32 = 32;
+
+/// The first of a row of numbers that none of the command's descriptors is to have, and that is long enough for a copy
+/// of each: the kernel gives a copy the lowest free number from there on.
+fn row_for_copies(placed: &[Placed]) -> u32 {
+    let row = placed.len() as u32 + OTHERS;
+    let mut numbers: Vec<u32> = placed.iter().map(|fd| fd.number).collect();
+    numbers.sort_unstable();
+    let mut first: u32 = 3;
+    for number in numbers {
+        if number >= first.saturating_add(row) {
+            break;
+        }
+        first = first.max(number.saturating_add(1));
+    }
+    first
 }
 
 /// Gives the command its descriptors, and nothing else: all others close when it is executed. `pty` is the master of
@@ -53,7 +66,7 @@ pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed], pty: Op
         (libc::EINVAL, "the number of a descriptor is above RLIMIT_NOFILE; use a lower one"),
         (libc::EMFILE, "RLIMIT_NOFILE of the host is too low for the command's descriptors"),
     ]));
-    let base = placed.iter().map(|fd| fd.number + 1).max().unwrap_or(0).max(3);
+    let base = row_for_copies(placed);
     let copies: Vec<Slot> = placed
         .iter()
         .map(|fd| {

@@ -24,44 +24,65 @@ impl Builder<'_> {
         target.step(self.l.init, "making a tmpfs for");
         let dev = self.l.init.file_system("tmpfs", &[("mode", Some("0755".into()))], safe);
         self.attach_own(dev, target);
-        for name in NODES {
-            let path = Path::new("/dev").join(name);
-            let node = self.source(&path, |program| {
-                let source = program.open_source(&path);
-                program.open_tree(source, "")
-            });
-            let init = &mut *self.l.init;
-            init.step(Step::new("binding a device node").path(&path));
-            init.create(dev, name, 0o666);
-            init.move_mount_to(node, dev, name);
-        }
-        let init = &mut *self.l.init;
-        init.step(Step::new("restricting the device nodes"));
-        self.keep_private(dev, safe);
-        let init = &mut *self.l.init;
-        for (text, link) in LINKS {
-            init.symlinkat(text, dev, link);
-        }
-        self.device_system(dev, "pts", "devpts", &[("ptmxmode", "0666"), ("mode", "0620")], safe);
-        self.device_system(dev, "shm", "tmpfs", &[("mode", "1777")], Attributes::SAFE);
+        let mut systems: Vec<System> = vec![
+            System {
+                name: "pts",
+                kind: "devpts",
+                options: &[("ptmxmode", "0666"), ("mode", "0620")],
+                attributes: safe,
+            },
+            System { name: "shm", kind: "tmpfs", options: &[("mode", "1777")], attributes: Attributes::SAFE },
+        ];
         if self.l.chosen.created.contains(Namespaces::IPC) {
-            self.device_system(dev, "mqueue", "mqueue", &[], safe | Attributes::NODEV);
+            let attributes = safe | Attributes::NODEV;
+            systems.push(System { name: "mqueue", kind: "mqueue", options: &[], attributes });
         }
-        self.l.init.step(Step::new("making the devices' directory read-only"));
-        self.set_top(dev, safe | Attributes::RDONLY);
+        for system in &systems {
+            self.l.init.mkdirat(dev, system.name, 0o755);
+        }
+        for (text, link) in LINKS {
+            self.l.init.symlinkat(text, dev, link);
+        }
+        for name in NODES {
+            self.node(dev, name);
+        }
+        self.l.init.step(Step::new("making the devices' directory and the nodes in it read-only"));
+        self.restrict_places(dev, &NODES, safe | Attributes::RDONLY);
+        for system in systems {
+            self.system(dev, &system);
+        }
     }
 
-    /// A file system in a directory of `/dev`.
-    fn device_system(&mut self, dev: Slot, name: &str, kind: &str, options: &[(&str, &str)], attributes: Attributes) {
+    /// A device node of the host's. What is written to it goes to the device, read-only mount or not.
+    fn node(&mut self, dev: Slot, name: &str) {
+        let path = Path::new("/dev").join(name);
+        let node = self.source(&path, |program| {
+            let source = program.open_source(&path);
+            program.open_tree(source, "")
+        });
         let init = &mut *self.l.init;
+        init.step(Step::new("binding a device node").path(&path));
+        init.create(dev, name, 0o666);
+        init.move_mount_to(node, dev, name);
+    }
+
+    fn system(&mut self, dev: Slot, system: &System) {
+        let init = &mut *self.l.init;
+        let what = format!("mounting a {} file system in the sandbox's /dev", system.kind);
         init.step(
-            Step::new(format!("mounting a {kind} file system in the sandbox's /dev"))
-                .remedies(&[(libc::EPERM, "this host forbids mounts in user namespaces, or to this user")]),
+            Step::new(what).remedies(&[(libc::EPERM, "this host forbids mounts in user namespaces, or to this user")]),
         );
-        let options: Vec<_> = options.iter().map(|&(key, value)| (key, Some(value.to_owned()))).collect();
-        let mount = init.file_system(kind, &options, attributes);
-        init.mkdirat(dev, name, 0o755);
-        init.move_mount_to(mount, dev, name);
+        let options: Vec<_> = system.options.iter().map(|&(key, value)| (key, Some(value.to_owned()))).collect();
+        let mount = init.file_system(system.kind, &options, system.attributes);
+        init.move_mount_to(mount, dev, system.name);
         init.close(mount);
     }
+}
+
+/// A file system in a directory of `/dev`.
+struct System {
+    name: &'static str,
+    kind: &'static str,
+    options: &'static [(&'static str, &'static str)],
+    attributes: Attributes,
 }

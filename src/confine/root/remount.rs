@@ -110,15 +110,18 @@ impl Builder<'_> {
         }
     }
 
-    /// Makes the mounts of an attached tree of the sandbox's own private, and restricts them where one call does it.
-    pub(super) fn keep_private(&mut self, mount: Slot, set: Attributes) {
+    /// Makes an attached mount of the sandbox's own, and those on `names` in it, private and restricts them.
+    pub(super) fn restrict_places(&mut self, mount: Slot, names: &[&str], set: Attributes) {
         let new = self.has_setattr();
         let init = &mut *self.l.init;
         if new {
             init.mount_setattr(mount, Change::tree(set));
-        } else {
-            init.call(nr!(SYS_fchdir), [mount.into()]);
-            remount(init, ".", flags!(MS_REC | MS_PRIVATE));
+            return;
+        }
+        init.call(nr!(SYS_fchdir), [mount.into()]);
+        remount(init, ".", flags!(MS_REC | MS_PRIVATE));
+        for name in names.iter().chain(&["."]) {
+            remount(init, name, old_flags(set));
         }
     }
 

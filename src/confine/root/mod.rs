@@ -260,7 +260,8 @@ pub struct Proc {
     subset_pid: bool,
 }
 
-/// What a program sees in `/proc` of processes that it may not trace (proc(5), `hidepid`).
+/// What a program sees in `/proc` of processes that it may not trace (proc(5), `hidepid`). A program in the host's group
+/// 0, as a root host's with [`Identity::caller`](crate::Identity::caller) is, sees them all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum HidePid {

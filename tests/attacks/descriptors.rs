@@ -95,7 +95,7 @@ fn hold_descriptors(args: &[String]) -> i32 {
     0
 }
 
-/// 8. The host holds descriptors 3 and 900 without CLOEXEC.
+/// Attack 8: The host holds descriptors 3 and 900 without CLOEXEC.
 fn descriptors_of_the_host_are_absent_inside() {
     let place = shared_dir();
     let secret = place.path().join("secret");
@@ -140,7 +140,7 @@ fn hold_directory(args: &[String]) -> i32 {
     0
 }
 
-/// 9. The working directory is named by a descriptor that the host has leaked.
+/// Attack 9: The working directory is named by a descriptor that the host has leaked.
 fn a_working_directory_is_never_outside() {
     let place = shared_dir();
     let (secret, program) = (place.path().join("secret"), place.path().join("program"));
@@ -162,7 +162,8 @@ fn a_working_directory_is_never_outside() {
 fn look_into(pid: i32) {
     let path = |name: &str| format!("/proc/{pid}/{name}");
     attempt("exe", File::options().read(true).custom_flags(libc::O_PATH).open(path("exe")));
-    for name in ["root", "cwd", "fd", "task/../map_files"] {
+    attempt("fd", fs::read_link(path("fd/0")));
+    for name in ["root", "cwd"] {
         attempt(name, fs::read_dir(path(name)));
     }
     for name in ["environ", "maps", "auxv"] {
@@ -192,7 +193,7 @@ fn probe_sibling(_: &[String]) -> i32 {
     0
 }
 
-/// 10. `/proc/1/exe`, `/proc/1/mem`, `/proc/1/environ`, ptrace of pid 1.
+/// Attack 10: `/proc/1/exe`, `/proc/1/mem`, `/proc/1/environ`, ptrace of pid 1.
 fn the_init_can_not_be_looked_into() {
     let sibling = attack(&sandbox(), "probe_sibling", &[]);
     sibling.assert_done(&["exe", "root", "cwd", "fd", "environ", "maps", "auxv", "mem", "mem for writing"]);
@@ -207,16 +208,16 @@ fn probe_helpers(_: &[String]) -> i32 {
     0
 }
 
-/// 10. Without a pid namespace the program sees the helper, which stays and is of the same user.
+/// Attack 10: Without a pid namespace the program sees the helper, which stays and is of the same user.
 fn a_helper_that_stays_can_not_be_looked_into() {
     let without = sandbox().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::PID);
-    let output = text(&without.output(&payload("probe_helpers")).unwrap().stdout);
+    let output = text(&without.output(payload("probe_helpers")).unwrap().stdout);
     let (helpers, attempts) = output.split_once('\n').unwrap();
     assert_ne!(helpers, "helpers: 0");
     assert!(!attempts.contains(": done"), "{attempts}");
 }
 
-/// 10. `#!/proc/self/exe`, and `/proc/self/exe` as the program: it is executed by the helper's child.
+/// Attack 10: `#!/proc/self/exe`, and `/proc/self/exe` as the program: it is executed by the helper's child.
 fn a_script_that_is_run_by_whoever_executes_it_gets_nothing_of_the_host() {
     let place = shared_dir();
     let contents = "#!/proc/self/exe --payload\n";
@@ -270,7 +271,7 @@ fn hunt(args: &[String]) -> i32 {
         };
         for pid in pids.iter().filter(|pid| pid.parse::<u32>().is_ok() && **pid != own) {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let caught = line.starts_with(b"stockade: ") && fs::read_dir(format!("/proc/{pid}/fd")).is_ok();
+            let caught = line.starts_with(b"stockade: ") && File::open(format!("/proc/{pid}/mem")).is_ok();
             // Only if it was no other program meanwhile.
             let caught = caught && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|again| again == line);
             if caught || has_in_memory(pid, needle.as_bytes()) {
@@ -296,7 +297,7 @@ fn has_in_memory(pid: &str, needle: &[u8]) -> bool {
     })
 }
 
-/// 10. While a program looks for a process to look into, others join its sandbox: none shares the host's memory in its
+/// Attack 10: While a program looks for a process to look into, others join its sandbox: none shares the host's memory in its
 /// reach.
 fn the_hosts_memory_is_out_of_reach_while_others_join() {
     let mut keeper = Bystander::start(&mut payload_on_host("keep_secret"));
@@ -317,7 +318,10 @@ fn the_hosts_memory_is_out_of_reach_while_others_join() {
     let end = Instant::now() + Duration::from_secs(6);
     let mut joins = 0;
     while joins < 10_000 && Instant::now() < end {
-        assert!(joined.status(Command::new("true")).unwrap().success());
+        // It fails when the sandbox has ended, because the hunter has found what it looks for.
+        if joined.status(Command::new("true")).is_err() {
+            break;
+        }
         joins += 1;
     }
     hunter.kill().unwrap();
@@ -376,7 +380,7 @@ fn take_descriptor(args: &[String]) -> i32 {
     if taken.is_finished() { 0 } else { 1 }
 }
 
-/// 11. One sandbox hands its descriptors to another, over an abstract socket.
+/// Attack 11: One sandbox hands its descriptors to another, over an abstract socket.
 fn descriptors_do_not_pass_between_sandboxes() {
     let shared = sandbox().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::NET);
     for (sandbox, passes) in [(shared, true), (sandbox(), false)] {
@@ -422,7 +426,7 @@ fn forge(_: &[String]) -> i32 {
     7
 }
 
-/// 12. The program writes to every descriptor that it has.
+/// Attack 12: The program writes to every descriptor that it has.
 fn reports_can_not_be_forged() {
     for sandbox in weaker_and_weaker() {
         let kind = SockType::SeqPacket;

@@ -103,7 +103,7 @@ fn below(how: &str) -> Attempts {
     Attempts::parse(&host_output(&mut apart(&["-m"], &script, &args)))
 }
 
-/// 13. A program writes into a submount of a read-only bind, also into one that the host makes while it runs.
+/// Attack 13: A program writes into a submount of a read-only bind, also into one that the host makes while it runs.
 fn a_read_only_bind_is_read_only_in_all_its_submounts() {
     let writable = below("writable");
     writable.assert_done(&["write", "write to a submount", "arrived file", "arrived sub/file"]);
@@ -111,7 +111,7 @@ fn a_read_only_bind_is_read_only_in_all_its_submounts() {
     below("read-only").assert_all_refused();
 }
 
-/// 17. Mounts of the host do not come into the sandbox, nor those of the sandbox out of it.
+/// Attack 17: Mounts of the host do not come into the sandbox, nor those of the sandbox out of it.
 fn no_mount_propagates_either_way() {
     let place = shared_dir();
     let script = "mount --make-rshared /
@@ -175,7 +175,7 @@ fn climb(prefix: &str) {
     attempt(&format!("{prefix}above the root"), (depth(&above) != depth(&root)).then_some(()).ok_or("the root"));
 }
 
-/// 14. Remount, umount, move, bind, user namespaces, chroot.
+/// Attack 14: Remount, umount, move, bind, user namespaces, chroot.
 fn mounts_stay_as_they_are() {
     const OPENING: [&str; 4] = ["clear read-only", "remount", "umount", "move"];
     const HARM: [&str; 4] = ["see it there", "see masked", "see moved", "write"];
@@ -241,7 +241,7 @@ fn assert_no_rights(attempts: &Attempts) {
     assert_eq!(attempts.get("NoNewPrivs"), "1");
 }
 
-/// 15. A set-uid program, a set-gid program, and one with capabilities.
+/// Attack 15: A set-uid program, a set-gid program, and one with capabilities.
 fn programs_gain_nothing_by_who_owns_them() {
     let place = shared_dir();
     let make = |name: &str, mode: u32| {
@@ -253,9 +253,9 @@ fn programs_gain_nothing_by_who_owns_them() {
     let programs = [make("set-uid", 0o6755), make("capable", 0o755)];
     host_output(Host::new("setcap").arg("cap_net_raw,cap_dac_override+ep").arg(&programs[1]));
     let as_user = ["--reuid", "1000", "--regid", "1000", "--clear-groups"];
-    let on_host = programs.each_ref().map(|program| {
-        attack_by(Host::new("setpriv").args(as_user).arg(program).args(["--payload", "ids"]))
-    });
+    let on_host = programs
+        .each_ref()
+        .map(|program| attack_by(Host::new("setpriv").args(as_user).arg(program).args(["--payload", "ids"])));
     assert_eq!(on_host[0].get("Uid"), "1000\t0\t0\t0");
     assert_eq!(on_host[0].get("Gid"), "1000\t0\t0\t0");
     assert_ne!(on_host[1].get("CapEff"), NONE);
@@ -272,7 +272,7 @@ fn programs_gain_nothing_by_who_owns_them() {
     }
 }
 
-/// 15. The host has inheritable and ambient capabilities.
+/// Attack 15: The host has inheritable and ambient capabilities.
 fn the_hosts_inheritable_capabilities_are_not_inherited() {
     let own = own_path();
     let mut host = Host::new("setpriv");
@@ -282,7 +282,7 @@ fn the_hosts_inheritable_capabilities_are_not_inherited() {
     assert_eq!(attempts.get("CapInh inside"), NONE);
 }
 
-/// 15. Every set is empty, the bounding set too, and nothing can be gained by an exec.
+/// Attack 15: Every set is empty, the bounding set too, and nothing can be gained by an exec.
 fn no_set_of_capabilities_has_any() {
     let host = attack_by(&mut payload_on_host("ids"));
     assert_ne!(host.get("CapBnd"), NONE);
@@ -312,7 +312,7 @@ fn open_device(args: &[String]) -> i32 {
     0
 }
 
-/// 15. A device node that is made, or found in a bind.
+/// Attack 15: A device node that is made, or found in a bind.
 fn device_nodes_that_are_made_or_found_can_not_be_opened() {
     if crate::support::is_root() {
         attack_on_host("make_devices", &[]).assert_done(&["zero", "disk"]);
@@ -345,7 +345,7 @@ fn host_without_mount_setattr(args: &[String]) -> i32 {
     0
 }
 
-/// 16. A kernel, or a filter of a container, that sets no flag on a mount.
+/// Attack 16: A kernel, or a filter of a container, that sets no flag on a mount.
 fn a_mount_flag_that_can_not_be_had_is_an_error() {
     for errno in [0, libc::EPERM, libc::EINVAL, libc::ENOSYS] {
         let place = shared_dir();
@@ -367,14 +367,17 @@ fn a_mount_flag_that_can_not_be_had_is_an_error() {
 fn bind_writable(args: &[String]) -> i32 {
     let sandbox = Sandbox::new().root(Root::host().bind_rw(&args[0], "/tmp/bound"));
     let written = sandbox.status(Command::new("sh").args(["-c", "echo >/tmp/bound/file"]));
-    attempt("write", written.map_err(|error| error.to_string()).and_then(|outcome| {
-        outcome.success().then_some(()).ok_or_else(|| outcome.to_string())
-    }));
+    attempt(
+        "write",
+        written
+            .map_err(|error| error.to_string())
+            .and_then(|outcome| outcome.success().then_some(()).ok_or_else(|| outcome.to_string())),
+    );
     tell("written", Path::new(&args[0]).join("file").exists());
     0
 }
 
-/// 16. The program may write, it was said, but the host may not itself.
+/// Attack 16: The program may write, it was said, but the host may not itself.
 fn what_the_host_has_read_only_is_not_bound_writable() {
     let place = shared_dir();
     open_directory(place.path());

@@ -9,13 +9,26 @@ mod support;
 mod common;
 mod descriptors;
 mod filesystem;
+mod network;
 mod paths;
+mod processes;
 mod sys;
+mod terminal;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests = [paths::TESTS, descriptors::TESTS, filesystem::TESTS].concat();
-    let payloads = [paths::PAYLOADS, descriptors::PAYLOADS, filesystem::PAYLOADS].concat();
+    let tests =
+        [paths::TESTS, descriptors::TESTS, filesystem::TESTS, processes::TESTS, terminal::TESTS, network::TESTS]
+            .concat();
+    let payloads = [
+        paths::PAYLOADS,
+        descriptors::PAYLOADS,
+        filesystem::PAYLOADS,
+        processes::PAYLOADS,
+        terminal::PAYLOADS,
+        network::PAYLOADS,
+    ]
+    .concat();
     support::run(&tests, &payloads)
 }

@@ -78,8 +78,11 @@ impl Hostile {
     }
 }
 
+/// The name of an operation, and the root with it.
+type Operation<'a> = (&'static str, Box<dyn Fn(Root) -> Root + 'a>);
+
 /// Every operation that makes, or changes, something at a place.
-fn operations<'a>(place: &'a str, source: &'a Path) -> Vec<(&'static str, Box<dyn Fn(Root) -> Root + 'a>)> {
+fn operations<'a>(place: &'a str, source: &'a Path) -> Vec<Operation<'a>> {
     vec![
         ("tmpfs", Box::new(move |root: Root| root.tmpfs(place, 1 << 20))),
         ("directory", Box::new(move |root| root.directory(place))),
@@ -109,7 +112,7 @@ fn works_or_says_why(sandbox: &Sandbox) -> bool {
     }
 }
 
-/// 1. A root directory holds `sub -> /etc`, and a mount point is made below it.
+/// Attack 1: A root directory holds `sub -> /etc`, and a mount point is made below it.
 fn symlinks_of_a_root_directory_lead_to_nothing_outside() {
     let hostile = Hostile::new();
     hostile.prove();
@@ -125,7 +128,7 @@ fn symlinks_of_a_root_directory_lead_to_nothing_outside() {
     }
 }
 
-/// 1. The same in a bind, where what the link leads to is visible in the sandbox, and can be written to.
+/// Attack 1: The same in a bind, where what the link leads to is visible in the sandbox, and can be written to.
 fn symlinks_of_a_bind_lead_to_nothing_outside() {
     let hostile = Hostile::new();
     hostile.prove();
@@ -144,7 +147,7 @@ fn symlinks_of_a_bind_lead_to_nothing_outside() {
     }
 }
 
-/// 2. `/dev` and `/proc` of the root directory are symlinks: within it, or out of it.
+/// Attack 2: `/dev` and `/proc` of the root directory are symlinks: within it, or out of it.
 fn proc_and_dev_are_not_mounted_through_symlinks() {
     let place = shared_dir();
     let canary = Canary::new(place.path().join("canary"));
@@ -169,7 +172,7 @@ fn proc_and_dev_are_not_mounted_through_symlinks() {
     }
 }
 
-/// 3. A mask that is made of the root directory's own `/dev/null` shows what an attacker has put there.
+/// Attack 3: A mask that is made of the root directory's own `/dev/null` shows what an attacker has put there.
 fn a_mask_hides_what_it_names_whatever_the_root_directory_holds() {
     let place = shared_dir();
     let canary = Canary::new(place.path().join("canary"));
@@ -198,7 +201,7 @@ fn a_mask_hides_what_it_names_whatever_the_root_directory_holds() {
     canary.assert_unchanged("masks");
 }
 
-/// 3. `/dev/null` and `/dev/pts/0` are replaced before the devices and a terminal are set up.
+/// Attack 3: `/dev/null` and `/dev/pts/0` are replaced before the devices and a terminal are set up.
 fn devices_and_terminals_are_not_those_of_the_root_directory() {
     let place = shared_dir();
     let canary = Canary::new(place.path().join("canary"));
@@ -249,7 +252,7 @@ fn while_swapping(one: &Path, other: &Path, meanwhile: impl FnOnce()) -> u64 {
     })
 }
 
-/// 4. Components of targets are swapped for symlinks while sandboxes are made.
+/// Attack 4: Components of targets are swapped for symlinks while sandboxes are made.
 fn swapped_components_lead_to_nothing_outside() {
     let place = shared_dir();
     let canary = Canary::new(place.path().join("canary"));
@@ -305,7 +308,7 @@ fn swapped_components_lead_to_nothing_outside() {
     canary.assert_unchanged("a race");
 }
 
-/// 4. A lookup that must not leave the root gives up when a directory is renamed anywhere while it goes through `..`
+/// Attack 4: A lookup that must not leave the root gives up when a directory is renamed anywhere while it goes through `..`
 /// (openat2(2), EAGAIN): a mask must not be left out for that.
 fn a_mask_holds_while_directories_are_renamed() {
     let place = shared_dir();
@@ -355,7 +358,7 @@ fn behind_a_fake_proc(_: &[String]) -> i32 {
     0
 }
 
-/// 5. What is meant for `/proc` lands in files that look like it.
+/// Attack 5: What is meant for `/proc` lands in files that look like it.
 fn a_fake_proc_is_refused() {
     let fake = shared_dir();
     open_directory(fake.path());
@@ -378,7 +381,7 @@ fn with_a_proc_of_others(args: &[String]) -> i32 {
     0
 }
 
-/// 5. `/proc` is a true one, but that of another pid namespace: a pid means another process there, and the id maps of
+/// Attack 5: `/proc` is a true one, but that of another pid namespace: a pid means another process there, and the id maps of
 /// a sandbox are written to whoever has it.
 fn a_proc_of_other_processes_is_refused() {
     let victim =
@@ -411,7 +414,7 @@ fn plant(args: &[String]) -> i32 {
     0
 }
 
-/// 6. What a program may plant where its outputs are collected from.
+/// Attack 6: What a program may plant where its outputs are collected from.
 fn what_is_planted_in_a_writable_bind_stays_in_it() {
     let place = shared_dir();
     let (work, outside) = (place.path().join("work"), place.path().join("outside"));
@@ -473,7 +476,7 @@ fn read_and_write(args: &[String]) -> i32 {
     0
 }
 
-/// 7. Names that a mount option, a map or a list takes apart.
+/// Attack 7: Names that a mount option, a map or a list takes apart.
 fn a_name_is_taken_as_it_is_byte_by_byte() {
     let place = shared_dir();
     for name in NAMES {
@@ -511,7 +514,7 @@ fn a_name_is_taken_as_it_is_byte_by_byte() {
     }
 }
 
-/// 7. A colon in a path makes two layers of one, the second of them any directory of the host.
+/// Attack 7: A colon in a path makes two layers of one, the second of them any directory of the host.
 fn a_layer_of_an_overlay_is_one_directory() {
     let place = shared_dir();
     let canary = Canary::new(place.path().join("canary"));
@@ -544,7 +547,7 @@ fn bind_with_submounts(args: &[String]) -> i32 {
     0
 }
 
-/// 7. The table of mounts writes blanks and backslashes in a way of its own: a submount that the host has read-only
+/// Attack 7: The table of mounts writes blanks and backslashes in a way of its own: a submount that the host has read-only
 /// must not be taken for another one.
 fn submounts_are_known_by_their_names_byte_by_byte() {
     let place = shared_dir();
@@ -565,7 +568,7 @@ fn submounts_are_known_by_their_names_byte_by_byte() {
     assert_eq!(arrived, ["false", "true", "true", "true"]);
 }
 
-/// 7. `..` in a place leads nowhere: it is refused when the plan is made. In a working directory it ends at the root.
+/// Attack 7: `..` in a place leads nowhere: it is refused when the plan is made. In a working directory it ends at the root.
 fn dot_dot_is_no_part_of_a_place_in_a_sandbox() {
     let source = shared_dir();
     for place in ["/tmp/../../x", "/..", "/tmp/..", "../x", "/tmp/./../x"] {

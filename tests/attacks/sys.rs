@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
@@ -123,4 +124,19 @@ pub fn getcwd() -> nix::Result<String> {
     let len = unsafe { raw(libc::SYS_getcwd, [bytes.as_mut_ptr() as usize, bytes.len(), 0, 0, 0, 0]) }?;
     bytes.truncate(len as usize - 1);
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn new_socket(family: i32, protocol: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: no pointer.
+    let fd = unsafe { raw(libc::SYS_socket, [family as usize, libc::SOCK_RAW as usize, protocol as usize, 0, 0, 0]) }?;
+    // SAFETY: the kernel has just made it, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+pub fn netlink(protocol: i32) -> nix::Result<OwnedFd> {
+    new_socket(libc::AF_NETLINK, protocol)
+}
+
+pub fn raw_inet(protocol: i32) -> nix::Result<OwnedFd> {
+    new_socket(libc::AF_INET, protocol)
 }

@@ -1,0 +1,155 @@
+//! The network, where it is off: the host's listeners, its links, and sockets below the protocols.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr as InetAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket};
+use stockade::Namespaces;
+
+use crate::common::{attack, attack_by, attack_on_host, attempt, in_namespaces, sandbox, tell};
+use crate::support::{Payload, Test};
+use crate::sys;
+
+pub const TESTS: &[Test] =
+    tests![listeners_of_the_host_are_out_of_reach, links_of_the_host_are_not_seen, raw_sockets_can_not_be_had];
+
+pub const PAYLOADS: &[Payload] = &[("reach", reach), ("links", links), ("raw", raw_sockets)];
+
+/// Tries to reach listeners: TCP port, UDP port, name of an abstract stream, name of an abstract datagram socket.
+fn reach(args: &[String]) -> i32 {
+    let address = |port: &String| InetAddr::from((Ipv4Addr::LOCALHOST, port.parse().unwrap()));
+    let name = |name: &String| SocketAddr::from_abstract_name(name).unwrap();
+    let short = Duration::from_secs(2);
+    attempt("loopback tcp", TcpStream::connect_timeout(&address(&args[0]), short));
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    udp.set_read_timeout(Some(short)).unwrap();
+    // Nobody listening is said by an error to the next call.
+    let answer = udp.connect(address(&args[1])).and_then(|()| udp.send(b"?")).and_then(|_| udp.recv(&mut [0; 1]));
+    attempt("loopback udp", answer);
+    attempt("abstract stream", UnixStream::connect_addr(&name(&args[2])));
+    let datagram = UnixDatagram::unbound().unwrap();
+    attempt("abstract datagram", datagram.send_to_addr(b"?", &name(&args[3])));
+    // Beyond the loopback: what a resolver asks, and any host.
+    for (what, host) in [("dns", [9, 9, 9, 9]), ("link-local", [169, 254, 169, 254]), ("docker", [172, 17, 0, 1])] {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        attempt(what, socket.send_to(b"?", (Ipv4Addr::from(host), 53)));
+        let tcp = TcpStream::connect_timeout(&InetAddr::from((host, 53)), Duration::from_millis(200));
+        let unreachable = |error: &std::io::Error| error.kind() == ErrorKind::NetworkUnreachable;
+        assert!(tcp.is_err_and(|error| unreachable(&error)) || args.len() > 4, "{what} is reached by TCP");
+    }
+    0
+}
+
+/// Attack 31: Loopback, abstract sockets, name servers.
+fn listeners_of_the_host_are_out_of_reach() {
+    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let names = ["stream", "datagram"].map(|kind| format!("stockade-test-{}-{kind}", std::process::id()));
+    let address = names.each_ref().map(|name| SocketAddr::from_abstract_name(name).unwrap());
+    let _stream = UnixListener::bind_addr(&address[0]).unwrap();
+    let datagram = UnixDatagram::bind_addr(&address[1]).unwrap();
+    let ports = [tcp.local_addr(), udp.local_addr()].map(|address| address.unwrap().port().to_string());
+    let args = [&*ports[0], &*ports[1], &*names[0], &*names[1]];
+    let reached = ["loopback tcp", "loopback udp", "abstract stream", "abstract datagram"];
+
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| {
+            let (_, asker) = udp.recv_from(&mut [0; 1]).unwrap();
+            udp.send_to(b"!", asker).unwrap();
+        });
+        let shared = sandbox().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::NET);
+        attack(&shared, "reach", &[&args[..], &["shared"]].concat()).assert_done(&reached);
+        answer.join().unwrap();
+    });
+    datagram.set_nonblocking(true).unwrap();
+    assert_eq!(datagram.recv(&mut [0; 8]).unwrap(), 1);
+
+    let inside = attack(&sandbox(), "reach", &args);
+    inside.assert_all_refused();
+    udp.set_nonblocking(true).unwrap();
+    assert_eq!(udp.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(datagram.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+/// The indices of the network devices that netlink tells of, and how many sockets of the machine sock_diag lists.
+fn links(_: &[String]) -> i32 {
+    // struct nlmsghdr {len, type, flags, seq, pid} and struct rtgenmsg, padded
+    let request = |kind: u16, body: &[u8]| {
+        let len = (16 + body.len()) as u32;
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+        [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &flags.to_ne_bytes(), &[0; 8], body].concat()
+    };
+    tell("links", dump(libc::NETLINK_ROUTE, &request(libc::RTM_GETLINK, &[0; 16])).unwrap().len());
+    tell("addresses", dump(libc::NETLINK_ROUTE, &request(libc::RTM_GETADDR, &[0; 8])).unwrap().len());
+    // struct unix_diag_req {family, protocol, pad, states, ino, show, cookie}
+    let unix = [&[libc::AF_UNIX as u8, 0, 0, 0][..], &u32::MAX.to_ne_bytes(), &[0; 16]].concat();
+    tell("unix sockets", dump(libc::NETLINK_SOCK_DIAG, &request(20, &unix)).map(|found| found.len()));
+    let devices = std::fs::read_to_string("/proc/net/dev").unwrap();
+    tell("devices in /proc", devices.lines().skip(2).count());
+    0
+}
+
+/// The messages of a dump, each without its header.
+fn dump(protocol: i32, request: &[u8]) -> nix::Result<Vec<Vec<u8>>> {
+    let socket = sys::netlink(protocol)?;
+    send(socket.as_raw_fd(), request, MsgFlags::empty())?;
+    let mut found = vec![];
+    let mut bytes = vec![0; 1 << 16];
+    loop {
+        let len = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty())?;
+        let mut rest = &bytes[..len];
+        while rest.len() >= 16 {
+            let size = u32::from_ne_bytes(rest[..4].try_into().unwrap()) as usize;
+            match i32::from(u16::from_ne_bytes(rest[4..6].try_into().unwrap())) {
+                libc::NLMSG_DONE => return Ok(found),
+                libc::NLMSG_ERROR => {
+                    let errno = i32::from_ne_bytes(rest[16..20].try_into().unwrap());
+                    return Err(Errno::from_raw(-errno));
+                }
+                _ => found.push(rest[16..size].to_vec()),
+            }
+            rest = &rest[size.next_multiple_of(4).min(rest.len())..];
+        }
+    }
+}
+
+/// Attack 31: Netlink tells of the sandbox's own network alone.
+fn links_of_the_host_are_not_seen() {
+    let _listener = UnixListener::bind_addr(
+        &SocketAddr::from_abstract_name(format!("stockade-test-{}-diag", std::process::id())).unwrap(),
+    );
+    let host = attack_on_host("links", &[]);
+    let shared = attack(&sandbox().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::NET), "links", &[]);
+    for what in ["links", "devices in /proc"] {
+        assert_eq!(shared.get(what), host.get(what), "{what}");
+    }
+    let own = attack(&sandbox(), "links", &[]);
+    assert_eq!((own.get("links"), own.get("devices in /proc")), ("1", "1"), "the loopback alone");
+    if host.get("unix sockets").starts_with("Ok") {
+        assert_ne!(host.get("unix sockets"), "Ok(0)");
+        assert_eq!(own.get("unix sockets"), "Ok(0)");
+    }
+    let alone = attack_by(&mut in_namespaces(&["-n"], ":", "", "links", &[]));
+    assert_eq!(alone.get("links"), own.get("links"), "no more than a new network has");
+}
+
+fn raw_sockets(_: &[String]) -> i32 {
+    let none = SockFlag::empty();
+    attempt("packet", socket(AddressFamily::Packet, SockType::Raw, none, None));
+    attempt("raw icmp", sys::raw_inet(libc::IPPROTO_ICMP));
+    attempt("raw ip", sys::raw_inet(libc::IPPROTO_RAW));
+    0
+}
+
+/// Attack 31: Sockets that make packets of their own.
+fn raw_sockets_can_not_be_had() {
+    attack_by(&mut in_namespaces(&["-n"], ":", "", "raw", &[])).assert_done(&["packet", "raw icmp", "raw ip"]);
+    attack(&sandbox(), "raw", &[]).assert_all_refused();
+    let shared = sandbox().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::NET);
+    attack(&shared, "raw", &[]).assert_all_refused();
+}

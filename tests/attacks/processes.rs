@@ -1,0 +1,359 @@
+//! Processes: signals to those outside, statuses that are not the program's, and what a host leaves that is killed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command as Host, Stdio as HostStdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
+use nix::unistd::{Pid, setsid};
+use stockade::{Command, Identity, Namespaces, Root, Sandbox, Signal, Stdio, Termination};
+
+use crate::common::{
+    Attempts, Bystander, as_before, attack, attack_by, attack_on_host, attempt, first_line, in_namespaces, sandbox,
+    tell,
+};
+use crate::support::{Payload, Test, children, own_path, payload, payload_on_host, sh, shared_dir, text};
+use crate::sys;
+
+pub const TESTS: &[Test] = tests![
+    nobody_outside_is_killed,
+    a_host_that_is_seen_can_not_be_looked_into,
+    a_grandchild_fakes_no_status,
+    children_that_are_given_to_the_host_fake_no_status_and_do_not_stay,
+    a_pid_that_is_used_again_fakes_no_status if unless_few_pids,
+    a_host_killed_while_it_spawns_leaves_nothing,
+    a_host_killed_while_it_spawns_without_a_pid_namespace_leaves_nothing,
+    a_host_killed_while_the_program_runs_leaves_nothing,
+];
+
+pub const PAYLOADS: &[Payload] = &[
+    ("host_of_killer", host_of_killer),
+    ("give_away_children", give_away_children),
+    ("host_of_given_children", host_of_given_children),
+    ("fork_on", fork_on),
+    ("host_with_few_pids", host_with_few_pids),
+    ("host_in_a_loop", host_in_a_loop),
+    ("host_of_daemons", host_of_daemons),
+    ("arena", arena),
+];
+
+const ALL: Namespaces = Namespaces::all().difference(Namespaces::TIME);
+
+/// Signals to everybody: its group, all processes, pid 1, a pid of the host.
+const KILLER: &str = "
+    trap '' TERM; sleep 1000 & sibling=$!
+    kill -TERM 0
+    test \"$2\" = all && kill -KILL -1 && { wait $sibling; echo \"sibling: $?\"; }
+    for signal in KILL STOP TERM; do test \"$2\" != all || kill -$signal 1; done
+    kill -KILL $1 2>&-
+    test \"$2\" != all || echo \"init: $(cut -d ' ' -f 3 /proc/1/stat)\"
+    exit 4";
+
+/// A host, in a session of its own, with a sandbox whose program kills whomever it can.
+fn host_of_killer(args: &[String]) -> i32 {
+    setsid().unwrap();
+    let caller = Sandbox::new().identity(Identity::caller());
+    let (sandbox, target, new_session) = match args[0].as_str() {
+        "default" => (Sandbox::new(), "all", true),
+        "caller" => (caller, "all", true),
+        "group" => (caller, "one", false),
+        _ => (caller.namespaces(ALL - Namespaces::PID), "one", true),
+    };
+    let mut command = Command::new("sh");
+    command.args(["-c", KILLER, "sh", &std::process::id().to_string(), target]).new_session(new_session);
+    let output = sandbox.output(&command).unwrap();
+    println!("{}", text(&output.stdout));
+    tell("termination", output.outcome.termination);
+    0
+}
+
+/// Attack 27: `kill(-1, SIGKILL)`, and kill of pid 1, of the host, of the host's group.
+fn nobody_outside_is_killed() {
+    let run = |how: &str| {
+        let output = payload_on_host("host_of_killer").arg(how).stdin(HostStdio::null()).output().unwrap();
+        (output.status, Attempts::parse(&text(&output.stdout)))
+    };
+    let (in_its_group, _) = run("group");
+    assert_eq!(in_its_group.signal(), Some(libc::SIGTERM), "without a session of its own it reaches the host's group");
+    let (with_its_pid, _) = run("without a pid namespace");
+    assert_eq!(with_its_pid.signal(), Some(libc::SIGKILL), "without a pid namespace it reaches the host");
+    for how in ["default", "caller"] {
+        let (status, attempts) = run(how);
+        assert!(status.success(), "{how}: {status}");
+        assert_eq!(attempts.get("sibling"), "137", "it kills whom it may");
+        assert_eq!(attempts.get("init"), "S");
+        assert_eq!(attempts.get("termination"), "Exited(4)");
+    }
+}
+
+/// Attack 27: Also where the program sees the host's processes, and is of the same user, it can't look into one.
+fn a_host_that_is_seen_can_not_be_looked_into() {
+    let mut host = Bystander::start(&mut payload_on_host("keep_secret"));
+    host.line();
+    let pid = host.pid().to_string();
+    attack_on_host("probe", &[&pid]).assert_done(&["exe", "root", "environ", "maps", "mem", "ptrace"]);
+    let seen = sandbox().namespaces(ALL - Namespaces::PID).identity(Identity::caller());
+    attack(&seen, "probe", &[&pid]).assert_all_refused();
+    attack(&sandbox(), "probe", &[&pid]).assert_all_refused();
+    assert!(host.is_alive());
+}
+
+/// Attack 28: Descendants end before the program, after it, and with other statuses.
+fn a_grandchild_fakes_no_status() {
+    let ends = |script: &str| sh(&Sandbox::new(), script).outcome.termination;
+    assert_eq!(ends("(exit 3) & exit 5"), Termination::Exited(5));
+    assert_eq!(ends("(exit 3) & wait; exit 5"), Termination::Exited(5));
+    assert_eq!(ends("(sleep 0.1; exit 3) & exit 5"), Termination::Exited(5));
+    assert_eq!(ends("setsid sh -c 'exit 3' & wait; exit 5"), Termination::Exited(5));
+    assert_eq!(ends("(setsid sh -c 'kill -9 $$' &) ; wait; exit 5"), Termination::Exited(5));
+    let killed = Termination::Signaled { signal: Signal::KILL, core: false };
+    assert_eq!(ends("(exit 0) & wait; kill -9 $$"), killed);
+    assert_eq!(ends("sh -c 'kill -9 $PPID; exit 0'; exit 0"), killed);
+}
+
+/// Makes children of its own parent, by CLONE_PARENT: some end at once, others stay. It ends with 5 itself.
+fn give_away_children(_: &[String]) -> i32 {
+    for number in 0..6 {
+        match sys::clone(libc::CLONE_PARENT | libc::SIGCHLD) {
+            Ok(0) if number % 2 == 0 => sys::exit(9),
+            Ok(0) => {
+                std::thread::sleep(Duration::from_secs(1000));
+                sys::exit(9)
+            }
+            result => drop(attempt(&format!("child {number}"), result)),
+        }
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    5
+}
+
+fn host_of_given_children(args: &[String]) -> i32 {
+    if args[0] == "none" {
+        let mut program = payload_on_host("give_away_children");
+        let program = program.stdout(HostStdio::null()).spawn().unwrap();
+        let first = wait().unwrap();
+        let fooled = matches!(first, WaitStatus::Exited(pid, 9) if pid.as_raw() as u32 != program.id());
+        attempt("fooled", fooled.then_some(()).ok_or(first));
+        waitpid(Pid::from_raw(program.id() as i32), None).unwrap();
+        attempt("left", (!children().is_empty()).then_some(()).ok_or("none"));
+        for child in children() {
+            let _ = nix::sys::signal::kill(Pid::from_raw(child), nix::sys::signal::Signal::SIGKILL);
+        }
+        return 0;
+    }
+    let sandbox = if args[0] == "default" { sandbox() } else { sandbox().namespaces(ALL - Namespaces::PID) };
+    let output = sandbox.output(payload("give_away_children")).unwrap();
+    tell("termination", output.outcome.termination);
+    tell("children", children());
+    tell("dropped", sandbox.spawn(payload("give_away_children").stdout(Stdio::null())).map(drop));
+    tell("children after a drop", children());
+    0
+}
+
+/// Attack 28: A program gives children to its own parent, which is the host (clone(2), CLONE_PARENT).
+fn children_that_are_given_to_the_host_fake_no_status_and_do_not_stay() {
+    let run = |how: &str| {
+        let mut host = Bystander::start(payload_on_host("host_of_given_children").arg(how));
+        Attempts::parse(&host.finish(Duration::from_secs(20)))
+    };
+    run("none").assert_done(&["fooled", "left"]);
+    let attempts = run("default");
+    assert_eq!(attempts.get("termination"), "Exited(5)");
+    assert_eq!((attempts.get("children"), attempts.get("children after a drop")), ("[]", "[]"));
+}
+
+/// Whether the number of pids can be limited in a pid namespace alone: elsewhere it would be the machine's.
+fn unless_few_pids() -> Option<String> {
+    let release = nix::sys::utsname::uname().expect("uname").release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (version < (6, 14)).then(|| "kernel.pid_max is not by pid namespace before Linux 6.14".into())
+}
+
+/// Leaves a process that forks on and on, and ends with 5.
+fn fork_on(_: &[String]) -> i32 {
+    if sys::clone(libc::SIGCHLD) == Ok(0) {
+        loop {
+            if sys::clone(libc::SIGCHLD) == Ok(0) {
+                sys::exit(9);
+            }
+            let _ = wait();
+        }
+    }
+    5
+}
+
+fn host_with_few_pids(_: &[String]) -> i32 {
+    let spawned = || {
+        let mut child = Host::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        pid
+    };
+    // After the first round the lowest pids are not used again.
+    (0..400).for_each(|_| {
+        spawned();
+    });
+    let first = spawned();
+    attempt("a pid comes back", (0..1000).find(|_| spawned() == first).ok_or("never"));
+    let mut ends = BTreeSet::new();
+    for _ in 0..40 {
+        let mut child = sandbox().spawn(payload("fork_on")).unwrap();
+        let pid = child.id();
+        // Long enough for every pid to be used several times, while the program's end is still to be taken.
+        std::thread::sleep(Duration::from_millis(100));
+        ends.insert(format!("{:?}", child.wait().unwrap().termination));
+        assert_eq!(child.id(), pid);
+    }
+    tell("ends", ends);
+    0
+}
+
+/// Attack 28: The pids wrap around while the host has not asked for the program's status yet.
+fn a_pid_that_is_used_again_fakes_no_status() {
+    let script = "echo 400 >/proc/sys/kernel/pid_max";
+    let namespaces = ["-p", "-f", "--mount-proc"];
+    let before = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
+    let attempts = attack_by(&mut in_namespaces(&namespaces, script, &as_before(), "host_with_few_pids", &[]));
+    assert_eq!(fs::read_to_string("/proc/sys/kernel/pid_max").unwrap(), before);
+    attempts.assert_done(&["a pid comes back"]);
+    assert_eq!(attempts.get("ends"), r#"{"Exited(5)"}"#);
+}
+
+/// A host that makes one sandbox after another until it is killed.
+fn host_in_a_loop(args: &[String]) -> i32 {
+    let place = &args[1];
+    let root = Root::host().bind_rw(place, "/tmp/bound").mask("/etc/hostname").file("/tmp/file", "contents");
+    let root = root.overlay("/etc", "/tmp/overlay");
+    let sandbox = Sandbox::new().root(root);
+    let sandbox = if args[0] == "default" { sandbox } else { sandbox.namespaces(ALL - Namespaces::PID) };
+    let mut command = Command::new("sleep");
+    command.arg("1000").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    println!("ready");
+    std::io::stdout().flush().unwrap();
+    loop {
+        drop(sandbox.spawn(&command).unwrap());
+    }
+}
+
+/// Descendants that ignore what can be ignored; `$1` makes them leave the group.
+const DAEMONS: &str = "
+    trap '' HUP INT TERM QUIT PIPE
+    { for i in 1 2 3; do $1 sh -c 'sleep 1000 & echo; exec sleep 1000' & done; sleep 1000; } |
+    { read one; read two; read three; echo ready; sleep 1000; }";
+
+fn host_of_daemons(args: &[String]) -> i32 {
+    let leave = if args[0] == "shared-pids" { "" } else { "setsid" };
+    let arguments = ["-c", DAEMONS, "sh", leave];
+    if args[0] == "none" {
+        Host::new("sh").args(arguments).spawn().unwrap().wait().unwrap();
+        return 0;
+    }
+    let sandbox = Sandbox::new();
+    let sandbox = if args[0] == "default" { sandbox } else { sandbox.namespaces(ALL - Namespaces::PID) };
+    let _ = sandbox.status(Command::new("sh").args(arguments));
+    0
+}
+
+/// The init of a pid namespace, where a host is started and killed again and again: nothing may stay of it. Arguments:
+/// the host's payload and its argument, how often, a directory for it, and how a command line begins that has the
+/// test's own rights.
+fn arena(args: &[String]) -> i32 {
+    let (host, how, rounds, place) = (&args[0], &args[1], args[2].parse::<u64>().unwrap(), &args[3]);
+    let before: Vec<&str> = args[4].split_whitespace().collect();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut longest = Duration::ZERO;
+    let own = own_path();
+    for round in 0..rounds {
+        let mut line: Vec<&std::ffi::OsStr> = before.iter().map(std::ffi::OsStr::new).collect();
+        line.extend([own.as_os_str(), "--payload".as_ref(), host.as_ref(), how.as_ref(), place.as_ref()]);
+        let mut child = Host::new(line[0])
+            .args(&line[1..])
+            .env("TMPDIR", place)
+            .stdin(HostStdio::null())
+            .stdout(HostStdio::piped())
+            .spawn()
+            .unwrap();
+        assert_eq!(first_line(child.stdout.as_mut().unwrap()), "ready");
+        // Steps that have no common factor with the time of a spawn; a kill may come at any of its calls.
+        std::thread::sleep(Duration::from_micros(round * 37 % 15_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let killed = Instant::now();
+        let mut left = survivors();
+        while !left.is_empty() && killed.elapsed() < Duration::from_secs(3) {
+            std::thread::sleep(Duration::from_millis(1));
+            left = survivors();
+        }
+        longest = longest.max(killed.elapsed());
+        if !left.is_empty() {
+            tell("survivors", format!("round {round}: {left:?}"));
+            return 0;
+        }
+    }
+    tell("survivors", "none");
+    tell("longest", longest);
+    attempt(
+        "mounts are the same",
+        (fs::read_to_string("/proc/self/mountinfo").unwrap() == mounts).then_some(()).ok_or(()),
+    );
+    tell("files", fs::read_dir(place).unwrap().count());
+    0
+}
+
+/// The command lines of all processes of this pid namespace but its init, once what has ended is reaped.
+fn survivors() -> Vec<String> {
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        if status == WaitStatus::StillAlive {
+            break;
+        }
+    }
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| *pid != 1)
+        .filter_map(|pid| {
+            let line = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).ok()?;
+            Some(String::from_utf8_lossy(&line).replace('\0', " "))
+        })
+        .collect()
+}
+
+fn in_the_arena(host: &str, how: &str, rounds: u32) -> Attempts {
+    let place = shared_dir();
+    fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let args = [host, how, &rounds.to_string(), place.path().to_str().unwrap(), &as_before()];
+    let namespaces = ["-p", "-f", "-m", "--mount-proc", "--kill-child"];
+    let mut command = in_namespaces(&namespaces, ":", "", "arena", &args);
+    let mut arena = Bystander::start(&mut command);
+    Attempts::parse(&arena.finish(Duration::from_secs(120)))
+}
+
+#[track_caller]
+fn assert_nothing_stays(attempts: &Attempts) {
+    assert_eq!(attempts.get("survivors"), "\"none\"");
+    attempts.assert_done(&["mounts are the same"]);
+    assert_eq!(attempts.get("files"), "0");
+}
+
+const KILLS: u32 = 400;
+
+/// Attack 30: The host is killed at any call of the plan.
+fn a_host_killed_while_it_spawns_leaves_nothing() {
+    assert_nothing_stays(&in_the_arena("host_in_a_loop", "default", KILLS));
+}
+
+/// Attack 30: The same where no pid namespace ends with the sandbox, but a helper watches over the program.
+fn a_host_killed_while_it_spawns_without_a_pid_namespace_leaves_nothing() {
+    assert_nothing_stays(&in_the_arena("host_in_a_loop", "shared-pids", KILLS));
+}
+
+/// Attack 30: The host is killed while the program and its descendants run.
+fn a_host_killed_while_the_program_runs_leaves_nothing() {
+    let without = in_the_arena("host_of_daemons", "none", 1);
+    assert_ne!(without.get("survivors"), "\"none\"", "without a sandbox they live on");
+    assert_nothing_stays(&in_the_arena("host_of_daemons", "default", 20));
+    assert_nothing_stays(&in_the_arena("host_of_daemons", "shared-pids", 20));
+}

@@ -1,0 +1,117 @@
+//! The host's terminal: what is typed into it by a program would be read by the shell that started the host.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Command as Host, Stdio as HostStdio};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::openpty;
+use nix::unistd::setsid;
+use stockade::{Identity, Namespaces, Root, Sandbox, Stdio};
+
+use crate::common::{Attempts, attempt, host_output, tell};
+use crate::support::{Payload, Test, is_root, payload, payload_on_host, text, with_payload};
+use crate::sys;
+
+pub const TESTS: &[Test] = tests![nothing_is_typed_into_the_hosts_terminal];
+
+pub const PAYLOADS: &[Payload] = &[("host_on_terminal", host_on_terminal), ("type_into", type_into)];
+
+/// Types into its standard input, in every way that there is, and tries to make it its controlling terminal first.
+fn type_into(_: &[String]) -> i32 {
+    attempt("controlling terminal", File::options().read(true).write(true).open("/dev/tty"));
+    let type_in = |prefix: &str, character: u8| {
+        let request = libc::TIOCSTI;
+        attempt(&format!("{prefix}TIOCSTI"), sys::ioctl(0, request, Some(character)));
+        for upper in [0x1, 0xdead_beef, 0x8000_0000u64] {
+            let garbage = upper << 32 | request;
+            attempt(&format!("{prefix}TIOCSTI {upper:x}"), sys::ioctl(0, garbage, Some(character)));
+        }
+    };
+    type_in("", b'x');
+    for upper in [0u64, 0xffff_ffff] {
+        // TIOCL_SELMOUSEREPORT and TIOCL_PASTESEL of a virtual console
+        attempt(
+            &format!("TIOCLINUX {upper:x}"),
+            sys::ioctl(0, upper << 32 | u64::from(libc::TIOCLINUX as u32), Some(3)),
+        );
+    }
+    attempt("take the terminal", sys::ioctl(0, libc::TIOCSCTTY, None));
+    attempt("open by its name", File::options().read(true).write(true).open("/proc/self/fd/0"));
+    type_in("then ", b'y');
+    attempt("foreground", nix::unistd::tcsetpgrp(std::io::stdin(), nix::unistd::getpgrp()));
+    0
+}
+
+/// A host in a session of its own, with its standard input as its controlling terminal.
+fn host_on_terminal(args: &[String]) -> i32 {
+    setsid().unwrap();
+    // A leader of a session without a terminal gets the one that it opens.
+    let name = nix::unistd::ttyname(std::io::stdin()).unwrap();
+    let terminal = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(name).unwrap();
+    assert!(File::open("/dev/tty").is_ok(), "the terminal is that of the session");
+    nix::sys::termios::tcgetattr(&terminal)
+        .and_then(|mut settings| {
+            // Every character by itself, and none of them shown.
+            nix::sys::termios::cfmakeraw(&mut settings);
+            nix::sys::termios::tcsetattr(&terminal, nix::sys::termios::SetArg::TCSANOW, &settings)
+        })
+        .unwrap();
+    let bind = stockade::Bind::new("/dev/tty", "/dev/tty").unmapped().devices();
+    let root = with_payload(Root::host());
+    let sandbox = match args[0].as_str() {
+        "caller" => Sandbox::new().identity(Identity::caller()).root(root),
+        "with-tty" => Sandbox::new().namespaces(Namespaces::USER | Namespaces::MOUNT).root(root.mount(bind)),
+        _ => Sandbox::new().root(root),
+    };
+    let mut command = payload("type_into");
+    command.new_session(args[1] == "new").stdin(Stdio::inherit());
+    let output = sandbox.output(&command).unwrap();
+    println!("{}", text(&output.stdout));
+    let mut waiting = [PollFd::new(std::os::fd::AsFd::as_fd(&terminal), PollFlags::POLLIN)];
+    poll(&mut waiting, PollTimeout::ZERO).unwrap();
+    let mut typed = [0; 64];
+    let len = if waiting[0].any().unwrap() { (&terminal).read(&mut typed).unwrap() } else { 0 };
+    tell("typed", text(&typed[..len]));
+    0
+}
+
+fn on_terminal(sandbox: &str, session: &str) -> Attempts {
+    let pair = openpty(None, None).unwrap();
+    assert!(pair.slave.as_raw_fd() > 2);
+    if is_root() {
+        // As for a login: it belongs to who types into it.
+        let name = nix::unistd::ttyname(&pair.slave).unwrap();
+        std::fs::set_permissions(name, std::os::unix::fs::PermissionsExt::from_mode(0o622)).unwrap();
+    }
+    let mut host: Host = payload_on_host("host_on_terminal");
+    host.args([sandbox, session]).stdin(HostStdio::from(pair.slave));
+    let attempts = Attempts::parse(&host_output(&mut host));
+    drop(pair.master);
+    attempts
+}
+
+/// Attack 29: TIOCSTI and TIOCLINUX, also with garbage in the upper half of the request, which the kernel does not look at.
+fn nothing_is_typed_into_the_hosts_terminal() {
+    let sandboxes = ["default", "caller", "with-tty"];
+    let shared = on_terminal("caller", "shared");
+    shared.assert_done(&["controlling terminal"]);
+    let legacy = std::fs::read_to_string("/proc/sys/dev/tty/legacy_tiocsti").map_or(true, |text| text.trim() == "1");
+    if legacy {
+        shared.assert_done(&["TIOCSTI", "TIOCSTI deadbeef", "then TIOCSTI"]);
+        assert_eq!(shared.get("typed"), "\"xxxxyyyy\"");
+    }
+    for sandbox in sandboxes {
+        let inside = on_terminal(sandbox, "new");
+        for attempt in ["controlling terminal", "TIOCSTI", "take the terminal", "foreground"] {
+            inside.assert_refused(&[attempt]);
+        }
+        for upper in ["1", "deadbeef", "80000000"] {
+            inside.assert_refused(&[&format!("TIOCSTI {upper}"), &format!("then TIOCSTI {upper}")]);
+        }
+        inside.assert_refused(&["TIOCLINUX 0", "TIOCLINUX ffffffff"]);
+        assert_eq!(inside.get("typed"), "\"\"", "{sandbox}: {inside:?}");
+    }
+}

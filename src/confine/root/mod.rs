@@ -1,9 +1,11 @@
 //! The root of the sandbox and the mounts in it, said in order: [`Root`] is a base and a list of operations.
 
+mod bind;
 mod describe;
 mod devices;
 mod lower;
 mod overlay;
+mod own;
 mod remount;
 mod target;
 

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::lower::{Builder, limit, resolve_source};
+use super::bind::resolve_source;
+use super::lower::Builder;
+use super::own::limit;
 use super::target::{Kind, Target};
 use super::{Mount, Overlay, Owner, Upper};
 use crate::confine::namespaces::Namespaces;

@@ -11,7 +11,7 @@ use crate::plan::{Arg, Attributes, Change, Program, Slot, Step, flags, nr};
 
 /// Attributes as flags of mount(2): the first four have the same numbers in both interfaces.
 fn old_flags(attributes: Attributes) -> Arg {
-    Arg::Imm(attributes.bits() | libc::MS_REMOUNT as u64 | libc::MS_BIND as u64)
+    Arg::Imm(attributes.bits() | libc::MS_REMOUNT | libc::MS_BIND)
 }
 
 /// mount(2) of the working directory, or of a name in it.

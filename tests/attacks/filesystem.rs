@@ -144,7 +144,9 @@ fn take_apart(prefix: &str, place: &str) {
         (format!("{place}/read-only"), format!("{place}/masked"), format!("{place}/moved"));
     let at = "/tmp/at";
     let _ = fs::create_dir(at);
-    let say = |what: &str, result: nix::Result<i64>| drop(attempt(&format!("{prefix}{what}"), result));
+    let say = |what: &str, result: nix::Result<i64>| {
+        attempt(&format!("{prefix}{what}"), result);
+    };
     let remount = libc::MS_REMOUNT | libc::MS_BIND;
     say("clear read-only", sys::mount_clear(&read_only, libc::MOUNT_ATTR_RDONLY));
     say("clear everything", sys::mount_clear("/", libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV));

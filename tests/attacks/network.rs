@@ -91,6 +91,7 @@ fn links(_: &[String]) -> i32 {
     tell("unix sockets", dump(libc::NETLINK_SOCK_DIAG, &request(20, &unix)).map(|found| found.len()));
     let devices = std::fs::read_to_string("/proc/net/dev").unwrap();
     tell("devices in /proc", devices.lines().skip(2).count());
+    tell("namespace", std::fs::read_link("/proc/self/ns/net").unwrap());
     0
 }
 
@@ -120,15 +121,15 @@ fn dump(protocol: i32, request: &[u8]) -> nix::Result<Vec<Vec<u8>>> {
 
 /// Attack 31: Netlink tells of the sandbox's own network alone.
 fn links_of_the_host_are_not_seen() {
-    let _listener = UnixListener::bind_addr(
-        &SocketAddr::from_abstract_name(format!("stockade-test-{}-diag", std::process::id())).unwrap(),
-    );
+    let name = SocketAddr::from_abstract_name(format!("stockade-test-{}-diag", std::process::id())).unwrap();
+    let _listener = UnixListener::bind_addr(&name).unwrap();
     let host = attack_on_host("links", &[]);
     let shared = attack(&sandbox().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::NET), "links", &[]);
-    for what in ["links", "devices in /proc"] {
+    for what in ["links", "devices in /proc", "namespace"] {
         assert_eq!(shared.get(what), host.get(what), "{what}");
     }
     let own = attack(&sandbox(), "links", &[]);
+    assert_ne!(own.get("namespace"), host.get("namespace"));
     assert_eq!((own.get("links"), own.get("devices in /proc")), ("1", "1"), "the loopback alone");
     if host.get("unix sockets").starts_with("Ok") {
         assert_ne!(host.get("unix sockets"), "Ok(0)");

@@ -133,12 +133,11 @@ fn give_away_children(_: &[String]) -> i32 {
 
 fn host_of_given_children(args: &[String]) -> i32 {
     if args[0] == "none" {
-        let mut program = payload_on_host("give_away_children");
-        let program = program.stdout(HostStdio::null()).spawn().unwrap();
+        let mut program = payload_on_host("give_away_children").stdout(HostStdio::null()).spawn().unwrap();
         let first = wait().unwrap();
         let fooled = matches!(first, WaitStatus::Exited(pid, 9) if pid.as_raw() as u32 != program.id());
         attempt("fooled", fooled.then_some(()).ok_or(first));
-        waitpid(Pid::from_raw(program.id() as i32), None).unwrap();
+        program.wait().unwrap();
         attempt("left", (!children().is_empty()).then_some(()).ok_or("none"));
         for child in children() {
             let _ = nix::sys::signal::kill(Pid::from_raw(child), nix::sys::signal::Signal::SIGKILL);
@@ -161,6 +160,8 @@ fn children_that_are_given_to_the_host_fake_no_status_and_do_not_stay() {
         Attempts::parse(&host.finish(Duration::from_secs(20)))
     };
     run("none").assert_done(&["fooled", "left"]);
+    // What has no pid namespace is not ended as a whole, and here the host may keep children.
+    assert_eq!(run("shared-pids").get("termination"), "Exited(5)");
     let attempts = run("default");
     assert_eq!(attempts.get("termination"), "Exited(5)");
     assert_eq!((attempts.get("children"), attempts.get("children after a drop")), ("[]", "[]"));

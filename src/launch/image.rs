@@ -1,10 +1,10 @@
 //! A laid-out program wrapped with the interpreter into a static executable, which lies in a memfd or, where memfds
 //! may not be executed, in a file that has no name.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -67,6 +67,8 @@ fn memfd() -> nix::Result<OwnedFd> {
 fn unnamed(fill: impl Fn(&File) -> io::Result<()>) -> io::Result<OwnedFd> {
     let writable =
         File::options().read(true).write(true).mode(0o755).custom_flags(libc::O_TMPFILE).open(std::env::temp_dir())?;
+    // Whatever the umask of the host takes away.
+    writable.set_permissions(Permissions::from_mode(0o700))?;
     fill(&writable)?;
     let readable = File::open(format!("/proc/self/fd/{}", writable.as_raw_fd()))?;
     Ok(readable.into())

@@ -391,8 +391,8 @@ fn host_with_many_descriptors(args: &[String]) -> i32 {
     let before = descriptors().len();
     let null = File::open("/dev/null").expect("/dev/null");
     let open = || fcntl(&null, FcntlArg::F_DUPFD(3)).expect("one more descriptor");
-    let last = (0..many).map(|_| open()).last();
-    assert!(last.is_some_and(|last| last as usize >= many), "{last:?}");
+    let highest = (0..many).map(|_| open()).max();
+    assert!(highest.is_some_and(|number| number as usize >= many), "{highest:?}");
     works();
     let inside = Sandbox::new().output(Command::new("ls").args(["-1", "/proc/self/fd"])).expect("ls");
     assert_eq!(text(&inside.stdout), "0\n1\n2\n3", "the last is the directory that ls reads");

@@ -118,7 +118,12 @@ fn host_that_forks(_: &[String]) -> i32 {
             loop {
                 let mut command = Host::new("/bin/true");
                 // SAFETY: it is not: the child of a fork may not allocate, which is what is shown here.
-                unsafe { command.pre_exec(|| Ok(drop(std::hint::black_box(vec![1u8; 100])))) };
+                unsafe {
+                    command.pre_exec(|| {
+                        drop(std::hint::black_box(vec![1u8; 100]));
+                        Ok(())
+                    });
+                }
                 if sender.send(command.status()).is_err() {
                     return;
                 }

@@ -85,7 +85,7 @@ fn nobody_outside_is_killed() {
         let (status, attempts) = run(how);
         assert!(status.success(), "{how}: {status}");
         assert_eq!(attempts.get("sibling"), "137", "it kills whom it may");
-        assert_eq!(attempts.get("init"), "S");
+        assert!(["S", "R"].contains(&attempts.get("init")), "neither ended nor stopped: {attempts:?}");
         assert_eq!(attempts.get("termination"), "Exited(4)");
     }
 }

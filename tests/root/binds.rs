@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use stockade::{Bind, Command, Error, Root};
 
-use crate::support::{Payload, Test, fails, in_mount_namespace, shared_dir, stdout, unless_mounts};
-use crate::{dir_with, is_read_only, names, open_dir, open_to_all, programs, sandbox, set_up, tests, with, with_mount};
+use crate::support::{Payload, Test, fails, in_mount_namespace, invalid, shared_dir, stdout, unless_mounts};
+use crate::{dir_with, is_read_only, names, open_dir, open_to_all, programs, set_up, tests, with, with_mount};
 
 pub const TESTS: &[Test] = tests![
     binds_are_read_only,
@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = tests![
     device_nodes_work_if_it_is_said,
     read_only_binds_are_recursive if unless_mounts,
     submounts_of_a_writable_bind_are_writable if unless_mounts,
+    mounts_that_another_covers_are_of_no_concern if unless_mounts,
     what_the_host_has_read_only_stays_so if unless_mounts,
     a_source_that_the_host_has_read_only_is_not_made_writable if unless_mounts,
 ];
@@ -31,6 +32,7 @@ pub const TESTS: &[Test] = tests![
 pub const PAYLOADS: &[Payload] = &[
     ("recursive", recursive),
     ("writable-submounts", writable_submounts),
+    ("covered", covered),
     ("stays-read-only", stays_read_only),
     ("read-only-source", read_only_source),
 ];
@@ -214,6 +216,25 @@ fn writable_submounts(args: &[String]) -> i32 {
     0
 }
 
+fn mounts_that_another_covers_are_of_no_concern() {
+    // One mount on top of the source, another on top of a directory above it.
+    let script = "mkdir -p \"$dir/top/sub\" \"$dir/above/source/sub\"
+        mount -t tmpfs none \"$dir/top/sub\"; mount -t tmpfs none \"$dir/above/source/sub\"
+        mount -t tmpfs -o mode=777 none \"$dir/top\"
+        mount -t tmpfs -o mode=755 none \"$dir/above\"; mkdir -m 777 \"$dir/above/source\"";
+    in_mount_namespace(script, "covered", shared_dir().path());
+}
+
+fn covered(args: &[String]) -> i32 {
+    for source in ["top", "above/source"].map(|name| Path::new(&args[0]).join(name)) {
+        let read_only = with(Root::host().bind(&source, "/d"));
+        is_read_only(&read_only, "/d/new");
+        assert_eq!(stdout(&with(Root::host().bind_rw(&source, "/d")), "echo x > /d/new; ls /d"), "new");
+        assert_eq!(names(source), ["new"]);
+    }
+    0
+}
+
 fn what_the_host_has_read_only_stays_so() {
     let script = "cd \"$dir\"; mkdir a b c
         mount -t tmpfs -o mode=777 none a; mkdir a/below; mount -t tmpfs -o mode=777 none a/below
@@ -244,8 +265,9 @@ fn a_source_that_the_host_has_read_only_is_not_made_writable() {
 fn read_only_source(args: &[String]) -> i32 {
     for source in [args[0].clone(), format!("{}/sub", args[0])] {
         stdout(&with(Root::host().bind(&source, "/d")), "ls /d");
-        let failed = set_up(&sandbox().root(Root::host().bind_rw(&source, "/d")));
-        assert!(failed.remedy.contains("read-only"), "{}: {}", failed.step, failed.remedy);
+        let (what, remedy) = invalid(&with(Root::host().bind_rw(&source, "/d")));
+        assert!(what.contains("can't be bound writable") && what.contains(&source), "{what}");
+        assert!(remedy.contains("bind it read-only"), "{remedy}");
     }
     0
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use stockade::{Mount, Root};
 
-use crate::support::{Test, fails, sh, shared_dir, stdout, text};
+use crate::support::{Test, fails, invalid, sh, shared_dir, stdout, text};
 use crate::{dir_with, is_read_only, names, sandbox, set_up, snapshot, tests, with, with_mount};
 
 pub const TESTS: &[Test] = tests![
@@ -18,11 +18,13 @@ pub const TESTS: &[Test] = tests![
     a_mask_hides_a_file,
     a_mask_hides_a_directory_and_what_is_mounted_in_it,
     a_mask_of_nothing_is_nothing,
-    read_only_takes_the_writing_away,
-    read_only_is_about_what_is_there_so_far,
-    read_only_needs_something_there,
     later_operations_cover_earlier_ones,
+    read_only_is_refused_where_it_would_not_be_recursive,
 ];
+
+/// What takes mount_setattr(2).
+pub const READ_ONLY_TESTS: &[Test] =
+    tests![read_only_takes_the_writing_away, read_only_is_about_what_is_there_so_far, read_only_needs_something_there,];
 
 fn files_have_their_bytes() {
     let bytes: Vec<u8> = (0..=255).chain([0, 0, b'\n']).collect();
@@ -163,6 +165,11 @@ fn read_only_is_about_what_is_there_so_far() {
 fn read_only_needs_something_there() {
     let failed = set_up(&with(Root::host().read_only("/missing")));
     assert_eq!((failed.step.as_str(), failed.errno), ("making read-only", libc::ENOENT));
+}
+
+fn read_only_is_refused_where_it_would_not_be_recursive() {
+    let (what, remedy) = invalid(&with(Root::host().tmpfs("/t", 1 << 20).read_only("/t")).as_on_kernel(5, 11));
+    assert!(what.contains("mount_setattr(2)") && remedy.contains("Linux 5.12"), "{what}: {remedy}");
 }
 
 fn later_operations_cover_earlier_ones() {

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         overlay::TESTS,
         kernel::TESTS,
         entries::TESTS,
+        if is_old_kernel() { &[] } else { entries::READ_ONLY_TESTS },
         places::TESTS,
         propagation::TESTS,
     ];

@@ -66,8 +66,8 @@ fn mounts_of_the_host_do_not_reach_the_sandbox() {
     // What the payload may not do as an ordinary user: it asks for it.
     let script = format!(
         "{SHARED}
-        (read line < \"$dir/mount\"; mount -t tmpfs none \"$dir/shared/sub\" && echo late > \"$dir/shared/sub/file\"
-            echo > \"$dir/mounted\") &"
+        timeout 60 sh -c 'read line < \"$1/mount\"; mount -t tmpfs none \"$1/shared/sub\" && echo late > \"$1/shared/sub/file\"
+            echo > \"$1/mounted\"' sh \"$dir\" > /dev/null 2>&1 &"
     );
     in_mount_namespace(&script, "inwards", dir.path());
 }

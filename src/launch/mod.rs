@@ -10,6 +10,7 @@ mod interpreter;
 mod layout;
 mod process;
 mod reports;
+mod strays;
 mod streams;
 
 use std::cell::RefCell;

@@ -1,6 +1,7 @@
 //! A process of a sandbox, held by its pidfd.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::interpreter::Cloned;
+use super::strays;
 
 /// A child of the host. Dropping it kills and reaps it.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ impl Process {
     }
 
     pub fn from_parts(pid: i32, pidfd: OwnedFd) -> Self {
+        strays::register(pid);
         Self { pid, pidfd, reaped: false }
     }
 
@@ -98,6 +101,7 @@ impl Process {
             }
         };
         self.reaped = true;
+        strays::forget(self.pid);
         match result {
             Ok(_) => {
                 // SAFETY: waitid has filled the fields of a child's end.
@@ -139,10 +143,17 @@ impl AsFd for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if !self.reaped {
-            let _ = self.signal(libc::SIGKILL);
-            let _ = self.wait();
+        /// Time that an init may take, in milliseconds, before what hinders it is looked for.
+        const PATIENCE: u8 = 20;
+        if self.reaped {
+            return;
         }
+        let _ = self.signal(libc::SIGKILL);
+        let mut strays = BTreeSet::new();
+        while let Ok(false) | Err(Errno::EINTR) = self.has_ended(PATIENCE.into()) {
+            strays::reap(&mut strays);
+        }
+        let _ = self.reap();
     }
 }
 

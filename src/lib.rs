@@ -1,4 +1,38 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Architecture
+//!
+//! A sandbox is **said** as plain data, **compiled** to lists of system calls, **run** by an interpreter of some sixty
+//! instructions in a process image of its own, **watched** through pidfds, and **reported** as a typed outcome.
+//!
+//! ```text
+//!  Sandbox + Command ──compile──▶ Plan ──launch──▶ init + program ──watch──▶ Outcome
+//! ```
+//!
+//! * `sandbox`, `command`: what a user says. Nothing touches the kernel.
+//! * `confine`: one file a feature; each writes its calls into a `Program` of the plan. `confine::compile` alone knows
+//!   all of them and the order in which they come. Whatever can be refused beforehand is refused here.
+//! * `plan`: calls, the bytes that they point to, the step that each belongs to. The same list is executed, shown
+//!   ([`Plan`]'s `Display`), and attacked by the tests, which make each call fail in turn.
+//! * `launch`: the only room with `unsafe`. A program becomes a small static executable in a memfd; a child that shares
+//!   the host's memory for some microseconds (`CLONE_VM | CLONE_VFORK`) runs the interpreter on the calls of a stub,
+//!   which closes the host's descriptors and executes it. From there on nothing of the host is in the process.
+//! * `watch`: [`Child`]: waiting, signals, output, the end.
+//! * `outcome`, `error`: what is told.
+//!
+//! The processes of a sandbox are children of the host:
+//!
+//! ```text
+//!  host ──┬── init      PID 1 of the pid namespace: makes the mounts and names, then sleeps until the host closes a pipe
+//!         │             or ends; the kernel kills the namespace with it.
+//!         ├── helper    joins the sandbox from outside of its pid namespace, gives up every right, starts the program as
+//!         │             the host's child, passes its pidfd on, and ends. Without a pid namespace it stays instead of
+//!         │             the init, to kill the program when the host is gone.
+//!         └── program   PID 2 or later. The kernel itself tells the host its status and usage.
+//! ```
+//!
+//! An arrow between rooms points down the list: `confine` knows `plan` and not `launch`, `launch` knows `plan` and not
+//! `confine`, `plan` knows neither.
 #![deny(missing_docs, unsafe_code)]
 
 mod command;

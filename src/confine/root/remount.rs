@@ -1,6 +1,7 @@
 //! Attributes of mounts, by mount_setattr(2), or, on kernels before 5.12, by the old interface: there a mount is attached
 //! in the scratch tmpfs first, and remounted mount by mount (mount(2), `MS_REMOUNT | MS_BIND`).
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use super::lower::Builder;
@@ -15,7 +16,7 @@ fn old_flags(attributes: Attributes) -> Arg {
 }
 
 /// mount(2) of the working directory, or of a name in it.
-fn remount(init: &mut Program, name: &str, flags: Arg) {
+fn remount(init: &mut Program, name: impl AsRef<OsStr>, flags: Arg) {
     let name = init.text(name);
     init.call(nr!(SYS_mount), [Arg::NULL, name, Arg::NULL, flags, Arg::NULL]);
 }
@@ -80,17 +81,18 @@ impl Builder<'_> {
             if writable && kind == Kind::File {
                 attributes.set(Attributes::RDONLY, mount.is_read_only());
             }
+            // By its name in the directory above: the user need not be able to enter it.
             let place = Path::new(&name).join(&mount.point);
-            let (directory, name) = match (kind, place.parent(), place.file_name()) {
-                (Kind::File, Some(parent), Some(name)) => (parent, name.to_string_lossy().into_owned()),
-                _ => (place.as_path(), ".".to_owned()),
-            };
-            if directory.as_os_str().is_empty() {
-                init.call(nr!(SYS_fchdir), [scratch.into()]);
-            } else {
-                let directory = init.open_beneath(scratch, directory.as_os_str()).store("directory");
-                init.call(nr!(SYS_fchdir), [directory.into()]);
-                init.close(directory);
+            let name = place.file_name().unwrap_or_default().to_owned();
+            match place.parent().filter(|above| !above.as_os_str().is_empty()) {
+                Some(above) => {
+                    let above = init.open_beneath(scratch, above.as_os_str()).store("directory");
+                    init.call(nr!(SYS_fchdir), [above.into()]);
+                    init.close(above);
+                }
+                None => {
+                    init.call(nr!(SYS_fchdir), [scratch.into()]);
+                }
             }
             remount(init, &name, old_flags(attributes));
         }

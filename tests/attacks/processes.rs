@@ -116,15 +116,26 @@ fn a_grandchild_fakes_no_status() {
 }
 
 /// Makes children of its own parent, by CLONE_PARENT: some end at once, others stay. It ends with 5 itself.
-fn give_away_children(_: &[String]) -> i32 {
+fn give_away_children(args: &[String]) -> i32 {
+    let give = || sys::clone(libc::CLONE_PARENT | libc::SIGCHLD);
+    match args[0].as_str() {
+        // The kernel may forbid the namespaces.
+        "nested" => drop(attempt("namespaces", sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWPID))),
+        "chain" if give() == Ok(0) => {
+            // Each gives the next one, and ends.
+            let last = (0..3000).find(|_| give() != Ok(0));
+            sys::exit(if last.is_some() { 9 } else { 8 });
+        }
+        _ => {}
+    }
     for number in 0..6 {
-        match sys::clone(libc::CLONE_PARENT | libc::SIGCHLD) {
+        match give() {
             Ok(0) if number % 2 == 0 => sys::exit(9),
             Ok(0) => {
                 std::thread::sleep(Duration::from_secs(1000));
                 sys::exit(9)
             }
-            result => drop(attempt(&format!("child {number}"), result)),
+            result => drop(attempt(&format!("child {number}"), result.map(drop))),
         }
     }
     std::thread::sleep(Duration::from_millis(50));
@@ -133,7 +144,8 @@ fn give_away_children(_: &[String]) -> i32 {
 
 fn host_of_given_children(args: &[String]) -> i32 {
     if args[0] == "none" {
-        let mut program = payload_on_host("give_away_children").stdout(HostStdio::null()).spawn().unwrap();
+        let mut command = payload_on_host("give_away_children");
+        let mut program = command.arg("plain").stdout(HostStdio::null()).spawn().unwrap();
         let first = wait().unwrap();
         let fooled = matches!(first, WaitStatus::Exited(pid, 9) if pid.as_raw() as u32 != program.id());
         attempt("fooled", fooled.then_some(()).ok_or(first));
@@ -145,26 +157,29 @@ fn host_of_given_children(args: &[String]) -> i32 {
         return 0;
     }
     let sandbox = if args[0] == "default" { sandbox() } else { sandbox().namespaces(ALL - Namespaces::PID) };
-    let output = sandbox.output(payload("give_away_children")).unwrap();
-    tell("termination", output.outcome.termination);
+    let mut command = payload("give_away_children");
+    command.arg(&args[1]);
+    tell("termination", sandbox.output(&command).unwrap().outcome.termination);
     tell("children", children());
-    tell("dropped", sandbox.spawn(payload("give_away_children").stdout(Stdio::null())).map(drop));
+    drop(sandbox.spawn(command.stdout(Stdio::null())).unwrap());
     tell("children after a drop", children());
     0
 }
 
 /// Attack 28: A program gives children to its own parent, which is the host (clone(2), CLONE_PARENT).
 fn children_that_are_given_to_the_host_fake_no_status_and_do_not_stay() {
-    let run = |how: &str| {
-        let mut host = Bystander::start(payload_on_host("host_of_given_children").arg(how));
+    let run = |sandbox: &str, how: &str| {
+        let mut host = Bystander::start(payload_on_host("host_of_given_children").args([sandbox, how]));
         Attempts::parse(&host.finish(Duration::from_secs(20)))
     };
-    run("none").assert_done(&["fooled", "left"]);
+    run("none", "plain").assert_done(&["fooled", "left"]);
+    for how in ["plain", "nested", "chain"] {
+        let attempts = run("default", how);
+        assert_eq!(attempts.get("termination"), "Exited(5)", "{how}");
+        assert_eq!((attempts.get("children"), attempts.get("children after a drop")), ("[]", "[]"), "{how}");
+    }
     // What has no pid namespace is not ended as a whole, and here the host may keep children.
-    assert_eq!(run("shared-pids").get("termination"), "Exited(5)");
-    let attempts = run("default");
-    assert_eq!(attempts.get("termination"), "Exited(5)");
-    assert_eq!((attempts.get("children"), attempts.get("children after a drop")), ("[]", "[]"));
+    assert_eq!(run("shared-pids", "plain").get("termination"), "Exited(5)");
 }
 
 /// Whether the number of pids can be limited in a pid namespace alone: elsewhere it would be the machine's.

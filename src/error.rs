@@ -12,6 +12,16 @@ use nix::errno::Errno as NixErrno;
 pub struct Errno(pub i32);
 
 impl Errno {
+    /// What to do about a limit of the host, whichever call meets it.
+    pub(crate) fn limit(self) -> Option<&'static str> {
+        match self.0 {
+            libc::EMFILE => Some("the host is at its limit on open descriptors: close some, or raise RLIMIT_NOFILE"),
+            libc::ENFILE => Some("the machine is at its limit on open files: raise fs.file-max (sysctl)"),
+            libc::ENOMEM => Some("memory is short, or a limit on it is reached (a cgroup's, RLIMIT_AS)"),
+            _ => None,
+        }
+    }
+
     /// The [`io::ErrorKind`] of the number.
     pub fn kind(self) -> io::ErrorKind {
         io::Error::from_raw_os_error(self.0).kind()
@@ -37,6 +47,12 @@ impl From<NixErrno> for Errno {
 impl From<&io::Error> for Errno {
     fn from(error: &io::Error) -> Self {
         Self(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl From<io::Error> for Errno {
+    fn from(error: io::Error) -> Self {
+        Self::from(&error)
     }
 }
 
@@ -125,12 +141,14 @@ pub enum Error {
     StatusTaken,
 
     /// Reading, writing or waiting failed in the host.
-    #[error("{what}: {errno}")]
+    #[error("{what}: {errno}{}", Remedy(remedy))]
     Host {
         /// What was being done.
         what: &'static str,
         /// What the kernel answered.
         errno: Errno,
+        /// What can be done about it, where that is known.
+        remedy: Option<String>,
     },
 }
 
@@ -142,9 +160,32 @@ impl Error {
         Self::Invalid { what: what.into(), remedy: remedy.into() }
     }
 
-    /// A failure of the host while it does `step`.
-    pub(crate) fn host(what: &'static str) -> impl Fn(NixErrno) -> Self {
-        move |errno| Self::Host { what, errno: errno.into() }
+    /// A call that failed. The remedy is for whatever is no limit of the host.
+    pub(crate) fn set_up(
+        step: impl Into<String>,
+        call: &'static str,
+        errno: impl Into<Errno>,
+        remedy: Option<&str>,
+    ) -> Self {
+        let errno = errno.into();
+        let remedy = errno.limit().or(remedy).map(str::to_owned);
+        Self::SetUp { step: step.into(), path: None, call, errno, remedy }
+    }
+
+    /// What a call was made on.
+    pub(crate) fn on(mut self, what: impl Into<PathBuf>) -> Self {
+        if let Self::SetUp { path, .. } = &mut self {
+            *path = Some(what.into());
+        }
+        self
+    }
+
+    /// A failure of the host while it does `what`.
+    pub(crate) fn host<E: Into<Errno>>(what: &'static str) -> impl Fn(E) -> Self {
+        move |errno| {
+            let errno = errno.into();
+            Self::Host { what, errno, remedy: errno.limit().map(str::to_owned) }
+        }
     }
 
     /// The [`io::ErrorKind`] that `std::process` would give.
@@ -180,9 +221,10 @@ impl Error {
     pub fn remedy(&self) -> Option<&str> {
         match self {
             Self::Invalid { remedy, .. } => Some(remedy),
-            Self::SetUp { remedy, .. } | Self::NotFound { remedy, .. } | Self::NotExecutable { remedy, .. } => {
-                remedy.as_deref()
-            }
+            Self::SetUp { remedy, .. }
+            | Self::NotFound { remedy, .. }
+            | Self::NotExecutable { remedy, .. }
+            | Self::Host { remedy, .. } => remedy.as_deref(),
             _ => None,
         }
     }

@@ -178,6 +178,8 @@ impl Plan {
     ///
     /// Those of [`Sandbox::spawn`].
     pub fn spawn(&self) -> Result<Child> {
-        Ok(Child::new(launch(self)?, self.enforced.clone()))
+        let mut launched = launch(self)?;
+        let (ends, pty) = (std::mem::take(&mut launched.streams), launched.pty.take());
+        Ok(Child::new(Box::new(launched), ends, pty, self.enforced.clone()))
     }
 }

@@ -94,8 +94,7 @@ impl Host {
 
 /// The user ids that this process's user namespace has.
 fn own_map() -> Result<Vec<IdRange>> {
-    let text = fs::read_to_string("/proc/self/uid_map")
-        .map_err(|error| Error::Host { what: "reading /proc/self/uid_map", errno: (&error).into() })?;
+    let text = fs::read_to_string("/proc/self/uid_map").map_err(Error::host("reading /proc/self/uid_map"))?;
     let range = |line: &str| {
         let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
         Some(IdRange { inside: numbers.next()??, outside: numbers.next()??, count: numbers.next()?? })

@@ -26,8 +26,7 @@ pub(crate) struct Table(Vec<HostMount>);
 
 impl Table {
     pub fn read() -> Result<Self> {
-        let table = fs::read("/proc/self/mountinfo")
-            .map_err(|error| Error::Host { what: "reading /proc/self/mountinfo", errno: (&error).into() })?;
+        let table = fs::read("/proc/self/mountinfo").map_err(Error::host("reading /proc/self/mountinfo"))?;
         Ok(Self::parse(&table))
     }
 

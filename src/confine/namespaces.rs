@@ -100,12 +100,10 @@ impl NamespaceOf {
             Source::Fd(fd) => Ok(fd.0.clone()),
             Source::Pid(pid) => {
                 let path = format!("/proc/{pid}/ns/{}", kind.file());
-                File::open(&path).map(|file| Arc::new(file.into())).map_err(|error| Error::SetUp {
-                    step: format!("opening the {} namespace of process {pid}", kind.file()),
-                    path: Some(path.into()),
-                    call: "open",
-                    errno: (&error).into(),
-                    remedy: Some("the process must be alive, and this user must be allowed to trace it".into()),
+                File::open(&path).map(|file| Arc::new(file.into())).map_err(|error| {
+                    let step = format!("opening the {} namespace of process {pid}", kind.file());
+                    let remedy = "the process must be alive, and this user must be allowed to trace it";
+                    Error::set_up(step, "open", error, Some(remedy)).on(path)
                 })
             }
         }

@@ -1,6 +1,7 @@
 //! Id maps: written for a process that waits for them, by the host or by newuidmap and newgidmap.
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 
@@ -33,7 +34,7 @@ pub(super) fn write(pid: i32, maps: &IdMaps, own: u32) -> Result<()> {
     for (file, helper, lines) in files {
         let lines = lines.iter().map(|line| numbers(line, own));
         if maps.by_helper_programs {
-            run(helper, pid, lines.flatten().collect())?;
+            run(&process, pid, [file, helper], lines.flatten().collect())?;
         } else {
             let text: String = lines.map(|[inside, outside, count]| format!("{inside} {outside} {count}\n")).collect();
             write_file(&process, pid, file, &text)?;
@@ -60,12 +61,9 @@ fn numbers(line: &MapLine, own: u32) -> [u32; 3] {
 fn write_file(process: &OwnedFd, pid: i32, file: &str, text: &str) -> Result<()> {
     let opened = openat(process, file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
     let written = opened.and_then(|file| unistd::write(&file, text.as_bytes()));
-    written.map(drop).map_err(|errno| Error::SetUp {
-        step: format!("writing {:?} to", text.trim_end()),
-        path: Some(format!("/proc/{pid}/{file}").into()),
-        call: "write",
-        errno: errno.into(),
-        remedy: remedy(errno).map(str::to_owned),
+    written.map(drop).map_err(|errno| {
+        let step = format!("writing {:?} to", text.trim_end());
+        Error::set_up(step, "write", errno, remedy(errno)).on(format!("/proc/{pid}/{file}"))
     })
 }
 
@@ -81,24 +79,36 @@ fn remedy(errno: Errno) -> Option<&'static str> {
     }
 }
 
-fn run(helper: &'static str, pid: i32, numbers: Vec<u32>) -> Result<()> {
+/// Has newuidmap or newgidmap write a map. Whether it did is seen from the map: its exit status may be nobody's to read, in
+/// a host that ignores SIGCHLD.
+fn run(process: &OwnedFd, pid: i32, [file, helper]: [&'static str; 2], numbers: Vec<u32>) -> Result<()> {
     let args = std::iter::once(pid.to_string()).chain(numbers.iter().map(u32::to_string));
-    let failed = |errno: i32, remedy: String| Error::SetUp {
-        step: format!("mapping ids with {helper}"),
-        path: None,
-        call: helper,
-        errno: error::Errno(errno),
-        remedy: Some(remedy),
+    let failed = |errno: error::Errno, remedy: &str| {
+        Error::set_up(format!("mapping ids with {helper}"), helper, errno, Some(remedy))
     };
-    let output = Command::new(helper).args(args).stdin(Stdio::null()).output().map_err(|error| {
-        let remedy = "install the package uidmap (shadow-utils), or map your own id alone";
-        failed(error.raw_os_error().unwrap_or(libc::ENOENT), remedy.to_owned())
-    })?;
-    if output.status.success() {
-        return Ok(());
+    let mut child = Command::new(helper)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(error.into(), "install the package uidmap (shadow-utils), or map your own id alone"))?;
+    let mut said = String::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        let _ = stderr.read_to_string(&mut said);
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(failed(libc::EPERM, format!("it said {said:?}; give this user the ranges in /etc/subuid and /etc/subgid")))
+    let _ = child.wait();
+    let map = openat(process, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map(fs::File::from);
+    let mut written = String::new();
+    map.map_err(std::io::Error::from)
+        .and_then(|mut map| map.read_to_string(&mut written))
+        .map_err(Error::host("reading an id map"))?;
+    if written.is_empty() {
+        let said = said.trim();
+        let remedy = format!("it said {said:?}; give this user the ranges in /etc/subuid and /etc/subgid");
+        return Err(failed(Errno::EPERM.into(), &remedy));
+    }
+    Ok(())
 }
 
 /// A user namespace that has these maps, for a mount that shows other ids than the disk has. The process that it takes
@@ -114,21 +124,15 @@ pub(super) fn namespace(maps: &IdMaps, own: u32, host: BorrowedFd<'_>) -> Result
     let events = u64::from(libc::POLLIN as u16) << 32;
     let layout = Layout { program: &holder, tag: 0, fault: None, resolve: &|_| host.as_raw_fd() as u64 | events };
     let mut memory = layout.in_place();
-    let cloned = interpreter::clone(libc::CLONE_NEWUSER as u64, &mut memory).map_err(|errno| Error::SetUp {
-        step: "making a user namespace for an idmapped mount".into(),
-        path: None,
-        call: "clone",
-        errno: errno.into(),
-        remedy: (errno == Errno::ENOSPC).then(|| "raise user.max_user_namespaces (sysctl)".into()),
+    let cloned = interpreter::clone(libc::CLONE_NEWUSER as u64, &mut memory).map_err(|errno| {
+        let remedy = (errno == Errno::ENOSPC).then_some("raise user.max_user_namespaces (sysctl)");
+        Error::set_up("making a user namespace for an idmapped mount", "clone", errno, remedy)
     })?;
     // Dropped before `memory`, which the process runs in.
     let process = Process::new(cloned);
     write(process.pid(), maps, own)?;
     let path = format!("/proc/{}/ns/user", process.pid());
-    let namespace = fs::File::open(path).map_err(|error| Error::Host {
-        what: "opening the user namespace of an idmapped mount",
-        errno: error::Errno::from(&error),
-    })?;
+    let namespace = fs::File::open(path).map_err(Error::host("opening the user namespace of an idmapped mount"))?;
     drop(process);
     Ok(namespace.into())
 }

@@ -10,6 +10,7 @@ mod interpreter;
 mod layout;
 mod process;
 mod reports;
+mod running;
 mod strays;
 mod streams;
 
@@ -21,7 +22,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{pipe2, write};
 
-pub(crate) use process::{Ended, How, Process, times};
+use process::Process;
 
 use crate::error::{Error, Result};
 use crate::plan::{self, Birth, Init, Input, Part, Plan};
@@ -32,17 +33,17 @@ use streams::Streams;
 /// A sandbox whose program runs.
 #[derive(Debug)]
 pub(crate) struct Launched {
-    pub program: Process,
+    program: Process,
     /// The init, and a helper that stays: both end when `control` closes.
-    pub keepers: Vec<Process>,
+    keepers: Vec<Process>,
     /// Whether the kernel ends every process of the sandbox with the first keeper.
-    pub has_pid_namespace: bool,
+    has_pid_namespace: bool,
     /// Write end of the pipe whose closing ends the keepers.
-    pub _control: OwnedFd,
+    _control: OwnedFd,
     /// The host's ends of pipes.
     pub streams: [Option<OwnedFd>; 3],
     pub pty: Option<OwnedFd>,
-    pub started: Instant,
+    started: Instant,
 }
 
 /// The longest pause before a busy program is tried again; the pauses double from 1 ms.
@@ -108,10 +109,12 @@ struct Ends {
 
 impl<'a> Launch<'a> {
     fn prepare(plan: &'a Plan) -> Result<Self> {
-        let control = pipe2(OFlag::O_CLOEXEC).map_err(too_many("making the control pipe"))?;
+        // Asked first: what is opened from here on takes the lowest numbers.
+        let inherited = streams::inherited();
+        let control = pipe2(OFlag::O_CLOEXEC).map_err(Error::host("making the control pipe"))?;
         let own_id = identity::own_id(&control.0, plan.own_ids)?;
-        let host = process::own_pidfd().map_err(too_many("opening a pidfd of the host"))?;
-        let streams = Streams::open(plan, own_id)?;
+        let host = process::own_pidfd().map_err(Error::host("opening a pidfd of the host"))?;
+        let streams = Streams::open(plan, inherited, own_id)?;
         let mut launch = Self { plan, own_id, host, control, mappings: vec![], made: None, streams };
         for maps in &plan.id_mappings {
             launch.mappings.push(identity::namespace(maps, own_id, launch.host.as_fd())?);
@@ -151,7 +154,7 @@ impl<'a> Launch<'a> {
     }
 
     fn start_init(&self, init: &Init) -> Result<StartedInit> {
-        let gate = pipe2(OFlag::O_CLOEXEC).map_err(too_many("making a pipe"))?;
+        let gate = pipe2(OFlag::O_CLOEXEC).map_err(Error::host("making a pipe"))?;
         let (channel, report) = Channel::new()?;
         let ends = Ends { report: report.as_raw_fd(), gate: gate.1.as_raw_fd(), ..Ends::default() };
         let process = self.start([Part::InitStub, Part::InitImage], ends, init.birth)?;
@@ -180,12 +183,10 @@ impl<'a> Launch<'a> {
     /// Starts a process of the sandbox: returns when it has executed its image, or has failed and said so.
     fn start(&self, [stub, image]: [Part; 2], mut ends: Ends, birth: Birth) -> Result<Process> {
         let executable = image::executable(&self.layout(image, &|input| self.input(input, &ends)));
-        let executable = executable.map_err(|errno| Error::SetUp {
-            step: "writing an image to a memfd, or to an unnamed file in TMPDIR".into(),
-            path: None,
-            call: "memfd_create",
-            errno: errno.into(),
-            remedy: Some("set vm.memfd_noexec to 0 or 1, or TMPDIR to a file system that may execute".into()),
+        let executable = executable.map_err(|errno| {
+            let remedy = "set vm.memfd_noexec to 0 or 1, or TMPDIR to a file system where programs may be executed";
+            let step = "writing an image to a memfd, or to an unnamed file in TMPDIR";
+            Error::set_up(step, "memfd_create", errno, Some(remedy))
         })?;
         ends.image = executable.as_raw_fd();
         ends.gaps = self.gaps(image, &ends);
@@ -246,25 +247,5 @@ fn refused(errno: Errno) -> Error {
         Errno::EINVAL => Some("the kernel was built without one of these namespaces; leave it out"),
         _ => None,
     };
-    Error::SetUp {
-        step: "making the sandbox's namespaces".into(),
-        path: None,
-        call: "clone",
-        errno: errno.into(),
-        remedy: remedy.map(str::to_owned),
-    }
-}
-
-/// A failure that mostly means the limit on descriptors.
-fn too_many(what: &'static str) -> impl Fn(Errno) -> Error {
-    move |errno| match errno {
-        Errno::EMFILE | Errno::ENFILE => Error::SetUp {
-            step: what.into(),
-            path: None,
-            call: "pipe2",
-            errno: errno.into(),
-            remedy: Some("the host is at its limit on open descriptors: close some, or raise RLIMIT_NOFILE".into()),
-        },
-        errno => Error::host(what)(errno),
-    }
+    Error::set_up("making the sandbox's namespaces", "clone", errno, remedy)
 }

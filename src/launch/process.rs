@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::interpreter::Cloned;
 use super::strays;
+use crate::watch::{Ended, How};
 
 /// A child of the host. Dropping it kills and reaps it.
 #[derive(Debug)]
@@ -17,25 +17,6 @@ pub(crate) struct Process {
     pid: i32,
     pidfd: OwnedFd,
     reaped: bool,
-}
-
-/// How a process ended, and the kernel's account of it, if nobody else has taken that.
-#[derive(Clone, Copy)]
-pub(crate) struct Ended {
-    pub how: How,
-    pub usage: Option<libc::rusage>,
-}
-
-/// What wait(2) says of an end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
-    Exited(i32),
-    Signaled {
-        signal: i32,
-        core: bool,
-    },
-    /// Another wait of the host took the status, and the kernel keeps no copy.
-    Unknown,
 }
 
 impl Process {
@@ -110,9 +91,9 @@ impl Process {
                     libc::CLD_EXITED => How::Exited(status),
                     code => How::Signaled { signal: status, core: code == libc::CLD_DUMPED },
                 };
-                Ok(Ended { how, usage: Some(usage) })
+                Ok(Ended { how, account: Some(usage) })
             }
-            Err(Errno::ECHILD) => Ok(Ended { how: self.kept_status().unwrap_or(How::Unknown), usage: None }),
+            Err(Errno::ECHILD) => Ok(Ended { how: self.kept_status().unwrap_or(How::Unknown), account: None }),
             Err(errno) => Err(errno),
         }
     }
@@ -176,10 +157,4 @@ pub(super) fn own_pidfd() -> nix::Result<OwnedFd> {
     let result = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
     // SAFETY: the kernel has just made this descriptor for us.
     Errno::result(result).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
-}
-
-/// The time that an account holds, of user mode and of the kernel.
-pub(crate) fn times(usage: &libc::rusage) -> [Duration; 2] {
-    [usage.ru_utime, usage.ru_stime]
-        .map(|time| Duration::new(time.tv_sec.unsigned_abs(), time.tv_usec.unsigned_abs() as u32 * 1000))
 }

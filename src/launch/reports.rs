@@ -37,7 +37,7 @@ impl Channel {
     /// A channel, and the end that the process gets.
     pub fn new() -> Result<(Self, OwnedFd)> {
         let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
-        let (host, process) = pair.map_err(super::too_many("making a channel for reports"))?;
+        let (host, process) = pair.map_err(Error::host("making a channel for reports"))?;
         Ok((Self(host), process))
     }
 
@@ -113,13 +113,12 @@ pub(super) fn failure(plan: &Plan, part: Part, call: usize, errno: i32) -> Error
     let Some((call, step)) = found else {
         return Error::Died { step: "reading a report" };
     };
-    let remedy = step.remedies.iter().find(|(known, _)| *known == errno).map(|(_, remedy)| (*remedy).to_owned());
-    Error::SetUp {
-        step: step.what.to_string(),
-        path: step.path.clone(),
-        call: call.nr.name.trim_start_matches("SYS_"),
-        errno: crate::error::Errno(errno),
-        remedy,
+    let remedy = step.remedies.iter().find(|(known, _)| *known == errno).map(|(_, remedy)| *remedy);
+    let name = call.nr.name.trim_start_matches("SYS_");
+    let error = Error::set_up(step.what.as_ref(), name, crate::Errno(errno), remedy);
+    match &step.path {
+        Some(path) => error.on(path),
+        None => error,
     }
 }
 
@@ -137,7 +136,7 @@ fn not_executed(search: &Search, failures: &[(i32, bool)]) -> Result<Heard> {
     let error = match errno {
         libc::ENOENT if visible => Error::NotExecutable {
             program: path.clone(),
-            errno: crate::error::Errno(errno),
+            errno: crate::Errno(errno),
             remedy: Some(
                 "the file is there, but its interpreter or dynamic loader (the first line of a script, or what \
                  `readelf -l` calls the interpreter) is not visible inside: bind that too, as with \
@@ -148,7 +147,7 @@ fn not_executed(search: &Search, failures: &[(i32, bool)]) -> Result<Heard> {
         errno if absent(errno) => not_found(search),
         errno => Error::NotExecutable {
             program: path.clone(),
-            errno: crate::error::Errno(errno),
+            errno: crate::Errno(errno),
             remedy: exec_remedy(errno).map(str::to_owned),
         },
     };

@@ -21,11 +21,11 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub fn open(plan: &Plan, own_id: u32) -> Result<Self> {
+    pub fn open(plan: &Plan, inherited: [bool; 3], own_id: u32) -> Result<Self> {
         let mut opened = Self::default();
         for (number, stream) in plan.stdio.into_iter().enumerate() {
             opened.program[number] = match stream {
-                Stream::Inherit if is_open(number) => number as RawFd,
+                Stream::Inherit if inherited[number] => number as RawFd,
                 Stream::Inherit | Stream::Null | Stream::Pty => opened.keep(null()?),
                 Stream::Descriptor(index) => plan.descriptors[index as usize].as_raw_fd(),
                 Stream::Piped => {
@@ -52,11 +52,11 @@ impl Streams {
 
 fn null() -> Result<OwnedFd> {
     let null = File::options().read(true).write(true).open("/dev/null");
-    null.map(OwnedFd::from).map_err(|error| Error::Host { what: "opening /dev/null", errno: (&error).into() })
+    null.map(OwnedFd::from).map_err(Error::host("opening /dev/null"))
 }
 
-/// Whether the host has a standard stream at all.
-fn is_open(number: usize) -> bool {
+/// Which of the standard streams the host has at all.
+pub(super) fn inherited() -> [bool; 3] {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    fcntl([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()][number], FcntlArg::F_GETFD).is_ok()
+    [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].map(|fd| fcntl(fd, FcntlArg::F_GETFD).is_ok())
 }

@@ -1,18 +1,19 @@
 //! A running program as its host sees it: waiting, signals, output, the end.
 
 mod output;
+mod running;
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::PollTimeout;
-use nix::sys::signal::{Signal as NixSignal, killpg};
-use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
-use crate::launch::{Ended, How, Launched, times};
+use running::times;
+pub(crate) use running::{Ended, How, Running};
+
 use crate::outcome::{Enforcement, Outcome, Output, Reading, Signal, Source, Termination, Usage};
 
 /// A program in its sandbox. Unlike [`std::process::Child`], **dropping it kills the program and everything that the
@@ -30,22 +31,28 @@ pub struct Child {
     pub stderr: Option<File>,
     /// The host's side of the terminal, if there is one.
     pub pty: Option<File>,
-    running: Launched,
+    running: Box<dyn Running>,
     enforced: Enforcement,
     killed: bool,
     outcome: Option<Outcome>,
 }
 
 impl Child {
-    pub(crate) fn new(mut running: Launched, enforced: Enforcement) -> Self {
-        let [stdin, stdout, stderr] = std::mem::take(&mut running.streams).map(|end| end.map(File::from));
-        let pty = running.pty.take().map(File::from);
+    /// `ends` are the host's ends of pipes, `pty` its side of the terminal.
+    pub(crate) fn new(
+        running: Box<dyn Running>,
+        ends: [Option<OwnedFd>; 3],
+        pty: Option<OwnedFd>,
+        enforced: Enforcement,
+    ) -> Self {
+        let [stdin, stdout, stderr] = ends.map(|end| end.map(File::from));
+        let pty = pty.map(File::from);
         Self { stdin, stdout, stderr, pty, running, enforced, killed: false, outcome: None }
     }
 
     /// The pid of the program, as the host sees it.
     pub fn id(&self) -> u32 {
-        self.running.program.pid().unsigned_abs()
+        self.running.pid().unsigned_abs()
     }
 
     /// Sends a signal to the program (pidfd_send_signal(2)): to no other process, even if the program has ended and its
@@ -55,7 +62,7 @@ impl Child {
     ///
     /// [`Error::Host`] if the kernel refuses, as it does for a number that is no signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        match self.running.program.signal(signal.0) {
+        match self.running.signal(signal.0) {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
             Err(errno) => Err(Error::host("sending a signal to the program")(errno)),
         }
@@ -68,7 +75,7 @@ impl Child {
     ///
     /// Those of [`Child::signal`].
     pub fn kill(&mut self) -> Result<()> {
-        if self.outcome.is_none() && !self.running.program.has_ended(PollTimeout::ZERO).unwrap_or(false) {
+        if self.outcome.is_none() && !self.running.has_ended(PollTimeout::ZERO).unwrap_or(false) {
             self.killed = true;
             self.running.end();
         }
@@ -83,7 +90,7 @@ impl Child {
     /// [`Error::StatusTaken`] if another wait of the host took the status, on a kernel before 6.15.
     pub fn wait(&mut self) -> Result<Outcome> {
         drop(self.stdin.take());
-        self.running.program.has_ended(PollTimeout::NONE).map_err(waiting)?;
+        self.running.has_ended(PollTimeout::NONE).map_err(waiting)?;
         self.ended()
     }
 
@@ -93,7 +100,7 @@ impl Child {
     ///
     /// Those of [`Child::wait`].
     pub fn try_wait(&mut self) -> Result<Option<Outcome>> {
-        match self.running.program.has_ended(PollTimeout::ZERO).map_err(waiting)? {
+        match self.running.has_ended(PollTimeout::ZERO).map_err(waiting)? {
             true => self.ended().map(Some),
             false => Ok(None),
         }
@@ -108,7 +115,7 @@ impl Child {
     pub fn wait_with_output(mut self) -> Result<Output> {
         drop(self.stdin.take());
         let streams = [self.stdout.take(), self.stderr.take()];
-        let [stdout, stderr] = output::collect(streams, &mut self.running)?;
+        let [stdout, stderr] = output::collect(streams, &*self.running)?;
         let outcome = self.ended()?;
         Ok(Output { outcome, stdout, stderr })
     }
@@ -118,11 +125,8 @@ impl Child {
         if let Some(outcome) = &self.outcome {
             return Ok(outcome.clone());
         }
-        let wall = self.running.started.elapsed();
-        // While it is a zombie its process group is nobody else's.
-        self.running.end();
-        let ended = self.running.program.wait().map_err(waiting)?;
-        self.running.keepers.drain(..).for_each(drop);
+        let wall = self.running.started().elapsed();
+        let ended = self.running.reap().map_err(waiting)?;
         let outcome = Outcome {
             termination: self.termination(ended.how)?,
             usage: usage(wall, &ended),
@@ -142,37 +146,9 @@ impl Child {
     }
 }
 
-impl Launched {
-    /// Ends every process of the sandbox; the program is still to be reaped.
-    fn end(&mut self) {
-        if self.has_pid_namespace {
-            for keeper in &self.keepers {
-                let _ = keeper.signal(libc::SIGKILL);
-            }
-        } else {
-            // The program leads its group; if it was not made to lead one, there is no group of this number.
-            let group = Pid::from_raw(self.program.pid());
-            if !self.program.is_reaped() {
-                let _ = killpg(group, NixSignal::SIGKILL);
-            }
-        }
-        let _ = self.program.signal(libc::SIGKILL);
-    }
-}
-
 impl AsFd for Child {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.running.program.as_fd()
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        if self.outcome.is_none() {
-            self.running.end();
-            // Before the init, which can't end while a process of its namespace has not been reaped.
-            let _ = self.running.program.wait();
-        }
+        self.running.pidfd()
     }
 }
 
@@ -182,7 +158,7 @@ fn waiting(errno: Errno) -> Error {
 
 fn usage(wall: Duration, ended: &Ended) -> Usage {
     let mut usage = Usage { wall, ..Usage::default() };
-    if let Some(account) = &ended.usage {
+    if let Some(account) = &ended.account {
         fn reading<T>(value: T) -> Option<Reading<T>> {
             Some(Reading { value, source: Source::Rusage })
         }

@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::Running;
 use crate::error::{Error, Result};
-use crate::launch::Launched;
 
 /// A stream that is being collected.
 struct Collected {
@@ -31,18 +31,18 @@ impl Collected {
         match file.read_to_end(&mut self.bytes) {
             Ok(_) => self.file = None,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => return Err(Error::Host { what: "reading the output", errno: (&error).into() }),
+            Err(error) => return Err(reading(error)),
         }
         Ok(())
     }
 }
 
 /// Reads both streams until the program has ended, and then what is left in them.
-pub(super) fn collect(streams: [Option<File>; 2], running: &mut Launched) -> Result<[Vec<u8>; 2]> {
+pub(super) fn collect(streams: [Option<File>; 2], running: &dyn Running) -> Result<[Vec<u8>; 2]> {
     let [stdout, stderr] = streams;
     let mut collected = [Collected::new(stdout)?, Collected::new(stderr)?];
     loop {
-        let mut fds = vec![PollFd::new(running.program.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![PollFd::new(running.pidfd(), PollFlags::POLLIN)];
         let open = collected.iter().filter_map(|stream| stream.file.as_ref());
         fds.extend(open.map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
@@ -61,6 +61,6 @@ pub(super) fn collect(streams: [Option<File>; 2], running: &mut Launched) -> Res
     }
 }
 
-fn reading(errno: Errno) -> Error {
-    Error::host("reading the output")(errno)
+fn reading(error: impl Into<crate::Errno>) -> Error {
+    Error::host("reading the output")(error)
 }

@@ -45,12 +45,9 @@ const IDMAP: &[(i32, &str)] = &[
 
 /// What a path of the host is, once every symlink in it is followed.
 pub(super) fn resolve_source(path: &Path) -> Result<PathBuf> {
-    path.canonicalize().map_err(|error| Error::SetUp {
-        step: "looking for what is to be mounted:".into(),
-        path: Some(path.to_owned()),
-        call: "realpath",
-        errno: (&error).into(),
-        remedy: Some("it must exist on the host, and the host's user must be able to reach it".into()),
+    path.canonicalize().map_err(|error| {
+        let remedy = "it must exist on the host, and the host's user must be able to reach it";
+        Error::set_up("looking for what is to be mounted:", "realpath", error, Some(remedy)).on(path)
     })
 }
 

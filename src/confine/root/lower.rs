@@ -153,12 +153,9 @@ impl Builder<'_> {
             Base::Dir(path) => (resolve_source(path)?, &[]),
             Base::Empty | Base::Inherit => return Ok(()),
         };
-        let listing = |error: std::io::Error| Error::SetUp {
-            step: "listing the root directory".into(),
-            path: Some(path.clone()),
-            call: "getdents64",
-            errno: (&error).into(),
-            remedy: Some("it must be a directory that the host's user can read".into()),
+        let listing = |error: std::io::Error| {
+            let remedy = "it must be a directory that the host's user can read";
+            Error::set_up("listing the root directory", "getdents64", error, Some(remedy)).on(&path)
         };
         let mut entries: Vec<fs::DirEntry> =
             fs::read_dir(&path).and_then(Iterator::collect::<Result<_, _>>).map_err(listing)?;

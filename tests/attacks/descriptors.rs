@@ -1,7 +1,7 @@
 //! Descriptors and memory: what the host has open, what the init and the helper are made of, what a program can pretend.
 
-use std::fs::{self, File};
-use std::io::{IoSlice, Read, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -167,18 +167,38 @@ fn look_into(pid: i32) {
         attempt(name, fs::read_dir(path(name)));
     }
     for name in ["environ", "maps", "auxv"] {
-        attempt(name, fs::read(path(name)));
+        attempt(name, fs::read(path(name)).map_err(|error| error.kind()).and_then(not_empty));
     }
-    attempt("mem", File::open(path("mem")));
-    attempt("mem for writing", File::options().write(true).open(path("mem")));
+    attempt("mem", read_first(pid, File::options().read(true)));
+    attempt("mem for writing", write_first(pid));
     attempt("oom_score_adj", fs::write(path("oom_score_adj"), "1000"));
     attempt("ptrace", sys::ptrace(pid));
     attempt("process_vm_readv", sys::read_memory(pid, first_mapping(pid).unwrap_or(0x41_0000), 8));
 }
 
+/// A process that is ending can be opened, but nothing is in it.
+fn not_empty(bytes: Vec<u8>) -> Result<Vec<u8>, ErrorKind> {
+    if bytes.is_empty() { Err(ErrorKind::UnexpectedEof) } else { Ok(bytes) }
+}
+
 fn first_mapping(pid: i32) -> Option<usize> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
     usize::from_str_radix(maps.split_once('-')?.0, 16).ok()
+}
+
+/// Opens the memory of a process, and reads its first byte.
+fn read_first(pid: i32, how: &mut OpenOptions) -> Result<(File, u64, u8), ErrorKind> {
+    let memory = how.open(format!("/proc/{pid}/mem")).map_err(|error| error.kind())?;
+    let address = first_mapping(pid).ok_or(ErrorKind::NotFound)? as u64;
+    let mut byte = [0];
+    memory.read_exact_at(&mut byte, address).map_err(|error| error.kind())?;
+    Ok((memory, address, byte[0]))
+}
+
+/// Writes that byte again.
+fn write_first(pid: i32) -> Result<(), ErrorKind> {
+    let (memory, address, byte) = read_first(pid, File::options().read(true).write(true))?;
+    memory.write_all_at(&[byte], address).map_err(|error| error.kind())
 }
 
 fn probe(args: &[String]) -> i32 {
@@ -271,7 +291,8 @@ fn hunt(args: &[String]) -> i32 {
         };
         for pid in pids.iter().filter(|pid| pid.parse::<u32>().is_ok() && **pid != own) {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let caught = line.starts_with(b"stockade: ") && File::open(format!("/proc/{pid}/mem")).is_ok();
+            let caught =
+                line.starts_with(b"stockade: ") && read_first(pid.parse().unwrap(), File::options().read(true)).is_ok();
             // Only if it was no other program meanwhile.
             let caught = caught && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|again| again == line);
             if caught || has_in_memory(pid, needle.as_bytes()) {

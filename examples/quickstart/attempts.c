@@ -88,11 +88,11 @@ static int try_connect(int type, const char *host, int port)
 static void reach_network(int port)
 {
 	/* A datagram socket asks for a route and sends nothing. */
-	int outside = try_connect(SOCK_DGRAM, "1.1.1.1", 53);
+	int outside = try_connect(SOCK_DGRAM, "192.0.2.1", 53);
 	int host = try_connect(SOCK_STREAM, "127.0.0.1", port);
 	char answer[200];
 
-	snprintf(answer, sizeof answer, "1.1.1.1: %s; the host's port %d: %s", strerror(outside), port, strerror(host));
+	snprintf(answer, sizeof answer, "192.0.2.1: %s; the host's port %d: %s", strerror(outside), port, strerror(host));
 	report(!outside || !host, "reach the network", answer);
 }
 

@@ -19,20 +19,10 @@ const fn bit(capability: Capability) -> u64 {
     1 << capability as u8
 }
 
-/// Bits of prctl(2), `PR_SET_SECUREBITS`: root has no capabilities by being root, changes of user ids change none,
-/// no ambient ones can be raised; each locked.
-const SECUREBITS: u64 = (libc::SECBIT_NOROOT
-    | libc::SECBIT_NOROOT_LOCKED
-    | libc::SECBIT_NO_SETUID_FIXUP
-    | libc::SECBIT_NO_SETUID_FIXUP_LOCKED
-    | libc::SECBIT_KEEP_CAPS_LOCKED
-    | libc::SECBIT_NO_CAP_AMBIENT_RAISE
-    | libc::SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED) as u64;
-
 /// The init keeps what it has while it becomes the sandbox's user, also if it was root before.
 pub(crate) fn keep_over_user_change(init: &mut Program) {
     init.step(Step::new("keeping the capabilities over the change of user"));
-    init.prctl(flags!(PR_SET_SECUREBITS), libc::SECBIT_NO_SETUID_FIXUP as u64);
+    init.prctl(flags!(PR_SET_SECUREBITS), flags!(SECBIT_NO_SETUID_FIXUP));
 }
 
 /// Empties the bounding set and locks the securebits. It takes CAP_SETPCAP, so it comes before the ids change.
@@ -43,7 +33,17 @@ pub(crate) fn close_ways_to_more(helper: &mut Program, last: u32) {
         helper.call(nr!(SYS_prctl), drop);
     }
     helper.step(Step::new("locking the securebits"));
-    helper.prctl(flags!(PR_SET_SECUREBITS), SECUREBITS);
+    // Root has no capabilities by being root, changes of user ids change none, no ambient ones can be raised.
+    let locked = flags!(
+        SECBIT_NOROOT
+            | SECBIT_NOROOT_LOCKED
+            | SECBIT_NO_SETUID_FIXUP
+            | SECBIT_NO_SETUID_FIXUP_LOCKED
+            | SECBIT_KEEP_CAPS_LOCKED
+            | SECBIT_NO_CAP_AMBIENT_RAISE
+            | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED
+    );
+    helper.prctl(flags!(PR_SET_SECUREBITS), locked);
 }
 
 /// Empties all other sets.

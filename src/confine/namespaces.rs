@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::plan::{Arg, Birth, Input, Program, Step, flags, nr};
+use crate::plan::{Arg, Birth, Input, Names, Program, Step, flags, names, nr};
 
 bitflags::bitflags! {
     /// Kinds of namespaces (namespaces(7)). The bits are those of clone(2).
@@ -56,9 +56,21 @@ impl Namespaces {
 
     /// The kinds as an argument of a call.
     pub(crate) fn arg(self) -> Arg {
-        Arg::Imm(self.bits().into())
+        Arg::Bits(self.bits().into(), KINDS)
     }
 }
+
+/// What clone(2) and setns(2) call the kinds.
+const KINDS: Names = names![
+    CLONE_NEWUSER,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWNET,
+    CLONE_NEWIPC,
+    CLONE_NEWUTS,
+    CLONE_NEWCGROUP,
+    CLONE_NEWTIME,
+];
 
 /// An open descriptor as part of a configuration: copies of the configuration share it.
 #[derive(Clone, Debug)]

@@ -78,7 +78,7 @@ impl Layout<'_> {
         let mut mask = 0u64;
         for (index, arg) in call.given().iter().enumerate() {
             entry[1 + index] = match *arg {
-                Arg::Imm(value) => value,
+                Arg::Imm(value) | Arg::Bits(value, _) => value,
                 Arg::Named(constant) => constant.value,
                 Arg::Octal(mode) => mode.into(),
                 Arg::Slot(slot) => {

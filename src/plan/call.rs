@@ -43,12 +43,25 @@ pub(crate) struct Constant {
     pub name: &'static str,
 }
 
+/// Names of single bits, as the manual pages have them.
+pub(crate) type Names = &'static [(u64, &'static str)];
+
+/// The names of `libc` constants that are bits.
+macro_rules! names {
+    ($($flag:ident),+ $(,)?) => {
+        &[$((libc::$flag as u64, stringify!($flag))),+]
+    };
+}
+pub(crate) use names;
+
 /// An argument of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arg {
     Imm(u64),
     Named(&'static Constant),
     Octal(u32),
+    /// Bits that were put together, with the names that they have.
+    Bits(u64, Names),
     Slot(Slot),
     SlotAddress(Slot),
     Data(Ref),

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use arena::{Address, Word};
-pub(crate) use call::{Arg, Call, Constant, Label, Nr, OnError, Slot, flags, nr};
+pub(crate) use call::{Arg, Call, Constant, Label, Names, Nr, OnError, Slot, flags, names, nr};
 pub(crate) use mounts::{Attributes, Change};
 pub(crate) use program::{Input, Program, Step};
 pub use report::Part;

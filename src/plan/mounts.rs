@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter};
 
 use super::arena::{Address, Ref, Word};
-use super::call::{Arg, Slot, flags, nr};
+use super::call::{Arg, Slot, flags, names, nr};
 use super::program::{Added, Program};
 
 bitflags::bitflags! {
@@ -23,7 +23,7 @@ impl Attributes {
     pub const SAFE: Self = Self::NOSUID.union(Self::NODEV);
 
     fn arg(self) -> Arg {
-        Arg::Imm(self.bits())
+        Arg::Bits(self.bits(), names![MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC])
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::Plan;
-use super::call::{Arg, Call, OnError};
+use super::call::{Arg, Call, Names, OnError};
 use super::program::Program;
 
 /// Calls of one step that differ in numbers alone are cut after this many.
@@ -41,6 +41,12 @@ impl Display for Program {
         }
         Ok(())
     }
+}
+
+/// The names of the bits that are set.
+fn bits(value: u64, names: Names) -> String {
+    let set: Vec<&str> = names.iter().filter(|(bit, _)| value & bit != 0).map(|(_, name)| *name).collect();
+    if set.is_empty() { "0".into() } else { set.join("|") }
 }
 
 impl Program {
@@ -102,6 +108,7 @@ impl Program {
             Arg::Imm(value) if value > 0xffff => format!("{value:#x}"),
             Arg::Imm(value) => value.to_string(),
             Arg::Named(constant) => constant.name.trim_start_matches('|').to_owned(),
+            Arg::Bits(value, names) => bits(value, names),
             Arg::Octal(mode) => format!("{mode:#o}"),
             Arg::Slot(slot) => self.slot_text(slot.0),
             Arg::SlotAddress(slot) => format!("&{}", self.slot_text(slot.0)),

@@ -8,11 +8,12 @@ use super::lower::Builder;
 use super::target::{Kind, kind_of};
 use crate::confine::mountinfo::{HostMount, Table};
 use crate::error::{Error, Result};
-use crate::plan::{Arg, Attributes, Change, Program, Slot, Step, flags, nr};
+use crate::plan::{Arg, Attributes, Change, Program, Slot, Step, flags, names, nr};
 
 /// Attributes as flags of mount(2): the first four have the same numbers in both interfaces.
 fn old_flags(attributes: Attributes) -> Arg {
-    Arg::Imm(attributes.bits() | libc::MS_REMOUNT | libc::MS_BIND)
+    let names = names![MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND];
+    Arg::Bits(attributes.bits() | libc::MS_REMOUNT | libc::MS_BIND, names)
 }
 
 /// mount(2) of the working directory, or of a name in it.

@@ -39,7 +39,7 @@ pub fn give(command: &mut Command) {
 }
 
 fn failed(error: io::Error) -> Error {
-    Error::Host { what: "copying from and to the terminal", errno: (&error).into() }
+    Error::Host { what: "copying from and to the terminal", errno: (&error).into(), remedy: None }
 }
 
 /// The size of the caller's terminal, or the customary one where there is none.

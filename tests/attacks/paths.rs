@@ -18,7 +18,7 @@ use crate::common::{
     host_output, link, open_directory, privately, privately_as_before, runnable, sandbox, tell,
 };
 use crate::support::{
-    PAYLOAD, Payload, Test, is_root, own_path, payload, sh, shared_dir, text, unless_root, with_payload,
+    PAYLOAD, Payload, Test, is_root, let_go_of_work, own_path, payload, sh, shared_dir, text, unless_root, with_payload,
 };
 
 pub const TESTS: &[Test] = tests![
@@ -512,6 +512,7 @@ fn a_name_is_taken_as_it_is_byte_by_byte() {
         assert_eq!(attempts.get("cwd"), format!("{:?}", Ok::<_, ()>(Path::new(&write_at))));
         let outs = [&read, &write, &lower, &upper].map(|directory| directory.join("out").exists());
         assert_eq!(outs, [false, true, false, true], "{name:?}");
+        let_go_of_work(&work);
     }
 }
 

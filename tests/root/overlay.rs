@@ -1,7 +1,7 @@
 //! Overlays: the program's changes on top of directories of the host, which stay as they are.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{getegid, geteuid};
@@ -62,8 +62,7 @@ impl Layers {
 
 impl Drop for Layers {
     fn drop(&mut self) {
-        // The kernel makes a directory there that an ordinary user can't list, and so not remove.
-        let _ = fs::set_permissions(self.work.join("work"), Permissions::from_mode(0o700));
+        crate::support::let_go_of_work(&self.work);
     }
 }
 

@@ -147,6 +147,11 @@ pub fn shared_dir() -> TempDir {
     dir
 }
 
+/// Lets the `work` directory of an overlay be removed: the kernel makes a directory in it that an ordinary user can't list.
+pub fn let_go_of_work(work: &Path) {
+    let _ = fs::set_permissions(work.join("work"), fs::Permissions::from_mode(0o700));
+}
+
 /// Runs a shell script in a sandbox.
 pub fn sh(sandbox: &Sandbox, script: &str) -> Output {
     sandbox.output(Command::new("/bin/sh").args(["-c", script])).unwrap_or_else(|error| panic!("{script:?}: {error}"))

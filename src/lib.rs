@@ -46,7 +46,8 @@ mod watch;
 
 pub use command::{Command, Stdio};
 pub use confine::{
-    Bind, HidePid, IdRange, Identity, Mount, NamespaceOf, Namespaces, Overlay, Proc, Root, TimeOffsets, Tmpfs,
+    Bind, HidePid, IdRange, Identity, Limits, Mount, NamespaceOf, Namespaces, Overlay, Proc, Resource, Root,
+    TimeOffsets, Tmpfs,
 };
 pub use error::{Errno, Error, Result};
 pub use outcome::{Enforcement, Layer, Outcome, Output, Reading, Signal, Source, Termination, Usage};
@@ -54,4 +55,4 @@ pub use outcome::{Enforcement, Layer, Outcome, Output, Reading, Signal, Source, 
 pub use plan::Part;
 pub use plan::Plan;
 pub use sandbox::Sandbox;
-pub use watch::Child;
+pub use watch::{Child, Overflow};

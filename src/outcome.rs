@@ -29,7 +29,8 @@ impl Display for Signal {
     }
 }
 
-/// How a program ended, as the kernel tells its parent (wait(2)).
+/// How a program ended: as the kernel tells its parent (wait(2)), or, if it exceeded a limit, for which one it was ended.
+/// The first limit that it exceeded is the one that counts, whatever it did when it was asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -45,6 +46,10 @@ pub enum Termination {
     },
     /// It was ended by [`Child::kill`](crate::Child::kill).
     Killed,
+    /// It was ended because its time was over: [`Limits::wall`](crate::Limits::wall).
+    WallTime,
+    /// It was ended because it had written too much: [`Limits::stdout`](crate::Limits::stdout).
+    Output,
 }
 
 impl Termination {
@@ -70,6 +75,8 @@ impl Display for Termination {
                 write!(f, "ended by {signal}{}", if *core { " (core dumped)" } else { "" })
             }
             Self::Killed => f.write_str("killed by the host"),
+            Self::WallTime => f.write_str("ended at its limit of time"),
+            Self::Output => f.write_str("ended at its limit of output"),
         }
     }
 }
@@ -81,6 +88,8 @@ impl Display for Termination {
 pub enum Source {
     /// The kernel's account of the program and of those descendants that it waited for (getrusage(2)).
     Rusage,
+    /// Counted by the host as it read the pipe.
+    Pipe,
 }
 
 /// A figure with its source.
@@ -98,8 +107,12 @@ pub struct Reading<T> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Usage {
-    /// From the start of the launch until the host saw the program's end.
+    /// From the start of the program until the host saw its end.
     pub wall: Duration,
+    /// Bytes that came from standard output, kept or not.
+    pub stdout: Option<Reading<u64>>,
+    /// Bytes that came from standard error, kept or not.
+    pub stderr: Option<Reading<u64>>,
     /// CPU time in user mode.
     pub cpu_user: Option<Reading<Duration>>,
     /// CPU time in the kernel.
@@ -133,6 +146,8 @@ pub enum Layer {
     NoNewPrivs,
     /// A session without a controlling terminal of the host.
     Session,
+    /// Limits of time, of output, and of the process.
+    Limits,
 }
 
 /// What of the isolation was in force while the program ran. What was asked for and can't be had is an error at

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use crate::command::{Command, Stdio};
-use crate::confine::{Config, Identity, NamespaceOf, Namespaces, Root, TimeOffsets, compile};
+use crate::confine::{Config, Identity, Limits, NamespaceOf, Namespaces, Root, TimeOffsets, compile};
 use crate::error::Result;
 use crate::launch::launch;
 use crate::outcome::{Outcome, Output};
@@ -56,6 +56,7 @@ impl Sandbox {
             time_offsets: None,
             identity: Identity::new(),
             root: Root::host(),
+            limits: Limits::new(),
             kernel: None,
         };
         Self { config }
@@ -114,6 +115,13 @@ impl Sandbox {
     #[must_use]
     pub fn root(mut self, root: Root) -> Self {
         self.config.root = root;
+        self
+    }
+
+    /// What it may use. Default: no limits but for cores.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
         self
     }
 
@@ -180,6 +188,6 @@ impl Plan {
     pub fn spawn(&self) -> Result<Child> {
         let mut launched = launch(self)?;
         let (ends, pty) = (std::mem::take(&mut launched.streams), launched.pty.take());
-        Ok(Child::new(Box::new(launched), ends, pty, self.enforced.clone()))
+        Ok(Child::new(Box::new(launched), ends, pty, self.bounds, self.enforced.clone()))
     }
 }

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             a_sandbox_that_cant_be_made_gives_125,
             wrong_options_give_2_and_one_line,
             contradictory_options_give_2_and_one_line,
+            a_limit_that_ends_the_program_gives_124,
             help_is_no_error,
             the_streams_are_the_programs_own,
             binds_are_read_only_or_writable_as_said,
@@ -185,6 +186,9 @@ fn wrong_options_give_2_and_one_line() {
         (&["--tmpfs", "/x:16777216T", "--", "true"], "no size"),
         (&["--share", "user,nothing", "--", "true"], "'nothing'"),
         (&["--time-offset", "soon", "--", "true"], "'soon'"),
+        (&["--wall", "soon", "--", "true"], "ms, s, m or h"),
+        (&["--wall", "-1s", "--", "true"], "'-1'"),
+        (&["--kill-grace", "1", "--", "true"], "ms, s, m or h"),
         (&["--uid", "-1", "--", "true"], "-1"),
         (&["--gid", "4294967296", "--", "true"], "4294967296"),
         (&["--env", "NAME", "--", "true"], "no ="),
@@ -224,10 +228,19 @@ fn contradictory_options_give_2_and_one_line() {
     }
 }
 
+fn a_limit_that_ends_the_program_gives_124() {
+    assert_eq!(sh(&["--wall", "100ms"], "sleep 30").status, 124);
+    assert_eq!(
+        sh(&["--wall", "100ms", "--kill-grace", "1m"], "trap 'exit 5' TERM; while :; do sleep 0.01; done").status,
+        124
+    );
+    let in_time = sh(&["--wall", "1.5m", "--nofile", "20"], "ulimit -n; exit 6");
+    assert_eq!((in_time.status, in_time.stdout.as_str()), (6, "20"));
+}
+
 fn help_is_no_error() {
     let help = run(&["--help"]).output();
-    let options =
-        "ro rw tmpfs overlay mask dir symlink root share time-offset hostname uid gid cwd env pty explain report";
+    let options = "ro rw tmpfs overlay mask dir symlink root share time-offset hostname uid gid cwd env wall kill-grace nofile pty explain report";
     for option in options.split(' ') {
         assert!(help.contains(&format!("--{option}")), "--{option} is not in {help}");
     }

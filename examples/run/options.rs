@@ -3,16 +3,19 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser};
-use stockade::{Bind, Command, Identity, Mount, Namespaces, Overlay, Root, Sandbox, TimeOffsets, Tmpfs};
+use stockade::{
+    Bind, Command, Identity, Limits, Mount, Namespaces, Overlay, Resource, Root, Sandbox, TimeOffsets, Tmpfs,
+};
 
 /// Runs a program in a sandbox, and ends as the program does.
 ///
 /// The options that change the file system are carried out in the order in which they are said. Exit status: the
 /// program's; 128+N if signal N ended it; 125 if the sandbox could not be made; 126 if the program could not be
-/// executed; 127 if it was not found; 2 if the options are wrong.
+/// executed; 127 if it was not found; 124 if a limit ended it; 2 if the options are wrong.
 #[derive(Parser)]
 #[command(name = "run", override_usage = "run [OPTION]… -- PROGRAM [ARG]…")]
 pub struct Options {
@@ -51,6 +54,18 @@ pub struct Options {
     #[arg(long, value_name = "K=V", value_parser = paths().try_map(variable))]
     env: Vec<(OsString, OsString)>,
 
+    /// Time that it may run: 500ms, 2s, 1.5m
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    wall: Option<Duration>,
+
+    /// Time between SIGTERM and SIGKILL for a program that exceeds a limit
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    kill_grace: Option<Duration>,
+
+    /// Descriptors that it may have
+    #[arg(long, value_name = "N")]
+    nofile: Option<u64>,
+
     /// Gives the program a terminal of its own, which is shown on this one
     #[arg(long)]
     pub pty: bool,
@@ -75,7 +90,12 @@ impl Options {
         let mut identity = Identity::new();
         identity = self.uid.into_iter().fold(identity, Identity::uid);
         identity = self.gid.into_iter().fold(identity, Identity::gid);
+        let mut limits = Limits::new();
+        limits = self.wall.into_iter().fold(limits, Limits::wall);
+        limits = self.kill_grace.into_iter().fold(limits, Limits::kill_grace);
+        limits = self.nofile.into_iter().fold(limits, |set, n| set.rlimit(Resource::Nofile, n, n));
         let mut sandbox = Sandbox::new()
+            .limits(limits)
             .namespaces(Namespaces::all() - Namespaces::TIME - shared)
             .root(self.mounts.0.iter().cloned().fold(self.root.clone(), Root::mount))
             .identity(identity);
@@ -212,6 +232,16 @@ fn tmpfs(text: OsString) -> Result<Mount, String> {
         Some(size) => tmpfs.size(bytes(&size.to_string_lossy())?).into(),
         None => tmpfs.into(),
     })
+}
+
+/// A time with its unit.
+fn time(text: &str) -> Result<Duration, String> {
+    const UNITS: [(&str, f64); 4] = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let wrong = || "a time is a number with ms, s, m or h behind it".to_owned();
+    let (number, seconds) =
+        UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds))).ok_or_else(wrong)?;
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
 }
 
 /// `ONE` or `ONE:OTHER`.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::host::Host;
 use super::identity::{self, Resolved};
 use super::namespaces::{self, Chosen};
-use super::{Config, Job, Namespaces, Terminal, capabilities, network, rlimits, root, share};
+use super::{Config, Job, Namespaces, Terminal, capabilities, limits, network, root, share};
 use crate::error::{Error, Result};
 use crate::outcome::{Enforcement, Layer};
 use crate::plan::helper::{self, Placed, Start};
@@ -55,6 +55,7 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
         descriptors: compiler.descriptors,
         id_mappings: compiler.id_mappings,
         own_ids: compiler.who.own_ids,
+        bounds: compiler.config.limits.bounds(),
         owner: compiler.host.privileged.then_some((compiler.who.host_uid, compiler.who.host_gid)),
         search,
         enforced,
@@ -119,7 +120,7 @@ impl Compiler<'_> {
             };
             root::lower(&self.config.root, lowering)?;
         }
-        init::finish(&mut image);
+        init::finish(&mut image, self.config.limits.last_word());
         let keep = if in_user_namespace { capabilities::OF_THE_INIT } else { 0 };
         let process = Process { stub: stub(prologue, &image, keep), image };
         Ok(Init { process, birth, maps: self.who.maps.clone() })
@@ -138,7 +139,6 @@ impl Compiler<'_> {
         {
             root::change_root(&mut image, path)?;
         }
-        rlimits::no_core(&mut image);
         if has_rights {
             capabilities::close_ways_to_more(&mut image, self.host.last_capability);
             identity::become_user(&mut image, &self.who, in_user_namespace);
@@ -160,7 +160,7 @@ impl Compiler<'_> {
             placed.push(Placed { source: image.input(Input::Descriptor(index)), number: *number });
         }
         let pty = pty.map(|(master, _)| master);
-        rlimits::check_numbers(&placed)?;
+        limits::check_numbers(&placed)?;
         helper::place_descriptors(&mut image, &placed, pty);
         change_directory(&mut image, job.cwd.unwrap_or(Path::new("/")))?;
         let start = Start {
@@ -170,8 +170,9 @@ impl Compiler<'_> {
             new_session: job.new_session,
             pty,
             stay,
+            last_word: self.config.limits.last_word(),
         };
-        helper::start(&mut image, &start);
+        helper::start(&mut image, &start, |child| self.config.limits.set(child));
         Ok(Process { stub: stub(Program::new("stockade: helper"), &image, 0), image })
     }
 
@@ -189,6 +190,9 @@ impl Compiler<'_> {
         enforced.push((Layer::NoNewPrivs, "set".into()));
         if job.new_session {
             enforced.push((Layer::Session, "new".into()));
+        }
+        if !self.config.limits.is_empty() {
+            enforced.push((Layer::Limits, format!("{:?}", self.config.limits)));
         }
         Enforcement { enforced }
     }

@@ -7,10 +7,10 @@ mod capabilities;
 mod compile;
 mod host;
 mod identity;
+mod limits;
 mod mountinfo;
 mod namespaces;
 mod network;
-mod rlimits;
 mod root;
 
 use std::collections::BTreeMap;
@@ -23,6 +23,7 @@ use crate::plan::Stream;
 
 pub(crate) use compile::compile;
 pub use identity::{IdRange, Identity};
+pub use limits::{Limits, Resource};
 pub(crate) use namespaces::Descriptor;
 pub use namespaces::{NamespaceOf, Namespaces, TimeOffsets};
 pub use root::{Bind, HidePid, Mount, Overlay, Proc, Root, Tmpfs};
@@ -38,6 +39,7 @@ pub(crate) struct Config {
     pub time_offsets: Option<TimeOffsets>,
     pub identity: Identity,
     pub root: Root,
+    pub limits: Limits,
     /// The version of the kernel that is believed to run, for tests.
     pub kernel: Option<(u32, u32)>,
 }

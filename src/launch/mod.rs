@@ -51,7 +51,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
 /// Starts what the plan says.
 pub(crate) fn launch(plan: &Plan) -> Result<Launched> {
-    let started = Instant::now();
     let mut launch = Launch::prepare(plan)?;
     let init = plan.init.as_ref().map(|init| launch.start_init(init)).transpose()?;
     let mut pause = Duration::from_millis(1);
@@ -70,6 +69,7 @@ pub(crate) fn launch(plan: &Plan) -> Result<Launched> {
         }
         pause *= 2;
     };
+    let started = Instant::now();
     let keepers = init.map(|init| init.process).into_iter().chain(helper).collect();
     let streams = std::mem::take(&mut launch.streams.host);
     let _control = launch.control.1;

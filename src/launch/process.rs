@@ -49,20 +49,18 @@ impl Process {
         Errno::result(result).map(drop)
     }
 
-    /// Whether it has ended, waiting for that as long as `timeout` says.
+    /// Whether it has ended, waiting for that as long as `timeout` says, or until a signal of the host comes between.
     pub fn has_ended(&self, timeout: PollTimeout) -> nix::Result<bool> {
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        loop {
-            match poll(&mut fds, timeout) {
-                Err(Errno::EINTR) if timeout == PollTimeout::NONE => {}
-                other => return other.map(|ready| ready > 0),
-            }
+        match poll(&mut fds, timeout) {
+            Err(Errno::EINTR) => Ok(false),
+            other => other.map(|ready| ready > 0),
         }
     }
 
     /// Waits for the end, and takes the status.
     pub fn wait(&mut self) -> nix::Result<Ended> {
-        self.has_ended(PollTimeout::NONE)?;
+        while !self.has_ended(PollTimeout::NONE)? {}
         self.reap()
     }
 
@@ -91,9 +89,11 @@ impl Process {
                     libc::CLD_EXITED => How::Exited(status),
                     code => How::Signaled { signal: status, core: code == libc::CLD_DUMPED },
                 };
-                Ok(Ended { how, account: Some(usage) })
+                Ok(Ended { how, account: Some(usage), time_was_up: false })
             }
-            Err(Errno::ECHILD) => Ok(Ended { how: self.kept_status().unwrap_or(How::Unknown), account: None }),
+            Err(Errno::ECHILD) => {
+                Ok(Ended { how: self.kept_status().unwrap_or(How::Unknown), account: None, time_was_up: false })
+            }
             Err(errno) => Err(errno),
         }
     }
@@ -114,6 +114,18 @@ impl Process {
             signal => How::Signaled { signal, core: libc::WCOREDUMP(status) },
         })
     }
+
+    /// Kills and reaps it; how it had ended, if it had before.
+    pub fn finish(&mut self) -> nix::Result<Ended> {
+        /// Time that an init may take, in milliseconds, before what hinders it is looked for.
+        const PATIENCE: u8 = 20;
+        let _ = self.signal(libc::SIGKILL);
+        let mut strays = BTreeSet::new();
+        while let Ok(false) = self.has_ended(PATIENCE.into()) {
+            strays::reap(&mut strays);
+        }
+        self.reap()
+    }
 }
 
 impl AsFd for Process {
@@ -124,17 +136,9 @@ impl AsFd for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        /// Time that an init may take, in milliseconds, before what hinders it is looked for.
-        const PATIENCE: u8 = 20;
-        if self.reaped {
-            return;
+        if !self.reaped {
+            let _ = self.finish();
         }
-        let _ = self.signal(libc::SIGKILL);
-        let mut strays = BTreeSet::new();
-        while let Ok(false) | Err(Errno::EINTR) = self.has_ended(PATIENCE.into()) {
-            strays::reap(&mut strays);
-        }
-        let _ = self.reap();
     }
 }
 

@@ -7,8 +7,9 @@ use nix::poll::PollTimeout;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::Launched;
-use crate::watch::{Ended, Running};
+use super::{Launched, Process};
+use crate::plan::init::TIME_IS_UP;
+use crate::watch::{Ended, How, Running};
 
 impl Running for Launched {
     fn pid(&self) -> i32 {
@@ -47,9 +48,11 @@ impl Running for Launched {
     fn reap(&mut self) -> nix::Result<Ended> {
         self.end();
         // Before the init, which can't end while a process of its namespace has not been reaped.
-        let ended = self.program.wait();
+        let mut ended = self.program.wait()?;
+        let ends = self.keepers.iter_mut().map(Process::finish);
+        ended.time_was_up = ends.flatten().any(|keeper| keeper.how == How::Exited(TIME_IS_UP));
         self.keepers.clear();
-        ended
+        Ok(ended)
     }
 }
 

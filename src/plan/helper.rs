@@ -3,10 +3,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::arena::{Ref, Word};
 use super::call::{Arg, OnError, Slot, flags, nr};
-use super::init::{keep_alone, wait_for_host};
+use super::init::{TIME_IS_UP, keep_alone, wait_for_host};
 use super::program::{Input, Program, Step};
 use super::report::{EXEC_FAILED, STARTED};
 
@@ -117,10 +118,14 @@ pub(crate) struct Start<'a> {
     pub pty: Option<Slot>,
     /// No pid namespace ends with the sandbox: the helper stays, and kills the command when the host is gone.
     pub stay: bool,
+    /// When a helper that stays ends the command by itself.
+    pub last_word: Option<Duration>,
 }
 
 /// Starts the command as a child of the host, reports its pid and pidfd, and ends.
-pub(crate) fn start(helper: &mut Program, start: &Start<'_>) {
+///
+/// `limit` sets what is the command's alone, and not the helper's.
+pub(crate) fn start(helper: &mut Program, start: &Start<'_>, limit: impl FnOnce(&mut Program)) {
     helper.step(Step::new("starting the command").remedies(&[
         (libc::EAGAIN, "the limit on processes is reached (RLIMIT_NPROC, pids.max, kernel.pid_max)"),
         (libc::ENOMEM, "the pid namespace is ending, or memory is short"),
@@ -136,7 +141,7 @@ pub(crate) fn start(helper: &mut Program, start: &Start<'_>) {
         Arg::NULL,
     ];
     helper.call(nr!(SYS_clone), clone).above_zero(parent).store_in(message.pid);
-    in_the_child(helper, start, report);
+    in_the_child(helper, start, report, limit);
     helper.bind(parent);
     helper.step(Step::new("reporting the command to the host"));
     let unsent = helper.label();
@@ -146,7 +151,7 @@ pub(crate) fn start(helper: &mut Program, start: &Start<'_>) {
     }
     helper.call(nr!(SYS_sendmsg), [report.into(), message.header.into(), flags!(MSG_NOSIGNAL)]).or_goto(unsent);
     if start.stay {
-        watch(helper, &message);
+        watch(helper, &message, start.last_word);
     }
     helper.exit(0);
     // Without its pidfd the host can't have the command; with its pid it can at least reap it.
@@ -159,7 +164,7 @@ pub(crate) fn start(helper: &mut Program, start: &Start<'_>) {
 /// The number of a terminal's master when it is sent: the helper has no use for its standard streams any more.
 const PTY_NUMBER: u64 = 2;
 
-fn in_the_child(helper: &mut Program, start: &Start<'_>, report: Slot) {
+fn in_the_child(helper: &mut Program, start: &Start<'_>, report: Slot, limit: impl FnOnce(&mut Program)) {
     if start.new_session {
         helper.step(Step::new("making a session"));
         helper.call(nr!(SYS_setsid), []);
@@ -168,6 +173,7 @@ fn in_the_child(helper: &mut Program, start: &Start<'_>, report: Slot) {
         helper.step(Step::new("making the terminal that of the session"));
         helper.ioctl(0, flags!(TIOCSCTTY), Arg::NONE);
     }
+    limit(helper);
     helper.step(Step::new("executing the command"));
     let tag = helper.input(Input::Value(EXEC_FAILED));
     let argv = helper.vector(start.argv);
@@ -217,21 +223,28 @@ impl Message {
 }
 
 /// Stays until the host is gone or ends the sandbox, then kills the command and its process group.
-fn watch(helper: &mut Program, message: &Message) {
+fn watch(helper: &mut Program, message: &Message, last_word: Option<Duration>) {
     helper.step(Step::new("waiting for the end of the sandbox"));
     let end = helper.label();
     helper.call(nr!(SYS_setsid), []).ignore();
     let copy = helper.fcntl(message.fds, flags!(F_DUPFD_CLOEXEC), Arg::NONE).ignore().store("pidfd");
     let watched = [Input::Control, Input::Host].map(|input| helper.input(input));
     keep_alone(helper, &[watched[0], watched[1], message.fds], OnError::Goto(end));
-    wait_for_host(helper);
-    helper.bind(end);
     // The copy is open still if the helper could not do what it wanted to wait with.
-    for pidfd in [message.fds, copy] {
-        for whom in [flags!(PIDFD_SIGNAL_PROCESS_GROUP), Arg::NONE] {
-            helper.call(nr!(SYS_pidfd_send_signal), [pidfd.into(), flags!(SIGKILL), Arg::NULL, whom]).ignore();
+    let kill = |helper: &mut Program| {
+        for pidfd in [message.fds, copy] {
+            for whom in [flags!(PIDFD_SIGNAL_PROCESS_GROUP), Arg::NONE] {
+                let call = [pidfd.into(), flags!(SIGKILL), Arg::NULL, whom];
+                helper.call(nr!(SYS_pidfd_send_signal), call).ignore();
+            }
         }
-    }
+    };
+    let over = wait_for_host(helper, last_word);
+    kill(helper);
+    helper.exit(TIME_IS_UP);
+    helper.bind(over);
+    helper.bind(end);
+    kill(helper);
 }
 
 /// Where the command's program is looked for: `name` itself if it has a slash, else in the directories of `path`.

@@ -1,7 +1,9 @@
 //! The frame of the init's program: what comes before the features' calls, and what comes after them.
 
+use std::time::Duration;
+
 use super::arena::Word;
-use super::call::{Arg, OnError, Slot, flags, nr};
+use super::call::{Arg, Label, OnError, Slot, flags, nr};
 use super::program::{Input, Program, Step};
 
 /// An empty program that waits until the host has written the id maps.
@@ -28,8 +30,8 @@ pub(crate) fn begin() -> Program {
     init
 }
 
-/// Lets the helper go on, and sleeps until the host closes the control pipe or ends.
-pub(crate) fn finish(init: &mut Program) {
+/// Lets the helper go on, and sleeps until the host closes the control pipe or ends, or until `time` has passed.
+pub(crate) fn finish(init: &mut Program, time: Option<Duration>) {
     init.step(Step::new("closing everything else"));
     let watched = [Input::Control, Input::Host].map(|input| init.input(input));
     let (gate, report) = (init.input(Input::GateWrite), init.input(Input::Report));
@@ -39,9 +41,14 @@ pub(crate) fn finish(init: &mut Program) {
     init.write(gate, byte, 1);
     init.call(nr!(SYS_close_range), [2.into(), 3.into(), Arg::NONE]).ignore();
     init.step(Step::new("waiting for the end of the sandbox"));
-    wait_for_host(init);
+    let over = wait_for_host(init, time);
+    init.exit(TIME_IS_UP);
+    init.bind(over);
     init.exit(0);
 }
+
+/// The exit status of a process that has ended the sandbox because the time was up.
+pub(crate) const TIME_IS_UP: i32 = 3;
 
 /// Moves `fds` to the numbers from 0 on, in order, and closes all others.
 pub(super) fn keep_alone(program: &mut Program, fds: &[Slot], on_error: OnError) {
@@ -55,12 +62,21 @@ pub(super) fn keep_alone(program: &mut Program, fds: &[Slot], on_error: OnError)
     program.call(nr!(SYS_close_range), [(fds.len() as u64).into(), u32::MAX.into(), Arg::NONE]).on_error(on_error);
 }
 
-/// Sleeps until the host closes the control pipe, which is at 0, or ends; its pidfd is at 1.
-pub(super) fn wait_for_host(program: &mut Program) {
+/// Sleeps until the host closes the control pipe, which is at 0, or ends; its pidfd is at 1. The label is where the
+/// program goes on then; it goes on with the next call when `time` has passed before.
+pub(super) fn wait_for_host(program: &mut Program, time: Option<Duration>) -> Label {
     // struct pollfd {int fd; short events, revents}
     let entry = |fd: u64| Word::Value(fd | u64::from(libc::POLLIN as u16) << 32);
     let entries = program.arena.words(&[entry(0), entry(1)], "[{<control>, POLLIN}, {<host>, POLLIN}]");
-    let again = program.label();
+    let timeout = time.map_or(Arg::NULL, |time| {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX) as u64;
+        let words = [Word::Value(seconds), Word::Value(time.subsec_nanos().into())];
+        program.arena.words(&words, format!("{{{}.{:09} s}}", seconds, time.subsec_nanos())).into()
+    });
+    let (again, over) = (program.label(), program.label());
     program.bind(again);
-    program.call(nr!(SYS_ppoll), [entries.into(), 2.into(), Arg::NULL, Arg::NULL, 8.into()]).or_goto(again);
+    // The kernel writes the time that is left back, so that an interrupted call goes on with it.
+    let poll = [entries.into(), 2.into(), timeout, Arg::NULL, 8.into()];
+    program.call(nr!(SYS_ppoll), poll).or_goto(again).above_zero(over);
+    over
 }

@@ -27,6 +27,7 @@ pub(crate) use report::Report;
 pub(crate) use stub::{header_bytes, stub};
 
 use crate::outcome::Enforcement;
+use crate::watch::Bounds;
 
 /// What a sandbox and a command were compiled to: the system calls of the host, of the sandbox's init, and of the
 /// helper that starts the command, in order.
@@ -47,6 +48,8 @@ pub struct Plan {
     pub(crate) id_mappings: Vec<IdMaps>,
     /// Host ids of which the sandbox gets one for itself.
     pub(crate) own_ids: HostRange,
+    /// What is kept while the command is watched.
+    pub(crate) bounds: Bounds,
     /// Who the pipes of the command are given to, if the host may give them away.
     pub(crate) owner: Option<(HostId, HostId)>,
     pub(crate) search: Search,

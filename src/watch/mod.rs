@@ -1,16 +1,21 @@
 //! A running program as its host sees it: waiting, signals, output, the end.
 
+mod bounds;
 mod output;
 mod running;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::PollTimeout;
 
 use crate::error::{Error, Result};
+pub(crate) use bounds::Bounds;
+pub use bounds::Overflow;
+use bounds::{Action, Stage};
+use output::{Counted, Streams};
 use running::times;
 pub(crate) use running::{Ended, How, Running};
 
@@ -32,6 +37,8 @@ pub struct Child {
     /// The host's side of the terminal, if there is one.
     pub pty: Option<File>,
     running: Box<dyn Running>,
+    bounds: Bounds,
+    stage: Stage,
     enforced: Enforcement,
     killed: bool,
     outcome: Option<Outcome>,
@@ -43,11 +50,13 @@ impl Child {
         running: Box<dyn Running>,
         ends: [Option<OwnedFd>; 3],
         pty: Option<OwnedFd>,
+        bounds: Bounds,
         enforced: Enforcement,
     ) -> Self {
+        let stage = Stage::new(&bounds, running.started());
         let [stdin, stdout, stderr] = ends.map(|end| end.map(File::from));
         let pty = pty.map(File::from);
-        Self { stdin, stdout, stderr, pty, running, enforced, killed: false, outcome: None }
+        Self { stdin, stdout, stderr, pty, running, bounds, stage, enforced, killed: false, outcome: None }
     }
 
     /// The pid of the program, as the host sees it.
@@ -90,8 +99,8 @@ impl Child {
     /// [`Error::StatusTaken`] if another wait of the host took the status, on a kernel before 6.15.
     pub fn wait(&mut self) -> Result<Outcome> {
         drop(self.stdin.take());
-        self.running.has_ended(PollTimeout::NONE).map_err(waiting)?;
-        self.ended()
+        while !self.has_ended(self.patience())? {}
+        self.ended(Counted::default())
     }
 
     /// The outcome, if the program has ended.
@@ -100,8 +109,8 @@ impl Child {
     ///
     /// Those of [`Child::wait`].
     pub fn try_wait(&mut self) -> Result<Option<Outcome>> {
-        match self.running.has_ended(PollTimeout::ZERO).map_err(waiting)? {
-            true => self.ended().map(Some),
+        match self.has_ended(PollTimeout::ZERO)? {
+            true => self.ended(Counted::default()).map(Some),
             false => Ok(None),
         }
     }
@@ -114,31 +123,78 @@ impl Child {
     /// Those of [`Child::wait`], and [`Error::Host`] if a pipe can't be read.
     pub fn wait_with_output(mut self) -> Result<Output> {
         drop(self.stdin.take());
-        let streams = [self.stdout.take(), self.stderr.take()];
-        let [stdout, stderr] = output::collect(streams, &*self.running)?;
-        let outcome = self.ended()?;
+        let mut streams = Streams::new([self.stdout.take(), self.stderr.take()], &self.bounds)?;
+        while !streams.take_with(&*self.running, self.patience())? {
+            self.keep_limits(streams.overflowed().then_some(Termination::Output));
+        }
+        // What is left in the pipes is read when nobody writes to them any more.
+        self.running.end();
+        streams.take()?;
+        if streams.overflowed() {
+            self.keep_limits(Some(Termination::Output));
+        }
+        let (counted, [stdout, stderr]) = streams.finish();
+        let outcome = self.ended(counted)?;
         Ok(Output { outcome, stdout, stderr })
     }
 
+    /// Time until something is to be done about a limit.
+    fn patience(&self) -> PollTimeout {
+        let Some(deadline) = self.stage.deadline() else { return PollTimeout::NONE };
+        // Rounded up, so that the time has come when it is over.
+        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    }
+
+    /// Whether the program has ended; what is to be done about its limits meanwhile is done.
+    fn has_ended(&mut self, timeout: PollTimeout) -> Result<bool> {
+        let ended = self.running.has_ended(timeout).map_err(waiting)?;
+        if !ended {
+            self.keep_limits(None);
+        }
+        Ok(ended)
+    }
+
+    /// Does what the time, or a limit that is exceeded, demands.
+    fn keep_limits(&mut self, exceeded: Option<Termination>) {
+        let now = Instant::now();
+        let action = match exceeded {
+            Some(why) => self.stage.exceed(why, now, &self.bounds),
+            None => Action::Nothing,
+        };
+        for action in [action, self.stage.advance(now, &self.bounds)] {
+            match action {
+                Action::Nothing => {}
+                Action::Ask => drop(self.running.signal(libc::SIGTERM)),
+                Action::Kill => self.running.end(),
+            }
+        }
+    }
+
     /// The program has ended: takes its status, and ends the sandbox.
-    fn ended(&mut self) -> Result<Outcome> {
+    fn ended(&mut self, counted: Counted) -> Result<Outcome> {
         if let Some(outcome) = &self.outcome {
             return Ok(outcome.clone());
         }
         let wall = self.running.started().elapsed();
         let ended = self.running.reap().map_err(waiting)?;
         let outcome = Outcome {
-            termination: self.termination(ended.how)?,
-            usage: usage(wall, &ended),
+            termination: self.termination(&ended)?,
+            usage: usage(wall, counted, &ended),
             enforced: self.enforced.clone(),
         };
         self.outcome = Some(outcome.clone());
         Ok(outcome)
     }
 
-    fn termination(&self, how: How) -> Result<Termination> {
-        match how {
+    /// Why the program ended: for a limit, if it exceeded one and lived still; else as the kernel says.
+    fn termination(&self, ended: &Ended) -> Result<Termination> {
+        if let Some(why) = self.stage.why() {
+            return Ok(why);
+        }
+        match ended.how {
             How::Exited(code) => Ok(Termination::Exited(code)),
+            How::Signaled { signal: libc::SIGKILL, .. } if ended.time_was_up => Ok(Termination::WallTime),
             How::Signaled { signal: libc::SIGKILL, .. } if self.killed => Ok(Termination::Killed),
             How::Signaled { signal, core } => Ok(Termination::Signaled { signal: Signal(signal), core }),
             How::Unknown => Err(Error::StatusTaken),
@@ -156,8 +212,9 @@ fn waiting(errno: Errno) -> Error {
     Error::host("waiting for the program")(errno)
 }
 
-fn usage(wall: Duration, ended: &Ended) -> Usage {
-    let mut usage = Usage { wall, ..Usage::default() };
+fn usage(wall: Duration, counted: Counted, ended: &Ended) -> Usage {
+    let Counted([stdout, stderr]) = counted;
+    let mut usage = Usage { wall, stdout, stderr, ..Usage::default() };
     if let Some(account) = &ended.account {
         fn reading<T>(value: T) -> Option<Reading<T>> {
             Some(Reading { value, source: Source::Rusage })

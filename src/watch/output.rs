@@ -1,4 +1,4 @@
-//! Collecting what a program writes: both streams at once, until the program has ended and what is left is read.
+//! Collecting what a program writes: both streams at once, each up to its limit, and counting all of it.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -8,56 +8,110 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Running;
+use super::{Bounds, Overflow, Running};
 use crate::error::{Error, Result};
+use crate::outcome::{Reading, Source};
+
+/// Bytes that are read at a time, and, when a program has ended, that its pipe can hold at most.
+const PIECE: usize = 64 << 10;
+
+/// What came from the two streams.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counted(pub [Option<Reading<u64>>; 2]);
 
 /// A stream that is being collected.
-struct Collected {
+struct Stream {
     file: Option<File>,
-    bytes: Vec<u8>,
+    kept: Vec<u8>,
+    count: Option<u64>,
+    limit: u64,
 }
 
-impl Collected {
-    fn new(file: Option<File>) -> Result<Self> {
+impl Stream {
+    fn new(file: Option<File>, limit: Option<u64>) -> Result<Self> {
         if let Some(file) = &file {
             fcntl(file, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(reading)?;
         }
-        Ok(Self { file, bytes: vec![] })
+        let count = file.is_some().then_some(0);
+        Ok(Self { file, kept: vec![], count, limit: limit.unwrap_or(u64::MAX) })
     }
 
-    /// Takes what is there; a stream that has ended is closed.
-    fn take(&mut self) -> Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        match file.read_to_end(&mut self.bytes) {
-            Ok(_) => self.file = None,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+    /// Takes a piece, if there is one; whether there may be more at once. A stream that has ended is closed.
+    fn take(&mut self, buffer: &mut [u8]) -> Result<bool> {
+        let Some(file) = &mut self.file else { return Ok(false) };
+        match file.read(buffer) {
+            Ok(0) => self.file = None,
+            Ok(len) => {
+                let count = self.count.get_or_insert(0);
+                let room = usize::try_from(self.limit.saturating_sub(*count)).unwrap_or(usize::MAX);
+                self.kept.extend_from_slice(&buffer[..len.min(room)]);
+                *count += len as u64;
+                return Ok(true);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(reading(error)),
         }
-        Ok(())
+        Ok(false)
+    }
+
+    fn has_overflowed(&self) -> bool {
+        self.count.is_some_and(|count| count > self.limit)
     }
 }
 
-/// Reads both streams until the program has ended, and then what is left in them.
-pub(super) fn collect(streams: [Option<File>; 2], running: &dyn Running) -> Result<[Vec<u8>; 2]> {
-    let [stdout, stderr] = streams;
-    let mut collected = [Collected::new(stdout)?, Collected::new(stderr)?];
-    loop {
+/// Standard output and standard error.
+pub(super) struct Streams {
+    streams: [Stream; 2],
+    overflow: Overflow,
+    buffer: Vec<u8>,
+}
+
+impl Streams {
+    pub fn new(files: [Option<File>; 2], bounds: &Bounds) -> Result<Self> {
+        let [stdout, stderr] = files;
+        let streams = [Stream::new(stdout, bounds.output[0])?, Stream::new(stderr, bounds.output[1])?];
+        Ok(Self { streams, overflow: bounds.overflow, buffer: vec![0; PIECE] })
+    }
+
+    /// Waits for something to read, or the end of the program, and reads; whether the program has ended.
+    pub fn take_with(&mut self, running: &dyn Running, timeout: PollTimeout) -> Result<bool> {
         let mut fds = vec![PollFd::new(running.pidfd(), PollFlags::POLLIN)];
-        let open = collected.iter().filter_map(|stream| stream.file.as_ref());
+        let open = self.streams.iter().filter_map(|stream| stream.file.as_ref());
         fds.extend(open.map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN)));
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => continue,
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(Error::host("waiting for output")(errno)),
         }
         let ended = fds[0].any().unwrap_or(false);
-        if ended {
-            running.end();
+        for stream in &mut self.streams {
+            stream.take(&mut self.buffer)?;
         }
-        collected.iter_mut().try_for_each(Collected::take)?;
-        if ended {
-            return Ok(collected.map(|stream| stream.bytes));
+        Ok(ended)
+    }
+
+    /// Reads what is there. What somebody goes on to write, who is out of reach of an end, is not waited for.
+    pub fn take(&mut self) -> Result<()> {
+        /// As much as the largest pipe holds (fcntl(2), `F_SETPIPE_SZ`).
+        const PIECES: usize = (1 << 20) / PIECE + 1;
+        for stream in &mut self.streams {
+            let mut left = PIECES;
+            while left > 0 && stream.take(&mut self.buffer)? {
+                left -= 1;
+            }
         }
+        Ok(())
+    }
+
+    /// Whether the program is to be ended for what it has written.
+    pub fn overflowed(&self) -> bool {
+        self.overflow == Overflow::End && self.streams.iter().any(Stream::has_overflowed)
+    }
+
+    pub fn finish(self) -> (Counted, [Vec<u8>; 2]) {
+        let count = |stream: &Stream| stream.count.map(|value| Reading { value, source: Source::Pipe });
+        let counted = Counted([count(&self.streams[0]), count(&self.streams[1])]);
+        (counted, self.streams.map(|stream| stream.kept))
     }
 }
 

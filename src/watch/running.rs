@@ -14,7 +14,7 @@ pub(crate) trait Running: Debug + Send + Sync {
     /// The program's pidfd, which is readable when it has ended.
     fn pidfd(&self) -> BorrowedFd<'_>;
 
-    /// When the launch began.
+    /// When the program was started.
     fn started(&self) -> Instant;
 
     /// Sends a signal to the program.
@@ -35,6 +35,8 @@ pub(crate) trait Running: Debug + Send + Sync {
 pub(crate) struct Ended {
     pub how: How,
     pub account: Option<libc::rusage>,
+    /// The sandbox ended itself, because the time was up.
+    pub time_was_up: bool,
 }
 
 /// What wait(2) says of an end.

@@ -1,0 +1,183 @@
+//! What a program may use: limits of the process (setrlimit(2)), of time, and of output.
+
+use std::time::Duration;
+
+use nix::sys::resource::Resource::RLIMIT_NOFILE;
+use nix::sys::resource::getrlimit;
+
+use crate::error::{Error, Result};
+use crate::plan::helper::Placed;
+use crate::plan::{Arg, Program, Step, flags, nr};
+use crate::watch::{Bounds, Overflow};
+
+/// A resource that setrlimit(2) limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum Resource {
+    /// Bytes of address space. Programs that reserve far more than they use (Java, Go, Node) don't start with it.
+    As,
+    /// Bytes of a core dump. Default 1, which keeps cores also from the pipe of `kernel.core_pattern`; 0 does not.
+    Core,
+    /// Seconds of CPU time of one process.
+    Cpu,
+    /// Bytes of data segments and private mappings.
+    Data,
+    /// Bytes of a file that is written.
+    Fsize,
+    /// Bytes of memory that is locked.
+    Memlock,
+    /// Bytes of POSIX message queues of the user.
+    Msgqueue,
+    /// 20 less the lowest nice value.
+    Nice,
+    /// Number of the highest descriptor, plus 1.
+    Nofile,
+    /// Processes and threads of the user, in its user namespace.
+    Nproc,
+    /// Highest real-time priority.
+    Rtprio,
+    /// Microseconds of CPU time under a real-time policy without a system call that waits.
+    Rttime,
+    /// Signals that are queued for the user.
+    Sigpending,
+    /// Bytes of the main thread's stack.
+    Stack,
+}
+
+impl Resource {
+    fn arg(self) -> Arg {
+        match self {
+            Self::As => flags!(RLIMIT_AS),
+            Self::Core => flags!(RLIMIT_CORE),
+            Self::Cpu => flags!(RLIMIT_CPU),
+            Self::Data => flags!(RLIMIT_DATA),
+            Self::Fsize => flags!(RLIMIT_FSIZE),
+            Self::Memlock => flags!(RLIMIT_MEMLOCK),
+            Self::Msgqueue => flags!(RLIMIT_MSGQUEUE),
+            Self::Nice => flags!(RLIMIT_NICE),
+            Self::Nofile => flags!(RLIMIT_NOFILE),
+            Self::Nproc => flags!(RLIMIT_NPROC),
+            Self::Rtprio => flags!(RLIMIT_RTPRIO),
+            Self::Rttime => flags!(RLIMIT_RTTIME),
+            Self::Sigpending => flags!(RLIMIT_SIGPENDING),
+            Self::Stack => flags!(RLIMIT_STACK),
+        }
+    }
+}
+
+/// Limits of a program. None is set by default, but for cores: see [`Resource::Core`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Limits {
+    wall: Option<Duration>,
+    kill_grace: Option<Duration>,
+    stdout: Option<u64>,
+    stderr: Option<u64>,
+    overflow: Overflow,
+    rlimits: Vec<(Resource, u64, u64)>,
+}
+
+impl Limits {
+    /// No limits.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Time from the start of the program on. Who still runs then is ended:
+    /// [`Termination::WallTime`](crate::Termination::WallTime).
+    ///
+    /// The host keeps it while it waits; and the sandbox itself keeps it too, a second later, so that it holds when the host
+    /// is stopped or does not wait.
+    #[must_use]
+    pub fn wall(mut self, time: Duration) -> Self {
+        self.wall = Some(time);
+        self
+    }
+
+    /// Who exceeds a limit is sent SIGTERM, and is killed after this time. Default: killed at once.
+    #[must_use]
+    pub fn kill_grace(mut self, time: Duration) -> Self {
+        self.kill_grace = Some(time);
+        self
+    }
+
+    /// Bytes that [`Child::wait_with_output`](crate::Child::wait_with_output) keeps of standard output. Who writes more
+    /// is ended, [`Termination::Output`](crate::Termination::Output), unless [`Limits::overflow`] says otherwise.
+    #[must_use]
+    pub fn stdout(mut self, bytes: u64) -> Self {
+        self.stdout = Some(bytes);
+        self
+    }
+
+    /// The same of standard error.
+    #[must_use]
+    pub fn stderr(mut self, bytes: u64) -> Self {
+        self.stderr = Some(bytes);
+        self
+    }
+
+    /// What becomes of a program that writes too much. Default: it is ended.
+    #[must_use]
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+
+    /// The soft and the hard limit of a resource (setrlimit(2)), of the program and, each for itself, of all that it
+    /// starts. Only root may set a hard limit above the host's own, and that only with CAP_SYS_RESOURCE.
+    #[must_use]
+    pub fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> Self {
+        self.rlimits.retain(|(known, ..)| *known != resource);
+        self.rlimits.push((resource, soft, hard));
+        self
+    }
+
+    /// What the host keeps.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            wall: self.wall,
+            kill_grace: self.kill_grace,
+            output: [self.stdout, self.stderr],
+            overflow: self.overflow,
+        }
+    }
+
+    /// When the init ends the sandbox by itself: it leaves the first word to the host.
+    pub(crate) fn last_word(&self) -> Option<Duration> {
+        const LATER: Duration = Duration::from_secs(1);
+        Some(self.wall?.saturating_add(self.kill_grace.unwrap_or_default()).saturating_add(LATER))
+    }
+
+    /// Whether any is set.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Sets the limits of the process, which are the program's from then on.
+    pub(crate) fn set(&self, child: &mut Program) {
+        let no_core = (Resource::Core, 1, 1);
+        let own = self.rlimits.iter().any(|(resource, ..)| *resource == Resource::Core);
+        for &(resource, soft, hard) in self.rlimits.iter().chain((!own).then_some(&no_core)) {
+            child.step(Step::new(format!("limiting {resource:?}")).remedies(&[
+                (libc::EPERM, "the hard limit is above the host's own: lower it"),
+                (libc::EINVAL, "the soft limit is above the hard one"),
+            ]));
+            let limit = [soft, hard].map(u64::to_ne_bytes);
+            let limit = child.arena.bytes(limit.as_flattened(), format!("{{rlim_cur = {soft}, rlim_max = {hard}}}"));
+            child.call(nr!(SYS_prlimit64), [Arg::NONE, resource.arg(), limit.into(), Arg::NULL]);
+        }
+    }
+}
+
+/// Refuses numbers that no descriptor of the program can have (getrlimit(2), `RLIMIT_NOFILE`).
+pub(crate) fn check_numbers(placed: &[Placed]) -> Result<()> {
+    let (soft, _) = getrlimit(RLIMIT_NOFILE).map_err(Error::host("reading RLIMIT_NOFILE"))?;
+    match placed.iter().map(|fd| fd.number).find(|&number| u64::from(number) >= soft && number > 2) {
+        Some(number) => Err(Error::invalid(
+            format!("a descriptor can't have the number {number}: RLIMIT_NOFILE is {soft}"),
+            "use a lower number, or raise the limit of the host",
+        )),
+        None => Ok(()),
+    }
+}

@@ -14,19 +14,22 @@ use crate::common::{
     Attempts, Canary, apart, as_before, attack, attack_as, attack_by, attack_on_host, attempt, host_output,
     open_directory, privately, privately_as_before, sandbox, tell,
 };
-use crate::support::{Payload, Test, own_path, payload_on_host, shared_dir, text, unless_root, with_payload};
+use crate::support::{
+    Payload, Test, own_path, payload_on_host, shared_dir, text, unless_idmapped_mounts, unless_mount_setattr,
+    unless_root, with_payload,
+};
 use crate::sys;
 
 pub const TESTS: &[Test] = tests![
-    a_read_only_bind_is_read_only_in_all_its_submounts,
-    no_mount_propagates_either_way,
-    mounts_stay_as_they_are,
-    programs_gain_nothing_by_who_owns_them if unless_root,
+    a_read_only_bind_is_read_only_in_all_its_submounts if unless_idmapped_mounts,
+    no_mount_propagates_either_way if unless_idmapped_mounts,
+    mounts_stay_as_they_are if unless_mount_setattr,
+    programs_gain_nothing_by_who_owns_them if unless_root_with_idmapped_mounts,
     the_hosts_inheritable_capabilities_are_not_inherited if unless_root,
     no_set_of_capabilities_has_any,
     device_nodes_that_are_made_or_found_can_not_be_opened,
-    a_mount_flag_that_can_not_be_had_is_an_error,
-    what_the_host_has_read_only_is_not_bound_writable,
+    a_mount_flag_that_can_not_be_had_is_an_error if unless_mount_setattr,
+    what_the_host_has_read_only_is_not_bound_writable if unless_idmapped_mounts,
 ];
 
 pub const PAYLOADS: &[Payload] = &[
@@ -40,6 +43,10 @@ pub const PAYLOADS: &[Payload] = &[
     ("host_without_mount_setattr", host_without_mount_setattr),
     ("bind_writable", bind_writable),
 ];
+
+fn unless_root_with_idmapped_mounts() -> Option<String> {
+    unless_root().or_else(unless_idmapped_mounts)
+}
 
 /// Writes to a directory, to a mount in it, and to one that the host makes when it is told to.
 fn write_below(args: &[String]) -> i32 {

@@ -16,7 +16,7 @@ use crate::common::{
     Attempts, Bystander, as_before, attack, attack_by, attack_on_host, attempt, first_line, in_namespaces, sandbox,
     tell,
 };
-use crate::support::{Payload, Test, children, own_path, payload, payload_on_host, sh, shared_dir, text};
+use crate::support::{Payload, Test, children, kernel, own_path, payload, payload_on_host, sh, shared_dir, text};
 use crate::sys;
 
 pub const TESTS: &[Test] = tests![
@@ -184,10 +184,7 @@ fn children_that_are_given_to_the_host_fake_no_status_and_do_not_stay() {
 
 /// Whether the number of pids can be limited in a pid namespace alone: elsewhere it would be the machine's.
 fn unless_few_pids() -> Option<String> {
-    let release = nix::sys::utsname::uname().expect("uname").release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    (version < (6, 14)).then(|| "kernel.pid_max is not by pid namespace before Linux 6.14".into())
+    (kernel() < (6, 14)).then(|| "kernel.pid_max is not by pid namespace before Linux 6.14".into())
 }
 
 /// Leaves a process that forks on and on, and ends with 5.

@@ -140,6 +140,28 @@ pub fn unless_user() -> Option<String> {
     is_root().then(|| OTHER_HALF[1].into())
 }
 
+/// The kernel's version, as far as features depend on it.
+pub fn kernel() -> (u32, u32) {
+    let release = nix::sys::utsname::uname().expect("uname").release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-', '+']).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// A reason to skip what a root host needs in order to bind something writable for another user.
+pub fn unless_idmapped_mounts() -> Option<String> {
+    if is_root() { unless_mount_setattr() } else { None }
+}
+
+/// A reason to skip what needs mount_setattr(2).
+pub fn unless_mount_setattr() -> Option<String> {
+    (kernel() < (5, 12)).then(|| "idmapped mounts and mount_setattr(2) exist since Linux 5.12".into())
+}
+
+/// A reason to skip what needs overlays in a sandbox.
+pub fn unless_overlays() -> Option<String> {
+    (kernel() < (5, 11)).then(|| "overlays in user namespaces exist since Linux 5.11".into())
+}
+
 /// A temporary directory that every user can enter and read.
 pub fn shared_dir() -> TempDir {
     let dir = tempfile::Builder::new().prefix("test-").tempdir().expect("temporary directory");

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         no_other_descriptor_is_open_inside,
         programs_are_looked_for_along_the_path_inside,
         a_name_with_a_slash_is_not_looked_for,
+        a_name_without_a_path_to_search_is_refused,
         an_empty_entry_of_the_path_is_the_working_directory,
         a_session_is_new_unless_said,
         a_terminal_is_the_programs_own,
@@ -466,6 +467,16 @@ fn a_name_with_a_slash_is_not_looked_for() {
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     assert_eq!(output(&sandbox, command.current_dir("/programs")), "second");
     assert_eq!(output(&sandbox, Command::new("/programs/third/program").env_clear()), "third");
+}
+
+fn a_name_without_a_path_to_search_is_refused() {
+    for command in [Command::new("true").env_clear(), Command::new("true").env("PATH", "")] {
+        let error = Sandbox::new().spawn(command).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "\"true\" can't be looked for: PATH is empty: set PATH, or name the program with its directory"
+        );
+    }
 }
 
 fn an_empty_entry_of_the_path_is_the_working_directory() {

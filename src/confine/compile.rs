@@ -250,10 +250,14 @@ fn search(job: &Job<'_>) -> Result<Search> {
         return Err(Error::invalid("the program has no name", "name one: Command::new(…)"));
     }
     let path = job.env.get(OsStr::new("PATH")).map(OsString::as_os_str).unwrap_or_default();
-    let candidates: Vec<PathBuf> = helper::candidates(job.program, path);
-    if candidates.is_empty() {
+    let has_directory = job.program.as_bytes().contains(&b'/');
+    if path.is_empty() && !has_directory {
         let remedy = "set PATH, or name the program with its directory";
         return Err(Error::invalid(format!("{:?} can't be looked for: PATH is empty", job.program), remedy));
     }
+    let candidates: Vec<PathBuf> = match has_directory {
+        true => vec![job.program.into()],
+        false => std::env::split_paths(path).map(|directory| directory.join(job.program)).collect(),
+    };
     Ok(Search { program: job.program.into(), candidates })
 }

@@ -1,7 +1,7 @@
 //! The frame of the helper's program: it waits for the init, is confined by the features, and starts the command as
 //! a child of the host.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -245,12 +245,4 @@ fn watch(helper: &mut Program, message: &Message, last_word: Option<Duration>) {
     helper.bind(over);
     helper.bind(end);
     kill(helper);
-}
-
-/// Where the command's program is looked for: `name` itself if it has a slash, else in the directories of `path`.
-pub(crate) fn candidates(name: &OsStr, path: &OsStr) -> Vec<PathBuf> {
-    if name.as_encoded_bytes().contains(&b'/') {
-        return vec![name.into()];
-    }
-    std::env::split_paths(path).map(|directory| directory.join(name)).collect()
 }

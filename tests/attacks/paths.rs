@@ -19,7 +19,7 @@ use crate::common::{
 };
 use crate::support::{
     PAYLOAD, Payload, Test, is_root, let_go_of_work, own_path, payload, sh, shared_dir, text, unless_idmapped_mounts,
-    unless_overlays, unless_root, with_payload,
+    unless_overlays, unless_overlays_and_idmapped_mounts, unless_root, with_payload,
 };
 
 pub const TESTS: &[Test] = tests![
@@ -46,10 +46,6 @@ pub const PAYLOADS: &[Payload] = &[
     ("read_and_write", read_and_write),
     ("bind_with_submounts", bind_with_submounts),
 ];
-
-fn unless_overlays_and_idmapped_mounts() -> Option<String> {
-    unless_overlays().or_else(unless_idmapped_mounts)
-}
 
 /// A root directory whose symlinks lead out of it.
 struct Hostile {

@@ -50,13 +50,16 @@ fn main() -> ExitCode {
 }
 
 fn is_old_kernel() -> bool {
-    std::env::var_os(OLD_KERNEL).is_some()
+    support::unless_mount_setattr().is_some() || std::env::var_os(OLD_KERNEL).is_some()
 }
 
 /// The default sandbox. On an old kernel a root host can bind nothing writable for another user.
 fn sandbox() -> Sandbox {
     match is_old_kernel() {
-        true => Sandbox::new().as_on_kernel(5, 11).identity(Identity::caller()),
+        true => {
+            let (major, minor) = support::kernel().min((5, 11));
+            Sandbox::new().as_on_kernel(major, minor).identity(Identity::caller())
+        }
         false => Sandbox::new(),
     }
 }

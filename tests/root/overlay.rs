@@ -8,24 +8,30 @@ use nix::unistd::{getegid, geteuid};
 use stockade::{Identity, Namespaces, Overlay, Root, Sandbox};
 use tempfile::TempDir;
 
-use crate::support::{Payload, Test, fails, in_mount_namespace, invalid, is_root, shared_dir, stdout, unless_mounts};
+use crate::support::{
+    Payload, Test, fails, in_mount_namespace, invalid, is_root, shared_dir, stdout, unless_mounts, unless_overlays,
+};
 use crate::{dir_with, names, set_up, snapshot, tests, with, with_mount};
 
 pub const TESTS: &[Test] = tests![
-    changes_are_seen_inside_alone,
-    changes_in_memory_have_a_limit,
-    an_upper_directory_keeps_the_changes,
-    changes_that_are_kept_belong_to_the_caller,
-    a_kept_upper_directory_is_seen_again,
-    earlier_lowers_lie_above_later_ones,
-    layers_may_have_strange_names,
-    mount_points_are_created_in_memory,
-    an_overlay_needs_lowers_that_are_directories,
-    two_overlays_do_not_mix,
-    mounts_in_a_layer_are_not_seen if unless_mounts,
+    changes_are_seen_inside_alone if unless_overlays,
+    changes_in_memory_have_a_limit if unless_overlays,
+    an_upper_directory_keeps_the_changes if unless_overlays,
+    changes_that_are_kept_belong_to_the_caller if unless_overlays,
+    a_kept_upper_directory_is_seen_again if unless_overlays,
+    earlier_lowers_lie_above_later_ones if unless_overlays,
+    layers_may_have_strange_names if unless_overlays,
+    mount_points_are_created_in_memory if unless_overlays,
+    an_overlay_needs_lowers_that_are_directories if unless_overlays,
+    two_overlays_do_not_mix if unless_overlays,
+    mounts_in_a_layer_are_not_seen if unless_overlays_and_mounts,
 ];
 
 pub const PAYLOADS: &[Payload] = &[("layer-with-mounts", layer_with_mounts)];
+
+fn unless_overlays_and_mounts() -> Option<String> {
+    unless_overlays().or_else(unless_mounts)
+}
 
 const CHANGE: &str = "cd /o && cat file && echo changed > file && echo new > new && rm gone && rm -r dir && mkdir dir
     mv sub/file sub/moved; cat file new; ls . dir sub";

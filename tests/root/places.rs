@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use stockade::{Bind, Mount, Overlay, Proc, Root, Tmpfs};
 
-use crate::support::{Test, invalid, stdout};
+use crate::support::{Test, invalid, stdout, unless_overlays};
 use crate::{dir_with, names, programs, set_up, snapshot, tests, with};
 
 pub const TESTS: &[Test] = tests![
@@ -22,7 +22,7 @@ pub const TESTS: &[Test] = tests![
 
 /// Each operation that needs a place, there; all but the mask, which needs none, and `read_only`, which makes none.
 fn operations(target: &Path, source: &Path) -> Vec<(&'static str, Mount)> {
-    vec![
+    let mut operations: Vec<(_, Mount)> = vec![
         ("bind", Bind::new(source, target).into()),
         ("bind_rw", Bind::new(source, target).writable().into()),
         ("file bind", Bind::new(source.join("file"), target).into()),
@@ -33,7 +33,9 @@ fn operations(target: &Path, source: &Path) -> Vec<(&'static str, Mount)> {
         ("file", Mount::File { target: target.into(), contents: b"text".to_vec(), mode: 0o444 }),
         ("symlink", Mount::Symlink { text: "text".into(), link: target.into() }),
         ("directory", Mount::Dir { target: target.into(), mode: 0o755 }),
-    ]
+    ];
+    operations.retain(|(name, _)| *name != "overlay" || unless_overlays().is_none());
+    operations
 }
 
 /// That no operation works at a place which would have to be created on the host's file system, and that the error

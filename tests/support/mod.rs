@@ -162,6 +162,11 @@ pub fn unless_overlays() -> Option<String> {
     (kernel() < (5, 11)).then(|| "overlays in user namespaces exist since Linux 5.11".into())
 }
 
+/// A reason to skip what needs both.
+pub fn unless_overlays_and_idmapped_mounts() -> Option<String> {
+    unless_overlays().or_else(unless_idmapped_mounts)
+}
+
 /// A temporary directory that every user can enter and read.
 pub fn shared_dir() -> TempDir {
     let dir = tempfile::Builder::new().prefix("test-").tempdir().expect("temporary directory");

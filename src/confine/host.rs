@@ -40,8 +40,8 @@ impl Host {
     pub fn look(kernel: Option<(u32, u32)>) -> Result<Self> {
         check_proc()?;
         let needed = [Capability::CAP_SYS_ADMIN, Capability::CAP_SETUID, Capability::CAP_SETGID];
-        let has = caps::read(None, CapSet::Effective).unwrap_or_default();
-        let able = geteuid().is_root() && needed.iter().all(|capability| has.contains(capability));
+        let has = |&capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+        let able = geteuid().is_root() && needed.iter().all(has);
         let map = if able { own_map()? } else { vec![] };
         let privileged = able && map.iter().any(|line| line.covers(OWN_IDS.first, OWN_IDS.count));
         Ok(Self {

@@ -68,7 +68,7 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    fn name(self) -> Cow<'static, str> {
+    pub fn name(self) -> Cow<'static, str> {
         match self {
             Self::Report => "<report>".into(),
             Self::Control => "<control>".into(),
@@ -154,7 +154,8 @@ impl Program {
         if let Some(&(_, slot)) = self.inputs.iter().find(|(known, _)| *known == input) {
             return slot;
         }
-        let slot = self.slot(input.name());
+        // Its name is made when it is shown.
+        let slot = self.slot("");
         self.slots[slot.0 as usize].input = Some(input);
         self.inputs.push((input, slot));
         slot

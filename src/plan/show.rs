@@ -97,7 +97,7 @@ impl Program {
     fn slot_text(&self, slot: u16) -> String {
         let info = &self.slots[slot as usize];
         match info.input {
-            Some(_) => info.name.to_string(),
+            Some(input) => input.name().into_owned(),
             None => format!("{}#{slot}", info.name),
         }
     }

@@ -4,10 +4,11 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd;
 
@@ -20,7 +21,7 @@ use crate::plan::{Arg, HostRange, IdMaps, Input, MapLine, Program, Word, nr};
 /// The host id that a sandbox has for itself. It comes from the inode number of the sandbox's control pipe, which the
 /// kernel gives to one living pipe alone: so no two sandboxes share it, whoever started them, and nobody keeps a list.
 pub(super) fn own_id(control: &OwnedFd, range: HostRange) -> Result<u32> {
-    let pipe = nix::sys::stat::fstat(control).map_err(Error::host("looking at the control pipe"))?;
+    let pipe = fstat(control).map_err(Error::host("looking at the control pipe"))?;
     Ok(range.first + (pipe.st_ino % u64::from(range.count.max(1))) as u32)
 }
 
@@ -48,10 +49,27 @@ fn open_process(pid: i32) -> Result<OwnedFd> {
     let failed = Error::host("opening the process in /proc");
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let process = open(format!("/proc/{pid}").as_str(), flags, Mode::empty()).map_err(&failed)?;
-    match fstatfs(&process).map_err(&failed)?.filesystem_type() {
-        PROC_SUPER_MAGIC => Ok(process),
-        _ => Err(failed(Errno::ENOTSUP)),
+    if fstatfs(&process).map_err(&failed)?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Err(failed(Errno::ENOTSUP));
     }
+    wait_until_settled(&process)?;
+    Ok(process)
+}
+
+/// Waits until a process that has just executed its image may be looked into by its user. A `CLONE_VFORK` ends in the middle
+/// of execve(2), and since Linux 7 a process belongs to root in `/proc` until the kernel has decided that.
+fn wait_until_settled(process: &OwnedFd) -> Result<()> {
+    const TRIES: u32 = 1000;
+    const PAUSE: Duration = Duration::from_micros(20);
+    for _ in 0..TRIES {
+        let owner = fstat(process).map_err(Error::host("looking at the process in /proc"))?.st_uid;
+        if owner == unistd::geteuid().as_raw() {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    // What stays amiss is told by the calls that follow.
+    Ok(())
 }
 
 fn numbers(line: &MapLine, own: u32) -> [u32; 3] {

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     support::run(
         tests![
             every_call_of_the_default_sandbox_may_fail,
-            every_call_of_a_root_with_everything_may_fail if support::unless_overlays_and_idmapped_mounts,
+            every_call_of_a_root_with_everything_may_fail if support::unless_mount_setattr,
             every_call_of_a_terminal_may_fail,
             every_call_without_a_pid_namespace_may_fail,
             every_call_without_namespaces_may_fail,

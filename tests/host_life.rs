@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         a_host_that_waits_for_any_child_disturbs_no_spawn,
         sub_ids_are_mapped_in_a_host_that_ignores_sigchld if unless_user_with_sub_ids,
         standard_streams_may_be_closed,
-        at_the_limit_on_descriptors_the_error_says_so_and_nothing_leaks,
+        at_the_limit_on_descriptors_the_error_says_so_and_nothing_leaks if support::unless_idmapped_mounts,
         at_the_limit_on_processes_the_error_says_so_and_nothing_leaks if support::unless_user,
         a_umask_of_777_disturbs_no_spawn,
         twenty_thousand_descriptors_disturb_no_spawn,

@@ -13,7 +13,7 @@ use nix::unistd::{Uid, User, getegid, geteuid};
 use stockade::{Bind, Child, Command, IdRange, Identity, Namespaces, Root, Sandbox, Stdio, Tmpfs};
 use support::{
     USER, fails, in_mount_namespace, invalid, is_root, on_host, payload_on_host, refused, shared_dir, stdout, text,
-    unless_mounts, unless_root, unless_user,
+    unless_idmapped_mounts, unless_mounts, unless_root, unless_user,
 };
 
 fn main() -> ExitCode {
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             what_is_not_mapped_can_not_be_had,
             host_ids_come_from_the_range if unless_root,
             supplementary_groups_are_set if unless_root,
-            a_group_opens_what_it_opens_on_the_host if unless_root,
+            a_group_opens_what_it_opens_on_the_host if unless_root_with_idmapped_mounts,
             an_ordinary_user_sets_no_groups if unless_user,
             sub_ids_are_mapped_around_the_users_own if unless_sub_ids,
             sub_ids_of_root_are_mapped if unless_root_and_mounts,
@@ -38,15 +38,15 @@ fn main() -> ExitCode {
             without_newuidmap_the_error_says_what_to_install if unless_sub_ids,
             root_of_a_users_container_is_that_user if unless_user_and_mounts,
             what_is_the_hosts_root_in_a_container_is_refused if unless_root_and_mounts,
-            files_made_in_a_writable_bind_belong_to_the_caller,
-            private_files_of_the_caller_are_read_through_binds,
-            a_bind_can_belong_to_another_owner if unless_root,
-            an_unmapped_bind_is_seen_as_by_a_stranger,
-            a_file_system_without_idmapped_mounts_is_read_alone if unless_root_and_mounts,
-            kernel_file_systems_are_bound_read_only if unless_root,
+            files_made_in_a_writable_bind_belong_to_the_caller if unless_idmapped_mounts,
+            private_files_of_the_caller_are_read_through_binds if unless_idmapped_mounts,
+            a_bind_can_belong_to_another_owner if unless_root_with_idmapped_mounts,
+            an_unmapped_bind_is_seen_as_by_a_stranger if unless_idmapped_mounts,
+            a_file_system_without_idmapped_mounts_is_read_alone if unless_root_with_mounts_of_both_kinds,
+            kernel_file_systems_are_bound_read_only if unless_root_with_idmapped_mounts,
             without_a_user_namespace_the_ids_are_the_hosts if unless_root,
             without_a_user_namespace_nobody_is_root if unless_root,
-            without_a_user_namespace_files_belong_to_the_caller if unless_root,
+            without_a_user_namespace_files_belong_to_the_caller if unless_root_with_idmapped_mounts,
             without_a_user_namespace_an_ordinary_user_is_itself if unless_user,
         ],
         &[
@@ -244,6 +244,14 @@ fn unless_sub_ids() -> Option<String> {
             "{file} gives user {USER} no 1000 ids: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME"
         )),
     })
+}
+
+fn unless_root_with_idmapped_mounts() -> Option<String> {
+    unless_root().or_else(unless_idmapped_mounts)
+}
+
+fn unless_root_with_mounts_of_both_kinds() -> Option<String> {
+    unless_root_with_idmapped_mounts().or_else(unless_mounts)
 }
 
 fn unless_root_and_mounts() -> Option<String> {

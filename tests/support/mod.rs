@@ -320,10 +320,10 @@ pub fn in_mount_namespace(script: &str, name: &str, dir: &Path) {
 }
 
 /// Runs a payload on the host, as a host of its own, by way of other programs (`prlimit --nofile=64`), and gives what it
-/// wrote to standard output. It must succeed, and is killed after two minutes.
+/// wrote to standard output. It must succeed, and is killed after ten minutes.
 pub fn on_host(way: &[&str], name: &str, args: &[&str]) -> String {
     let mut command = Host::new("timeout");
-    command.args(["-s", "KILL", "120"]).args(way).arg(own_path()).args(["--payload", name]).args(args);
+    command.args(["-s", "KILL", "600"]).args(way).arg(own_path()).args(["--payload", name]).args(args);
     let output = command.output().expect("a host of its own");
     let said = text(&output.stderr);
     assert!(output.status.success(), "the host {name} {args:?} by {way:?}: {}, it said:\n{said}", output.status);

@@ -13,6 +13,7 @@ pub(crate) const OF_THE_INIT: u64 = bit(Capability::CAP_CHOWN)
     | bit(Capability::CAP_SETPCAP)
     | bit(Capability::CAP_NET_ADMIN)
     | bit(Capability::CAP_SYS_CHROOT)
+    | bit(Capability::CAP_SYS_RESOURCE)
     | bit(Capability::CAP_SYS_ADMIN);
 
 const fn bit(capability: Capability) -> u64 {

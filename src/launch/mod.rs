@@ -197,7 +197,8 @@ impl<'a> Launch<'a> {
             Birth::Cloned(namespaces) => (namespaces, None),
             Birth::Launched { pid, pidfd } => (libc::CLONE_FILES as u64, Some((pid, pidfd))),
         };
-        let cloned = interpreter::clone(flags | libc::CLONE_VFORK as u64, &mut memory).map_err(refused)?;
+        let cloned = interpreter::clone(flags | libc::CLONE_VFORK as u64, &mut memory)
+            .map_err(|errno| refused("making the sandbox's namespaces", errno))?;
         let process = Process::new(cloned);
         match launched {
             None => Ok(process),
@@ -233,7 +234,7 @@ impl Ends {
 }
 
 /// What a person does about a refused clone.
-fn refused(errno: Errno) -> Error {
+fn refused(step: &'static str, errno: Errno) -> Error {
     let remedy = match errno {
         Errno::ENOSPC => Some(
             "a limit on namespaces is reached: raise user.max_user_namespaces or its like for the other kinds (sysctl \
@@ -241,11 +242,12 @@ fn refused(errno: Errno) -> Error {
         ),
         Errno::EPERM => Some(
             "this host forbids namespaces to this user: set kernel.unprivileged_userns_clone to 1 on Debian, allow \
-             unshare and clone in the seccomp profile of the container, or run as root",
+             unshare and clone in the seccomp profile of the container, leave a chroot (in one the kernel makes no user \
+             namespaces), or run as root",
         ),
         Errno::EAGAIN => Some("the limit on processes is reached (RLIMIT_NPROC, pids.max)"),
         Errno::EINVAL => Some("the kernel was built without one of these namespaces; leave it out"),
         _ => None,
     };
-    Error::set_up("making the sandbox's namespaces", "clone", errno, remedy)
+    Error::set_up(step, "clone", errno, remedy)
 }

@@ -11,7 +11,7 @@ use super::{Base, Mount, Root};
 use crate::confine::host::Host;
 use crate::confine::identity::Resolved;
 use crate::confine::mountinfo::Table;
-use crate::confine::namespaces::Chosen;
+use crate::confine::namespaces::{Chosen, Namespaces};
 use crate::error::{Error, Result};
 use crate::plan::{Arg, Attributes, Change, IdMaps, OnError, Program, Slot, Step, flags, nr};
 
@@ -84,7 +84,8 @@ pub(crate) fn lower(root: &Root, l: Lowering<'_>) -> Result<()> {
         builder.l.init.step(Step::new("making the root read-only"));
         builder.set_top(builder.root, Attributes::RDONLY | Attributes::SAFE);
     }
-    pivot(builder.l.init, builder.root, if scratch.is_some() { 2 } else { 1 });
+    let may_chroot = builder.l.chosen.all().contains(Namespaces::USER);
+    pivot(builder.l.init, builder.root, if scratch.is_some() { 2 } else { 1 }, may_chroot);
     Ok(())
 }
 
@@ -105,23 +106,44 @@ fn scratch(init: &mut Program) -> Slot {
 /// Moves the init to the new root, and takes the old one away.
 ///
 /// `covered` is how many mounts lie below the new root: the host's root, and what the set-up has attached over it.
-fn pivot(init: &mut Program, root: Slot, covered: usize) {
-    init.step(Step::new("changing the root").path("/").remedies(MAKE));
+fn pivot(init: &mut Program, root: Slot, covered: usize, may_chroot: bool) {
+    init.step(Step::new("changing the root").path("/").remedies(&[(
+        libc::EINVAL,
+        "the host's root is an initramfs, which can't be pivoted from, and without a user namespace it is not safe to \
+         leave it below: add Namespaces::USER, or let the host move to another root (switch_root)",
+    )]));
     init.call(nr!(SYS_fchdir), [root.into()]);
     let dot = init.text(".");
     let (cant_pivot, done) = (init.label(), init.label());
-    init.call(nr!(SYS_pivot_root), [dot, dot]).on_error(OnError::GotoIf([libc::EINVAL; 2], cant_pivot));
+    let pivoted = init.call(nr!(SYS_pivot_root), [dot, dot]);
+    if may_chroot {
+        pivoted.on_error(OnError::GotoIf([libc::EINVAL; 2], cant_pivot));
+    }
     // They lie over the new root now, the one that was attached last on top.
     for _ in 0..covered {
         init.call(nr!(SYS_umount2), [dot, flags!(MNT_DETACH)]);
     }
-    init.jump(done);
-    // An initramfs can't be pivoted from: it stays below, where nobody without capabilities comes to.
-    init.bind(cant_pivot);
-    init.call(nr!(SYS_chroot), [dot]);
-    init.bind(done);
+    if may_chroot {
+        init.jump(done);
+        init.bind(cant_pivot);
+        chroot_over_initramfs(init);
+        init.bind(done);
+    }
     let slash = init.text("/");
     init.call(nr!(SYS_chdir), [slash]);
+}
+
+/// An initramfs can't be pivoted from, and stays below the new root. Whoever has CAP_SYS_CHROOT can go there, so nobody may
+/// make a user namespace within, which would give it (user_namespaces(7), `/proc/sys/user/max_user_namespaces`).
+fn chroot_over_initramfs(init: &mut Program) {
+    init.step(Step::new("forbidding user namespaces within, over an initramfs"));
+    let limit = init.openat(Arg::CWD, "/proc/sys/user/max_user_namespaces", flags!(O_WRONLY | O_CLOEXEC), 0);
+    let none = init.arena.bytes(b"0", "\"0\"");
+    init.write(limit, none, 1);
+    init.close(limit);
+    init.step(Step::new("changing the root over an initramfs").path("/").remedies(MAKE));
+    let dot = init.text(".");
+    init.call(nr!(SYS_chroot), [dot]);
 }
 
 /// Changes the root where there is no mount namespace.

@@ -96,6 +96,9 @@ impl Compiler<'_> {
             namespaces::make_time(&mut prologue, self.config.time_offsets.unwrap_or_default());
         }
         let mut image = init::begin();
+        if created.contains(Namespaces::TIME) {
+            namespaces::enter_time(&mut image);
+        }
         namespaces::join_time(&self.chosen, &mut image);
         identity::umask(&mut image, 0);
         let in_user_namespace = self.has(Namespaces::USER);

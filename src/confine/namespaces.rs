@@ -311,6 +311,15 @@ pub(crate) fn in_joined_pids<T>(chosen: &Chosen, init: &mut Program, calls: impl
     result
 }
 
+/// Enters the time namespace that was made: older kernels (5.10 and 6.1 at least) don't do that at an exec, but
+/// for children alone.
+pub(crate) fn enter_time(image: &mut Program) {
+    image.step(Step::new("entering the time namespace").path("/proc/self/ns/time_for_children"));
+    let made = image.openat(Arg::CWD, "/proc/self/ns/time_for_children", flags!(O_RDONLY | O_CLOEXEC), 0);
+    image.setns(made, flags!(CLONE_NEWTIME));
+    image.close(made);
+}
+
 /// Joins the time namespaces that exist.
 pub(crate) fn join_time(chosen: &Chosen, image: &mut Program) {
     for &(_, index) in chosen.joined.iter().filter(|(kind, _)| *kind == Namespaces::TIME) {

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use stockade::{Bind, Command, Error, Root};
 
 use crate::support::{Payload, Test, fails, in_mount_namespace, invalid, shared_dir, stdout, unless_mounts};
-use crate::{dir_with, is_read_only, names, open_dir, open_to_all, programs, set_up, tests, with, with_mount};
+use crate::{
+    dir_with, is_read_only, names, open_dir, open_to_all, programs, set_up, tests, unless_writable_tmpfs, with,
+    with_mount,
+};
 
 pub const TESTS: &[Test] = tests![
     binds_are_read_only,
@@ -23,9 +26,9 @@ pub const TESTS: &[Test] = tests![
     noexec_keeps_programs_from_being_executed,
     device_nodes_work_if_it_is_said,
     read_only_binds_are_recursive if unless_mounts,
-    submounts_of_a_writable_bind_are_writable if unless_mounts,
-    mounts_that_another_covers_are_of_no_concern if unless_mounts,
-    what_the_host_has_read_only_stays_so if unless_mounts,
+    submounts_of_a_writable_bind_are_writable if unless_writable_tmpfs,
+    mounts_that_another_covers_are_of_no_concern if unless_writable_tmpfs,
+    what_the_host_has_read_only_stays_so if unless_writable_tmpfs,
     a_source_that_the_host_has_read_only_is_not_made_writable if unless_mounts,
 ];
 

@@ -53,6 +53,15 @@ fn is_old_kernel() -> bool {
     support::unless_mount_setattr().is_some() || std::env::var_os(OLD_KERNEL).is_some()
 }
 
+/// A reason to skip what binds a tmpfs that a test mounts as writable.
+fn unless_writable_tmpfs() -> Option<String> {
+    if is_old_kernel() {
+        support::unless_mounts()
+    } else {
+        support::unless_idmapped_tmpfs().or_else(support::unless_mounts)
+    }
+}
+
 /// The default sandbox. On an old kernel a root host can bind nothing writable for another user.
 fn sandbox() -> Sandbox {
     match is_old_kernel() {

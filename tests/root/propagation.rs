@@ -9,12 +9,12 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use stockade::{Command, Root, Sandbox, Stdio};
 
-use crate::support::{Payload, Test, in_mount_namespace, is_root, shared_dir, unless_mounts, unless_overlays};
-use crate::{tests, with};
+use crate::support::{Payload, Test, in_mount_namespace, is_root, shared_dir, unless_overlays};
+use crate::{tests, unless_writable_tmpfs, with};
 
 pub const TESTS: &[Test] = tests![
-    mounts_of_the_sandbox_do_not_reach_the_host if unless_mounts,
-    mounts_of_the_host_do_not_reach_the_sandbox if unless_mounts,
+    mounts_of_the_sandbox_do_not_reach_the_host if unless_writable_tmpfs,
+    mounts_of_the_host_do_not_reach_the_sandbox if unless_writable_tmpfs,
 ];
 
 pub const PAYLOADS: &[Payload] = &[("outwards", outwards), ("inwards", inwards)];

@@ -152,6 +152,11 @@ pub fn unless_idmapped_mounts() -> Option<String> {
     if is_root() { unless_mount_setattr() } else { None }
 }
 
+/// The same where it is on a tmpfs.
+pub fn unless_idmapped_tmpfs() -> Option<String> {
+    (is_root() && kernel() < (6, 3)).then(|| "idmapped mounts of a tmpfs exist since Linux 6.3".into())
+}
+
 /// A reason to skip what needs mount_setattr(2).
 pub fn unless_mount_setattr() -> Option<String> {
     (kernel() < (5, 12)).then(|| "idmapped mounts and mount_setattr(2) exist since Linux 5.12".into())

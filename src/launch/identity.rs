@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::{Mode, fstat};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd;
 
@@ -62,7 +62,9 @@ fn wait_until_settled(process: &OwnedFd) -> Result<()> {
     const TRIES: u32 = 1000;
     const PAUSE: Duration = Duration::from_micros(20);
     for _ in 0..TRIES {
-        let owner = fstat(process).map_err(Error::host("looking at the process in /proc"))?.st_uid;
+        // Of a file in it: the directory itself always belongs to the user.
+        let map = fstatat(process, "uid_map", AtFlags::empty());
+        let owner = map.map_err(Error::host("looking at the process in /proc"))?.st_uid;
         if owner == unistd::geteuid().as_raw() {
             break;
         }

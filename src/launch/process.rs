@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -98,21 +99,32 @@ impl Process {
         }
     }
 
-    /// The status that the kernel keeps with the pidfd, since Linux 6.15 (`PIDFD_INFO_EXIT`).
+    /// The status that the kernel keeps with the pidfd, since Linux 6.15 (`PIDFD_INFO_EXIT`). It is there some moments
+    /// after the pidfd has become readable.
     fn kept_status(&self) -> Option<How> {
-        // SAFETY: plain data, for which all zeroes are valid.
-        let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
-        info.mask = libc::PIDFD_INFO_EXIT.into();
-        // SAFETY: the request carries the size of the structure, which is ours.
-        let result = unsafe { libc::ioctl(self.pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
-        if result != 0 || info.mask & u64::from(libc::PIDFD_INFO_EXIT) == 0 {
-            return None;
+        const TRIES: u32 = 1000;
+        const PAUSE: Duration = Duration::from_micros(100);
+        for _ in 0..TRIES {
+            // SAFETY: plain data, for which all zeroes are valid.
+            let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
+            info.mask = libc::PIDFD_INFO_EXIT.into();
+            // SAFETY: the request carries the size of the structure, which is ours.
+            let result = unsafe { libc::ioctl(self.pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
+            match Errno::result(result) {
+                Ok(_) if info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 => {
+                    let status = info.exit_code;
+                    return Some(match libc::WTERMSIG(status) {
+                        0 => How::Exited(libc::WEXITSTATUS(status)),
+                        signal => How::Signaled { signal, core: libc::WCOREDUMP(status) },
+                    });
+                }
+                // It is not reaped yet, or is being reaped just now.
+                Ok(_) | Err(Errno::ESRCH) => std::thread::sleep(PAUSE),
+                // The kernel has no such request.
+                Err(_) => return None,
+            }
         }
-        let status = info.exit_code;
-        Some(match libc::WTERMSIG(status) {
-            0 => How::Exited(libc::WEXITSTATUS(status)),
-            signal => How::Signaled { signal, core: libc::WCOREDUMP(status) },
-        })
+        None
     }
 
     /// Kills and reaps it; how it had ended, if it had before.

@@ -133,18 +133,28 @@ impl Compiler<'_> {
         let stay = !self.chosen.created.contains(Namespaces::PID);
         let in_user_namespace = self.has(Namespaces::USER);
         let has_rights = in_user_namespace || self.host.privileged;
-        let mut image = helper::begin(!self.chosen.all().is_empty(), stay);
+        let mut image = helper::begin(stay);
+        // What takes no more than the user namespace, which stands already, is done while the init makes the rest. To
+        // join others' namespaces may take rights from before that.
+        let early = in_user_namespace && self.chosen.joined.is_empty();
+        if early {
+            namespaces::join_kinds(Namespaces::USER, &mut image);
+            self.become_powerless_user(&mut image);
+        }
         if !self.chosen.all().is_empty() {
-            namespaces::join_sandbox(&self.chosen, &mut image);
+            helper::wait_for_init(&mut image);
+            match early {
+                true => namespaces::join_kinds(self.chosen.all() - Namespaces::USER, &mut image),
+                false => namespaces::join_sandbox(&self.chosen, &mut image),
+            }
         }
         if !self.chosen.created.contains(Namespaces::MOUNT)
             && let Some(path) = self.config.root.chroot()
         {
             root::change_root(&mut image, path)?;
         }
-        if has_rights {
-            capabilities::close_ways_to_more(&mut image, self.host.last_capability);
-            identity::become_user(&mut image, &self.who, in_user_namespace);
+        if has_rights && !early {
+            self.become_powerless_user(&mut image);
         }
         capabilities::drop_all(&mut image);
         capabilities::no_new_privs(&mut image);
@@ -177,6 +187,12 @@ impl Compiler<'_> {
         };
         helper::start(&mut image, &start, |child| self.config.limits.set(child));
         Ok(Process { stub: stub(Program::new("stockade: helper"), &image, 0), image })
+    }
+
+    /// Becomes the program's user, with no way to more rights than it has still.
+    fn become_powerless_user(&self, image: &mut Program) {
+        capabilities::close_ways_to_more(image, self.host.last_capability);
+        identity::become_user(image, &self.who, self.has(Namespaces::USER));
     }
 
     fn enforcement(&self, job: &Job<'_>) -> Enforcement {

@@ -267,16 +267,26 @@ pub(crate) fn make_time(stub: &mut Program, offsets: TimeOffsets) {
     stub.close(fd);
 }
 
+/// Joins namespaces that the init is in.
+pub(crate) fn join_kinds(kinds: Namespaces, helper: &mut Program) {
+    if kinds.is_empty() {
+        return;
+    }
+    helper.step(Step::new("joining the sandbox"));
+    let init = helper.input(Input::Init);
+    helper.setns(init, kinds.arg());
+}
+
 /// Joins what the init has made and joined, and a pid namespace that exists, for the child.
 ///
 /// An ordinary user has the right to that in the sandbox's user namespace, root perhaps only before it.
 pub(crate) fn join_sandbox(chosen: &Chosen, helper: &mut Program) {
-    helper.step(Step::new("joining the sandbox"));
-    let init = helper.input(Input::Init);
     let Some(&(_, index)) = chosen.joined.iter().find(|(kind, _)| *kind == Namespaces::PID) else {
-        helper.setns(init, chosen.all().arg());
+        join_kinds(chosen.all(), helper);
         return;
     };
+    helper.step(Step::new("joining the sandbox"));
+    let init = helper.input(Input::Init);
     let rest = (chosen.all() - Namespaces::PID).arg();
     let has_rest = chosen.all() != Namespaces::PID;
     let pids = helper.input(Input::Descriptor(index));

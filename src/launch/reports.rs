@@ -47,7 +47,11 @@ impl Channel {
         let mut verdict = None;
         while let Some(Received { report, fds }) = self.receive(plan, MsgFlags::empty())? {
             match report {
-                Report::Failed { part, call, errno } => verdict = Some(Err(failure(plan, part, call, errno))),
+                Report::Failed { part, call, errno } => {
+                    // An init that has failed before is the cause of what the helper meets.
+                    let cause = init.and_then(|init| init.pending(plan));
+                    verdict = Some(Err(cause.unwrap_or_else(|| failure(plan, part, call, errno))));
+                }
                 Report::NotExecuted(failures) => verdict = Some(not_executed(&plan.search, &failures)),
                 Report::Started { pid } => {
                     let mut fds = fds.into_iter();

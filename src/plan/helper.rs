@@ -11,9 +11,8 @@ use super::init::{TIME_IS_UP, keep_alone, wait_for_host};
 use super::program::{Input, Program, Step};
 use super::report::{EXEC_FAILED, STARTED};
 
-/// An empty program; with an init, one that waits until that has set up the sandbox. With `stay` it will watch over
-/// the command until the sandbox ends.
-pub(crate) fn begin(with_init: bool, stay: bool) -> Program {
+/// An empty program. With `stay` it will watch over the command until the sandbox ends.
+pub(crate) fn begin(stay: bool) -> Program {
     let mut helper = Program::new("stockade: helper");
     helper.step(Step::new("resetting signals to their defaults"));
     helper.reset_signals();
@@ -22,16 +21,18 @@ pub(crate) fn begin(with_init: bool, stay: bool) -> Program {
         helper.input(Input::Control);
         helper.input(Input::Host);
     }
-    if with_init {
-        helper.step(Step::new("waiting for the init"));
-        let gate = helper.input(Input::GateRead);
-        let byte = helper.arena.buffer(8);
-        let go = helper.label();
-        helper.read(gate, byte, 1).above_zero(go);
-        helper.exit(0);
-        helper.bind(go);
-    }
     helper
+}
+
+/// Waits until the init has set up the sandbox.
+pub(crate) fn wait_for_init(helper: &mut Program) {
+    helper.step(Step::new("waiting for the init"));
+    let gate = helper.input(Input::GateRead);
+    let byte = helper.arena.buffer(8);
+    let go = helper.label();
+    helper.read(gate, byte, 1).above_zero(go);
+    helper.exit(0);
+    helper.bind(go);
 }
 
 /// A descriptor of the command: where it comes from, and its number in the command.

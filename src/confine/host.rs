@@ -30,7 +30,7 @@ pub(crate) struct Host {
     /// Whether a root that is an ordinary user here is the root of the namespace above.
     pub is_root_above: bool,
     /// Version of the kernel, where no other way tells what it has.
-    pub kernel: (u32, u32),
+    kernel: (u32, u32),
     /// Number of the last capability that the kernel knows.
     pub last_capability: u32,
 }
@@ -51,6 +51,11 @@ impl Host {
             kernel: kernel.unwrap_or_else(running_kernel),
             last_capability: last_capability(),
         })
+    }
+
+    /// Whether the kernel has mount_setattr(2).
+    pub fn has_setattr(&self) -> bool {
+        self.kernel >= (5, 12)
     }
 
     /// The sub-ids that a file gives to the caller.

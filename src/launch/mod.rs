@@ -14,7 +14,6 @@ mod running;
 mod strays;
 mod streams;
 
-use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -190,9 +189,7 @@ impl<'a> Launch<'a> {
         })?;
         ends.image = executable.as_raw_fd();
         ends.gaps = self.gaps(image, &ends);
-        let ends = RefCell::new(ends);
-        let layout = self.layout(stub, &|input| self.input(input, &ends.borrow())).in_place();
-        let mut memory = layout;
+        let mut memory = self.layout(stub, &|input| self.input(input, &ends)).in_place();
         let (flags, launched) = match birth {
             Birth::Cloned(namespaces) => (namespaces, None),
             Birth::Launched { pid, pidfd } => (libc::CLONE_FILES as u64, Some((pid, pidfd))),

@@ -28,11 +28,7 @@ pub(crate) fn begin(stay: bool) -> Program {
 pub(crate) fn wait_for_init(helper: &mut Program) {
     helper.step(Step::new("waiting for the init"));
     let gate = helper.input(Input::GateRead);
-    let byte = helper.arena.buffer(8);
-    let go = helper.label();
-    helper.read(gate, byte, 1).above_zero(go);
-    helper.exit(0);
-    helper.bind(go);
+    helper.wait_for_byte(gate);
 }
 
 /// A descriptor of the command: where it comes from, and its number in the command.

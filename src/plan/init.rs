@@ -11,11 +11,7 @@ pub(crate) fn begin() -> Program {
     let mut init = Program::new("stockade: init");
     init.step(Step::new("waiting for the host to write the id maps"));
     let control = init.input(Input::Control);
-    let byte = init.arena.buffer(8);
-    let go = init.label();
-    init.read(control, byte, 1).above_zero(go);
-    init.exit(0);
-    init.bind(go);
+    init.wait_for_byte(control);
     init.hide();
     init.step(Step::new("letting the kernel reap what is orphaned in the pid namespace"));
     let ignore = [libc::SIG_IGN as u64, 0, 0, 0].map(Word::Value);

@@ -20,6 +20,15 @@ impl Program {
         self.call(nr!(SYS_read), [fd.into(), buffer.into(), (len as u64).into()])
     }
 
+    /// Waits for a byte from a pipe, and ends when nobody holds its other end any more.
+    pub fn wait_for_byte(&mut self, pipe: Slot) {
+        let byte = self.arena.buffer(8);
+        let go = self.label();
+        self.read(pipe, byte, 1).above_zero(go);
+        self.exit(0);
+        self.bind(go);
+    }
+
     pub fn write(&mut self, fd: impl Into<Arg>, data: impl Into<Arg>, len: usize) -> Added<'_> {
         self.call(nr!(SYS_write), [fd.into(), data.into(), (len as u64).into()])
     }

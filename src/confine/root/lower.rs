@@ -65,8 +65,7 @@ pub(crate) fn lower(root: &Root, l: Lowering<'_>) -> Result<()> {
     }
     let mut mounts = if root.base == Base::Host { l.host.default_mounts() } else { vec![] };
     mounts.extend(root.mounts.iter().cloned());
-    let old_interface = l.host.kernel < (5, 12);
-    let scratch = (old_interface || mounts.iter().any(needs_scratch)).then(|| scratch(l.init));
+    let scratch = (!l.host.has_setattr() || mounts.iter().any(needs_scratch)).then(|| scratch(l.init));
     let top = Slot(0);
     let mut builder = Builder { l, root: top, scratch, names: 0, writable: vec![], table: None };
     let overlays = builder.stage_overlays(&mounts)?;
@@ -250,6 +249,17 @@ impl Builder<'_> {
     pub(super) fn name(&mut self) -> String {
         self.names += 1;
         self.names.to_string()
+    }
+
+    /// Attaches a mount under a new name in the scratch tmpfs.
+    pub(super) fn put(&mut self, mount: Slot, kind: Kind) -> String {
+        let (name, scratch) = (self.name(), self.scratch());
+        match kind {
+            Kind::Directory => self.l.init.mkdirat(scratch, &name, 0o755),
+            Kind::File => self.l.init.create(scratch, &name, 0o600),
+        }
+        self.l.init.move_mount_to(mount, scratch, &name);
+        name
     }
 
     pub(super) fn scratch(&self) -> Slot {

@@ -10,7 +10,7 @@ use super::target::{Kind, Target};
 use super::{Mount, Overlay, Owner, Upper};
 use crate::confine::namespaces::Namespaces;
 use crate::error::{Error, Result};
-use crate::plan::{Attributes, Program, Slot, Step, nr};
+use crate::plan::{Attributes, Program, Step, nr};
 
 /// The layers of an overlay, as paths from the scratch tmpfs.
 pub(super) struct Staged {
@@ -80,7 +80,7 @@ impl Builder<'_> {
         attributes.set(Attributes::RDONLY, read_only);
         let tree = self.tree(&path, attributes, Owner::Caller, !read_only)?;
         self.l.init.step(Step::new("putting a layer of an overlay in place").path(&path));
-        Ok(self.put(tree))
+        Ok(self.put(tree, Kind::Directory))
     }
 
     fn layer_tmpfs(&mut self, size: Option<u64>) -> Result<String> {
@@ -90,15 +90,7 @@ impl Builder<'_> {
         let mount = self.l.init.file_system("tmpfs", &options, Attributes::SAFE);
         self.l.init.mkdirat(mount, "upper", 0o755);
         self.l.init.mkdirat(mount, "work", 0o755);
-        Ok(self.put(mount))
-    }
-
-    /// Attaches a mount under a new name in the scratch tmpfs.
-    fn put(&mut self, mount: Slot) -> String {
-        let (name, scratch) = (self.name(), self.scratch());
-        self.l.init.mkdirat(scratch, &name, 0o755);
-        self.l.init.move_mount_to(mount, scratch, &name);
-        name
+        Ok(self.put(mount, Kind::Directory))
     }
 
     pub(super) fn overlay(&mut self, overlay: &Overlay, staged: Option<Staged>) -> Result<()> {

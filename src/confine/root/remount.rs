@@ -25,7 +25,7 @@ fn remount(init: &mut Program, name: impl AsRef<OsStr>, flags: Arg) {
 impl Builder<'_> {
     /// Whether the kernel has mount_setattr(2).
     pub(super) fn has_setattr(&self) -> bool {
-        self.l.host.kernel >= (5, 12)
+        self.l.host.has_setattr()
     }
 
     /// The mounts of the host, which the old interface has to know one by one.
@@ -63,17 +63,11 @@ impl Builder<'_> {
         set: Attributes,
         writable: bool,
     ) -> Result<()> {
-        let (name, scratch) = (self.name(), self.scratch());
-        let kind = kind_of(source);
         let top = HostMount { point: "".into(), attributes: self.attributes_at(source)? };
         let below = self.submounts(source)?;
+        self.l.init.step(Step::new("restricting a bind, mount by mount").path(source));
+        let (name, scratch) = (self.put(tree, kind_of(source)), self.scratch());
         let init = &mut *self.l.init;
-        init.step(Step::new("restricting a bind, mount by mount").path(source));
-        match kind {
-            Kind::Directory => init.mkdirat(scratch, &name, 0o700),
-            Kind::File => init.create(scratch, &name, 0o600),
-        }
-        init.move_mount_to(tree, scratch, &name);
         init.call(nr!(SYS_fchdir), [scratch.into()]);
         remount(init, &name, flags!(MS_REC | MS_PRIVATE));
         for mount in std::iter::once(&top).chain(&below) {
@@ -134,14 +128,8 @@ impl Builder<'_> {
             self.l.init.mount_setattr(tree, Change::tree(set));
             return;
         }
-        let (name, scratch) = (self.name(), self.scratch());
-        let init = &mut *self.l.init;
-        match kind {
-            Kind::Directory => init.mkdirat(scratch, &name, 0o700),
-            Kind::File => init.create(scratch, &name, 0o600),
-        }
-        init.move_mount_to(tree, scratch, &name);
-        init.call(nr!(SYS_fchdir), [scratch.into()]);
-        remount(init, &name, old_flags(set));
+        let (name, scratch) = (self.put(tree, kind), self.scratch());
+        self.l.init.call(nr!(SYS_fchdir), [scratch.into()]);
+        remount(self.l.init, &name, old_flags(set));
     }
 }

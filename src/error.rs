@@ -188,6 +188,11 @@ impl Error {
         }
     }
 
+    /// Whether the program is open for writing somewhere.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self, Self::NotExecutable { errno: Errno(libc::ETXTBSY), .. })
+    }
+
     /// The [`io::ErrorKind`] that `std::process` would give.
     pub fn kind(&self) -> io::ErrorKind {
         match self {

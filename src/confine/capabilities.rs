@@ -1,32 +1,14 @@
 //! Capabilities and what else a program could gain rights by: none in any set, and no way to more.
 
-use caps::Capability;
+use crate::plan::{Arg, Program, Step, flags, nr};
 
-use crate::plan::{Arg, Program, Step, flags, header_bytes, nr};
-
-/// What the init does its work with: names, mounts, owners of its own files, the loopback, its user.
-pub(crate) const OF_THE_INIT: u64 = bit(Capability::CAP_CHOWN)
-    | bit(Capability::CAP_DAC_OVERRIDE)
-    | bit(Capability::CAP_FOWNER)
-    | bit(Capability::CAP_SETGID)
-    | bit(Capability::CAP_SETUID)
-    | bit(Capability::CAP_SETPCAP)
-    | bit(Capability::CAP_NET_ADMIN)
-    | bit(Capability::CAP_SYS_CHROOT)
-    | bit(Capability::CAP_SYS_RESOURCE)
-    | bit(Capability::CAP_SYS_ADMIN);
-
-const fn bit(capability: Capability) -> u64 {
-    1 << capability as u8
+/// The helper keeps what it has while it becomes the sandbox's user, also if it was root before.
+pub(crate) fn keep_over_user_change(helper: &mut Program) {
+    helper.step(Step::new("keeping the capabilities over the change of user"));
+    helper.prctl(flags!(PR_SET_SECUREBITS), flags!(SECBIT_NO_SETUID_FIXUP));
 }
 
-/// The init keeps what it has while it becomes the sandbox's user, also if it was root before.
-pub(crate) fn keep_over_user_change(init: &mut Program) {
-    init.step(Step::new("keeping the capabilities over the change of user"));
-    init.prctl(flags!(PR_SET_SECUREBITS), flags!(SECBIT_NO_SETUID_FIXUP));
-}
-
-/// Empties the bounding set and locks the securebits. It takes CAP_SETPCAP, so it comes before the ids change.
+/// Empties the bounding set and locks the securebits, which takes CAP_SETPCAP.
 pub(crate) fn close_ways_to_more(helper: &mut Program, last: u32) {
     helper.step(Step::new("emptying the bounding set"));
     for capability in 0..=last {
@@ -52,7 +34,9 @@ pub(crate) fn drop_all(helper: &mut Program) {
     helper.step(Step::new("dropping every capability"));
     let clear = [flags!(PR_CAP_AMBIENT), flags!(PR_CAP_AMBIENT_CLEAR_ALL), Arg::NONE, Arg::NONE, Arg::NONE];
     helper.call(nr!(SYS_prctl), clear);
-    let header = helper.arena.bytes(&header_bytes(), "{_LINUX_CAPABILITY_VERSION_3, 0}");
+    // struct __user_cap_header_struct {u32 version; int pid}
+    let header = [0x2008_0522u32, 0].map(u32::to_ne_bytes);
+    let header = helper.arena.bytes(header.as_flattened(), "{_LINUX_CAPABILITY_VERSION_3, 0}");
     let none = helper.arena.bytes(&[0; 24], "{effective = permitted = inheritable = 0}");
     helper.call(nr!(SYS_capset), [header.into(), none.into()]);
 }

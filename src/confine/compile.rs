@@ -14,7 +14,7 @@ use super::{Config, Job, Namespaces, Terminal, capabilities, limits, network, ro
 use crate::error::{Error, Result};
 use crate::outcome::{Enforcement, Layer};
 use crate::plan::helper::{self, Placed, Start};
-use crate::plan::{IdMaps, Init, Input, Plan, Process, Program, Search, Step, Stream, init, nr, stub};
+use crate::plan::{IdMaps, Input, Plan, Program, Search, Slot, Step, Stream, init, nr, stub};
 
 /// A plan under construction.
 struct Compiler<'a> {
@@ -37,19 +37,18 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
     let host_program = Program::new("stockade: host");
     let mut compiler = Compiler { config, host, chosen, who, host_program, id_mappings: vec![], descriptors };
     compiler.check_root()?;
-    let init = if compiler.chosen.all().is_empty() { None } else { Some(compiler.init()?) };
     let stdio = job.stdio.clone().map(|stream| stream.lower(&mut compiler.descriptors));
     let search = search(job)?;
     let helper = compiler.helper(job, &stdio, &search)?;
     let enforced = compiler.enforcement(job);
-    let init_image = init.as_ref().map(|init: &Init| &init.process.image);
-    if [Some(&compiler.host_program), init_image, Some(&helper.image)].into_iter().flatten().any(Program::is_too_long) {
+    if [&compiler.host_program, &helper].into_iter().any(Program::is_too_long) {
         return Err(Error::invalid("the plan has more than 65,535 calls or values", "leave some of the mounts out"));
     }
     Ok(Plan {
         host: compiler.host_program,
-        init,
+        stub: stub(&helper),
         helper,
+        maps: compiler.who.maps,
         helper_stays: !compiler.chosen.created.contains(Namespaces::PID),
         stdio,
         descriptors: compiler.descriptors,
@@ -88,111 +87,114 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn init(&mut self) -> Result<Init> {
-        let created = self.chosen.created;
-        let mut prologue = Program::new("stockade: init");
-        let birth = namespaces::birth(&self.chosen, &mut prologue);
-        if created.contains(Namespaces::TIME) {
-            namespaces::make_time(&mut prologue, self.config.time_offsets.unwrap_or_default());
+    fn helper(&mut self, job: &Job<'_>, stdio: &[Stream; 3], search: &Search) -> Result<Program> {
+        let mut helper = helper::begin();
+        self.enter_namespaces(&mut helper);
+        let has_rights = self.has(Namespaces::USER) || self.host.privileged;
+        identity::umask(&mut helper, 0);
+        if has_rights {
+            capabilities::keep_over_user_change(&mut helper);
+            identity::become_user(&mut helper, &self.who, self.has(Namespaces::USER));
         }
-        let mut image = init::begin();
-        if created.contains(Namespaces::TIME) {
-            namespaces::enter_time(&mut image);
+        let init = self.set_up(&mut helper)?;
+        if has_rights {
+            capabilities::close_ways_to_more(&mut helper, self.host.last_capability);
         }
-        namespaces::join_time(&self.chosen, &mut image);
-        identity::umask(&mut image, 0);
-        let in_user_namespace = self.has(Namespaces::USER);
-        if in_user_namespace || self.host.privileged {
-            capabilities::keep_over_user_change(&mut image);
-            identity::become_user(&mut image, &self.who, in_user_namespace);
-        }
-        let default = created.contains(Namespaces::UTS).then_some(OsStr::new("sandbox"));
-        let hostname = self.config.hostname.as_deref().or(default);
-        namespaces::set_names(created, &mut image, hostname, self.config.domain_name.as_deref())?;
-        if created.contains(Namespaces::NET) {
-            network::loopback_up(&mut image);
-        }
-        if created.contains(Namespaces::MOUNT) {
-            let lowering = root::Lowering {
-                init: &mut image,
-                host_program: &mut self.host_program,
-                id_mappings: &mut self.id_mappings,
-                host: &self.host,
-                who: &self.who,
-                chosen: &self.chosen,
-            };
-            root::lower(&self.config.root, lowering)?;
-        }
-        init::finish(&mut image, self.config.limits.last_word());
-        let keep = if in_user_namespace { capabilities::OF_THE_INIT } else { 0 };
-        let process = Process { stub: stub(prologue, &image, keep), image };
-        Ok(Init { process, birth, maps: self.who.maps.clone() })
-    }
-
-    fn helper(&mut self, job: &Job<'_>, stdio: &[Stream; 3], search: &Search) -> Result<Process> {
-        let stay = !self.chosen.created.contains(Namespaces::PID);
-        let in_user_namespace = self.has(Namespaces::USER);
-        let has_rights = in_user_namespace || self.host.privileged;
-        let mut image = helper::begin(stay);
-        // What takes no more than the user namespace, which stands already, is done while the init makes the rest. To
-        // join others' namespaces may take rights from before that.
-        let early = in_user_namespace && self.chosen.joined.is_empty();
-        if early {
-            namespaces::join_kinds(Namespaces::USER, &mut image);
-            self.become_powerless_user(&mut image);
-        }
-        if !self.chosen.all().is_empty() {
-            helper::wait_for_init(&mut image);
-            match early {
-                true => namespaces::join_kinds(self.chosen.all() - Namespaces::USER, &mut image),
-                false => namespaces::join_sandbox(&self.chosen, &mut image),
-            }
-        }
-        if !self.chosen.created.contains(Namespaces::MOUNT)
-            && let Some(path) = self.config.root.chroot()
-        {
-            root::change_root(&mut image, path)?;
-        }
-        if has_rights && !early {
-            self.become_powerless_user(&mut image);
-        }
-        capabilities::drop_all(&mut image);
-        capabilities::no_new_privs(&mut image);
-        identity::umask(&mut image, 0o022);
-        let pty = job.pty.map(|Terminal { rows, columns }| helper::open_pty(&mut image, rows, columns));
-        let mut placed = vec![];
-        for (number, stream) in stdio.iter().enumerate() {
-            let source = match (stream, pty) {
-                (Stream::Pty, Some((_, slave))) => slave,
-                _ => image.input(Input::Stdio(number as u8)),
-            };
-            placed.push(Placed { source, number: number as u32 });
-        }
-        for (number, fd) in job.fds {
-            let index = share(&mut self.descriptors, fd.0.clone());
-            placed.push(Placed { source: image.input(Input::Descriptor(index)), number: *number });
-        }
-        let pty = pty.map(|(master, _)| master);
-        limits::check_numbers(&placed)?;
-        helper::place_descriptors(&mut image, &placed, pty);
-        change_directory(&mut image, job.cwd.unwrap_or(Path::new("/")))?;
+        capabilities::drop_all(&mut helper);
+        capabilities::no_new_privs(&mut helper);
+        identity::umask(&mut helper, 0o022);
+        let pty = self.place_descriptors(&mut helper, job, stdio, init)?;
+        change_directory(&mut helper, job.cwd.unwrap_or(Path::new("/")))?;
         let start = Start {
             candidates: &search.candidates,
             argv: &argv(job)?,
             envp: &envp(job)?,
             new_session: job.new_session,
+            init,
             pty,
-            stay,
             last_word: self.config.limits.last_word(),
         };
-        helper::start(&mut image, &start, |child| self.config.limits.set(child));
-        Ok(Process { stub: stub(Program::new("stockade: helper"), &image, 0), image })
+        helper::start(&mut helper, &start, |child| self.config.limits.set(child));
+        Ok(helper)
     }
 
-    /// Becomes the program's user, with no way to more rights than it has still.
-    fn become_powerless_user(&self, image: &mut Program) {
-        capabilities::close_ways_to_more(image, self.host.last_capability);
-        identity::become_user(image, &self.who, self.has(Namespaces::USER));
+    /// Joins and makes the namespaces.
+    fn enter_namespaces(&self, helper: &mut Program) {
+        namespaces::join(&self.chosen, helper);
+        namespaces::make(self.chosen.created, helper);
+        if self.chosen.created.contains(Namespaces::TIME) {
+            namespaces::enter_time(helper, self.config.time_offsets.unwrap_or_default());
+        }
+        if self.who.maps.is_some() {
+            helper::ask_for_maps(helper);
+        }
+        helper.hide();
+    }
+
+    /// Sets up what is in the namespaces; the pidfd of the init, if there is one.
+    fn set_up(&mut self, helper: &mut Program) -> Result<Option<Slot>> {
+        let created = self.chosen.created;
+        let default = created.contains(Namespaces::UTS).then_some(OsStr::new("sandbox"));
+        let hostname = self.config.hostname.as_deref().or(default);
+        namespaces::set_names(created, helper, hostname, self.config.domain_name.as_deref())?;
+        if created.contains(Namespaces::NET) {
+            network::loopback_up(helper);
+        }
+        let has_mounts = created.contains(Namespaces::MOUNT);
+        let mounts = if has_mounts { root::mounts(&self.config.root, &self.host) } else { vec![] };
+        let (init, procs) = match created.contains(Namespaces::PID) {
+            true => {
+                let last_word = self.config.limits.last_word();
+                let (init, procs) = init::start(helper, last_word, |init| root::open_procs(&mounts, init));
+                (Some(init), procs)
+            }
+            false => (None, vec![]),
+        };
+        let mut procs = root::Procs { init, made: procs.into_iter() };
+        if has_mounts {
+            let lowering = root::Lowering {
+                helper,
+                host_program: &mut self.host_program,
+                id_mappings: &mut self.id_mappings,
+                host: &self.host,
+                who: &self.who,
+                chosen: &self.chosen,
+                procs: &mut procs,
+            };
+            root::lower(&self.config.root, &mounts, lowering)?;
+        } else if let Some(path) = self.config.root.chroot() {
+            root::change_root(helper, path)?;
+        }
+        procs.wait(helper);
+        Ok(init.map(|init| init.pidfd))
+    }
+
+    /// Opens the command's terminal, and gives the command its descriptors; the master of the terminal.
+    fn place_descriptors(
+        &mut self,
+        helper: &mut Program,
+        job: &Job<'_>,
+        stdio: &[Stream; 3],
+        init: Option<Slot>,
+    ) -> Result<Option<Slot>> {
+        let pty = job.pty.map(|Terminal { rows, columns }| helper::open_pty(helper, rows, columns));
+        let mut placed = vec![];
+        for (number, stream) in stdio.iter().enumerate() {
+            let source = match (stream, pty) {
+                (Stream::Pty, Some((_, slave))) => slave,
+                _ => helper.input(Input::Stdio(number as u8)),
+            };
+            placed.push(Placed { source, number: number as u32 });
+        }
+        for (number, fd) in job.fds {
+            let index = share(&mut self.descriptors, fd.0.clone());
+            placed.push(Placed { source: helper.input(Input::Descriptor(index)), number: *number });
+        }
+        limits::check_numbers(&placed)?;
+        let master = pty.map(|(master, _)| master);
+        let kept: Vec<Slot> = init.into_iter().chain(master).collect();
+        helper::place_descriptors(helper, &placed, &kept);
+        Ok(master)
     }
 
     fn enforcement(&self, job: &Job<'_>) -> Enforcement {

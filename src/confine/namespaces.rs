@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::plan::{Arg, Birth, Input, Names, Program, Step, flags, names, nr};
+use crate::plan::{Arg, Input, Names, Program, Step, flags, names, nr};
 
 bitflags::bitflags! {
     /// Kinds of namespaces (namespaces(7)). The bits are those of clone(2).
@@ -56,12 +56,12 @@ impl Namespaces {
 
     /// The kinds as an argument of a call.
     pub(crate) fn arg(self) -> Arg {
-        Arg::Bits(self.bits().into(), KINDS)
+        Arg::Bits(self.bits(), &KINDS)
     }
 }
 
 /// What clone(2) and setns(2) call the kinds.
-const KINDS: Names = names![
+static KINDS: Names = names![
     CLONE_NEWUSER,
     CLONE_NEWNS,
     CLONE_NEWPID,
@@ -182,161 +182,90 @@ pub(crate) fn choose(
     Ok(chosen)
 }
 
-/// The stub's first calls, and how the init is born: cloned by the host, or by a launcher that joins first.
-pub(crate) fn birth(chosen: &Chosen, stub: &mut Program) -> Birth {
-    // What is in a time namespace is decided at an exec, so a clone can't make it.
-    let cloned = u64::from((chosen.created - Namespaces::TIME).bits());
-    if chosen.joined.is_empty() {
-        return Birth::Cloned(cloned);
-    }
-    join(chosen, stub);
-    stub.step(Step::new("starting the init in its namespaces"));
-    let (pid, pidfd) = (stub.slot("pid of the init"), stub.slot("pidfd of the init"));
-    let child = stub.label();
-    let parent = stub.label();
-    let sharing = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::SIGCHLD) as u64;
-    let args = [Arg::Imm(cloned | sharing), Arg::NULL, Arg::SlotAddress(pidfd), Arg::NULL, Arg::NULL];
-    // The pid is stored by both, and the child, which shares the memory, runs first: it stores 0.
-    stub.call(nr!(SYS_clone), args).above_zero(parent).store_in(pid);
-    stub.jump(child);
-    stub.bind(parent);
-    stub.exit(0);
-    stub.bind(child);
-    Birth::Launched { pid, pidfd }
-}
-
-/// What a process joins that has a memory of its own: the kernel asks for that with the time, and with pids those who
-/// are there already could look into the memory.
-const BY_IMAGE: Namespaces = Namespaces::TIME.union(Namespaces::PID);
-
-/// Joins what exists. A user namespace gives rights over its own, and takes away those over the host's: whichever
-/// order the kernel allows is taken.
-fn join(chosen: &Chosen, stub: &mut Program) {
+/// Joins what exists; pids for its children. A user namespace gives rights over its own, and takes away those over the
+/// host's: whichever order the kernel allows is taken.
+pub(crate) fn join(chosen: &Chosen, helper: &mut Program) {
     let of = |user: bool| {
         let joined = chosen.joined.iter().filter(move |(kind, _)| (*kind == Namespaces::USER) == user);
-        joined.filter(|(kind, _)| !BY_IMAGE.contains(*kind)).copied().collect::<Vec<_>>()
+        joined.copied().collect::<Vec<_>>()
     };
     let (user, others) = (of(true), of(false));
-    let (user_first, end) = (stub.label(), stub.label());
-    let set = |stub: &mut Program, (kind, index): (Namespaces, u16)| {
+    let (user_first, end) = (helper.label(), helper.label());
+    let set = |helper: &mut Program, (kind, index): (Namespaces, u16)| {
         let kind_name = kind.file();
-        stub.step(Step::new(format!("joining a {kind_name} namespace")).remedies(&[
+        helper.step(Step::new(format!("joining a {kind_name} namespace")).remedies(&[
             (libc::EPERM, "this user has no rights over that namespace; join its user namespace too, or run as root"),
             (
                 libc::EINVAL,
                 "the descriptor is no namespace of this kind, or it is the user namespace that the host is in",
             ),
         ]));
-        let fd = stub.input(Input::Descriptor(index));
-        stub.setns(fd, kind.arg());
+        let fd = helper.input(Input::Descriptor(index));
+        helper.setns(fd, kind.arg());
     };
     if !user.is_empty() {
         for &each in &others {
-            set(stub, each);
-            stub.last_or_goto(user_first);
+            set(helper, each);
+            helper.last_or_goto(user_first);
         }
-        user.iter().for_each(|&each| set(stub, each));
-        stub.jump(end);
-        stub.bind(user_first);
+        user.iter().for_each(|&each| set(helper, each));
+        helper.jump(end);
+        helper.bind(user_first);
     }
-    user.iter().chain(&others).for_each(|&each| set(stub, each));
-    stub.bind(end);
-}
-
-/// Makes a time namespace, which the exec of the image will enter.
-pub(crate) fn make_time(stub: &mut Program, offsets: TimeOffsets) {
-    stub.step(Step::new("making a time namespace").remedies(&[
-        (
-            libc::EINVAL,
-            "the kernel has no time namespaces (CONFIG_TIME_NS, since Linux 5.6); leave Namespaces::TIME out",
-        ),
-        (libc::ENOSPC, "raise user.max_time_namespaces (sysctl)"),
-    ]));
-    stub.call(nr!(SYS_unshare), [flags!(CLONE_NEWTIME)]);
-    if offsets == TimeOffsets::default() {
-        return;
-    }
-    stub.step(Step::new("setting the offsets of the clocks").path("/proc/self/timens_offsets").remedies(&[
-        (libc::ERANGE, "a clock would be before 0 or after the year 2116; use a smaller offset"),
-        (libc::ENOENT, "the kernel has no time namespaces (CONFIG_TIME_NS, since Linux 5.6)"),
-    ]));
-    let text = format!("monotonic {} 0\nboottime {} 0\n", offsets.monotonic, offsets.boottime);
-    let fd = stub.openat(Arg::CWD, "/proc/self/timens_offsets", flags!(O_WRONLY | O_CLOEXEC), 0);
-    let bytes = stub.arena.bytes(text.as_bytes(), format!("{text:?}"));
-    stub.write(fd, bytes, text.len());
-    stub.close(fd);
-}
-
-/// Joins namespaces that the init is in.
-pub(crate) fn join_kinds(kinds: Namespaces, helper: &mut Program) {
-    if kinds.is_empty() {
-        return;
-    }
-    helper.step(Step::new("joining the sandbox"));
-    let init = helper.input(Input::Init);
-    helper.setns(init, kinds.arg());
-}
-
-/// Joins what the init has made and joined, and a pid namespace that exists, for the child.
-///
-/// An ordinary user has the right to that in the sandbox's user namespace, root perhaps only before it.
-pub(crate) fn join_sandbox(chosen: &Chosen, helper: &mut Program) {
-    let Some(&(_, index)) = chosen.joined.iter().find(|(kind, _)| *kind == Namespaces::PID) else {
-        join_kinds(chosen.all(), helper);
-        return;
-    };
-    helper.step(Step::new("joining the sandbox"));
-    let init = helper.input(Input::Init);
-    let rest = (chosen.all() - Namespaces::PID).arg();
-    let has_rest = chosen.all() != Namespaces::PID;
-    let pids = helper.input(Input::Descriptor(index));
-    let (later, end) = (helper.label(), helper.label());
-    helper.setns(pids, Namespaces::PID.arg());
-    helper.last_or_goto(later);
-    if has_rest {
-        helper.setns(init, rest);
-    }
-    helper.jump(end);
-    helper.bind(later);
-    if has_rest {
-        helper.setns(init, rest);
-    }
-    helper.setns(pids, Namespaces::PID.arg());
+    user.iter().chain(&others).for_each(|&each| set(helper, each));
     helper.bind(end);
 }
 
-/// Runs calls in a child that is in the pid namespace that was joined, and shares memory and descriptors with the init.
-pub(crate) fn in_joined_pids<T>(chosen: &Chosen, init: &mut Program, calls: impl FnOnce(&mut Program) -> T) -> T {
-    let Some(&(_, index)) = chosen.joined.iter().find(|(kind, _)| *kind == Namespaces::PID) else {
-        return calls(init);
-    };
-    let pids = init.input(Input::Descriptor(index));
-    init.setns(pids, Namespaces::PID.arg());
-    let parent = init.label();
-    let sharing = flags!(CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD);
-    init.call(nr!(SYS_clone), [sharing, Arg::NULL, Arg::NULL, Arg::NULL, Arg::NULL]).above_zero(parent);
-    let result = calls(init);
-    init.exit(0);
-    init.bind(parent);
-    result
-}
-
-/// Enters the time namespace that was made: older kernels (5.10 and 6.1 at least) don't do that at an exec, but
-/// for children alone.
-pub(crate) fn enter_time(image: &mut Program) {
-    image.step(Step::new("entering the time namespace").path("/proc/self/ns/time_for_children"));
-    let made = image.openat(Arg::CWD, "/proc/self/ns/time_for_children", flags!(O_RDONLY | O_CLOEXEC), 0);
-    image.setns(made, flags!(CLONE_NEWTIME));
-    image.close(made);
-}
-
-/// Joins the time namespaces that exist.
-pub(crate) fn join_time(chosen: &Chosen, image: &mut Program) {
-    for &(_, index) in chosen.joined.iter().filter(|(kind, _)| *kind == Namespaces::TIME) {
-        image.step(Step::new("joining a time namespace"));
-        let fd = image.input(Input::Descriptor(index));
-        image.setns(fd, flags!(CLONE_NEWTIME));
+/// Makes the others, the user namespace first of all; that of pids for its children.
+pub(crate) fn make(created: Namespaces, helper: &mut Program) {
+    if created.is_empty() {
+        return;
     }
+    helper.step(Step::new("making the sandbox's namespaces").remedies(&[
+        (
+            libc::ENOSPC,
+            "a limit on namespaces is reached: raise user.max_user_namespaces or its like for the other kinds (sysctl \
+             user.max_net_namespaces …), or leave that namespace out",
+        ),
+        (
+            libc::EPERM,
+            "this host forbids namespaces to this user: set kernel.unprivileged_userns_clone to 1 on Debian, allow \
+             unshare in the seccomp profile of the container, leave a chroot (in one the kernel makes no user \
+             namespaces), or run as root",
+        ),
+        (libc::EINVAL, "the kernel was built without one of these namespaces; leave it out"),
+    ]));
+    helper.call(nr!(SYS_unshare), [created.arg()]);
+}
+
+/// Sets the clocks of the time namespace that was made, and enters it.
+pub(crate) fn enter_time(helper: &mut Program, offsets: TimeOffsets) {
+    if offsets != TimeOffsets::default() {
+        helper.step(Step::new("setting the offsets of the clocks").path("/proc/self/timens_offsets").remedies(&[
+            (libc::ERANGE, "a clock would be before 0 or after the year 2116; use a smaller offset"),
+            (libc::ENOENT, "the kernel has no time namespaces (CONFIG_TIME_NS, since Linux 5.6)"),
+        ]));
+        let text = format!("monotonic {} 0\nboottime {} 0\n", offsets.monotonic, offsets.boottime);
+        let fd = helper.openat(Arg::CWD, "/proc/self/timens_offsets", flags!(O_WRONLY | O_CLOEXEC), 0);
+        let bytes = helper.arena.bytes(text.as_bytes(), format!("{text:?}"));
+        helper.write(fd, bytes, text.len());
+        helper.close(fd);
+    }
+    helper.step(Step::new("entering the time namespace").path("/proc/self/ns/time_for_children"));
+    let made = helper.openat(Arg::CWD, "/proc/self/ns/time_for_children", flags!(O_RDONLY | O_CLOEXEC), 0);
+    helper.setns(made, flags!(CLONE_NEWTIME));
+    helper.close(made);
+}
+
+/// Runs calls in a child that is in the pid namespace that was joined, and shares memory and descriptors with the helper.
+pub(crate) fn in_joined_pids<T>(helper: &mut Program, calls: impl FnOnce(&mut Program) -> T) -> T {
+    let parent = helper.label();
+    let sharing = flags!(CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD);
+    helper.call(nr!(SYS_clone), [sharing, Arg::NULL, Arg::NULL, Arg::NULL, Arg::NULL]).above_zero(parent);
+    let result = calls(helper);
+    helper.exit(0);
+    helper.bind(parent);
+    result
 }
 
 /// The longest host name or domain name (uname(2)).

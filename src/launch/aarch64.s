@@ -2,13 +2,14 @@
 // It has no stack, no libc, and touches no memory but its slots and what the calls of the table point to, so the same
 // code runs as a static image of its own, and in a child that still shares the memory of the host (CLONE_VM).
 //
-// Slots, 8 bytes each:  0 discarded results | 1 descriptor of reports | 2, 3 the report | 4 address of the table
-//                       5 tag that is added to the index in a report | 6.. free
+// Slots, 8 bytes each:  0 index of the first entry, then discarded results | 1 descriptor of reports | 2, 3, 4 the report, of which 4 is the program's own
+//                       5 address of the table | 6 tag that is added to the index in a report | 7.. free
 // Entry, 64 bytes:      u32 number | u16 slot of the result | u8 slot mask | u8 on error | u64 arguments[6]
 //                       u16 target of an error | 2 u8 errors that lead there, 0: any | u32 target of a result above 0
 //   slot mask           bit i: argument i is the index of a slot whose value is passed
-//   slot of the result  stored as well if the call fails and the program goes on
-//   on error            0 write {tag + index, errno} to the descriptor of reports and exit; 1 go on; 2 go to the target if
+//   slot of the result  stored if it is not 0, which is what the child of a clone gets that may share the memory, and as
+//                       well if the call fails and the program goes on
+//   on error            0 write {tag + index, errno, slot 4} to the descriptor of reports and exit; 1 go on; 2 go to the target if
 //                       the error leads there, else as 0; and 128: make the call again if the error is EAGAIN
 //   target above 0      index of the next entry if the result is above 0; 0: the next one in the table
 //
@@ -48,8 +49,9 @@ stockade_clone:
 stockade_image_entry:
   mov   x20, #0x410000            // where an image has its slots
 stockade_interpreter:
-  ldr   x21, [x20, #32]
-  mov   x19, x21
+  ldr   x21, [x20, #40]
+  ldr   x10, [x20]
+  b     6f
 1:
   .macro argument index, offset, register
     ldr   \register, [x19, #\offset]
@@ -69,8 +71,8 @@ stockade_interpreter:
   ldrh  w10, [x19, #4]
   cmn   x0, #4095                 // x0 >= -4095, unsigned: an error
   b.hs  5f
-  str   x0, [x20, x10, lsl #3]
   cbz   x0, 4f
+  str   x0, [x20, x10, lsl #3]
   ldr   w10, [x19, #60]
   cbnz  w10, 6f
 4:                                // the next entry
@@ -105,12 +107,12 @@ stockade_interpreter:
   str   x0, [x20, #24]
   sub   x10, x19, x21
   lsr   x10, x10, #6
-  ldr   x11, [x20, #40]
+  ldr   x11, [x20, #48]
   add   x10, x10, x11
   str   x10, [x20, #16]
   ldr   x0, [x20, #8]
   add   x1, x20, #16
-  mov   x2, #16
+  mov   x2, #24
   mov   x8, #64                   // write
   svc   #0
   mov   x0, #127

@@ -54,7 +54,7 @@ pub(super) fn make(layout: &Layout<'_>) -> Result<Made, (usize, Errno)> {
             continue;
         }
         match call.on_error {
-            OnError::GotoIf(expected, label) if expected.contains(&(errno as i32)) => {
+            OnError::GotoIf(expected, label) if expected.contains(&(errno as u8)) => {
                 at = program.target(Some(label)) as usize
             }
             OnError::Fail | OnError::GotoIf(..) => return Err((at - 1, errno)),

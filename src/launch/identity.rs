@@ -4,11 +4,10 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat};
-use nix::sys::stat::{Mode, fstat, fstatat};
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd;
 
@@ -52,26 +51,7 @@ fn open_process(pid: i32) -> Result<OwnedFd> {
     if fstatfs(&process).map_err(&failed)?.filesystem_type() != PROC_SUPER_MAGIC {
         return Err(failed(Errno::ENOTSUP));
     }
-    wait_until_settled(&process)?;
     Ok(process)
-}
-
-/// Waits until a process that has just executed its image may be looked into by its user. A `CLONE_VFORK` ends in the middle
-/// of execve(2), and since Linux 7 a process belongs to root in `/proc` until the kernel has decided that.
-fn wait_until_settled(process: &OwnedFd) -> Result<()> {
-    const TRIES: u32 = 1000;
-    const PAUSE: Duration = Duration::from_micros(20);
-    for _ in 0..TRIES {
-        // Of a file in it: the directory itself always belongs to the user.
-        let map = fstatat(process, "uid_map", AtFlags::empty());
-        let owner = map.map_err(Error::host("looking at the process in /proc"))?.st_uid;
-        if owner == unistd::geteuid().as_raw() {
-            break;
-        }
-        std::thread::sleep(PAUSE);
-    }
-    // What stays amiss is told by the calls that follow.
-    Ok(())
 }
 
 fn numbers(line: &MapLine, own: u32) -> [u32; 3] {
@@ -144,7 +124,7 @@ pub(super) fn namespace(maps: &IdMaps, own: u32, host: BorrowedFd<'_>) -> Result
     let events = u64::from(libc::POLLIN as u16) << 32;
     let layout = Layout { program: &holder, tag: 0, fault: None, resolve: &|_| host.as_raw_fd() as u64 | events };
     let mut memory = layout.in_place();
-    let cloned = interpreter::clone(libc::CLONE_NEWUSER as u64, &mut memory)
+    let cloned = interpreter::clone(libc::CLONE_NEWUSER as u64, &mut memory, 0)
         .map_err(|errno| super::refused("making a user namespace for an idmapped mount", errno))?;
     // Dropped before `memory`, which the process runs in.
     let process = Process::new(cloned);

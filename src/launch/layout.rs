@@ -53,8 +53,8 @@ impl Layout<'_> {
         for (slot, info) in slots.iter_mut().zip(&self.program.slots) {
             *slot = info.input.map_or(0, self.resolve);
         }
-        slots[4] = base + self.table_offset() as u64;
-        slots[5] = self.tag;
+        slots[5] = base + self.table_offset() as u64;
+        slots[6] = self.tag;
         for (index, (call, entry)) in self.program.calls.iter().zip(table.chunks_exact_mut(ENTRY / 8)).enumerate() {
             self.entry(call, self.fault == Some(index), base, entry);
         }
@@ -78,7 +78,8 @@ impl Layout<'_> {
         let mut mask = 0u64;
         for (index, arg) in call.given().iter().enumerate() {
             entry[1 + index] = match *arg {
-                Arg::Imm(value) | Arg::Bits(value, _) => value,
+                Arg::Imm(value) => value,
+                Arg::Bits(value, _) => value.into(),
                 Arg::Named(constant) => constant.value,
                 Arg::Octal(mode) => mode.into(),
                 Arg::Slot(slot) => {
@@ -94,7 +95,7 @@ impl Layout<'_> {
             OnError::Ignore => (1, 0),
             OnError::Goto(label) => (2, self.program.target(Some(label))),
             OnError::GotoIf([one, other], label) => {
-                (2, self.program.target(Some(label)) | (one as u32) << 16 | (other as u32) << 24)
+                (2, self.program.target(Some(label)) | u32::from(one) << 16 | u32::from(other) << 24)
             }
         };
         let on_error = on_error | u64::from(call.again) << 7;

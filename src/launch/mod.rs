@@ -24,20 +24,20 @@ use nix::unistd::{pipe2, write};
 use process::Process;
 
 use crate::error::{Error, Result};
-use crate::plan::{self, Birth, Init, Input, Part, Plan};
+use crate::plan::{Input, Part, Plan};
 use layout::Layout;
-use reports::{Channel, Heard};
+use reports::Channel;
 use streams::Streams;
 
 /// A sandbox whose program runs.
 #[derive(Debug)]
 pub(crate) struct Launched {
     program: Process,
-    /// The init, and a helper that stays: both end when `control` closes.
-    keepers: Vec<Process>,
-    /// Whether the kernel ends every process of the sandbox with the first keeper.
+    /// The init, or a helper that stays: it ends when `control` closes.
+    keeper: Process,
+    /// Whether the kernel ends every process of the sandbox with the keeper.
     has_pid_namespace: bool,
-    /// Write end of the pipe whose closing ends the keepers.
+    /// Write end of the pipe whose closing ends the keeper.
     _control: OwnedFd,
     /// The host's ends of pipes.
     pub streams: [Option<OwnedFd>; 3],
@@ -50,29 +50,20 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
 /// Starts what the plan says.
 pub(crate) fn launch(plan: &Plan) -> Result<Launched> {
-    let mut launch = Launch::prepare(plan)?;
-    let init = plan.init.as_ref().map(|init| launch.start_init(init)).transpose()?;
     let mut pause = Duration::from_millis(1);
-    let (program, pty, helper) = loop {
-        let (mut helper, channel) = launch.start_helper(init.as_ref())?;
-        match channel.hear(plan, init.as_ref().map(|init| &init.channel))? {
-            Heard::Started { program, pty } if plan.helper_stays => break (program, pty, Some(helper)),
-            Heard::Started { program, pty } => {
-                helper.wait().map_err(Error::host("waiting for the helper"))?;
-                break (program, pty, None);
-            }
+    loop {
+        match Launch::prepare(plan)?.run() {
             // Another thread of the host has just written the program, and a child of it that has not executed its
             // own yet holds a copy of the descriptor.
-            Heard::Busy(_) if pause <= LONGEST_PAUSE => std::thread::sleep(pause),
-            Heard::Busy(error) => return Err(error),
+            Err(error) if error.is_busy() && pause <= LONGEST_PAUSE => std::thread::sleep(pause),
+            Err(error @ Error::Died { .. }) => {
+                strays::sweep();
+                return Err(error);
+            }
+            other => return other,
         }
         pause *= 2;
-    };
-    let started = Instant::now();
-    let keepers = init.map(|init| init.process).into_iter().chain(helper).collect();
-    let streams = std::mem::take(&mut launch.streams.host);
-    let _control = launch.control.1;
-    Ok(Launched { program, keepers, has_pid_namespace: !plan.helper_stays, _control, streams, pty, started })
+    }
 }
 
 /// What the launch of a plan has open in the host.
@@ -87,20 +78,10 @@ struct Launch<'a> {
     streams: Streams,
 }
 
-/// An init that has its id maps.
-struct StartedInit {
-    process: Process,
-    channel: Channel,
-    /// Where the helper waits for it.
-    gate: OwnedFd,
-}
-
-/// The values of the inputs that are not the same for both processes.
+/// The values of the inputs that the start of the helper brings.
 #[derive(Default)]
 struct Ends {
     report: RawFd,
-    gate: RawFd,
-    init: RawFd,
     image: RawFd,
     /// First and last descriptor of each gap between those that are kept.
     gaps: Vec<(u64, u64)>,
@@ -127,8 +108,7 @@ impl<'a> Launch<'a> {
 
     fn layout<'l>(&'l self, part: Part, resolve: &'l dyn Fn(Input) -> u64) -> Layout<'l> {
         let fault = self.plan.fault.filter(|(faulty, _)| *faulty == part).map(|(_, call)| call);
-        let program = self.plan.program(part).unwrap_or(&self.plan.host);
-        Layout { program, tag: part.tag(), fault, resolve }
+        Layout { program: self.plan.program(part), tag: part.tag(), fault, resolve }
     }
 
     /// The value of an input.
@@ -142,8 +122,6 @@ impl<'a> Launch<'a> {
             Input::Control => self.control.0.as_raw_fd(),
             Input::Host => self.host.as_raw_fd(),
             Input::Report => ends.report,
-            Input::GateRead | Input::GateWrite => ends.gate,
-            Input::Init => ends.init,
             Input::Image => ends.image,
             Input::Descriptor(index) => self.plan.descriptors[index as usize].as_raw_fd(),
             Input::Stdio(number) => self.streams.program[number as usize],
@@ -152,60 +130,55 @@ impl<'a> Launch<'a> {
         fd as u64
     }
 
-    fn start_init(&self, init: &Init) -> Result<StartedInit> {
-        let gate = pipe2(OFlag::O_CLOEXEC).map_err(Error::host("making a pipe"))?;
+    /// Starts the helper, and waits until the program runs.
+    fn run(mut self) -> Result<Launched> {
         let (channel, report) = Channel::new()?;
-        let ends = Ends { report: report.as_raw_fd(), gate: gate.1.as_raw_fd(), ..Ends::default() };
-        let process = self.start([Part::InitStub, Part::InitImage], ends, init.birth)?;
-        drop((report, gate.1));
-        let told = match &init.maps {
-            Some(maps) => identity::write(process.pid(), maps, self.own_id),
-            None => Ok(()),
+        let mut helper = self.start(report)?;
+        let started = channel.hear(self.plan, || self.write_maps(&helper))?;
+        let keeper = match started.init {
+            Some(init) => {
+                helper.wait().map_err(Error::host("waiting for the helper"))?;
+                init
+            }
+            None => helper,
         };
-        // What the init has met is the cause of what the host meets with it.
-        told.map_err(|error| channel.pending(self.plan).unwrap_or(error))?;
-        write(&self.control.1, b"\x01").map_err(Error::host("letting the init go on"))?;
-        Ok(StartedInit { process, channel, gate: gate.0 })
+        Ok(Launched {
+            program: started.program,
+            keeper,
+            has_pid_namespace: !self.plan.helper_stays,
+            _control: self.control.1,
+            streams: std::mem::take(&mut self.streams.host),
+            pty: started.pty,
+            started: Instant::now(),
+        })
     }
 
-    fn start_helper(&self, init: Option<&StartedInit>) -> Result<(Process, Channel)> {
-        let (channel, report) = Channel::new()?;
-        let ends = Ends {
-            report: report.as_raw_fd(),
-            gate: init.map_or(-1, |init| init.gate.as_raw_fd()),
-            init: init.map_or(-1, |init| init.process.as_fd().as_raw_fd()),
-            ..Ends::default()
-        };
-        Ok((self.start([Part::HelperStub, Part::HelperImage], ends, Birth::Cloned(0))?, channel))
+    fn write_maps(&self, helper: &Process) -> Result<()> {
+        if let Some(maps) = &self.plan.maps {
+            identity::write(helper.pid(), maps, self.own_id)?;
+        }
+        write(&self.control.1, b"\x01").map_err(Error::host("letting the helper go on")).map(drop)
     }
 
-    /// Starts a process of the sandbox: returns when it has executed its image, or has failed and said so.
-    fn start(&self, [stub, image]: [Part; 2], mut ends: Ends, birth: Birth) -> Result<Process> {
-        let executable = image::executable(&self.layout(image, &|input| self.input(input, &ends)));
+    /// Starts the helper: returns when it has executed its image, or has failed and said so.
+    fn start(&self, report: OwnedFd) -> Result<Process> {
+        let mut ends = Ends { report: report.as_raw_fd(), ..Ends::default() };
+        let executable = image::executable(&self.layout(Part::Helper, &|input| self.input(input, &ends)));
         let executable = executable.map_err(|errno| {
             let remedy = "set vm.memfd_noexec to 0 or 1, or TMPDIR to a file system where programs may be executed";
             let step = "writing an image to a memfd, or to an unnamed file in TMPDIR";
             Error::set_up(step, "memfd_create", errno, Some(remedy))
         })?;
         ends.image = executable.as_raw_fd();
-        ends.gaps = self.gaps(image, &ends);
-        let mut memory = self.layout(stub, &|input| self.input(input, &ends)).in_place();
-        let (flags, launched) = match birth {
-            Birth::Cloned(namespaces) => (namespaces, None),
-            Birth::Launched { pid, pidfd } => (libc::CLONE_FILES as u64, Some((pid, pidfd))),
-        };
-        let cloned = interpreter::clone(flags | libc::CLONE_VFORK as u64, &mut memory)
-            .map_err(|errno| refused("making the sandbox's namespaces", errno))?;
-        let process = Process::new(cloned);
-        match launched {
-            None => Ok(process),
-            Some((pid, pidfd)) => process::taken_over(process, memory[pid.0 as usize], memory[pidfd.0 as usize]),
-        }
+        ends.gaps = self.gaps(&ends);
+        let mut memory = self.layout(Part::Stub, &|input| self.input(input, &ends)).in_place();
+        let cloned = interpreter::clone(libc::CLONE_VFORK as u64, &mut memory, self.plan.stub.start);
+        cloned.map(Process::new).map_err(|errno| refused("starting the helper", errno))
     }
 
     /// The gaps between the descriptors that an image keeps.
-    fn gaps(&self, image: Part, ends: &Ends) -> Vec<(u64, u64)> {
-        let inputs = self.plan.program(image).into_iter().flat_map(plan::Program::inputs);
+    fn gaps(&self, ends: &Ends) -> Vec<(u64, u64)> {
+        let inputs = self.plan.helper.inputs();
         let mut kept: Vec<u64> = inputs.filter(|input| input.is_descriptor()).map(|i| self.input(i, ends)).collect();
         kept.push(ends.image as u64);
         kept.sort_unstable();
@@ -233,17 +206,9 @@ impl Ends {
 /// What a person does about a refused clone.
 fn refused(step: &'static str, errno: Errno) -> Error {
     let remedy = match errno {
-        Errno::ENOSPC => Some(
-            "a limit on namespaces is reached: raise user.max_user_namespaces or its like for the other kinds (sysctl \
-             user.max_net_namespaces …), or leave that namespace out",
-        ),
-        Errno::EPERM => Some(
-            "this host forbids namespaces to this user: set kernel.unprivileged_userns_clone to 1 on Debian, allow \
-             unshare and clone in the seccomp profile of the container, leave a chroot (in one the kernel makes no user \
-             namespaces), or run as root",
-        ),
+        Errno::ENOSPC => Some("the limit on user namespaces is reached: raise user.max_user_namespaces (sysctl)"),
+        Errno::EPERM => Some("the seccomp profile of the container forbids it: allow clone and clone3"),
         Errno::EAGAIN => Some("the limit on processes is reached (RLIMIT_NPROC, pids.max)"),
-        Errno::EINVAL => Some("the kernel was built without one of these namespaces; leave it out"),
         _ => None,
     };
     Error::set_up(step, "clone", errno, remedy)

@@ -30,6 +30,12 @@ impl Process {
         Self { pid, pidfd, reaped: false }
     }
 
+    /// A child that nobody has reaped, so that its pid is nobody else's. `None` if the kernel has reaped it by itself, in a
+    /// host that ignores SIGCHLD.
+    pub(super) fn of_child(pid: i32) -> Option<Self> {
+        pidfd_open(pid).ok().map(|pidfd| Self::from_parts(pid, pidfd))
+    }
+
     pub fn pid(&self) -> i32 {
         self.pid
     }
@@ -154,23 +160,14 @@ impl Drop for Process {
     }
 }
 
-/// The init that a launcher has cloned: its pid and its pidfd are what the launcher left in the shared memory, and in the
-/// shared table of descriptors.
-pub(super) fn taken_over(mut launcher: Process, pid: u64, pidfd: u64) -> crate::Result<Process> {
-    launcher.wait().map_err(crate::Error::host("waiting for the launcher"))?;
-    if pid == 0 {
-        // The launcher has failed and reported why; it stands for the init that it did not start.
-        return Ok(launcher);
-    }
-    // SAFETY: the launcher shared our table of descriptors, and nobody else knows of this one.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as RawFd) };
-    Ok(Process::from_parts(pid as i32, pidfd))
-}
-
 /// A pidfd of this process.
 pub(super) fn own_pidfd() -> nix::Result<OwnedFd> {
+    pidfd_open(std::process::id() as i32)
+}
+
+fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
     // SAFETY: the call takes two numbers.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     // SAFETY: the kernel has just made this descriptor for us.
     Errno::result(result).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }

@@ -7,8 +7,6 @@ use std::path::PathBuf;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair};
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
 
 use super::process::Process;
 use crate::error::{Error, Result};
@@ -17,14 +15,12 @@ use crate::plan::{Part, Plan, Report, Search};
 /// The host's end of a channel.
 pub(super) struct Channel(OwnedFd);
 
-/// What came of a launch of the helper.
-pub(super) enum Heard {
-    Started {
-        program: Process,
-        pty: Option<OwnedFd>,
-    },
-    /// The program is open for writing somewhere.
-    Busy(Error),
+/// The processes of a sandbox whose program runs. The program comes first: it is ended and reaped before its init, which
+/// can't end while it is a zombie.
+pub(super) struct Started {
+    pub program: Process,
+    pub init: Option<Process>,
+    pub pty: Option<OwnedFd>,
 }
 
 /// A report with the descriptors that came along.
@@ -41,50 +37,38 @@ impl Channel {
         Ok((Self(host), process))
     }
 
-    /// Waits until the program runs, or has failed to.
-    pub fn hear(&self, plan: &Plan, init: Option<&Channel>) -> Result<Heard> {
-        // What becomes of the program if its process is heard of at last: that is to be reaped in any case.
-        let mut verdict = None;
-        while let Some(Received { report, fds }) = self.receive(plan, MsgFlags::empty())? {
+    /// Waits until the program runs, or has failed to. The first failure is the cause of those that follow.
+    pub fn hear(&self, plan: &Plan, write_maps: impl Fn() -> Result<()>) -> Result<Started> {
+        let mut failed = None;
+        // A sandbox that has failed may have an init, and a program that was not executed.
+        let mut forsaken = None;
+        while let Some(Received { report, fds }) = self.receive(plan)? {
             match report {
-                Report::Failed { part, call, errno } => {
-                    // An init that has failed before is the cause of what the helper meets.
-                    let cause = init.and_then(|init| init.pending(plan));
-                    verdict = Some(Err(cause.unwrap_or_else(|| failure(plan, part, call, errno))));
+                Report::MapsWanted => write_maps()?,
+                Report::Failed { part, call, errno, init } => {
+                    failed.get_or_insert_with(|| failure(plan, part, call, errno));
+                    forsaken = forsaken.or((init != 0).then_some(init));
                 }
-                Report::NotExecuted(failures) => verdict = Some(not_executed(&plan.search, &failures)),
-                Report::Started { pid } => {
-                    let mut fds = fds.into_iter();
-                    let Some(pidfd) = fds.next() else {
-                        let _ = waitpid(Pid::from_raw(pid), None);
-                        return Err(Error::Died { step: "passing the pidfd of the program to the host" });
-                    };
-                    let program = Process::from_parts(pid, pidfd);
-                    return verdict.unwrap_or_else(|| Ok(Heard::Started { program, pty: fds.next() }));
+                Report::NotExecuted(failures) => {
+                    failed.get_or_insert_with(|| not_executed(&plan.search, &failures));
+                }
+                Report::Started { pid, init } => {
+                    let started = started(pid, init, fds)?;
+                    return failed.map_or(Ok(started), Err);
                 }
             }
         }
-        verdict.unwrap_or_else(|| {
-            let cause = init.and_then(|init| init.pending(plan));
-            Err(cause.unwrap_or(Error::Died { step: "setting up the sandbox" }))
-        })
+        drop(forsaken.and_then(Process::of_child));
+        Err(failed.unwrap_or(Error::Died { step: "setting up the sandbox" }))
     }
 
-    /// The failure that has been reported and not been heard yet.
-    pub fn pending(&self, plan: &Plan) -> Option<Error> {
-        match self.receive(plan, MsgFlags::MSG_DONTWAIT).ok()??.report {
-            Report::Failed { part, call, errno } => Some(failure(plan, part, call, errno)),
-            _ => None,
-        }
-    }
-
-    fn receive(&self, plan: &Plan, flags: MsgFlags) -> Result<Option<Received>> {
+    fn receive(&self, plan: &Plan) -> Result<Option<Received>> {
         let mut bytes = vec![0; Report::longest(plan.search.candidates.len())];
-        let mut space = cmsg_space!([i32; 2]);
+        let mut space = cmsg_space!([i32; 3]);
         let (len, fds) = loop {
             let mut buffers = [IoSliceMut::new(&mut bytes)];
             let fd = self.0.as_raw_fd();
-            match recvmsg::<()>(fd, &mut buffers, Some(&mut space), flags | MsgFlags::MSG_CMSG_CLOEXEC) {
+            match recvmsg::<()>(fd, &mut buffers, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
                 Ok(message) => break (message.bytes, descriptors(message.cmsgs())),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(Error::host("reading the reports of the sandbox")(errno)),
@@ -96,6 +80,20 @@ impl Channel {
         let report = Report::decode(&bytes[..len]).ok_or(Error::Died { step: "reading a report" })?;
         Ok(Some(Received { report, fds }))
     }
+}
+
+/// The processes that were started, and the terminal, by the descriptors that came along.
+fn started(pid: i32, init: i32, fds: Vec<OwnedFd>) -> Result<Started> {
+    let mut fds = fds.into_iter();
+    let Some(program) = fds.next().map(|pidfd| Process::from_parts(pid, pidfd)) else {
+        // The helper could not pass them on, and has killed the program.
+        for pid in [pid, init].into_iter().filter(|&pid| pid != 0) {
+            drop(Process::of_child(pid));
+        }
+        return Err(Error::Died { step: "passing the pidfd of the program to the host" });
+    };
+    let init = if init == 0 { None } else { fds.next().map(|pidfd| Process::from_parts(init, pidfd)) };
+    Ok(Started { program, init, pty: fds.next() })
 }
 
 #[allow(unsafe_code)]
@@ -110,13 +108,11 @@ fn descriptors(messages: nix::Result<nix::sys::socket::CmsgIterator<'_>>) -> Vec
 
 /// The error for a call of the plan that has failed.
 pub(super) fn failure(plan: &Plan, part: Part, call: usize, errno: i32) -> Error {
-    let found = plan.program(part).and_then(|program| {
-        let call = program.calls.get(call)?;
-        Some((call, program.steps.get(call.step)?))
-    });
-    let Some((call, step)) = found else {
+    let program = plan.program(part);
+    let Some(call) = program.calls.get(call) else {
         return Error::Died { step: "reading a report" };
     };
+    let step = &program.steps[call.step as usize];
     let remedy = step.remedies.iter().find(|(known, _)| *known == errno).map(|(_, remedy)| *remedy);
     let name = call.nr.name.trim_start_matches("SYS_");
     let error = Error::set_up(step.what.as_ref(), name, crate::Errno(errno), remedy);
@@ -128,16 +124,16 @@ pub(super) fn failure(plan: &Plan, part: Part, call: usize, errno: i32) -> Error
 
 /// Why none of the candidates could be executed: as execvp(3) decides it, a candidate that is there and refused counts
 /// for more than those that are not.
-fn not_executed(search: &Search, failures: &[(i32, bool)]) -> Result<Heard> {
+fn not_executed(search: &Search, failures: &[(i32, bool)]) -> Error {
     let tried: Vec<(&PathBuf, i32, bool)> =
         search.candidates.iter().zip(failures).map(|(path, &(errno, visible))| (path, errno, visible)).collect();
     let absent = |errno| matches!(errno, libc::ENOENT | libc::ENOTDIR);
     let Some(&(path, errno, visible)) =
         tried.iter().find(|(_, errno, visible)| *visible || !absent(*errno)).or(tried.first())
     else {
-        return Err(not_found(search));
+        return not_found(search);
     };
-    let error = match errno {
+    match errno {
         libc::ENOENT if visible => Error::NotExecutable {
             program: path.clone(),
             errno: crate::Errno(errno),
@@ -154,8 +150,7 @@ fn not_executed(search: &Search, failures: &[(i32, bool)]) -> Result<Heard> {
             errno: crate::Errno(errno),
             remedy: exec_remedy(errno).map(str::to_owned),
         },
-    };
-    if errno == libc::ETXTBSY { Ok(Heard::Busy(error)) } else { Err(error) }
+    }
 }
 
 fn exec_remedy(errno: i32) -> Option<&'static str> {

@@ -7,7 +7,7 @@ use nix::poll::PollTimeout;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::{Launched, Process};
+use super::Launched;
 use crate::plan::init::TIME_IS_UP;
 use crate::watch::{Ended, How, Running};
 
@@ -34,9 +34,7 @@ impl Running for Launched {
 
     fn end(&self) {
         if self.has_pid_namespace {
-            for keeper in &self.keepers {
-                let _ = keeper.signal(libc::SIGKILL);
-            }
+            let _ = self.keeper.signal(libc::SIGKILL);
         } else if !self.program.is_reaped() {
             // The program leads its group; if it was not made to lead one, there is no group of this number. While it
             // is a zombie at least, the number is nobody else's.
@@ -49,9 +47,7 @@ impl Running for Launched {
         self.end();
         // Before the init, which can't end while a process of its namespace has not been reaped.
         let mut ended = self.program.wait()?;
-        let ends = self.keepers.iter_mut().map(Process::finish);
-        ended.time_was_up = ends.flatten().any(|keeper| keeper.how == How::Exited(TIME_IS_UP));
-        self.keepers.clear();
+        ended.time_was_up = self.keeper.finish().is_ok_and(|keeper| keeper.how == How::Exited(TIME_IS_UP));
         Ok(ended)
     }
 }

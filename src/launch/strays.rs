@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
@@ -33,6 +34,18 @@ pub(super) fn reap(seen: &mut BTreeSet<i32>) {
             let all = WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
             let _ = waitpid(Pid::from_raw(pid), Some(all));
         }
+    }
+}
+
+/// Reaps the children of a helper that has died and could not tell of them: with it the sandbox has lost the pipe that
+/// keeps it.
+pub(super) fn sweep() {
+    const ROUNDS: u32 = 25;
+    const PAUSE: Duration = Duration::from_millis(4);
+    let mut seen = BTreeSet::new();
+    for _ in 0..ROUNDS {
+        reap(&mut seen);
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -3,16 +3,19 @@
 use super::arena::Ref;
 
 /// A system call by number and name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Nr {
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SystemCall {
     pub number: u32,
     pub name: &'static str,
 }
 
+/// As a call refers to it: plans are made often, and their calls are kept small.
+pub(crate) type Nr = &'static SystemCall;
+
 /// The system call of a `libc::SYS_…` constant.
 macro_rules! nr {
     ($sys:ident) => {
-        $crate::plan::Nr { number: libc::$sys as u32, name: stringify!($sys) }
+        &$crate::plan::SystemCall { number: libc::$sys as u32, name: stringify!($sys) }
     };
 }
 pub(crate) use nr;
@@ -44,12 +47,13 @@ pub(crate) struct Constant {
 }
 
 /// Names of single bits, as the manual pages have them.
-pub(crate) type Names = &'static [(u64, &'static str)];
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Names(pub &'static [(u32, &'static str)]);
 
 /// The names of `libc` constants that are bits.
 macro_rules! names {
     ($($flag:ident),+ $(,)?) => {
-        &[$((libc::$flag as u64, stringify!($flag))),+]
+        $crate::plan::Names(&[$((libc::$flag as u32, stringify!($flag))),+])
     };
 }
 pub(crate) use names;
@@ -61,7 +65,7 @@ pub(crate) enum Arg {
     Named(&'static Constant),
     Octal(u32),
     /// Bits that were put together, with the names that they have.
-    Bits(u64, Names),
+    Bits(u32, &'static Names),
     Slot(Slot),
     SlotAddress(Slot),
     Data(Ref),
@@ -106,7 +110,14 @@ pub(crate) enum OnError {
     /// The program goes on elsewhere.
     Goto(Label),
     /// The program goes on elsewhere if the error is one of these, and fails otherwise.
-    GotoIf([i32; 2], Label),
+    GotoIf([u8; 2], Label),
+}
+
+impl OnError {
+    /// For error numbers that the interpreter's table has room for.
+    pub fn goto_if(errors: [i32; 2], label: Label) -> Self {
+        Self::GotoIf(errors.map(|errno| errno as u8), label)
+    }
 }
 
 /// An entry of the table that the interpreter runs through.
@@ -121,5 +132,5 @@ pub(crate) struct Call {
     /// The call is made again for as long as it fails with `EAGAIN`.
     pub again: bool,
     pub above_zero: Option<Label>,
-    pub step: usize,
+    pub step: u32,
 }

@@ -6,29 +6,44 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::arena::{Ref, Word};
-use super::call::{Arg, OnError, Slot, flags, nr};
-use super::init::{TIME_IS_UP, keep_alone, wait_for_host};
+use super::call::{Arg, Label, Slot, flags, nr};
+use super::init::{TIME_IS_UP, wait_for_host};
 use super::program::{Input, Program, Step};
-use super::report::{EXEC_FAILED, STARTED};
+use super::report::{EXEC_FAILED, MAPS_WANTED, STARTED};
 
-/// An empty program. With `stay` it will watch over the command until the sandbox ends.
-pub(crate) fn begin(stay: bool) -> Program {
-    let mut helper = Program::new("stockade: helper");
-    helper.step(Step::new("resetting signals to their defaults"));
-    helper.reset_signals();
-    helper.hide();
-    if stay {
-        helper.input(Input::Control);
-        helper.input(Input::Host);
+/// Calls that a program has room for from the start.
+const CALLS: usize = 512;
+
+/// A program that has reset what it has inherited.
+pub(crate) fn begin() -> Program {
+    let mut helper = Program::with_room("stockade: helper", CALLS);
+    helper.step(Step::new("unblocking signals"));
+    helper.unblock_signals();
+    helper.step(Step::new("leaving the numbers of the standard streams to them"));
+    for input in OWN {
+        let fd = helper.input(input);
+        helper.fcntl(fd, flags!(F_SETFD), flags!(FD_CLOEXEC));
+        helper.fcntl(fd, flags!(F_DUPFD_CLOEXEC), 3.into()).store_in(fd);
+    }
+    for _ in 0..3 {
+        // 0, 1 and 2 are taken, so that a descriptor is above 0.
+        let report = helper.input(Input::Report);
+        helper.fcntl(report, flags!(F_DUPFD_CLOEXEC), Arg::NONE);
     }
     helper
 }
 
-/// Waits until the init has set up the sandbox.
-pub(crate) fn wait_for_init(helper: &mut Program) {
-    helper.step(Step::new("waiting for the init"));
-    let gate = helper.input(Input::GateRead);
-    helper.wait_for_byte(gate);
+/// What the helper needs to the end.
+const OWN: [Input; 3] = [Input::Report, Input::Control, Input::Host];
+
+/// Has the host write the id maps.
+pub(crate) fn ask_for_maps(helper: &mut Program) {
+    helper.step(Step::new("waiting for the host to write the id maps"));
+    let wanted = helper.value(MAPS_WANTED);
+    let report = helper.input(Input::Report);
+    helper.write(report, Arg::SlotAddress(wanted), 8);
+    let control = helper.input(Input::Control);
+    helper.wait_for_byte(control);
 }
 
 /// A descriptor of the command: where it comes from, and its number in the command.
@@ -37,13 +52,11 @@ pub(crate) struct Placed {
     pub number: u32,
 }
 
-/// Descriptors that the helper has at most beside the copies that it makes: its inputs and a terminal.
-const OTHERS: u32 = 32;
-
 /// The first of a row of numbers that none of the command's descriptors is to have, and that is long enough for a copy
-/// of each: the kernel gives a copy the lowest free number from there on.
-fn row_for_copies(placed: &[Placed]) -> u32 {
-    let row = placed.len() as u32 + OTHERS;
+/// of each, and for what the helper has beside them, `others` at most: the kernel gives a copy the lowest free number
+/// from there on.
+fn row_for_copies(placed: &[Placed], others: u32) -> u32 {
+    let row = (placed.len() as u32).saturating_add(others);
     let mut numbers: Vec<u32> = placed.iter().map(|fd| fd.number).collect();
     numbers.sort_unstable();
     let mut first: u32 = 3;
@@ -56,32 +69,31 @@ fn row_for_copies(placed: &[Placed]) -> u32 {
     first
 }
 
-/// Gives the command its descriptors, and nothing else: all others close when it is executed. `pty` is the master of
-/// its terminal.
-pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed], pty: Option<Slot>) {
+/// Gives the command its descriptors, and nothing else: all others close when it is executed. `kept` are those of the
+/// helper's that it goes on to need.
+pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed], kept: &[Slot]) {
     helper.step(Step::new("giving the command its descriptors").remedies(&[
         (libc::EBADF, "the number of a descriptor is above RLIMIT_NOFILE; use a lower one"),
         (libc::EINVAL, "the number of a descriptor is above RLIMIT_NOFILE; use a lower one"),
         (libc::EMFILE, "RLIMIT_NOFILE of the host is too low for the command's descriptors"),
     ]));
-    let base = row_for_copies(placed);
+    // Every descriptor that the helper has is in a slot.
+    let base = row_for_copies(placed, helper.slots.len() as u32);
     let copies: Vec<Slot> = placed
         .iter()
         .map(|fd| {
             helper.fcntl(fd.source, flags!(F_DUPFD_CLOEXEC), base.into()).store(format!("copy for {}", fd.number))
         })
         .collect();
-    let kept: Vec<Input> = helper.inputs().filter(|input| input.is_descriptor()).collect();
-    for input in kept {
+    let inherited: Vec<Input> = helper.inputs().filter(|input| input.is_descriptor() && !OWN.contains(input)).collect();
+    for input in inherited {
         let slot = helper.input(input);
         helper.fcntl(slot, flags!(F_SETFD), flags!(FD_CLOEXEC));
-        if matches!(input, Input::Report | Input::Control | Input::Host) {
-            // The helper goes on to need it, and its number may be one of the command's.
-            helper.fcntl(slot, flags!(F_DUPFD_CLOEXEC), base.into()).store_in(slot);
-        }
     }
-    if let Some(master) = pty {
-        helper.fcntl(master, flags!(F_DUPFD_CLOEXEC), base.into()).store_in(master);
+    // The number may be one of the command's.
+    let own = OWN.map(|input| helper.input(input));
+    for &slot in own.iter().chain(kept) {
+        helper.fcntl(slot, flags!(F_DUPFD_CLOEXEC), base.into()).store_in(slot);
     }
     for (fd, copy) in placed.iter().zip(copies) {
         helper.dup3(copy, fd.number.into(), Arg::NONE);
@@ -111,10 +123,11 @@ pub(crate) struct Start<'a> {
     pub argv: &'a [OsString],
     pub envp: &'a [OsString],
     pub new_session: bool,
+    /// The pidfd of the init, to hand to the host. Without one no pid namespace ends with the sandbox: the helper stays,
+    /// and kills the command when the host is gone.
+    pub init: Option<Slot>,
     /// The master of the command's terminal, to hand to the host.
     pub pty: Option<Slot>,
-    /// No pid namespace ends with the sandbox: the helper stays, and kills the command when the host is gone.
-    pub stay: bool,
     /// When a helper that stays ends the command by itself.
     pub last_word: Option<Duration>,
 }
@@ -128,7 +141,7 @@ pub(crate) fn start(helper: &mut Program, start: &Start<'_>, limit: impl FnOnce(
         (libc::ENOMEM, "the pid namespace is ending, or memory is short"),
     ]));
     let report = helper.input(Input::Report);
-    let message = Message::new(helper, start.pty);
+    let message = Message::new(helper, start);
     let parent = helper.label();
     let clone = [
         flags!(CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PIDFD | SIGCHLD),
@@ -142,23 +155,27 @@ pub(crate) fn start(helper: &mut Program, start: &Start<'_>, limit: impl FnOnce(
     helper.bind(parent);
     helper.step(Step::new("reporting the command to the host"));
     let unsent = helper.label();
-    if let Some(master) = start.pty {
-        // The message was laid out before the number of the master was known, so the master moves to the number in it.
-        helper.dup3(master, PTY_NUMBER, flags!(O_CLOEXEC)).or_goto(unsent);
+    // The message was laid out before their numbers were known, so they move to the numbers in it.
+    for (fd, number) in [(start.init, INIT_NUMBER), (start.pty, PTY_NUMBER)] {
+        if let Some(fd) = fd {
+            helper.dup3(fd, number, flags!(O_CLOEXEC)).or_goto(unsent);
+        }
     }
     helper.call(nr!(SYS_sendmsg), [report.into(), message.header.into(), flags!(MSG_NOSIGNAL)]).or_goto(unsent);
-    if start.stay {
+    if start.init.is_none() {
         watch(helper, &message, start.last_word);
     }
     helper.exit(0);
-    // Without its pidfd the host can't have the command; with its pid it can at least reap it.
+    // Without their pidfds the host can't have the processes; with their pids it can at least reap them.
     helper.bind(unsent);
     helper.call(nr!(SYS_pidfd_send_signal), [message.fds.into(), flags!(SIGKILL), Arg::NULL, Arg::NONE]).ignore();
-    helper.write(report, Arg::SlotAddress(message.tag), 16).ignore();
+    helper.call(nr!(SYS_writev), [report.into(), message.data.into(), 2.into()]).ignore();
     helper.exit(127);
 }
 
-/// The number of a terminal's master when it is sent: the helper has no use for its standard streams any more.
+/// The numbers of the init's pidfd and of a terminal's master when they are sent: the helper has no use for its standard
+/// streams any more.
+const INIT_NUMBER: u64 = 1;
 const PTY_NUMBER: u64 = 2;
 
 fn in_the_child(helper: &mut Program, start: &Start<'_>, report: Slot, limit: impl FnOnce(&mut Program)) {
@@ -172,7 +189,7 @@ fn in_the_child(helper: &mut Program, start: &Start<'_>, report: Slot, limit: im
     }
     limit(helper);
     helper.step(Step::new("executing the command"));
-    let tag = helper.input(Input::Value(EXEC_FAILED));
+    let tag = helper.value(EXEC_FAILED);
     let argv = helper.vector(start.argv);
     let envp = helper.vector(start.envp);
     let results: Vec<Slot> = start.candidates.iter().map(|_| helper.slot("failure")).collect();
@@ -190,32 +207,43 @@ fn in_the_child(helper: &mut Program, start: &Start<'_>, report: Slot, limit: im
     helper.exit(127);
 }
 
-/// `struct msghdr` with the pid as its data, and the pidfd (and the terminal's master) as passed descriptors.
+/// `struct msghdr` with the pids of the command and of the init as its data, and their pidfds and the terminal's master as
+/// passed descriptors.
 struct Message {
     header: Ref,
-    tag: Slot,
+    /// The two pieces of the data, as `struct iovec`.
+    data: Ref,
     pid: Slot,
-    /// The number of the pidfd, with that of the master in the upper half.
+    /// The number of the command's pidfd, with the next passed descriptor in the upper half.
     fds: Slot,
 }
 
 impl Message {
-    fn new(helper: &mut Program, pty: Option<Slot>) -> Self {
-        let tag = helper.input(Input::Value(STARTED));
+    fn new(helper: &mut Program, start: &Start<'_>) -> Self {
+        let tag = helper.value(STARTED);
         let pid = helper.slot("pid");
-        let count = 1 + u64::from(pty.is_some());
+        let numbers = [start.init.map(|_| INIT_NUMBER), start.pty.map(|_| PTY_NUMBER)];
+        let mut numbers = numbers.into_iter().flatten();
+        let (second, third) = (numbers.next(), numbers.next());
+        let count = 1 + u64::from(second.is_some()) + u64::from(third.is_some());
         // struct cmsghdr {size_t len; int level, type; int fds[]}, in slots that follow one another: the kernel writes
-        // the number of the pidfd into the last one when it clones
-        let len = helper.input(Input::Value(16 + 4 * count));
+        // the number of the pidfd into the first half of the third one when it clones
+        let len = helper.value(16 + 4 * count);
         let rights = u64::from(libc::SOL_SOCKET as u32) | u64::from(libc::SCM_RIGHTS as u32) << 32;
-        helper.input(Input::Value(rights));
-        let fds = helper.input(Input::Value(PTY_NUMBER << 32));
-        let iovec = helper.arena.words(&[Program::slot_word(tag), Word::Value(16)], "{<pid>}");
+        helper.value(rights);
+        let fds = helper.value(second.unwrap_or_default() << 32);
+        helper.value(third.unwrap_or_default());
+        let pieces = [(tag, 16), (Program::INIT, 8)];
+        let pieces = pieces.map(|(slot, len)| [Program::slot_word(slot), Word::Value(len)]);
+        let data = helper.arena.words(pieces.as_flattened(), "{<pid>, <pid of the init>}");
         let zero = Word::Value(0);
         let control = Program::slot_word(len);
-        let header = [zero, zero, iovec.into(), Word::Value(1), control, Word::Value(24), zero];
-        let shown = if pty.is_some() { "{<pid>, [<pidfd>, <pty>]}" } else { "{<pid>, [<pidfd>]}" };
-        Self { header: helper.arena.words(&header, shown), tag, pid, fds }
+        let header =
+            [zero, zero, data.into(), Word::Value(2), control, Word::Value((16 + 4 * count).next_multiple_of(8)), zero];
+        let passed = [Some("<pidfd>"), start.init.map(|_| "<pidfd of the init>"), start.pty.map(|_| "<pty>")];
+        let passed: Vec<&str> = passed.into_iter().flatten().collect();
+        let shown = format!("{{<pid>, <pid of the init>, [{}]}}", passed.join(", "));
+        Self { header: helper.arena.words(&header, shown), data, pid, fds }
     }
 }
 
@@ -226,7 +254,7 @@ fn watch(helper: &mut Program, message: &Message, last_word: Option<Duration>) {
     helper.call(nr!(SYS_setsid), []).ignore();
     let copy = helper.fcntl(message.fds, flags!(F_DUPFD_CLOEXEC), Arg::NONE).ignore().store("pidfd");
     let watched = [Input::Control, Input::Host].map(|input| helper.input(input));
-    keep_alone(helper, &[watched[0], watched[1], message.fds], OnError::Goto(end));
+    keep_alone(helper, &[watched[0], watched[1], message.fds], end);
     // The copy is open still if the helper could not do what it wanted to wait with.
     let kill = |helper: &mut Program| {
         for pidfd in [message.fds, copy] {
@@ -242,4 +270,16 @@ fn watch(helper: &mut Program, message: &Message, last_word: Option<Duration>) {
     helper.bind(over);
     helper.bind(end);
     kill(helper);
+}
+
+/// Moves `fds` to the numbers from 0 on, in order, and closes all others; goes on elsewhere when that fails.
+fn keep_alone(helper: &mut Program, fds: &[Slot], failed: Label) {
+    // First out of each other's way.
+    for &fd in fds {
+        helper.fcntl(fd, flags!(F_DUPFD_CLOEXEC), (fds.len() as u64).into()).or_goto(failed).store_in(fd);
+    }
+    for (number, &fd) in fds.iter().enumerate() {
+        helper.dup3(fd, number as u64, flags!(O_CLOEXEC)).or_goto(failed).store_in(fd);
+    }
+    helper.call(nr!(SYS_close_range), [(fds.len() as u64).into(), u32::MAX.into(), Arg::NONE]).or_goto(failed);
 }

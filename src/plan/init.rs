@@ -1,4 +1,5 @@
-//! The frame of the init's program: what comes before the features' calls, and what comes after them.
+//! The init: PID 1 of a pid namespace that was made. It runs in the helper's own small memory, from which it has no more
+//! to read than its few calls, and sleeps until the sandbox ends.
 
 use std::time::Duration;
 
@@ -6,57 +7,85 @@ use super::arena::Word;
 use super::call::{Arg, Label, OnError, Slot, flags, nr};
 use super::program::{Input, Program, Step};
 
-/// An empty program that waits until the host has written the id maps.
-pub(crate) fn begin() -> Program {
-    let mut init = Program::new("stockade: init");
-    init.step(Step::new("waiting for the host to write the id maps"));
-    let control = init.input(Input::Control);
-    init.wait_for_byte(control);
-    init.hide();
-    init.step(Step::new("letting the kernel reap what is orphaned in the pid namespace"));
-    let ignore = [libc::SIG_IGN as u64, 0, 0, 0].map(Word::Value);
-    let ignore = init.arena.words(&ignore, "{SIG_IGN}");
-    init.call(nr!(SYS_rt_sigaction), [flags!(SIGCHLD), ignore.into(), Arg::NULL, 8u64.into()]);
-    init.step(Step::new("leaving the session and the standard streams of the host"));
-    init.call(nr!(SYS_setsid), []).ignore();
-    for _ in 0..3 {
-        // 0, 1 and 2 are taken, so that a descriptor is above 0.
-        init.fcntl(control, flags!(F_DUPFD_CLOEXEC), Arg::NONE);
-    }
-    init
+/// What the word is that the helper waits on, until the init is ready or has failed.
+const STARTING: u64 = u32::MAX as u64;
+
+/// An init that was started.
+#[derive(Clone, Copy)]
+pub(crate) struct Init {
+    pub pidfd: Slot,
+    state: Slot,
 }
 
-/// Lets the helper go on, and sleeps until the host closes the control pipe or ends, or until `time` has passed.
-pub(crate) fn finish(init: &mut Program, time: Option<Duration>) {
-    init.step(Step::new("closing everything else"));
-    let watched = [Input::Control, Input::Host].map(|input| init.input(input));
-    let (gate, report) = (init.input(Input::GateWrite), init.input(Input::Report));
-    keep_alone(init, &[watched[0], watched[1], gate, report], OnError::Fail);
-    init.step(Step::new("letting the command start"));
-    let byte = init.arena.bytes(b"\x01", "\"\\1\"");
-    init.write(gate, byte, 1);
-    init.call(nr!(SYS_close_range), [2.into(), 3.into(), Arg::NONE]).ignore();
-    init.step(Step::new("waiting for the end of the sandbox"));
-    let over = wait_for_host(init, time);
-    init.exit(TIME_IS_UP);
-    init.bind(over);
-    init.exit(0);
+/// Starts the init, as a child of the host. `before` is what it does in the pid namespace while it shares the helper's
+/// descriptors, which is done when the helper has waited for it.
+pub(crate) fn start<T>(
+    helper: &mut Program,
+    time: Option<Duration>,
+    before: impl FnOnce(&mut Program) -> T,
+) -> (Init, T) {
+    helper.step(Step::new("starting the init").remedies(&[
+        (libc::EAGAIN, "the limit on processes is reached (RLIMIT_NPROC, pids.max, kernel.pid_max)"),
+        (libc::ENOMEM, "memory is short"),
+    ]));
+    let pidfd = helper.slot("pidfd of the init");
+    let state = helper.value(STARTING);
+    let parent = helper.label();
+    // The kernel sets the state to 0 and wakes the helper if the init ends.
+    let how = flags!(CLONE_VM | CLONE_FILES | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_CLEARTID | SIGCHLD);
+    // Of the last two one is the state's address and the other is not used, in an order that the architectures differ in.
+    let clone = [how, Arg::NULL, Arg::SlotAddress(pidfd), Arg::SlotAddress(state), Arg::SlotAddress(state)];
+    helper.call(nr!(SYS_clone), clone).above_zero(parent).store_in(Program::INIT);
+    let result = in_the_init(helper, state, time, before);
+    helper.bind(parent);
+    (Init { pidfd, state }, result)
+}
+
+/// Waits until the init is ready, or has failed and said so.
+pub(crate) fn wait(helper: &mut Program, init: Init) {
+    let (again, ready) = (helper.label(), helper.label());
+    helper.step(Step::new("waiting for the init"));
+    helper.bind(again);
+    let wait = [Arg::SlotAddress(init.state), flags!(FUTEX_WAIT), (STARTING as u32).into(), Arg::NULL];
+    helper.call(nr!(SYS_futex), wait).on_error(OnError::goto_if([libc::EAGAIN; 2], ready));
+    helper.jump(again);
+    helper.bind(ready);
+}
+
+fn in_the_init<T>(
+    helper: &mut Program,
+    state: Slot,
+    time: Option<Duration>,
+    before: impl FnOnce(&mut Program) -> T,
+) -> T {
+    helper.step(Step::new("letting the kernel reap what is orphaned in the pid namespace"));
+    let ignore = [libc::SIG_IGN as u64, 0, 0, 0].map(Word::Value);
+    let ignore = helper.arena.words(&ignore, "{SIG_IGN}");
+    helper.call(nr!(SYS_rt_sigaction), [flags!(SIGCHLD), ignore.into(), Arg::NULL, 8u64.into()]);
+    let result = before(helper);
+    helper.step(Step::new("keeping nothing but what the init waits for"));
+    helper.prctl(flags!(PR_SET_NO_NEW_PRIVS), 1);
+    helper.call(nr!(SYS_unshare), [flags!(CLONE_FILES)]);
+    for (number, input) in [Input::Control, Input::Host].into_iter().enumerate() {
+        let fd = helper.input(input);
+        helper.dup3(fd, number as u64, flags!(O_CLOEXEC));
+    }
+    helper.step(Step::new("telling the helper that the init is ready"));
+    // PID 1, so that the state changes.
+    helper.call(nr!(SYS_gettid), []).store_in(state);
+    helper.call(nr!(SYS_futex), [Arg::SlotAddress(state), flags!(FUTEX_WAKE), 1.into()]);
+    // It is known to the kernel: the stub has made this call too.
+    helper.call(nr!(SYS_close_range), [2.into(), u32::MAX.into(), Arg::NONE]).ignore();
+    helper.step(Step::new("waiting for the end of the sandbox"));
+    let over = wait_for_host(helper, time);
+    helper.exit(TIME_IS_UP);
+    helper.bind(over);
+    helper.exit(0);
+    result
 }
 
 /// The exit status of a process that has ended the sandbox because the time was up.
 pub(crate) const TIME_IS_UP: i32 = 3;
-
-/// Moves `fds` to the numbers from 0 on, in order, and closes all others.
-pub(super) fn keep_alone(program: &mut Program, fds: &[Slot], on_error: OnError) {
-    // First out of each other's way.
-    for &fd in fds {
-        program.fcntl(fd, flags!(F_DUPFD_CLOEXEC), (fds.len() as u64).into()).on_error(on_error).store_in(fd);
-    }
-    for (number, &fd) in fds.iter().enumerate() {
-        program.dup3(fd, number as u64, flags!(O_CLOEXEC)).on_error(on_error).store_in(fd);
-    }
-    program.call(nr!(SYS_close_range), [(fds.len() as u64).into(), u32::MAX.into(), Arg::NONE]).on_error(on_error);
-}
 
 /// Sleeps until the host closes the control pipe, which is at 0, or ends; its pidfd is at 1. The label is where the
 /// program goes on then; it goes on with the next call when `time` has passed before.

@@ -19,12 +19,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use arena::{Address, Word};
-pub(crate) use call::{Arg, Call, Constant, Label, Names, Nr, OnError, Slot, flags, names, nr};
+pub(crate) use call::{Arg, Call, Constant, Label, Names, OnError, Slot, SystemCall, flags, names, nr};
 pub(crate) use mounts::{Attributes, Change};
 pub(crate) use program::{Input, Program, Step};
 pub use report::Part;
 pub(crate) use report::Report;
-pub(crate) use stub::{header_bytes, stub};
+pub(crate) use stub::stub;
 
 use crate::outcome::Enforcement;
 use crate::watch::Bounds;
@@ -39,8 +39,12 @@ use crate::watch::Bounds;
 pub struct Plan {
     /// Made by the host before the launch; what they store is closed after it.
     pub(crate) host: Program,
-    pub(crate) init: Option<Init>,
-    pub(crate) helper: Process,
+    /// Made by the child of the host while it shares the host's memory.
+    pub(crate) stub: Program,
+    /// Made by it in an image of its own: the rest, also of the init and of the command until it is executed.
+    pub(crate) helper: Program,
+    /// The id maps that the helper asks for.
+    pub(crate) maps: Option<IdMaps>,
     /// No pid namespace ends with the sandbox: the helper stays and ends the command.
     pub(crate) helper_stays: bool,
     pub(crate) stdio: [Stream; 3],
@@ -56,33 +60,6 @@ pub struct Plan {
     pub(crate) enforced: Enforcement,
     /// A call that is made to fail, for tests.
     pub(crate) fault: Option<(Part, usize)>,
-}
-
-/// The two programs of a process.
-#[derive(Clone, Debug)]
-pub(crate) struct Process {
-    /// Run by the child while it shares the memory of the host.
-    pub stub: Program,
-    /// Run in an image of its own.
-    pub image: Program,
-}
-
-/// The init, and what the host does for it.
-#[derive(Clone, Debug)]
-pub(crate) struct Init {
-    pub process: Process,
-    pub birth: Birth,
-    pub maps: Option<IdMaps>,
-}
-
-/// How the init comes into its namespaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Birth {
-    /// The host clones it with these `CLONE_NEW…` flags.
-    Cloned(u64),
-    /// The stub is a launcher: it joins namespaces that exist, and clones the init itself. Its slots hold the pid and
-    /// the pidfd.
-    Launched { pid: Slot, pidfd: Slot },
 }
 
 /// An id of the host.
@@ -163,20 +140,16 @@ pub(crate) struct Search {
 
 impl Plan {
     fn programs(&self) -> Vec<(&Program, &'static str)> {
-        const STUB: &str = "before its image is executed";
-        let init = self.init.iter().flat_map(|init| [(&init.process.stub, STUB), (&init.process.image, "its image")]);
-        let host = (!self.host.calls.is_empty()).then_some((&self.host, "in the host"));
-        host.into_iter().chain(init).chain([(&self.helper.stub, STUB), (&self.helper.image, "its image")]).collect()
+        let parts =
+            [(&self.host, "in the host"), (&self.stub, "before its image is executed"), (&self.helper, "its image")];
+        parts.into_iter().filter(|(program, _)| !program.calls.is_empty()).collect()
     }
 
-    pub(crate) fn program(&self, part: Part) -> Option<&Program> {
-        let init = self.init.as_ref().map(|init| &init.process);
+    pub(crate) fn program(&self, part: Part) -> &Program {
         match part {
-            Part::Host => Some(&self.host),
-            Part::InitStub => init.map(|process| &process.stub),
-            Part::InitImage => init.map(|process| &process.image),
-            Part::HelperStub => Some(&self.helper.stub),
-            Part::HelperImage => Some(&self.helper.image),
+            Part::Host => &self.host,
+            Part::Stub => &self.stub,
+            Part::Helper => &self.helper,
         }
     }
 
@@ -184,7 +157,7 @@ impl Plan {
     /// of the fault tests.
     #[doc(hidden)]
     pub fn calls(&self, part: Part) -> Vec<(&'static str, bool)> {
-        let Some(program) = self.program(part) else { return vec![] };
+        let program = self.program(part);
         // What lies between a branch and its target may be passed over.
         let mut certain_from = 0;
         let calls = program.calls.iter().enumerate().map(|(index, call)| {

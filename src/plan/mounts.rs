@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter};
 
 use super::arena::{Address, Ref, Word};
-use super::call::{Arg, Slot, flags, names, nr};
+use super::call::{Arg, Names, Slot, flags, names, nr};
 use super::program::{Added, Program};
 
 bitflags::bitflags! {
@@ -23,7 +23,8 @@ impl Attributes {
     pub const SAFE: Self = Self::NOSUID.union(Self::NODEV);
 
     fn arg(self) -> Arg {
-        Arg::Bits(self.bits(), names![MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC])
+        static NAMES: Names = names![MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC];
+        Arg::Bits(self.bits() as u32, &NAMES)
     }
 }
 
@@ -58,14 +59,14 @@ impl Change {
 impl Display for Change {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let private = if self.private { ", MS_PRIVATE" } else { "" };
-        write!(f, "{{set = {}, clear = {}{private}}}", Names(self.set), Names(self.clear))
+        write!(f, "{{set = {}, clear = {}{private}}}", Shown(self.set), Shown(self.clear))
     }
 }
 
 /// Attributes as mount_setattr(2) names them.
-struct Names(Attributes);
+struct Shown(Attributes);
 
-impl Display for Names {
+impl Display for Shown {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { f.write_str("0") } else { bitflags::parser::to_writer(&self.0, f) }
     }
@@ -74,6 +75,12 @@ impl Display for Names {
 impl Program {
     /// Makes a file system and a mount of it that is attached nowhere yet.
     pub fn file_system(&mut self, kind: &str, options: &[(&str, Option<String>)], attributes: Attributes) -> Slot {
+        let fs = self.open_file_system(kind, options);
+        self.mount_of(fs, attributes)
+    }
+
+    /// Makes a file system.
+    pub fn open_file_system(&mut self, kind: &str, options: &[(&str, Option<String>)]) -> Slot {
         let name = self.text(kind);
         let fs = self.call(nr!(SYS_fsopen), [name, flags!(FSOPEN_CLOEXEC)]).store("fs");
         for (key, value) in options {
@@ -86,6 +93,11 @@ impl Program {
         }
         let create = [fs.into(), flags!(FSCONFIG_CMD_CREATE), Arg::NULL, Arg::NULL, Arg::NONE];
         self.call(nr!(SYS_fsconfig), create);
+        fs
+    }
+
+    /// A mount of a file system that was made, attached nowhere yet.
+    pub fn mount_of(&mut self, fs: Slot, attributes: Attributes) -> Slot {
         let mount = self.call(nr!(SYS_fsmount), [fs.into(), flags!(FSMOUNT_CLOEXEC), attributes.arg()]).store("mount");
         self.close(fs);
         mount

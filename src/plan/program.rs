@@ -40,14 +40,8 @@ pub(crate) enum Input {
     Report,
     /// Read end of a pipe whose other end the host holds for as long as the sandbox may live.
     Control,
-    /// Read end of the pipe by which the init lets the helper go on.
-    GateRead,
-    /// Write end of the same.
-    GateWrite,
     /// pidfd of the host.
     Host,
-    /// pidfd of the init.
-    Init,
     /// The image to execute.
     Image,
     /// First and last descriptor of a gap between those that are kept.
@@ -72,10 +66,7 @@ impl Input {
         match self {
             Self::Report => "<report>".into(),
             Self::Control => "<control>".into(),
-            Self::GateRead => "<gate>".into(),
-            Self::GateWrite => "<gate>".into(),
             Self::Host => "<pidfd of the host>".into(),
-            Self::Init => "<pidfd of the init>".into(),
             Self::Image => "<image>".into(),
             Self::GapFirst(n) => format!("<first of gap {n}>").into(),
             Self::GapLast(n) => format!("<last of gap {n}>").into(),
@@ -107,6 +98,8 @@ pub(crate) struct SlotInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
     pub title: &'static str,
+    /// The call that it begins with where clone3(2) has reset the signals (`CLONE_CLEAR_SIGHAND`).
+    pub start: u64,
     pub calls: Vec<Call>,
     pub arena: Arena,
     pub steps: Vec<Step>,
@@ -115,21 +108,27 @@ pub(crate) struct Program {
     labels: Vec<Option<u32>>,
 }
 
-/// Calls that a program has room for from the start.
-const CALLS: usize = 192;
-
 impl Program {
     /// Slots with a meaning of their own to the interpreter: see the head of its source.
-    const RESERVED: [&'static str; 6] = ["_", "<report>", "_", "_", "_", "_"];
+    const RESERVED: [&'static str; 7] = ["_", "<report>", "_", "_", "<pid of the init>", "_", "_"];
+
+    /// The pid of the init, which comes along with every report; 0 until it is started.
+    pub const INIT: Slot = Slot(4);
 
     pub fn new(title: &'static str) -> Self {
+        Self::with_room(title, 0)
+    }
+
+    /// With room for a number of calls.
+    pub fn with_room(title: &'static str, calls: usize) -> Self {
         let mut slots: Vec<_> =
             Self::RESERVED.iter().map(|&name| SlotInfo { name: name.into(), input: None }).collect();
         slots[1].input = Some(Input::Report);
         let inputs = vec![(Input::Report, Slot(1))];
         Self {
             title,
-            calls: Vec::with_capacity(CALLS),
+            start: 0,
+            calls: Vec::with_capacity(calls),
             arena: Arena::default(),
             steps: vec![],
             slots,
@@ -158,6 +157,13 @@ impl Program {
         let slot = self.slot("");
         self.slots[slot.0 as usize].input = Some(input);
         self.inputs.push((input, slot));
+        slot
+    }
+
+    /// A slot of its own that holds a number.
+    pub fn value(&mut self, value: u64) -> Slot {
+        let slot = self.slot("");
+        self.slots[slot.0 as usize].input = Some(Input::Value(value));
         slot
     }
 
@@ -199,7 +205,7 @@ impl Program {
     pub fn call<const N: usize>(&mut self, nr: Nr, given: [Arg; N]) -> Added<'_> {
         let mut args = [Arg::NONE; 6];
         args[..N].copy_from_slice(&given);
-        let step = self.steps.len().saturating_sub(1);
+        let step = self.steps.len().saturating_sub(1) as u32;
         let call = Call {
             nr,
             args,

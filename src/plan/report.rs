@@ -7,15 +7,13 @@
 #[allow(missing_docs)]
 pub enum Part {
     Host,
-    InitStub,
-    InitImage,
-    HelperStub,
-    HelperImage,
+    Stub,
+    Helper,
 }
 
 impl Part {
     #[allow(missing_docs)]
-    pub const ALL: [Self; 5] = [Self::Host, Self::InitStub, Self::InitImage, Self::HelperStub, Self::HelperImage];
+    pub const ALL: [Self; 3] = [Self::Host, Self::Stub, Self::Helper];
 
     /// What the interpreter adds to the index of a call that has failed.
     pub(crate) fn tag(self) -> u64 {
@@ -23,18 +21,22 @@ impl Part {
     }
 }
 
-/// `{STARTED, pid}`, with the pidfd and the master of a terminal as passed descriptors.
+/// `{STARTED, pid, pid of the init}`, with the pidfd, that of the init, and the master of a terminal as passed descriptors.
 pub(crate) const STARTED: u64 = 16 << 32;
 /// `{EXEC_FAILED, results of execve.., results of faccessat..}`
 pub(crate) const EXEC_FAILED: u64 = 17 << 32;
+/// `{MAPS_WANTED}`
+pub(crate) const MAPS_WANTED: u64 = 18 << 32;
 
 /// A record, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// A call of the set-up failed.
-    Failed { part: Part, call: usize, errno: i32 },
-    /// The command runs.
-    Started { pid: i32 },
+    /// A call of the set-up failed. The init has been started if its pid is not 0.
+    Failed { part: Part, call: usize, errno: i32, init: i32 },
+    /// The helper waits for its id maps.
+    MapsWanted,
+    /// The command runs, and the init if its pid is not 0.
+    Started { pid: i32, init: i32 },
     /// No candidate could be executed: for each, the errno and whether it is visible in the sandbox.
     NotExecuted(Vec<(i32, bool)>),
 }
@@ -50,7 +52,8 @@ impl Report {
         let words: Vec<u64> =
             record.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
         match *words.first()? {
-            STARTED => Some(Self::Started { pid: *words.get(1)? as i32 }),
+            STARTED => Some(Self::Started { pid: *words.get(1)? as i32, init: *words.get(2)? as i32 }),
+            MAPS_WANTED => Some(Self::MapsWanted),
             EXEC_FAILED => {
                 let (results, visible) = words[1..].split_at((words.len() - 1) / 2);
                 let failures = results.iter().zip(visible);
@@ -58,7 +61,8 @@ impl Report {
             }
             index => {
                 let part = *Part::ALL.get(((index >> 32) as usize).checked_sub(1)?)?;
-                Some(Self::Failed { part, call: index as u32 as usize, errno: *words.get(1)? as i32 })
+                let (call, init) = (index as u32 as usize, *words.get(2)? as i32);
+                Some(Self::Failed { part, call, errno: *words.get(1)? as i32, init })
             }
         }
     }

@@ -27,7 +27,7 @@ impl Display for Program {
             let call = &self.calls[index];
             if step != Some(call.step) {
                 step = Some(call.step);
-                writeln!(f, "# {}", self.step_text(call.step))?;
+                writeln!(f, "# {}", self.step_text(call.step as usize))?;
             }
             let run = self.run_length(index);
             let shown = if run > SHOWN_OF_A_RUN + 1 { SHOWN_OF_A_RUN } else { run };
@@ -44,8 +44,8 @@ impl Display for Program {
 }
 
 /// The names of the bits that are set.
-fn bits(value: u64, names: Names) -> String {
-    let set: Vec<&str> = names.iter().filter(|(bit, _)| value & bit != 0).map(|(_, name)| *name).collect();
+fn bits(value: u32, names: &Names) -> String {
+    let set: Vec<&str> = names.0.iter().filter(|(bit, _)| value & bit != 0).map(|(_, name)| *name).collect();
     if set.is_empty() { "0".into() } else { set.join("|") }
 }
 
@@ -83,7 +83,7 @@ impl Program {
             OnError::Fail => {}
             OnError::Ignore => text += "    or go on",
             OnError::GotoIf(errors, label) => {
-                let [one, other] = errors.map(nix::errno::Errno::from_raw);
+                let [one, other] = errors.map(|errno| nix::errno::Errno::from_raw(errno.into()));
                 text += &format!("    if {one:?} or {other:?} go to {}", self.target(Some(label)));
             }
             OnError::Goto(label) => text += &format!("    else go to {}", self.target(Some(label))),

@@ -114,12 +114,16 @@ impl Program {
         self.prctl(flags!(PR_SET_DUMPABLE), 0);
     }
 
-    /// Sets every signal to its default, and the mask of blocked signals to none.
+    /// Sets every signal to its default.
     pub fn reset_signals(&mut self) {
         let default = self.arena.bytes(&[0; 32], "{SIG_DFL}");
         for signal in (1..=SIGNALS).filter(|&s| s != libc::SIGKILL as u64 && s != libc::SIGSTOP as u64) {
-            self.call(nr!(SYS_rt_sigaction), [signal.into(), default.into(), Arg::NULL, 8u64.into()]);
+            self.call(nr!(SYS_rt_sigaction), [signal.into(), default.into(), Arg::NULL, 8u64.into()]).ignore();
         }
+    }
+
+    /// Blocks no signal.
+    pub fn unblock_signals(&mut self) {
         let none = self.arena.bytes(&[0; 8], "[]");
         self.call(nr!(SYS_rt_sigprocmask), [flags!(SIG_SETMASK), none.into(), Arg::NULL, 8u64.into()]);
     }

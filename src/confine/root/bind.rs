@@ -56,10 +56,10 @@ fn is_read_only(path: &Path) -> bool {
 }
 
 impl Builder<'_> {
-    /// The program that opens what is of the host's: the host's own, if it may make mounts, since the init may be a
+    /// The program that opens what is of the host's: the host's own, if it may make mounts, since the helper may be a
     /// user who can't reach it.
     fn opener(&mut self) -> &mut Program {
-        if self.l.host.privileged { self.l.host_program } else { self.l.init }
+        if self.l.host.privileged { self.l.host_program } else { self.l.helper }
     }
 
     pub(super) fn open_source(&mut self, path: &Path) -> Slot {
@@ -68,12 +68,12 @@ impl Builder<'_> {
         opener.open_source(path)
     }
 
-    /// Runs calls that open something of the host's; the slot in the init that holds it.
+    /// Runs calls that open something of the host's; the slot in the helper that holds it.
     pub(super) fn source(&mut self, path: &Path, open: impl FnOnce(&mut Program) -> Slot) -> Slot {
         let opener = self.opener();
         opener.step(Step::new("opening the source of a bind").path(path).remedies(SOURCE));
         let slot = open(opener);
-        if self.l.host.privileged { self.l.init.input(Input::FromHost(slot)) } else { slot }
+        if self.l.host.privileged { self.l.helper.input(Input::FromHost(slot)) } else { slot }
     }
 
     /// A copy of a tree of the host's, with attributes, as its owner would see it. One that will be `writable` must show
@@ -178,13 +178,13 @@ impl Builder<'_> {
 
     pub(super) fn let_go(&mut self) {
         for Writable { mount, attributes, submounts } in std::mem::take(&mut self.writable) {
-            self.l.init.step(
+            self.l.helper.step(
                 Step::new("letting the program write to a bind")
                     .remedies(&[(libc::EPERM, "the mount is read-only on the host, or locked: bind it read-only")]),
             );
             self.set_top(mount, attributes);
             for below in submounts {
-                let submount = self.l.init.open_beneath(mount, below.point.as_os_str()).store("submount");
+                let submount = self.l.helper.open_beneath(mount, below.point.as_os_str()).store("submount");
                 self.set_top(submount, attributes | below.attributes);
             }
         }

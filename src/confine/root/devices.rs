@@ -21,8 +21,8 @@ const LINKS: [(&str, &str); 5] = [
 impl Builder<'_> {
     pub(super) fn devices(&mut self, target: &Target) {
         let safe = Attributes::NOSUID | Attributes::NOEXEC;
-        target.step(self.l.init, "making a tmpfs for");
-        let dev = self.l.init.file_system("tmpfs", &[("mode", Some("0755".into()))], safe);
+        target.step(self.l.helper, "making a tmpfs for");
+        let dev = self.l.helper.file_system("tmpfs", &[("mode", Some("0755".into()))], safe);
         self.attach_own(dev, target);
         let mut systems: Vec<System> = vec![
             System {
@@ -38,15 +38,15 @@ impl Builder<'_> {
             systems.push(System { name: "mqueue", kind: "mqueue", options: &[], attributes });
         }
         for system in &systems {
-            self.l.init.mkdirat(dev, system.name, 0o755);
+            self.l.helper.mkdirat(dev, system.name, 0o755);
         }
         for (text, link) in LINKS {
-            self.l.init.symlinkat(text, dev, link);
+            self.l.helper.symlinkat(text, dev, link);
         }
         for name in NODES {
             self.node(dev, name);
         }
-        self.l.init.step(Step::new("making the devices' directory and the nodes in it read-only"));
+        self.l.helper.step(Step::new("making the devices' directory and the nodes in it read-only"));
         self.restrict_places(dev, &NODES, safe | Attributes::RDONLY);
         for system in systems {
             self.system(dev, &system);
@@ -60,22 +60,22 @@ impl Builder<'_> {
             let source = program.open_source(&path);
             program.open_tree(source, "")
         });
-        let init = &mut *self.l.init;
-        init.step(Step::new("binding a device node").path(&path));
-        init.create(dev, name, 0o666);
-        init.move_mount_to(node, dev, name);
+        let helper = &mut *self.l.helper;
+        helper.step(Step::new("binding a device node").path(&path));
+        helper.create(dev, name, 0o666);
+        helper.move_mount_to(node, dev, name);
     }
 
     fn system(&mut self, dev: Slot, system: &System) {
-        let init = &mut *self.l.init;
+        let helper = &mut *self.l.helper;
         let what = format!("mounting a {} file system in the sandbox's /dev", system.kind);
-        init.step(
+        helper.step(
             Step::new(what).remedies(&[(libc::EPERM, "this host forbids mounts in user namespaces, or to this user")]),
         );
         let options: Vec<_> = system.options.iter().map(|&(key, value)| (key, Some(value.to_owned()))).collect();
-        let mount = init.file_system(system.kind, &options, system.attributes);
-        init.move_mount_to(mount, dev, system.name);
-        init.close(mount);
+        let mount = helper.file_system(system.kind, &options, system.attributes);
+        helper.move_mount_to(mount, dev, system.name);
+        helper.close(mount);
     }
 }
 

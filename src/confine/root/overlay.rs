@@ -79,17 +79,17 @@ impl Builder<'_> {
         let mut attributes = Attributes::SAFE;
         attributes.set(Attributes::RDONLY, read_only);
         let tree = self.tree(&path, attributes, Owner::Caller, !read_only)?;
-        self.l.init.step(Step::new("putting a layer of an overlay in place").path(&path));
+        self.l.helper.step(Step::new("putting a layer of an overlay in place").path(&path));
         Ok(self.put(tree, Kind::Directory))
     }
 
     fn layer_tmpfs(&mut self, size: Option<u64>) -> Result<String> {
-        self.l.init.step(Step::new("making a tmpfs for the changes of an overlay"));
+        self.l.helper.step(Step::new("making a tmpfs for the changes of an overlay"));
         let mut options = vec![("mode", Some("0755".to_owned()))];
         options.extend(limit("size", "bytes", size)?);
-        let mount = self.l.init.file_system("tmpfs", &options, Attributes::SAFE);
-        self.l.init.mkdirat(mount, "upper", 0o755);
-        self.l.init.mkdirat(mount, "work", 0o755);
+        let mount = self.l.helper.file_system("tmpfs", &options, Attributes::SAFE);
+        self.l.helper.mkdirat(mount, "upper", 0o755);
+        self.l.helper.mkdirat(mount, "work", 0o755);
         Ok(self.put(mount, Kind::Directory))
     }
 
@@ -107,10 +107,10 @@ impl Builder<'_> {
         }
         let mut attributes = Attributes::SAFE;
         attributes.set(Attributes::RDONLY, staged.keeps);
-        let init: &mut Program = self.l.init;
-        init.step(Step::new("making the overlay for").path(&overlay.target).remedies(MAKE));
-        init.call(nr!(SYS_fchdir), [scratch.into()]);
-        let mount = init.file_system("overlay", &options, attributes);
+        let helper: &mut Program = self.l.helper;
+        helper.step(Step::new("making the overlay for").path(&overlay.target).remedies(MAKE));
+        helper.call(nr!(SYS_fchdir), [scratch.into()]);
+        let mount = helper.file_system("overlay", &options, attributes);
         self.attach(mount, &target, Kind::Directory);
         if staged.keeps {
             self.writable_mount_later(mount);

@@ -7,7 +7,7 @@ use super::target::{Kind, Target};
 use super::{Owner, Proc, Tmpfs};
 use crate::confine::namespaces::{self, Namespaces};
 use crate::error::{Error, Result};
-use crate::plan::{Attributes, Change, Slot, Step, flags};
+use crate::plan::{Attributes, Change, Program, Slot, Step, flags};
 
 /// A limit of a tmpfs. The kernel takes 0 for none.
 pub(super) fn limit(
@@ -24,6 +24,26 @@ pub(super) fn limit(
     }
 }
 
+fn proc_step(program: &mut Program, proc: &Proc) {
+    program.step(Step::new("mounting a proc file system on").path(&proc.target).remedies(&[
+        (
+            libc::EPERM,
+            "the /proc of this container is partly masked, so the kernel refuses a new one: run the container with an \
+             unmasked /proc, or leave Namespaces::PID out and share the container's processes",
+        ),
+        (libc::EINVAL, "the kernel does not know an option (hidepid by name and subset since Linux 5.8)"),
+    ]));
+}
+
+/// A proc file system of the pid namespace that the process is in.
+pub(super) fn open_proc(program: &mut Program, proc: &Proc) -> Slot {
+    proc_step(program, proc);
+    let mut options = vec![];
+    options.extend(proc.hidepid.map(|hidepid| ("hidepid", Some((hidepid as u8).to_string()))));
+    options.extend(proc.subset_pid.then(|| ("subset", Some("pid".into()))));
+    program.open_file_system("proc", &options)
+}
+
 impl Builder<'_> {
     pub(super) fn tmpfs(&mut self, tmpfs: &Tmpfs) -> Result<()> {
         let target = Target::new(&tmpfs.target)?;
@@ -32,10 +52,10 @@ impl Builder<'_> {
         options.extend(limit("nr_inodes", "inodes", tmpfs.inodes)?);
         let mut attributes = Attributes::SAFE;
         attributes.set(Attributes::NOEXEC, tmpfs.noexec);
-        target.step(self.l.init, "making a tmpfs for");
-        let mount = self.l.init.file_system("tmpfs", &options, attributes);
+        target.step(self.l.helper, "making a tmpfs for");
+        let mount = self.l.helper.file_system("tmpfs", &options, attributes);
         self.attach(mount, &target, Kind::Directory);
-        self.l.init.close(mount);
+        self.l.helper.close(mount);
         Ok(())
     }
 
@@ -53,54 +73,47 @@ impl Builder<'_> {
             self.attach_own(tree, &target);
             return Ok(());
         }
-        let mut options = vec![];
-        options.extend(proc.hidepid.map(|hidepid| ("hidepid", Some((hidepid as u8).to_string()))));
-        options.extend(proc.subset_pid.then(|| ("subset", Some("pid".into()))));
-        self.l.init.step(Step::new("mounting a proc file system on").path(&proc.target).remedies(&[
-            (
-                libc::EPERM,
-                "the /proc of this container is partly masked, so the kernel refuses a new one: run the container \
-                 with an unmasked /proc, or leave Namespaces::PID out and share the container's processes",
-            ),
-            (libc::EINVAL, "the kernel does not know an option (hidepid by name and subset since Linux 5.8)"),
-        ]));
-        let mount =
-            namespaces::in_joined_pids(self.l.chosen, self.l.init, |init| init.file_system("proc", &options, safe));
+        // One of a pid namespace that was made is the init's.
+        self.l.procs.wait(self.l.helper);
+        let made = self.l.procs.made.next();
+        proc_step(self.l.helper, proc);
+        let fs = made.unwrap_or_else(|| namespaces::in_joined_pids(self.l.helper, |child| open_proc(child, proc)));
+        let mount = self.l.helper.mount_of(fs, safe);
         self.attach_own(mount, &target);
-        self.l.init.close(mount);
+        self.l.helper.close(mount);
         Ok(())
     }
 
     pub(super) fn file(&mut self, target: &Target, contents: &[u8], mode: u32) {
         let (name, scratch) = (self.name(), self.scratch());
-        let init = &mut *self.l.init;
-        target.step(init, "writing the contents of");
-        let file = init.openat(scratch, &name, flags!(O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC), mode);
-        let bytes = init.arena.bytes(contents, format!("<{} bytes>", contents.len()));
-        init.write(file, bytes, contents.len());
-        init.close(file);
-        let tree = init.open_tree(scratch, &name);
+        let helper = &mut *self.l.helper;
+        target.step(helper, "writing the contents of");
+        let file = helper.openat(scratch, &name, flags!(O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC), mode);
+        let bytes = helper.arena.bytes(contents, format!("<{} bytes>", contents.len()));
+        helper.write(file, bytes, contents.len());
+        helper.close(file);
+        let tree = helper.open_tree(scratch, &name);
         self.restrict_own(tree, Kind::File, Attributes::RDONLY | Attributes::SAFE);
         self.attach(tree, target, Kind::File);
-        self.l.init.close(tree);
+        self.l.helper.close(tree);
     }
 
     pub(super) fn mask(&mut self, target: &Target) {
-        let (file, absent) = (self.l.init.label(), self.l.init.label());
-        target.step(self.l.init, "masking");
-        let place = target.open_or(self.l.init, self.root, absent);
+        let (file, absent) = (self.l.helper.label(), self.l.helper.label());
+        target.step(self.l.helper, "masking");
+        let place = target.open_or(self.l.helper, self.root, absent);
         let directory = self.nothing("nothing", Kind::Directory);
-        self.l.init.move_mount(directory, place).or_goto(file);
-        self.l.init.jump(absent);
-        self.l.init.bind(file);
+        self.l.helper.move_mount(directory, place).or_goto(file);
+        self.l.helper.jump(absent);
+        self.l.helper.bind(file);
         let nobody = self.nothing("nobody", Kind::File);
-        self.l.init.move_mount(nobody, place);
-        self.l.init.bind(absent);
+        self.l.helper.move_mount(nobody, place);
+        self.l.helper.bind(absent);
     }
 
     /// A mount of something in the scratch tmpfs that nobody can open.
     fn nothing(&mut self, name: &str, kind: Kind) -> Slot {
-        let tree = self.l.init.open_tree(self.scratch(), name);
+        let tree = self.l.helper.open_tree(self.scratch(), name);
         self.restrict_own(tree, kind, Attributes::RDONLY | Attributes::SAFE | Attributes::NOEXEC);
         tree
     }
@@ -112,13 +125,13 @@ impl Builder<'_> {
                 "use Linux 5.12 or later, or bind the parts read-only",
             ));
         }
-        target.step(self.l.init, "making read-only");
-        let place = target.open(self.l.init, self.root);
-        let tree = self.l.init.open_tree(place, "");
-        self.l.init.mount_setattr(tree, Change::tree(Attributes::RDONLY));
-        self.l.init.move_mount(tree, place);
-        self.l.init.close(place);
-        self.l.init.close(tree);
+        target.step(self.l.helper, "making read-only");
+        let place = target.open(self.l.helper, self.root);
+        let tree = self.l.helper.open_tree(place, "");
+        self.l.helper.mount_setattr(tree, Change::tree(Attributes::RDONLY));
+        self.l.helper.move_mount(tree, place);
+        self.l.helper.close(place);
+        self.l.helper.close(tree);
         Ok(())
     }
 }

@@ -8,18 +8,18 @@ use super::lower::Builder;
 use super::target::{Kind, kind_of};
 use crate::confine::mountinfo::{HostMount, Table};
 use crate::error::{Error, Result};
-use crate::plan::{Arg, Attributes, Change, Program, Slot, Step, flags, names, nr};
+use crate::plan::{Arg, Attributes, Change, Names, Program, Slot, Step, flags, names, nr};
 
 /// Attributes as flags of mount(2): the first four have the same numbers in both interfaces.
 fn old_flags(attributes: Attributes) -> Arg {
-    let names = names![MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND];
-    Arg::Bits(attributes.bits() | libc::MS_REMOUNT | libc::MS_BIND, names)
+    static NAMES: Names = names![MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND];
+    Arg::Bits((attributes.bits() | libc::MS_REMOUNT | libc::MS_BIND) as u32, &NAMES)
 }
 
 /// mount(2) of the working directory, or of a name in it.
-fn remount(init: &mut Program, name: impl AsRef<OsStr>, flags: Arg) {
-    let name = init.text(name);
-    init.call(nr!(SYS_mount), [Arg::NULL, name, Arg::NULL, flags, Arg::NULL]);
+fn remount(helper: &mut Program, name: impl AsRef<OsStr>, flags: Arg) {
+    let name = helper.text(name);
+    helper.call(nr!(SYS_mount), [Arg::NULL, name, Arg::NULL, flags, Arg::NULL]);
 }
 
 impl Builder<'_> {
@@ -65,11 +65,11 @@ impl Builder<'_> {
     ) -> Result<()> {
         let top = HostMount { point: "".into(), attributes: self.attributes_at(source)? };
         let below = self.submounts(source)?;
-        self.l.init.step(Step::new("restricting a bind, mount by mount").path(source));
+        self.l.helper.step(Step::new("restricting a bind, mount by mount").path(source));
         let (name, scratch) = (self.put(tree, kind_of(source)), self.scratch());
-        let init = &mut *self.l.init;
-        init.call(nr!(SYS_fchdir), [scratch.into()]);
-        remount(init, &name, flags!(MS_REC | MS_PRIVATE));
+        let helper = &mut *self.l.helper;
+        helper.call(nr!(SYS_fchdir), [scratch.into()]);
+        remount(helper, &name, flags!(MS_REC | MS_PRIVATE));
         for mount in std::iter::once(&top).chain(&below) {
             let kind = kind_of(&source.join(&mount.point));
             let mut attributes = set | mount.attributes;
@@ -81,15 +81,15 @@ impl Builder<'_> {
             let name = place.file_name().unwrap_or_default().to_owned();
             match place.parent().filter(|above| !above.as_os_str().is_empty()) {
                 Some(above) => {
-                    let above = init.open_beneath(scratch, above.as_os_str()).store("directory");
-                    init.call(nr!(SYS_fchdir), [above.into()]);
-                    init.close(above);
+                    let above = helper.open_beneath(scratch, above.as_os_str()).store("directory");
+                    helper.call(nr!(SYS_fchdir), [above.into()]);
+                    helper.close(above);
                 }
                 None => {
-                    init.call(nr!(SYS_fchdir), [scratch.into()]);
+                    helper.call(nr!(SYS_fchdir), [scratch.into()]);
                 }
             }
-            remount(init, &name, old_flags(attributes));
+            remount(helper, &name, old_flags(attributes));
         }
         Ok(())
     }
@@ -97,39 +97,39 @@ impl Builder<'_> {
     /// Sets the attributes of a mount of the sandbox's own that is attached, whose attributes are then `all`.
     pub(super) fn set_top(&mut self, mount: Slot, all: Attributes) {
         let new = self.has_setattr();
-        let init = &mut *self.l.init;
+        let helper = &mut *self.l.helper;
         if new {
             let change = Change { clear: Attributes::RDONLY - all, ..Change::top(all & Attributes::RDONLY) };
-            init.mount_setattr(mount, change);
+            helper.mount_setattr(mount, change);
         } else {
-            init.call(nr!(SYS_fchdir), [mount.into()]);
-            remount(init, ".", old_flags(all));
+            helper.call(nr!(SYS_fchdir), [mount.into()]);
+            remount(helper, ".", old_flags(all));
         }
     }
 
     /// Makes an attached mount of the sandbox's own, and those on `names` in it, private and restricts them.
     pub(super) fn restrict_places(&mut self, mount: Slot, names: &[&str], set: Attributes) {
         let new = self.has_setattr();
-        let init = &mut *self.l.init;
+        let helper = &mut *self.l.helper;
         if new {
-            init.mount_setattr(mount, Change::tree(set));
+            helper.mount_setattr(mount, Change::tree(set));
             return;
         }
-        init.call(nr!(SYS_fchdir), [mount.into()]);
-        remount(init, ".", flags!(MS_REC | MS_PRIVATE));
+        helper.call(nr!(SYS_fchdir), [mount.into()]);
+        remount(helper, ".", flags!(MS_REC | MS_PRIVATE));
         for name in names.iter().chain(&["."]) {
-            remount(init, name, old_flags(set));
+            remount(helper, name, old_flags(set));
         }
     }
 
     /// Restricts a copy of a file or directory of the scratch tmpfs.
     pub(super) fn restrict_own(&mut self, tree: Slot, kind: Kind, set: Attributes) {
         if self.has_setattr() {
-            self.l.init.mount_setattr(tree, Change::tree(set));
+            self.l.helper.mount_setattr(tree, Change::tree(set));
             return;
         }
         let (name, scratch) = (self.put(tree, kind), self.scratch());
-        self.l.init.call(nr!(SYS_fchdir), [scratch.into()]);
-        remount(self.l.init, &name, old_flags(set));
+        self.l.helper.call(nr!(SYS_fchdir), [scratch.into()]);
+        remount(self.l.helper, &name, old_flags(set));
     }
 }

@@ -82,75 +82,76 @@ impl Target {
     }
 
     /// Opens what is there, and fails if nothing is.
-    pub fn open(&self, init: &mut Program, root: Slot) -> Slot {
-        init.open_target(root, &self.whole()).store("target")
+    pub fn open(&self, helper: &mut Program, root: Slot) -> Slot {
+        helper.open_target(root, &self.whole()).store("target")
     }
 
     /// Opens what is there, and goes on elsewhere if nothing is.
-    pub fn open_or(&self, init: &mut Program, root: Slot, absent: Label) -> Slot {
-        init.open_target(root, &self.whole())
-            .on_error(OnError::GotoIf([libc::ENOENT, libc::ENOTDIR], absent))
+    pub fn open_or(&self, helper: &mut Program, root: Slot, absent: Label) -> Slot {
+        helper
+            .open_target(root, &self.whole())
+            .on_error(OnError::goto_if([libc::ENOENT, libc::ENOTDIR], absent))
             .store("target")
     }
 
     /// Opens the place of a mount, which is created if it is missing.
-    pub fn mount_point(&self, init: &mut Program, root: Slot, kind: Kind) -> Slot {
-        self.step(init, "opening the mount point");
-        let done = init.label();
-        let target = init.slot("target");
-        init.open_target(root, &self.whole()).above_zero(done).ignore().store_in(target);
-        let parent = self.parent(init, root);
-        self.step(init, "creating the mount point");
+    pub fn mount_point(&self, helper: &mut Program, root: Slot, kind: Kind) -> Slot {
+        self.step(helper, "opening the mount point");
+        let done = helper.label();
+        let target = helper.slot("target");
+        helper.open_target(root, &self.whole()).above_zero(done).ignore().store_in(target);
+        let parent = self.parent(helper, root);
+        self.step(helper, "creating the mount point");
         match kind {
-            Kind::Directory => init.mkdirat(parent, self.name(), 0o755),
-            Kind::File => init.create(parent, self.name(), 0o444),
+            Kind::Directory => helper.mkdirat(parent, self.name(), 0o755),
+            Kind::File => helper.create(parent, self.name(), 0o444),
         }
-        init.open_target(root, &self.whole()).store_in(target);
-        init.bind(done);
+        helper.open_target(root, &self.whole()).store_in(target);
+        helper.bind(done);
         target
     }
 
     /// The place of a mount that must be there itself, or be created: a symlink at it is refused.
-    pub fn own_mount_point(&self, init: &mut Program, root: Slot) -> Slot {
-        let target = self.mount_point(init, root, Kind::Directory);
-        self.step(init, "opening the mount point, which must not be reached by a symlink");
-        init.open_beneath(root, &self.whole()).store_in(target)
+    pub fn own_mount_point(&self, helper: &mut Program, root: Slot) -> Slot {
+        let target = self.mount_point(helper, root, Kind::Directory);
+        self.step(helper, "opening the mount point, which must not be reached by a symlink");
+        helper.open_beneath(root, &self.whole()).store_in(target)
     }
 
     /// Makes a directory, unless there is one.
-    pub fn directory(&self, init: &mut Program, root: Slot, mode: u32) {
-        let done = init.label();
-        self.step(init, "making the directory");
-        init.open_target(root, &self.whole()).above_zero(done).ignore();
-        let parent = self.parent(init, root);
-        self.step(init, "making the directory");
-        init.mkdirat(parent, self.name(), mode);
-        init.bind(done);
+    pub fn directory(&self, helper: &mut Program, root: Slot, mode: u32) {
+        let done = helper.label();
+        self.step(helper, "making the directory");
+        helper.open_target(root, &self.whole()).above_zero(done).ignore();
+        let parent = self.parent(helper, root);
+        self.step(helper, "making the directory");
+        helper.mkdirat(parent, self.name(), mode);
+        helper.bind(done);
     }
 
     /// Makes a symlink.
-    pub fn symlink(&self, init: &mut Program, root: Slot, text: &OsStr) {
-        let parent = self.parent(init, root);
-        self.step(init, "making the symlink");
-        init.symlinkat(text, parent, self.name());
+    pub fn symlink(&self, helper: &mut Program, root: Slot, text: &OsStr) {
+        let parent = self.parent(helper, root);
+        self.step(helper, "making the symlink");
+        helper.symlinkat(text, parent, self.name());
     }
 
     /// Opens the directory above it; what is missing of it is created.
-    fn parent(&self, init: &mut Program, root: Slot) -> Slot {
+    fn parent(&self, helper: &mut Program, root: Slot) -> Slot {
         let mut parent = root;
         for count in 1..self.parts.len() {
-            self.step(init, "creating the directory above");
-            let (exists, next) = (init.label(), init.slot("directory"));
-            init.open_target(root, &self.relative(count)).above_zero(exists).ignore().store_in(next);
-            init.mkdirat(parent, &self.parts[count - 1], 0o755);
-            init.open_target(root, &self.relative(count)).store_in(next);
-            init.bind(exists);
+            self.step(helper, "creating the directory above");
+            let (exists, next) = (helper.label(), helper.slot("directory"));
+            helper.open_target(root, &self.relative(count)).above_zero(exists).ignore().store_in(next);
+            helper.mkdirat(parent, &self.parts[count - 1], 0o755);
+            helper.open_target(root, &self.relative(count)).store_in(next);
+            helper.bind(exists);
             parent = next;
         }
         parent
     }
 
-    pub fn step(&self, init: &mut Program, what: &'static str) {
-        init.step(Step::new(what).path(&self.shown).remedies(CREATE));
+    pub fn step(&self, helper: &mut Program, what: &'static str) {
+        helper.step(Step::new(what).path(&self.shown).remedies(CREATE));
     }
 }

@@ -89,13 +89,9 @@ impl Compiler<'_> {
 
     fn helper(&mut self, job: &Job<'_>, stdio: &[Stream; 3], search: &Search) -> Result<Program> {
         let mut helper = helper::begin();
-        self.enter_namespaces(&mut helper);
         let has_rights = self.has(Namespaces::USER) || self.host.privileged;
+        self.enter_namespaces(&mut helper);
         identity::umask(&mut helper, 0);
-        if has_rights {
-            capabilities::keep_over_user_change(&mut helper);
-            identity::become_user(&mut helper, &self.who, self.has(Namespaces::USER));
-        }
         let init = self.set_up(&mut helper)?;
         if has_rights {
             capabilities::close_ways_to_more(&mut helper, self.host.last_capability);
@@ -118,17 +114,31 @@ impl Compiler<'_> {
         Ok(helper)
     }
 
-    /// Joins and makes the namespaces.
+    /// Joins and makes the namespaces, and becomes the program's user: before that if its id there is said by who is that
+    /// user, else after it.
     fn enter_namespaces(&self, helper: &mut Program) {
+        let before = self.who.is_user_before(self.has(Namespaces::USER));
+        if before {
+            if self.host.privileged {
+                capabilities::keep_over_user_change(helper);
+            }
+            identity::become_host_user(helper, &self.who);
+        }
         namespaces::join(&self.chosen, helper);
         namespaces::make(self.chosen.created, helper);
         if self.chosen.created.contains(Namespaces::TIME) {
             namespaces::enter_time(helper, self.config.time_offsets.unwrap_or_default());
         }
-        if self.who.maps.is_some() {
-            helper::ask_for_maps(helper);
+        match &self.who.maps {
+            Some(maps) if before => identity::write_maps(helper, maps),
+            Some(_) => helper::ask_for_maps(helper),
+            None => {}
         }
         helper.hide();
+        if !before {
+            capabilities::keep_over_user_change(helper);
+            identity::become_user(helper, &self.who);
+        }
     }
 
     /// Sets up what is in the namespaces; the pidfd of the init, if there is one.

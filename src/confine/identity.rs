@@ -6,7 +6,7 @@ use std::path::Path;
 use super::host::Host;
 use super::namespaces::{Chosen, Namespaces};
 use crate::error::{Error, Result};
-use crate::plan::{Arg, HostId, HostRange, IdMaps, Input, MapLine, Program, Step, nr};
+use crate::plan::{Address, Arg, HostId, HostRange, IdMaps, Input, MapLine, Program, Step, Word, Writer, flags, nr};
 
 /// A range of ids in a user namespace: a line of `uid_map` or `gid_map` (user_namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,6 +141,14 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
+    /// Whether its process becomes the program's user before it makes a user namespace, or makes none.
+    pub fn is_user_before(&self, in_user_namespace: bool) -> bool {
+        match &self.maps {
+            Some(maps) => maps.writer == Writer::Process,
+            None => !in_user_namespace,
+        }
+    }
+
     /// The maps of a user namespace in which the owner on a disk appears as the program; nothing if it is that anyway.
     pub fn id_mapping(&self, owner: (u32, u32)) -> Option<IdMaps> {
         if (self.host_uid, self.host_gid) == (HostId::Id(owner.0), HostId::Id(owner.1)) {
@@ -152,12 +160,7 @@ impl Resolved {
             HostId::Id(id) if id != owner.1 && group != self.host_gid => Some(MapLine::one(id, group)),
             _ => None,
         }));
-        Some(IdMaps {
-            uid: vec![MapLine::one(owner.0, self.host_uid)],
-            gid,
-            deny_setgroups: false,
-            by_helper_programs: false,
-        })
+        Some(IdMaps { uid: vec![MapLine::one(owner.0, self.host_uid)], gid, writer: Writer::Host })
     }
 }
 
@@ -228,7 +231,8 @@ fn mapped(identity: &Identity, host: &Host) -> Result<Resolved> {
     };
     let host_groups =
         identity.groups.iter().map(|&group| outside("group", group, &gid_lines)).collect::<Result<_>>()?;
-    let one_line = uid_lines.len() == 1 && gid_lines.len() == 1 && !by_helper_programs;
+    let is_one = |lines: &[MapLine]| matches!(lines, [MapLine { count: 1, .. }]);
+    let one_line = is_one(&uid_lines) && is_one(&gid_lines);
     let may_set_groups = host.privileged || by_helper_programs;
     if !identity.groups.is_empty() && !may_set_groups {
         return Err(Error::invalid(
@@ -237,8 +241,12 @@ fn mapped(identity: &Identity, host: &Host) -> Result<Resolved> {
         ));
     }
     let (host_uid, host_gid) = (outside("user", uid, &uid_lines)?, outside("group", gid, &gid_lines)?);
-    let deny_setgroups = !host.privileged && one_line;
-    let maps = IdMaps { uid: uid_lines, gid: gid_lines, deny_setgroups, by_helper_programs };
+    let writer = match (by_helper_programs, one_line && identity.groups.is_empty()) {
+        (true, _) => Writer::HelperPrograms,
+        (false, true) => Writer::Process,
+        (false, false) => Writer::Host,
+    };
+    let maps = IdMaps { uid: uid_lines, gid: gid_lines, writer };
     let groups = may_set_groups.then(|| identity.groups.clone());
     Ok(Resolved { uid, gid, groups, host_uid, host_gid, host_groups, maps: Some(maps), own_ids: OWN_IDS })
 }
@@ -346,26 +354,76 @@ fn unmapped(identity: &Identity, host: &Host) -> Result<Resolved> {
     })
 }
 
-/// Becomes the program's user and groups. In a user namespace without a map for the caller it comes before anything
-/// is created, since nothing can belong to an id that has no mapping.
-pub(crate) fn become_user(program: &mut Program, who: &Resolved, in_user_namespace: bool) {
-    program.step(Step::new("becoming the sandbox's user").remedies(&[
-        (libc::EINVAL, "the id has no mapping in the user namespace; map it, or choose one that is mapped"),
-        (libc::EPERM, "the host may not change its user (CAP_SETUID, CAP_SETGID), or the groups may not be set here"),
-        (libc::EAGAIN, "the user is at its limit on processes (RLIMIT_NPROC)"),
-    ]));
+const BECOMING: &[(i32, &str)] = &[
+    (libc::EINVAL, "the id has no mapping in the user namespace; map it, or choose one that is mapped"),
+    (libc::EPERM, "the host may not change its user (CAP_SETUID, CAP_SETGID), or the groups may not be set here"),
+    (libc::EAGAIN, "the user is at its limit on processes (RLIMIT_NPROC)"),
+];
+
+/// Becomes the program's user and groups, by the ids that they have in the user namespace. It comes before anything is
+/// created, since nothing can belong to an id that has no mapping.
+pub(crate) fn become_user(program: &mut Program, who: &Resolved) {
+    program.step(Step::new("becoming the sandbox's user").remedies(BECOMING));
+    set_ids(program, who, who.uid.into(), who.gid.into());
+}
+
+/// The same by the ids that they have on the host, which makes a process nobody's to look into (proc(5)).
+pub(crate) fn become_host_user(program: &mut Program, who: &Resolved) {
+    program.step(Step::new("becoming the sandbox's user on the host").remedies(BECOMING));
+    let mut id = |id| match id {
+        HostId::Own => Arg::Slot(program.input(Input::OwnId)),
+        HostId::Id(id) => Arg::Imm(id.into()),
+    };
+    let (uid, gid) = (id(who.host_uid), id(who.host_gid));
+    set_ids(program, who, uid, gid);
+    program.step(Step::new("letting the process write to its own files in /proc"));
+    program.prctl(flags!(PR_SET_DUMPABLE), 1);
+}
+
+fn set_ids(program: &mut Program, who: &Resolved, uid: Arg, gid: Arg) {
     if let Some(groups) = &who.groups {
         let list: Vec<u8> = groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
         let list = program.arena.bytes(&list, format!("{groups:?}"));
         program.call(nr!(SYS_setgroups), [(groups.len() as u64).into(), list.into()]);
     }
-    let mut own = |inside: u32, outside: HostId| match outside {
-        HostId::Own if !in_user_namespace => Arg::Slot(program.input(Input::OwnId)),
-        _ => Arg::Imm(inside.into()),
-    };
-    let (uid, gid) = (own(who.uid, who.host_uid), own(who.gid, who.host_gid));
     program.call(nr!(SYS_setresgid), [gid; 3]);
     program.call(nr!(SYS_setresuid), [uid; 3]);
+}
+
+/// Writes maps of one id, which is the process's own.
+pub(crate) fn write_maps(program: &mut Program, maps: &IdMaps) {
+    const REMEDIES: &[(i32, &str)] = &[(libc::EPERM, MAPS_REFUSED), (libc::EACCES, MAPS_REFUSED)];
+    program.step(Step::new("denying setgroups(2)").path("/proc/self/setgroups").remedies(REMEDIES));
+    let deny = program.arena.bytes(b"deny", "\"deny\"");
+    program.write_file("/proc/self/setgroups", deny, 4);
+    for (path, lines) in [("/proc/self/uid_map", &maps.uid), ("/proc/self/gid_map", &maps.gid)] {
+        program.step(Step::new("mapping the sandbox's id").path(path).remedies(REMEDIES));
+        for line in lines {
+            let outside = match line.outside {
+                HostId::Own => "<own id>".into(),
+                HostId::Id(id) => id.to_string(),
+            };
+            let words = line_of_map(line);
+            let text = program.arena.words(&words, format!("\"{} {outside} 1\\n\"", line.inside));
+            program.write_file(path, text, size_of::<u64>() * words.len());
+        }
+    }
+}
+
+const MAPS_REFUSED: &str = "a security module (AppArmor's restriction of unprivileged user namespaces on Ubuntu 24.04) \
+                            forbids it: allow user namespaces for this program in its AppArmor profile, or run as root";
+
+/// A line of one id as text, of which the launch may have to fill in a part.
+fn line_of_map(line: &MapLine) -> Vec<Word> {
+    let text = |text: String| {
+        let words = text.as_bytes().chunks_exact(size_of::<u64>());
+        words.map(|word| Word::Value(u64::from_ne_bytes(word.try_into().unwrap_or_default()))).collect::<Vec<_>>()
+    };
+    let outside = match line.outside {
+        HostId::Own => [0, 1].map(|half| Word::Address(Address::Input(Input::OwnIdText(half)))).to_vec(),
+        HostId::Id(id) => text(format!("{id:>16}")),
+    };
+    [text(format!("{:>15} ", line.inside)), outside, text(format!("{:>7}\n", line.count))].concat()
 }
 
 /// The ranges of a sub-id file for a user, by name or by number (subuid(5)). Lines that are no ranges are passed over,

@@ -246,10 +246,8 @@ pub(crate) fn enter_time(helper: &mut Program, offsets: TimeOffsets) {
             (libc::ENOENT, "the kernel has no time namespaces (CONFIG_TIME_NS, since Linux 5.6)"),
         ]));
         let text = format!("monotonic {} 0\nboottime {} 0\n", offsets.monotonic, offsets.boottime);
-        let fd = helper.openat(Arg::CWD, "/proc/self/timens_offsets", flags!(O_WRONLY | O_CLOEXEC), 0);
         let bytes = helper.arena.bytes(text.as_bytes(), format!("{text:?}"));
-        helper.write(fd, bytes, text.len());
-        helper.close(fd);
+        helper.write_file("/proc/self/timens_offsets", bytes, text.len());
     }
     helper.step(Step::new("entering the time namespace").path("/proc/self/ns/time_for_children"));
     let made = helper.openat(Arg::CWD, "/proc/self/ns/time_for_children", flags!(O_RDONLY | O_CLOEXEC), 0);

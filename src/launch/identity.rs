@@ -15,7 +15,7 @@ use super::interpreter;
 use super::layout::Layout;
 use super::process::Process;
 use crate::error::{self, Error, Result};
-use crate::plan::{Arg, HostRange, IdMaps, Input, MapLine, Program, Word, nr};
+use crate::plan::{Arg, HostRange, IdMaps, Input, MapLine, Program, Word, Writer, nr};
 
 /// The host id that a sandbox has for itself. It comes from the inode number of the sandbox's control pipe, which the
 /// kernel gives to one living pipe alone: so no two sandboxes share it, whoever started them, and nobody keeps a list.
@@ -24,16 +24,20 @@ pub(super) fn own_id(control: &OwnedFd, range: HostRange) -> Result<u32> {
     Ok(range.first + (pipe.st_ino % u64::from(range.count.max(1))) as u32)
 }
 
+/// The first or the second half of an id as text.
+pub(super) fn text(id: u32, half: u8) -> u64 {
+    let text = format!("{id:>16}");
+    let start = usize::from(half) * 8;
+    u64::from_ne_bytes(std::array::from_fn(|index| text.as_bytes()[start + index]))
+}
+
 /// Writes the maps of the user namespace that the process is in.
 pub(super) fn write(pid: i32, maps: &IdMaps, own: u32) -> Result<()> {
     let process = open_process(pid)?;
     let files = [("uid_map", "newuidmap", &maps.uid), ("gid_map", "newgidmap", &maps.gid)];
-    if maps.deny_setgroups {
-        write_file(&process, pid, "setgroups", "deny")?;
-    }
     for (file, helper, lines) in files {
         let lines = lines.iter().map(|line| numbers(line, own));
-        if maps.by_helper_programs {
+        if maps.writer == Writer::HelperPrograms {
             run(&process, pid, [file, helper], lines.flatten().collect())?;
         } else {
             let text: String = lines.map(|[inside, outside, count]| format!("{inside} {outside} {count}\n")).collect();
@@ -115,9 +119,8 @@ fn run(process: &OwnedFd, pid: i32, [file, helper]: [&'static str; 2], numbers: 
 /// to make one has ended when this returns.
 pub(super) fn namespace(maps: &IdMaps, own: u32, host: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut holder = Program::new("stockade: id mapping");
-    let fd = holder.input(Input::Host);
     // struct pollfd {int fd; short events, revents}
-    let entry = [Word::Address(crate::plan::Address::Input(fd))];
+    let entry = [Word::Address(crate::plan::Address::Input(Input::Host))];
     let entry = holder.arena.words(&entry, "[{<pidfd of the host>, POLLIN}]");
     holder.call(nr!(SYS_ppoll), [entry.into(), 1.into(), Arg::NULL, Arg::NULL, 8.into()]);
     holder.call(nr!(SYS_exit_group), [Arg::NONE]);

@@ -32,7 +32,7 @@ pub(super) struct Cloned {
 }
 
 /// Clones a child that shares the memory of the host and runs the calls of `memory`, which [`super::layout`] has laid
-/// out at its own address. With `CLONE_VFORK` in `flags` it returns when the child has executed an image or ended.
+/// out at its own address and which is kept until the child has executed an image or ended.
 ///
 /// Its signals have their defaults if clone3(2) can be had, and the calls before `start` are left out then. Every signal
 /// of the calling thread is blocked meanwhile, so that no handler of the host runs in the child.

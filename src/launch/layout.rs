@@ -70,7 +70,7 @@ impl Layout<'_> {
         match address {
             Address::Data(place) => base + (self.data_offset() + self.program.arena.offset(place)) as u64,
             Address::Slot(slot) => base + u64::from(slot.0) * 8,
-            Address::Input(slot) => self.program.slots[slot.0 as usize].input.map_or(0, self.resolve),
+            Address::Input(input) => (self.resolve)(input),
         }
     }
 

@@ -3,6 +3,7 @@
 //! This is the one room with `unsafe` code. It knows what a plan is, and nothing of the features that wrote it.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod affinity;
 mod host;
 mod identity;
 mod image;
@@ -21,6 +22,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{pipe2, write};
 
+use affinity::{Kept, Processors};
 use process::Process;
 
 use crate::error::{Error, Result};
@@ -71,6 +73,7 @@ struct Launch<'a> {
     plan: &'a Plan,
     own_id: u32,
     host: OwnedFd,
+    processors: Processors,
     /// Read end, for the processes of the sandbox, and write end.
     control: (OwnedFd, OwnedFd),
     mappings: Vec<OwnedFd>,
@@ -95,7 +98,8 @@ impl<'a> Launch<'a> {
         let own_id = identity::own_id(&control.0, plan.own_ids)?;
         let host = process::own_pidfd().map_err(Error::host("opening a pidfd of the host"))?;
         let streams = Streams::open(plan, inherited, own_id)?;
-        let mut launch = Self { plan, own_id, host, control, mappings: vec![], made: None, streams };
+        let processors = Processors::of_thread();
+        let mut launch = Self { plan, own_id, host, processors, control, mappings: vec![], made: None, streams };
         for maps in &plan.id_mappings {
             launch.mappings.push(identity::namespace(maps, own_id, launch.host.as_fd())?);
         }
@@ -116,6 +120,8 @@ impl<'a> Launch<'a> {
         let fd = match input {
             Input::Value(value) => return value,
             Input::OwnId => return self.own_id.into(),
+            Input::OwnIdText(half) => return identity::text(self.own_id, half),
+            Input::Affinity(word) => return self.processors.0[word as usize],
             Input::GapFirst(gap) => return ends.gap(gap).0,
             Input::GapLast(gap) => return ends.gap(gap).1,
             Input::FromHost(slot) => return self.made.as_ref().map_or(u64::MAX, |made| made.get(slot)),
@@ -133,7 +139,14 @@ impl<'a> Launch<'a> {
     /// Starts the helper, and waits until the program runs.
     fn run(mut self) -> Result<Launched> {
         let (channel, report) = Channel::new()?;
-        let mut helper = self.start(report)?;
+        let mut ends = Ends { report: report.as_raw_fd(), ..Ends::default() };
+        let executable = self.image(&ends)?;
+        ends.image = executable.as_raw_fd();
+        ends.gaps = self.gaps(&ends);
+        // The helper runs in it until it has its own image: it is dropped after the helper, which is killed then.
+        let mut memory = self.layout(Part::Stub, &|input| self.input(input, &ends)).in_place();
+        let mut helper = self.start(&mut memory)?;
+        drop((report, executable));
         let started = channel.hear(self.plan, || self.write_maps(&helper))?;
         let keeper = match started.init {
             Some(init) => {
@@ -160,19 +173,20 @@ impl<'a> Launch<'a> {
         write(&self.control.1, b"\x01").map_err(Error::host("letting the helper go on")).map(drop)
     }
 
-    /// Starts the helper: returns when it has executed its image, or has failed and said so.
-    fn start(&self, report: OwnedFd) -> Result<Process> {
-        let mut ends = Ends { report: report.as_raw_fd(), ..Ends::default() };
-        let executable = image::executable(&self.layout(Part::Helper, &|input| self.input(input, &ends)));
-        let executable = executable.map_err(|errno| {
+    /// The executable of the helper.
+    fn image(&self, ends: &Ends) -> Result<OwnedFd> {
+        let executable = image::executable(&self.layout(Part::Helper, &|input| self.input(input, ends)));
+        executable.map_err(|errno| {
             let remedy = "set vm.memfd_noexec to 0 or 1, or TMPDIR to a file system where programs may be executed";
             let step = "writing an image to a memfd, or to an unnamed file in TMPDIR";
             Error::set_up(step, "memfd_create", errno, Some(remedy))
-        })?;
-        ends.image = executable.as_raw_fd();
-        ends.gaps = self.gaps(&ends);
-        let mut memory = self.layout(Part::Stub, &|input| self.input(input, &ends)).in_place();
-        let cloned = interpreter::clone(libc::CLONE_VFORK as u64, &mut memory, self.plan.stub.start);
+        })
+    }
+
+    /// Starts the helper with its stub.
+    fn start(&self, memory: &mut [u64]) -> Result<Process> {
+        let _kept = Kept::on_one_of(self.processors);
+        let cloned = interpreter::clone(0, memory, self.plan.stub.start);
         cloned.map(Process::new).map_err(|errno| refused("starting the helper", errno))
     }
 

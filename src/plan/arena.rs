@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::call::Slot;
 use super::mounts::Change;
+use super::program::Input;
 
 /// An item of an [`Arena`], or a place inside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub(crate) struct Ref {
 pub(crate) enum Address {
     Data(Ref),
     Slot(Slot),
-    /// Not an address: the number that an input has.
-    Input(Slot),
+    /// Not an address: the value of an input.
+    Input(Input),
 }
 
 /// How an item is shown in a listing.

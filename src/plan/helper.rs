@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::arena::{Ref, Word};
-use super::call::{Arg, Label, Slot, flags, nr};
+use super::arena::{Address, Ref, Word};
+use super::call::{Arg, Label, OnError, Slot, flags, nr};
 use super::init::{TIME_IS_UP, wait_for_host};
 use super::program::{Input, Program, Step};
 use super::report::{EXEC_FAILED, MAPS_WANTED, STARTED};
@@ -179,6 +179,7 @@ const INIT_NUMBER: u64 = 1;
 const PTY_NUMBER: u64 = 2;
 
 fn in_the_child(helper: &mut Program, start: &Start<'_>, report: Slot, limit: impl FnOnce(&mut Program)) {
+    leave_processor(helper);
     if start.new_session {
         helper.step(Step::new("making a session"));
         helper.call(nr!(SYS_setsid), []);
@@ -205,6 +206,21 @@ fn in_the_child(helper: &mut Program, start: &Start<'_>, report: Slot, limit: im
     }
     helper.write(report, Arg::SlotAddress(tag), 8 + 16 * results.len());
     helper.exit(127);
+}
+
+/// Words of a mask of processors.
+pub(crate) const MASK: usize = 16;
+
+/// The set-up is kept on one processor; the command may use those that the host may.
+fn leave_processor(helper: &mut Program) {
+    helper.step(Step::new("letting the command use every processor that the host may use"));
+    let words: [Word; MASK] = std::array::from_fn(|index| Word::Address(Address::Input(Input::Affinity(index as u8))));
+    let mask = helper.arena.words(&words, "<processors>");
+    let unchanged = helper.label();
+    // None: the set-up was not kept on one.
+    let set = [Arg::NONE, (8 * MASK as u64).into(), mask.into()];
+    helper.call(nr!(SYS_sched_setaffinity), set).on_error(OnError::goto_if([libc::EINVAL; 2], unchanged));
+    helper.bind(unchanged);
 }
 
 /// `struct msghdr` with the pids of the command and of the init as its data, and their pidfds and the terminal's master as

@@ -43,7 +43,7 @@ pub struct Plan {
     pub(crate) stub: Program,
     /// Made by it in an image of its own: the rest, also of the init and of the command until it is executed.
     pub(crate) helper: Program,
-    /// The id maps that the helper asks for.
+    /// The id maps. The helper asks for those that it can't write itself.
     pub(crate) maps: Option<IdMaps>,
     /// No pid namespace ends with the sandbox: the helper stays and ends the command.
     pub(crate) helper_stays: bool,
@@ -115,10 +115,17 @@ impl MapLine {
 pub(crate) struct IdMaps {
     pub uid: Vec<MapLine>,
     pub gid: Vec<MapLine>,
-    /// `setgroups` is denied first, as the kernel demands of an ordinary user.
-    pub deny_setgroups: bool,
-    /// By newuidmap and newgidmap, which know the ranges of `/etc/subuid`.
-    pub by_helper_programs: bool,
+    pub writer: Writer,
+}
+
+/// Who writes id maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// The process itself, which may map its own id.
+    Process,
+    Host,
+    /// newuidmap and newgidmap, which know the ranges of `/etc/subuid`.
+    HelperPrograms,
 }
 
 /// A standard stream of the command.

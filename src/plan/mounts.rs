@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::arena::{Address, Ref, Word};
 use super::call::{Arg, Names, Slot, flags, names, nr};
-use super::program::{Added, Program};
+use super::program::{Added, Input, Program};
 
 bitflags::bitflags! {
     /// Attributes of a mount: those of mount_setattr(2).
@@ -131,7 +131,9 @@ impl Program {
     }
 
     /// Shows other owners than the disk has, as the maps of a user namespace say.
-    pub fn mount_idmap(&mut self, mount: Slot, namespace: Slot) -> Added<'_> {
+    pub fn mount_idmap(&mut self, mount: Slot, namespace: Input) -> Added<'_> {
+        // So that it is kept.
+        self.input(namespace);
         let zero = Word::Value(0);
         let words = [Word::Value(libc::MOUNT_ATTR_IDMAP), zero, zero, Word::Address(Address::Input(namespace))];
         let attributes = self.arena.words(&words, "{set = IDMAP, userns = <id mapping>}");

@@ -57,6 +57,10 @@ pub(crate) enum Input {
     IdMapping(u16),
     /// The host id that the sandbox has for itself.
     OwnId,
+    /// The first or the second half of the same as text.
+    OwnIdText(u8),
+    /// A word of the mask of processors that the program may use, or 0 if they are not known.
+    Affinity(u8),
     /// A number, for a message that is made of slots.
     Value(u64),
 }
@@ -76,14 +80,23 @@ impl Input {
             Self::Stdio(_) => "<stderr>".into(),
             Self::FromHost(Slot(n)) => format!("<{n} of the host>").into(),
             Self::IdMapping(n) => format!("<id mapping {n}>").into(),
-            Self::OwnId => "<own id>".into(),
+            Self::OwnId | Self::OwnIdText(_) => "<own id>".into(),
+            Self::Affinity(_) => "<processors>".into(),
             Self::Value(value) => format!("{value:#x}").into(),
         }
     }
 
     /// Whether the value is a descriptor that the child must keep.
     pub fn is_descriptor(self) -> bool {
-        !matches!(self, Self::GapFirst(_) | Self::GapLast(_) | Self::Value(_) | Self::OwnId)
+        !matches!(
+            self,
+            Self::GapFirst(_)
+                | Self::GapLast(_)
+                | Self::Value(_)
+                | Self::OwnId
+                | Self::OwnIdText(_)
+                | Self::Affinity(_)
+        )
     }
 }
 

@@ -76,6 +76,13 @@ impl Program {
         self.call(nr!(SYS_openat), [dir.into(), path, flags, Arg::Octal(mode)]).store("fd")
     }
 
+    /// Writes to a file that exists.
+    pub fn write_file(&mut self, path: &'static str, contents: Ref, len: usize) {
+        let fd = self.openat(Arg::CWD, path, flags!(O_WRONLY | O_CLOEXEC), 0);
+        self.write(fd, contents, len);
+        self.close(fd);
+    }
+
     pub fn mkdirat(&mut self, dir: impl Into<Arg>, path: impl AsRef<OsStr>, mode: u32) {
         let path = self.text(path);
         self.call(nr!(SYS_mkdirat), [dir.into(), path, Arg::Octal(mode)]);

@@ -97,8 +97,7 @@ impl Builder<'_> {
             }
             if let Some(mapping) = mapping {
                 program.step(Step::new("showing the owner's files as the program's").path(path).remedies(IDMAP));
-                let namespace = program.input(Input::IdMapping(mapping));
-                let added = program.mount_idmap(tree, namespace);
+                let added = program.mount_idmap(tree, Input::IdMapping(mapping));
                 if !writable {
                     added.ignore();
                 }

@@ -166,10 +166,8 @@ fn pivot(helper: &mut Program, root: Slot, covered: usize, may_chroot: bool) {
 /// make a user namespace within, which would give it (user_namespaces(7), `/proc/sys/user/max_user_namespaces`).
 fn chroot_over_initramfs(helper: &mut Program) {
     helper.step(Step::new("forbidding user namespaces within, over an initramfs"));
-    let limit = helper.openat(Arg::CWD, "/proc/sys/user/max_user_namespaces", flags!(O_WRONLY | O_CLOEXEC), 0);
     let none = helper.arena.bytes(b"0", "\"0\"");
-    helper.write(limit, none, 1);
-    helper.close(limit);
+    helper.write_file("/proc/sys/user/max_user_namespaces", none, 1);
     helper.step(Step::new("changing the root over an initramfs").path("/").remedies(MAKE));
     let dot = helper.text(".");
     helper.call(nr!(SYS_chroot), [dot]);

@@ -135,7 +135,7 @@ fn every_call_without_namespaces_may_fail() {
     let _alone = alone();
     let sandbox = Sandbox::new().namespaces(Namespaces::empty()).root(Root::inherit());
     let plan = true_in(&sandbox);
-    assert_eq!(plan.calls(Part::InitImage).len(), 0);
+    assert_eq!(plan.calls(Part::Host).len(), 0);
     attack(&plan);
 }
 

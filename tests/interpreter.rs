@@ -86,7 +86,7 @@ fn check(program: &Path, runner: &[&str]) {
         [] => run(&mut Command::new(program)),
         [emulator, ..] => run(Command::new(emulator).arg(program)),
     };
-    let report = [(5u64 << 32) + 14, libc::EBADF as u64, 77].map(u64::to_le_bytes);
+    let report = [(5u64 << 32) + 13, libc::EBADF as u64, 77, 78].map(u64::to_le_bytes);
     let expected = [&b"abcd"[..], report.as_flattened()].concat();
     assert_eq!(String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&expected));
     assert_eq!(output.status.code(), Some(127));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::host::Host;
 use super::identity::{self, Resolved};
 use super::namespaces::{self, Chosen};
+use super::root::Covering;
 use super::{Config, Job, Namespaces, Terminal, capabilities, limits, network, root, share};
 use crate::error::{Error, Result};
 use crate::outcome::{Enforcement, Layer};
@@ -92,15 +93,8 @@ impl Compiler<'_> {
         let has_rights = self.has(Namespaces::USER) || self.host.privileged;
         self.enter_namespaces(&mut helper);
         identity::umask(&mut helper, 0);
-        let init = self.set_up(&mut helper)?;
-        if has_rights {
-            capabilities::close_ways_to_more(&mut helper, self.host.last_capability);
-        }
-        capabilities::drop_all(&mut helper);
-        capabilities::no_new_privs(&mut helper);
-        identity::umask(&mut helper, 0o022);
+        let (init, covering) = self.set_up(&mut helper)?;
         let pty = self.place_descriptors(&mut helper, job, stdio, init)?;
-        change_directory(&mut helper, job.cwd.unwrap_or(Path::new("/")))?;
         let start = Start {
             candidates: &search.candidates,
             argv: &argv(job)?,
@@ -110,7 +104,24 @@ impl Compiler<'_> {
             pty,
             last_word: self.config.limits.last_word(),
         };
-        helper::start(&mut helper, &start, |child| self.config.limits.set(child));
+        let confine = |process: &mut Program| {
+            process.reset_signals();
+            if has_rights {
+                capabilities::close_ways_to_more(process, self.host.last_capability);
+            }
+            capabilities::drop_all(process);
+            capabilities::no_new_privs(process);
+            identity::umask(process, 0o022);
+        };
+        let cwd = job.cwd.unwrap_or(Path::new("/"));
+        no_zero("the working directory", cwd.as_os_str())?;
+        let command = helper::start(&mut helper, &start, confine, |command| {
+            change_directory(command, cwd);
+            self.config.limits.set(command);
+        });
+        // The kernel takes its time for that, in which the command's process is confined.
+        root::take_away(&mut helper, covering);
+        helper::finish(&mut helper, &start, &command, confine);
         Ok(helper)
     }
 
@@ -123,6 +134,8 @@ impl Compiler<'_> {
                 capabilities::keep_over_user_change(helper);
             }
             identity::become_host_user(helper, &self.who);
+        } else if self.host.privileged {
+            identity::leave_groups(helper);
         }
         namespaces::join(&self.chosen, helper);
         namespaces::make(self.chosen.created, helper);
@@ -137,30 +150,34 @@ impl Compiler<'_> {
         helper.hide();
         if !before {
             capabilities::keep_over_user_change(helper);
-            identity::become_user(helper, &self.who);
+            identity::become_user(helper, &self.who, self.host.privileged);
         }
     }
 
-    /// Sets up what is in the namespaces; the pidfd of the init, if there is one.
-    fn set_up(&mut self, helper: &mut Program) -> Result<Option<Slot>> {
+    /// Sets up what is in the namespaces; the pidfd of the init, if there is one, and what is to be taken away.
+    fn set_up(&mut self, helper: &mut Program) -> Result<(Option<Slot>, Covering)> {
         let created = self.chosen.created;
         let default = created.contains(Namespaces::UTS).then_some(OsStr::new("sandbox"));
         let hostname = self.config.hostname.as_deref().or(default);
         namespaces::set_names(created, helper, hostname, self.config.domain_name.as_deref())?;
-        if created.contains(Namespaces::NET) {
-            network::loopback_up(helper);
-        }
         let has_mounts = created.contains(Namespaces::MOUNT);
         let mounts = if has_mounts { root::mounts(&self.config.root, &self.host) } else { vec![] };
         let (init, procs) = match created.contains(Namespaces::PID) {
             true => {
                 let last_word = self.config.limits.last_word();
-                let (init, procs) = init::start(helper, last_word, |init| root::open_procs(&mounts, init));
+                let (init, procs) = init::start(helper, last_word, |init| {
+                    self.bring_up_loopback(init);
+                    root::open_procs(&mounts, init)
+                });
                 (Some(init), procs)
             }
-            false => (None, vec![]),
+            false => {
+                self.bring_up_loopback(helper);
+                (None, vec![])
+            }
         };
         let mut procs = root::Procs { init, made: procs.into_iter() };
+        let mut covering = Covering::default();
         if has_mounts {
             let lowering = root::Lowering {
                 helper,
@@ -171,12 +188,19 @@ impl Compiler<'_> {
                 chosen: &self.chosen,
                 procs: &mut procs,
             };
-            root::lower(&self.config.root, &mounts, lowering)?;
+            covering = root::lower(&self.config.root, &mounts, lowering)?;
         } else if let Some(path) = self.config.root.chroot() {
             root::change_root(helper, path)?;
         }
         procs.wait(helper);
-        Ok(init.map(|init| init.pidfd))
+        Ok((init.map(|init| init.pidfd), covering))
+    }
+
+    /// In the init, if there is one: the kernel may take its time (the lock of rtnetlink(7)), and the helper goes on.
+    fn bring_up_loopback(&self, program: &mut Program) {
+        if self.chosen.created.contains(Namespaces::NET) {
+            network::loopback_up(program);
+        }
     }
 
     /// Opens the command's terminal, and gives the command its descriptors; the master of the terminal.
@@ -229,8 +253,7 @@ impl Compiler<'_> {
     }
 }
 
-fn change_directory(image: &mut Program, path: &Path) -> Result<()> {
-    no_zero("the working directory", path.as_os_str())?;
+fn change_directory(image: &mut Program, path: &Path) {
     image.step(Step::new("changing the working directory to").path(path).remedies(&[
         (libc::ENOENT, "it does not exist inside the sandbox: bind it, or choose another"),
         (libc::ENOTDIR, "it is no directory"),
@@ -238,7 +261,6 @@ fn change_directory(image: &mut Program, path: &Path) -> Result<()> {
     ]));
     let text = image.text(path);
     image.call(nr!(SYS_chdir), [text]);
-    Ok(())
 }
 
 fn no_zero(what: &str, text: &OsStr) -> Result<()> {

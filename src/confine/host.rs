@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use caps::{CapSet, Capability};
-use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::utsname::uname;
 use nix::unistd::{Uid, User, getegid, geteuid};
 
 use super::identity::{IdRange, OWN_IDS, read_sub_ids};
+use super::mountinfo;
 use super::root::{Bind, Mount, Proc, Tmpfs};
 use crate::error::{Error, Result};
 
@@ -19,6 +20,9 @@ use crate::error::{Error, Result};
 const HOMES: [&str; 2] = ["/home", "/root"];
 /// What programs look at to find out how many processors there are.
 const PROCESSORS: &str = "/sys/devices/system";
+
+/// Of a ramfs (statfs(2)).
+const RAMFS_MAGIC: libc::c_long = 0x8584_58f6;
 
 /// The host, as far as a plan depends on it.
 pub(crate) struct Host {
@@ -56,6 +60,12 @@ impl Host {
     /// Whether the kernel has mount_setattr(2).
     pub fn has_setattr(&self) -> bool {
         self.kernel >= (5, 12)
+    }
+
+    /// Whether the root is an initramfs, which can't be pivoted from.
+    pub fn root_is_initramfs(&self) -> Result<bool> {
+        let kind = statfs("/").map_err(Error::host("looking at the root"))?.filesystem_type();
+        if kind == TMPFS_MAGIC || kind == FsType(RAMFS_MAGIC) { mountinfo::root_is_initramfs() } else { Ok(false) }
     }
 
     /// The sub-ids that a file gives to the caller.

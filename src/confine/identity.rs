@@ -362,9 +362,16 @@ const BECOMING: &[(i32, &str)] = &[
 
 /// Becomes the program's user and groups, by the ids that they have in the user namespace. It comes before anything is
 /// created, since nothing can belong to an id that has no mapping.
-pub(crate) fn become_user(program: &mut Program, who: &Resolved) {
+pub(crate) fn become_user(program: &mut Program, who: &Resolved, has_left_groups: bool) {
     program.step(Step::new("becoming the sandbox's user").remedies(BECOMING));
-    set_ids(program, who, who.uid.into(), who.gid.into());
+    let groups = who.groups.as_deref().filter(|groups| !(groups.is_empty() && has_left_groups));
+    set_ids(program, groups, who.uid.into(), who.gid.into());
+}
+
+/// Leaves the host's groups, before it joins a user namespace that may forbid it.
+pub(crate) fn leave_groups(program: &mut Program) {
+    program.step(Step::new("leaving the host's groups").remedies(BECOMING));
+    program.call(nr!(SYS_setgroups), [Arg::NONE, Arg::NULL]);
 }
 
 /// The same by the ids that they have on the host, which makes a process nobody's to look into (proc(5)).
@@ -375,13 +382,13 @@ pub(crate) fn become_host_user(program: &mut Program, who: &Resolved) {
         HostId::Id(id) => Arg::Imm(id.into()),
     };
     let (uid, gid) = (id(who.host_uid), id(who.host_gid));
-    set_ids(program, who, uid, gid);
+    set_ids(program, who.groups.as_deref(), uid, gid);
     program.step(Step::new("letting the process write to its own files in /proc"));
     program.prctl(flags!(PR_SET_DUMPABLE), 1);
 }
 
-fn set_ids(program: &mut Program, who: &Resolved, uid: Arg, gid: Arg) {
-    if let Some(groups) = &who.groups {
+fn set_ids(program: &mut Program, groups: Option<&[u32]>, uid: Arg, gid: Arg) {
+    if let Some(groups) = groups {
         let list: Vec<u8> = groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
         let list = program.arena.bytes(&list, format!("{groups:?}"));
         program.call(nr!(SYS_setgroups), [(groups.len() as u64).into(), list.into()]);

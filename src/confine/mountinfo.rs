@@ -15,6 +15,17 @@ pub(crate) struct HostMount {
     pub attributes: Attributes,
 }
 
+/// Whether the root of this process is the first mount of all, an initramfs, which has no parent but itself.
+pub(crate) fn root_is_initramfs() -> Result<bool> {
+    let table = fs::read("/proc/self/mountinfo").map_err(Error::host("reading /proc/self/mountinfo"))?;
+    Ok(table.split(|&byte| byte == b'\n').any(is_initramfs))
+}
+
+fn is_initramfs(line: &[u8]) -> bool {
+    let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').take(5).collect();
+    matches!(fields[..], [id, parent, _, _, b"/"] if id == parent)
+}
+
 impl HostMount {
     pub fn is_read_only(&self) -> bool {
         self.attributes.contains(Attributes::RDONLY)

@@ -2,14 +2,14 @@
 // It has no stack, no libc, and touches no memory but its slots and what the calls of the table point to, so the same
 // code runs as a static image of its own, and in a child that still shares the memory of the host (CLONE_VM).
 //
-// Slots, 8 bytes each:  0 index of the first entry, then discarded results | 1 descriptor of reports | 2, 3, 4 the report, of which 4 is the program's own
-//                       5 address of the table | 6 tag that is added to the index in a report | 7.. free
+// Slots, 8 bytes each:  0 discarded results | 1 descriptor of reports | 2 to 5 the report, of which 4 and 5 are the program's own
+//                       6 address of the table | 7 tag that is added to the index in a report | 8.. free
 // Entry, 64 bytes:      u32 number | u16 slot of the result | u8 slot mask | u8 on error | u64 arguments[6]
 //                       u16 target of an error | 2 u8 errors that lead there, 0: any | u32 target of a result above 0
 //   slot mask           bit i: argument i is the index of a slot whose value is passed
 //   slot of the result  stored if it is not 0, which is what the child of a clone gets that may share the memory, and as
 //                       well if the call fails and the program goes on
-//   on error            0 write {tag + index, errno, slot 4} to the descriptor of reports and exit; 1 go on; 2 go to the target if
+//   on error            0 write {tag + index, errno, slots 4 and 5} to the descriptor of reports and exit; 1 go on; 2 go to the target if
 //                       the error leads there, else as 0; and 128: make the call again if the error is EAGAIN
 //   target above 0      index of the next entry if the result is above 0; 0: the next one in the table
 //
@@ -49,9 +49,8 @@ stockade_clone:
 stockade_image_entry:
   mov   x20, #0x410000            // where an image has its slots
 stockade_interpreter:
-  ldr   x21, [x20, #40]
-  ldr   x10, [x20]
-  b     6f
+  ldr   x21, [x20, #48]
+  mov   x19, x21
 1:
   .macro argument index, offset, register
     ldr   \register, [x19, #\offset]
@@ -107,12 +106,12 @@ stockade_interpreter:
   str   x0, [x20, #24]
   sub   x10, x19, x21
   lsr   x10, x10, #6
-  ldr   x11, [x20, #48]
+  ldr   x11, [x20, #56]
   add   x10, x10, x11
   str   x10, [x20, #16]
   ldr   x0, [x20, #8]
   add   x1, x20, #16
-  mov   x2, #24
+  mov   x2, #32
   mov   x8, #64                   // write
   svc   #0
   mov   x0, #127

@@ -127,7 +127,7 @@ pub(super) fn namespace(maps: &IdMaps, own: u32, host: BorrowedFd<'_>) -> Result
     let events = u64::from(libc::POLLIN as u16) << 32;
     let layout = Layout { program: &holder, tag: 0, fault: None, resolve: &|_| host.as_raw_fd() as u64 | events };
     let mut memory = layout.in_place();
-    let cloned = interpreter::clone(libc::CLONE_NEWUSER as u64, &mut memory, 0)
+    let cloned = interpreter::clone(libc::CLONE_NEWUSER as u64, &mut memory)
         .map_err(|errno| super::refused("making a user namespace for an idmapped mount", errno))?;
     // Dropped before `memory`, which the process runs in.
     let process = Process::new(cloned);

@@ -34,19 +34,15 @@ pub(super) struct Cloned {
 /// Clones a child that shares the memory of the host and runs the calls of `memory`, which [`super::layout`] has laid
 /// out at its own address and which is kept until the child has executed an image or ended.
 ///
-/// Its signals have their defaults if clone3(2) can be had, and the calls before `start` are left out then. Every signal
-/// of the calling thread is blocked meanwhile, so that no handler of the host runs in the child.
-pub(super) fn clone(flags: u64, memory: &mut [u64], start: u64) -> nix::Result<Cloned> {
-    // Since Linux 5.5; the constant of libc has not the width for it.
-    const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
+/// Every signal of the calling thread is blocked meanwhile, so that no handler of the host runs in the child.
+pub(super) fn clone(flags: u64, memory: &mut [u64]) -> nix::Result<Cloned> {
     let flags = flags | (libc::CLONE_VM | libc::CLONE_PIDFD) as u64;
     let mut pidfd: i32 = -1;
     // SAFETY: `clone_args` is plain data, for which all zeroes are valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = flags | CLONE_CLEAR_SIGHAND;
+    args.flags = flags;
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
-    memory[0] = start;
     let slots = memory.as_mut_ptr();
     let blocked = Blocked::all();
     // SAFETY: the child runs the interpreter alone, which uses no stack and writes to no memory but `memory` and
@@ -54,7 +50,6 @@ pub(super) fn clone(flags: u64, memory: &mut [u64], start: u64) -> nix::Result<C
     let mut pid = unsafe { stockade_clone3(&raw const args, size_of_val(&args), slots) };
     if matches!(-pid as i32, libc::ENOSYS | libc::EPERM) {
         // A seccomp filter can't look into the arguments of clone3, so some refuse it for whoever asks.
-        memory[0] = 0;
         // SAFETY: as above; the flags have the exit signal in their lowest byte, as clone(2) takes it.
         pid = unsafe { stockade_clone(flags | libc::SIGCHLD as u64, &raw mut pidfd, slots) };
     }

@@ -53,8 +53,8 @@ impl Layout<'_> {
         for (slot, info) in slots.iter_mut().zip(&self.program.slots) {
             *slot = info.input.map_or(0, self.resolve);
         }
-        slots[5] = base + self.table_offset() as u64;
-        slots[6] = self.tag;
+        slots[6] = base + self.table_offset() as u64;
+        slots[7] = self.tag;
         for (index, (call, entry)) in self.program.calls.iter().zip(table.chunks_exact_mut(ENTRY / 8)).enumerate() {
             self.entry(call, self.fault == Some(index), base, entry);
         }

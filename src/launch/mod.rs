@@ -186,7 +186,7 @@ impl<'a> Launch<'a> {
     /// Starts the helper with its stub.
     fn start(&self, memory: &mut [u64]) -> Result<Process> {
         let _kept = Kept::on_one_of(self.processors);
-        let cloned = interpreter::clone(0, memory, self.plan.stub.start);
+        let cloned = interpreter::clone(0, memory);
         cloned.map(Process::new).map_err(|errno| refused("starting the helper", errno))
     }
 

@@ -10,7 +10,7 @@ use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, S
 
 use super::process::Process;
 use crate::error::{Error, Result};
-use crate::plan::{Part, Plan, Report, Search};
+use crate::plan::{Part, Pids, Plan, Report, Search};
 
 /// The host's end of a channel.
 pub(super) struct Channel(OwnedFd);
@@ -40,25 +40,25 @@ impl Channel {
     /// Waits until the program runs, or has failed to. The first failure is the cause of those that follow.
     pub fn hear(&self, plan: &Plan, write_maps: impl Fn() -> Result<()>) -> Result<Started> {
         let mut failed = None;
-        // A sandbox that has failed may have an init, and a program that was not executed.
-        let mut forsaken = None;
+        // A sandbox that has failed may have an init, and a command that was not executed.
+        let mut left = Pids::default();
         while let Some(Received { report, fds }) = self.receive(plan)? {
             match report {
                 Report::MapsWanted => write_maps()?,
-                Report::Failed { part, call, errno, init } => {
+                Report::Failed { part, call, errno, started } => {
                     failed.get_or_insert_with(|| failure(plan, part, call, errno));
-                    forsaken = forsaken.or((init != 0).then_some(init));
+                    left = Pids { init: left.init.max(started.init), command: left.command.max(started.command) };
                 }
                 Report::NotExecuted(failures) => {
                     failed.get_or_insert_with(|| not_executed(&plan.search, &failures));
                 }
-                Report::Started { pid, init } => {
-                    let started = started(pid, init, fds)?;
+                Report::Started(pids) => {
+                    let started = started(pids, fds)?;
                     return failed.map_or(Ok(started), Err);
                 }
             }
         }
-        drop(forsaken.and_then(Process::of_child));
+        end(left);
         Err(failed.unwrap_or(Error::Died { step: "setting up the sandbox" }))
     }
 
@@ -83,17 +83,21 @@ impl Channel {
 }
 
 /// The processes that were started, and the terminal, by the descriptors that came along.
-fn started(pid: i32, init: i32, fds: Vec<OwnedFd>) -> Result<Started> {
+fn started(pids: Pids, fds: Vec<OwnedFd>) -> Result<Started> {
     let mut fds = fds.into_iter();
-    let Some(program) = fds.next().map(|pidfd| Process::from_parts(pid, pidfd)) else {
-        // The helper could not pass them on, and has killed the program.
-        for pid in [pid, init].into_iter().filter(|&pid| pid != 0) {
-            drop(Process::of_child(pid));
-        }
+    let Some(program) = fds.next().map(|pidfd| Process::from_parts(pids.command, pidfd)) else {
+        end(pids);
         return Err(Error::Died { step: "passing the pidfd of the program to the host" });
     };
-    let init = if init == 0 { None } else { fds.next().map(|pidfd| Process::from_parts(init, pidfd)) };
+    let init = if pids.init == 0 { None } else { fds.next().map(|pidfd| Process::from_parts(pids.init, pidfd)) };
     Ok(Started { program, init, pty: fds.next() })
+}
+
+/// Ends and reaps processes of which the pids alone are known: the command first, as in [`Started`].
+fn end(pids: Pids) {
+    for pid in [pids.command, pids.init].into_iter().filter(|&pid| pid != 0) {
+        drop(Process::of_child(pid));
+    }
 }
 
 #[allow(unsafe_code)]

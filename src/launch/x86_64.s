@@ -2,14 +2,14 @@
 # It has no stack, no libc, and touches no memory but its slots and what the calls of the table point to, so the same
 # code runs as a static image of its own, and in a child that still shares the memory of the host (CLONE_VM).
 #
-# Slots, 8 bytes each:  0 index of the first entry, then discarded results | 1 descriptor of reports | 2, 3, 4 the report, of which 4 is the program's own
-#                       5 address of the table | 6 tag that is added to the index in a report | 7.. free
+# Slots, 8 bytes each:  0 discarded results | 1 descriptor of reports | 2 to 5 the report, of which 4 and 5 are the program's own
+#                       6 address of the table | 7 tag that is added to the index in a report | 8.. free
 # Entry, 64 bytes:      u32 number | u16 slot of the result | u8 slot mask | u8 on error | u64 arguments[6]
 #                       u16 target of an error | 2 u8 errors that lead there, 0: any | u32 target of a result above 0
 #   slot mask           bit i: argument i is the index of a slot whose value is passed
 #   slot of the result  stored if it is not 0, which is what the child of a clone gets that may share the memory, and as
 #                       well if the call fails and the program goes on
-#   on error            0 write {tag + index, errno, slot 4} to the descriptor of reports and exit; 1 go on; 2 go to the target if
+#   on error            0 write {tag + index, errno, slots 4 and 5} to the descriptor of reports and exit; 1 go on; 2 go to the target if
 #                       the error leads there, else as 0; and 128: make the call again if the error is EAGAIN
 #   target above 0      index of the next entry if the result is above 0; 0: the next one in the table
 #
@@ -51,9 +51,8 @@ stockade_clone:
 stockade_image_entry:
   mov   $0x410000, %r13d          # where an image has its slots
 stockade_interpreter:
-  mov   40(%r13), %r14
-  mov   (%r13), %rcx
-  jmp   6f
+  mov   48(%r13), %r14
+  mov   %r14, %r12
 1:
   .macro argument index, offset, register
     mov   \offset(%r12), \register
@@ -117,11 +116,11 @@ stockade_interpreter:
   mov   %r12, %rcx
   sub   %r14, %rcx
   shr   $6, %rcx
-  add   48(%r13), %rcx
+  add   56(%r13), %rcx
   mov   %rcx, 16(%r13)
   mov   8(%r13), %rdi
   lea   16(%r13), %rsi
-  mov   $24, %edx
+  mov   $32, %edx
   mov   $1, %eax                  # write
   syscall
   mov   $127, %edi

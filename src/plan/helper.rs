@@ -10,6 +10,7 @@ use super::call::{Arg, Label, OnError, Slot, flags, nr};
 use super::init::{TIME_IS_UP, wait_for_host};
 use super::program::{Input, Program, Step};
 use super::report::{EXEC_FAILED, MAPS_WANTED, STARTED};
+use super::sync::Flag;
 
 /// Calls that a program has room for from the start.
 const CALLS: usize = 512;
@@ -17,8 +18,6 @@ const CALLS: usize = 512;
 /// A program that has reset what it has inherited.
 pub(crate) fn begin() -> Program {
     let mut helper = Program::with_room("stockade: helper", CALLS);
-    helper.step(Step::new("unblocking signals"));
-    helper.unblock_signals();
     helper.step(Step::new("leaving the numbers of the standard streams to them"));
     for input in OWN {
         let fd = helper.input(input);
@@ -39,7 +38,7 @@ const OWN: [Input; 3] = [Input::Report, Input::Control, Input::Host];
 /// Has the host write the id maps.
 pub(crate) fn ask_for_maps(helper: &mut Program) {
     helper.step(Step::new("waiting for the host to write the id maps"));
-    let wanted = helper.value(MAPS_WANTED);
+    let wanted = helper.value("maps wanted", MAPS_WANTED);
     let report = helper.input(Input::Report);
     helper.write(report, Arg::SlotAddress(wanted), 8);
     let control = helper.input(Input::Control);
@@ -77,8 +76,7 @@ pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed], kept: &
         (libc::EINVAL, "the number of a descriptor is above RLIMIT_NOFILE; use a lower one"),
         (libc::EMFILE, "RLIMIT_NOFILE of the host is too low for the command's descriptors"),
     ]));
-    // Every descriptor that the helper has is in a slot.
-    let base = row_for_copies(placed, helper.slots.len() as u32);
+    let base = row_for_copies(placed, helper.open_descriptors());
     let copies: Vec<Slot> = placed
         .iter()
         .map(|fd| {
@@ -132,28 +130,61 @@ pub(crate) struct Start<'a> {
     pub last_word: Option<Duration>,
 }
 
-/// Starts the command as a child of the host, reports its pid and pidfd, and ends.
+/// A command whose process was started, and waits until it may go on.
+pub(crate) struct Waiting {
+    message: Message,
+    go: Flag,
+    executed: Flag,
+}
+
+/// Starts the process of the command, as a child of the host.
 ///
-/// `limit` sets what is the command's alone, and not the helper's.
-pub(crate) fn start(helper: &mut Program, start: &Start<'_>, limit: impl FnOnce(&mut Program)) {
+/// It is confined by `confine` at once; what `limit` does, and the working directory, come when everything stands.
+pub(crate) fn start(
+    helper: &mut Program,
+    start: &Start<'_>,
+    confine: impl FnOnce(&mut Program),
+    enter: impl FnOnce(&mut Program),
+) -> Waiting {
     helper.step(Step::new("starting the command").remedies(&[
         (libc::EAGAIN, "the limit on processes is reached (RLIMIT_NPROC, pids.max, kernel.pid_max)"),
         (libc::ENOMEM, "the pid namespace is ending, or memory is short"),
     ]));
-    let report = helper.input(Input::Report);
     let message = Message::new(helper, start);
+    let (go, executed) = (helper.flag("the command may go on"), helper.flag("the command is there"));
+    helper.call(nr!(SYS_set_tid_address), [go.address()]);
     let parent = helper.label();
-    let clone = [
-        flags!(CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PIDFD | SIGCHLD),
-        Arg::NULL,
-        Arg::SlotAddress(message.fds),
-        Arg::NULL,
-        Arg::NULL,
-    ];
-    helper.call(nr!(SYS_clone), clone).above_zero(parent).store_in(message.pid);
-    in_the_child(helper, start, report, limit);
+    let how = flags!(CLONE_VM | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_CLEARTID | SIGCHLD);
+    helper.clone(how, message.fds, executed).above_zero(parent).store_in(Program::COMMAND);
+    confine(helper);
+    leave_processor(helper);
+    if start.new_session {
+        helper.step(Step::new("making a session"));
+        helper.call(nr!(SYS_setsid), []);
+    }
+    if start.pty.is_some() {
+        helper.step(Step::new("making the terminal that of the session"));
+        helper.ioctl(0, flags!(TIOCSCTTY), Arg::NONE);
+    }
+    helper
+        .step(Step::new("waiting for the helper").remedies(&[(libc::ETIMEDOUT, "the helper was killed from outside")]));
+    helper.wait_for(go);
+    helper.need_raised(go);
+    enter(helper);
+    execute(helper, start);
     helper.bind(parent);
+    Waiting { message, go, executed }
+}
+
+/// Lets the command go on, reports its pid and pidfd when it is executed, and ends; or, if no pid namespace ends with the
+/// sandbox, stays without any right, which `confine` takes.
+pub(crate) fn finish(helper: &mut Program, start: &Start<'_>, command: &Waiting, confine: impl FnOnce(&mut Program)) {
+    let Waiting { message, go, executed } = command;
+    helper.step(Step::new("letting the command be executed"));
+    helper.raise(*go);
+    helper.wait_for(*executed);
     helper.step(Step::new("reporting the command to the host"));
+    let report = helper.input(Input::Report);
     let unsent = helper.label();
     // The message was laid out before their numbers were known, so they move to the numbers in it.
     for (fd, number) in [(start.init, INIT_NUMBER), (start.pty, PTY_NUMBER)] {
@@ -163,7 +194,8 @@ pub(crate) fn start(helper: &mut Program, start: &Start<'_>, limit: impl FnOnce(
     }
     helper.call(nr!(SYS_sendmsg), [report.into(), message.header.into(), flags!(MSG_NOSIGNAL)]).or_goto(unsent);
     if start.init.is_none() {
-        watch(helper, &message, start.last_word);
+        confine(helper);
+        watch(helper, message, start.last_word);
     }
     helper.exit(0);
     // Without their pidfds the host can't have the processes; with their pids it can at least reap them.
@@ -178,19 +210,11 @@ pub(crate) fn start(helper: &mut Program, start: &Start<'_>, limit: impl FnOnce(
 const INIT_NUMBER: u64 = 1;
 const PTY_NUMBER: u64 = 2;
 
-fn in_the_child(helper: &mut Program, start: &Start<'_>, report: Slot, limit: impl FnOnce(&mut Program)) {
-    leave_processor(helper);
-    if start.new_session {
-        helper.step(Step::new("making a session"));
-        helper.call(nr!(SYS_setsid), []);
-    }
-    if start.pty.is_some() {
-        helper.step(Step::new("making the terminal that of the session"));
-        helper.ioctl(0, flags!(TIOCSCTTY), Arg::NONE);
-    }
-    limit(helper);
+/// Executes the first candidate that can be; tells of each why it can't.
+fn execute(helper: &mut Program, start: &Start<'_>) {
     helper.step(Step::new("executing the command"));
-    let tag = helper.value(EXEC_FAILED);
+    let report = helper.input(Input::Report);
+    let tag = helper.value("not executed", EXEC_FAILED);
     let argv = helper.vector(start.argv);
     let envp = helper.vector(start.envp);
     let results: Vec<Slot> = start.candidates.iter().map(|_| helper.slot("failure")).collect();
@@ -223,43 +247,41 @@ fn leave_processor(helper: &mut Program) {
     helper.bind(unchanged);
 }
 
-/// `struct msghdr` with the pids of the command and of the init as its data, and their pidfds and the terminal's master as
+/// `struct msghdr` with the pids of the init and of the command as its data, and their pidfds and the terminal's master as
 /// passed descriptors.
 struct Message {
     header: Ref,
     /// The two pieces of the data, as `struct iovec`.
     data: Ref,
-    pid: Slot,
     /// The number of the command's pidfd, with the next passed descriptor in the upper half.
     fds: Slot,
 }
 
 impl Message {
     fn new(helper: &mut Program, start: &Start<'_>) -> Self {
-        let tag = helper.value(STARTED);
-        let pid = helper.slot("pid");
+        let tag = helper.value("started", STARTED);
         let numbers = [start.init.map(|_| INIT_NUMBER), start.pty.map(|_| PTY_NUMBER)];
         let mut numbers = numbers.into_iter().flatten();
         let (second, third) = (numbers.next(), numbers.next());
         let count = 1 + u64::from(second.is_some()) + u64::from(third.is_some());
         // struct cmsghdr {size_t len; int level, type; int fds[]}, in slots that follow one another: the kernel writes
         // the number of the pidfd into the first half of the third one when it clones
-        let len = helper.value(16 + 4 * count);
+        let len = helper.value("length", 16 + 4 * count);
         let rights = u64::from(libc::SOL_SOCKET as u32) | u64::from(libc::SCM_RIGHTS as u32) << 32;
-        helper.value(rights);
-        let fds = helper.value(second.unwrap_or_default() << 32);
-        helper.value(third.unwrap_or_default());
-        let pieces = [(tag, 16), (Program::INIT, 8)];
+        helper.value("SCM_RIGHTS", rights);
+        let fds = helper.value("pidfd", second.unwrap_or_default() << 32);
+        helper.value("pty", third.unwrap_or_default());
+        let pieces = [(tag, 8), (Program::INIT, 16)];
         let pieces = pieces.map(|(slot, len)| [Program::slot_word(slot), Word::Value(len)]);
-        let data = helper.arena.words(pieces.as_flattened(), "{<pid>, <pid of the init>}");
+        let data = helper.arena.words(pieces.as_flattened(), "{<pid of the init>, <pid>}");
         let zero = Word::Value(0);
         let control = Program::slot_word(len);
         let header =
             [zero, zero, data.into(), Word::Value(2), control, Word::Value((16 + 4 * count).next_multiple_of(8)), zero];
         let passed = [Some("<pidfd>"), start.init.map(|_| "<pidfd of the init>"), start.pty.map(|_| "<pty>")];
         let passed: Vec<&str> = passed.into_iter().flatten().collect();
-        let shown = format!("{{<pid>, <pid of the init>, [{}]}}", passed.join(", "));
-        Self { header: helper.arena.words(&header, shown), data, pid, fds }
+        let shown = format!("{{<pid of the init>, <pid>, [{}]}}", passed.join(", "));
+        Self { header: helper.arena.words(&header, shown), data, fds }
     }
 }
 

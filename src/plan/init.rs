@@ -4,17 +4,15 @@
 use std::time::Duration;
 
 use super::arena::Word;
-use super::call::{Arg, Label, OnError, Slot, flags, nr};
+use super::call::{Arg, Label, Slot, flags, nr};
 use super::program::{Input, Program, Step};
-
-/// What the word is that the helper waits on, until the init is ready or has failed.
-const STARTING: u64 = u32::MAX as u64;
+use super::sync::Flag;
 
 /// An init that was started.
 #[derive(Clone, Copy)]
 pub(crate) struct Init {
     pub pidfd: Slot,
-    state: Slot,
+    ready: Flag,
 }
 
 /// Starts the init, as a child of the host. `before` is what it does in the pid namespace while it shares the helper's
@@ -29,32 +27,25 @@ pub(crate) fn start<T>(
         (libc::ENOMEM, "memory is short"),
     ]));
     let pidfd = helper.slot("pidfd of the init");
-    let state = helper.value(STARTING);
+    let ready = helper.flag("the init is ready");
     let parent = helper.label();
-    // The kernel sets the state to 0 and wakes the helper if the init ends.
     let how = flags!(CLONE_VM | CLONE_FILES | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_CLEARTID | SIGCHLD);
-    // Of the last two one is the state's address and the other is not used, in an order that the architectures differ in.
-    let clone = [how, Arg::NULL, Arg::SlotAddress(pidfd), Arg::SlotAddress(state), Arg::SlotAddress(state)];
-    helper.call(nr!(SYS_clone), clone).above_zero(parent).store_in(Program::INIT);
-    let result = in_the_init(helper, state, time, before);
+    helper.clone(how, pidfd, ready).above_zero(parent).store_in(Program::INIT);
+    let result = in_the_init(helper, ready, time, before);
     helper.bind(parent);
-    (Init { pidfd, state }, result)
+    (Init { pidfd, ready }, result)
 }
 
-/// Waits until the init is ready, or has failed and said so.
+/// Waits until the init is ready; fails if it has failed, which it has said itself.
 pub(crate) fn wait(helper: &mut Program, init: Init) {
-    let (again, ready) = (helper.label(), helper.label());
-    helper.step(Step::new("waiting for the init"));
-    helper.bind(again);
-    let wait = [Arg::SlotAddress(init.state), flags!(FUTEX_WAIT), (STARTING as u32).into(), Arg::NULL];
-    helper.call(nr!(SYS_futex), wait).on_error(OnError::goto_if([libc::EAGAIN; 2], ready));
-    helper.jump(again);
-    helper.bind(ready);
+    helper.step(Step::new("waiting for the init").remedies(&[(libc::ETIMEDOUT, "the init was killed from outside")]));
+    helper.wait_for(init.ready);
+    helper.need_raised(init.ready);
 }
 
 fn in_the_init<T>(
     helper: &mut Program,
-    state: Slot,
+    ready: Flag,
     time: Option<Duration>,
     before: impl FnOnce(&mut Program) -> T,
 ) -> T {
@@ -71,9 +62,7 @@ fn in_the_init<T>(
         helper.dup3(fd, number as u64, flags!(O_CLOEXEC));
     }
     helper.step(Step::new("telling the helper that the init is ready"));
-    // PID 1, so that the state changes.
-    helper.call(nr!(SYS_gettid), []).store_in(state);
-    helper.call(nr!(SYS_futex), [Arg::SlotAddress(state), flags!(FUTEX_WAKE), 1.into()]);
+    helper.raise(ready);
     // It is known to the kernel: the stub has made this call too.
     helper.call(nr!(SYS_close_range), [2.into(), u32::MAX.into(), Arg::NONE]).ignore();
     helper.step(Step::new("waiting for the end of the sandbox"));

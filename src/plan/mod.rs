@@ -12,6 +12,7 @@ mod program;
 mod report;
 mod show;
 mod stub;
+mod sync;
 mod syscalls;
 
 use std::os::fd::OwnedFd;
@@ -23,7 +24,7 @@ pub(crate) use call::{Arg, Call, Constant, Label, Names, OnError, Slot, SystemCa
 pub(crate) use mounts::{Attributes, Change};
 pub(crate) use program::{Input, Program, Step};
 pub use report::Part;
-pub(crate) use report::Report;
+pub(crate) use report::{Pids, Report};
 pub(crate) use stub::stub;
 
 use crate::outcome::Enforcement;

@@ -111,8 +111,6 @@ pub(crate) struct SlotInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
     pub title: &'static str,
-    /// The call that it begins with where clone3(2) has reset the signals (`CLONE_CLEAR_SIGHAND`).
-    pub start: u64,
     pub calls: Vec<Call>,
     pub arena: Arena,
     pub steps: Vec<Step>,
@@ -123,10 +121,11 @@ pub(crate) struct Program {
 
 impl Program {
     /// Slots with a meaning of their own to the interpreter: see the head of its source.
-    const RESERVED: [&'static str; 7] = ["_", "<report>", "_", "_", "<pid of the init>", "_", "_"];
+    const RESERVED: [&'static str; 8] = ["_", "<report>", "_", "_", "pid of the init", "pid of the command", "_", "_"];
 
-    /// The pid of the init, which comes along with every report; 0 until it is started.
+    /// The pids of the init and of the command, which come along with every report; 0 until they are started.
     pub const INIT: Slot = Slot(4);
+    pub const COMMAND: Slot = Slot(5);
 
     pub fn new(title: &'static str) -> Self {
         Self::with_room(title, 0)
@@ -140,7 +139,6 @@ impl Program {
         let inputs = vec![(Input::Report, Slot(1))];
         Self {
             title,
-            start: 0,
             calls: Vec::with_capacity(calls),
             arena: Arena::default(),
             steps: vec![],
@@ -173,9 +171,9 @@ impl Program {
         slot
     }
 
-    /// A slot of its own that holds a number.
-    pub fn value(&mut self, value: u64) -> Slot {
-        let slot = self.slot("");
+    /// A slot of its own that holds a number at first.
+    pub fn value(&mut self, name: &'static str, value: u64) -> Slot {
+        let slot = self.slot(name);
         self.slots[slot.0 as usize].input = Some(Input::Value(value));
         slot
     }
@@ -203,6 +201,14 @@ impl Program {
     /// Whether a call or a slot has a number that the interpreter's table has no room for.
     pub fn is_too_long(&self) -> bool {
         self.calls.len().max(self.slots.len()) > u16::MAX.into()
+    }
+
+    /// How many descriptors are open at most: those that came from the host, and those that calls have stored.
+    pub fn open_descriptors(&self) -> u32 {
+        let inputs = self.inputs().filter(|input| input.is_descriptor()).count();
+        let stored = self.calls.iter().filter(|call| call.store.is_some()).count();
+        let closed = self.calls.iter().filter(|call| call.nr == super::nr!(SYS_close)).count();
+        (inputs + stored.saturating_sub(closed)) as u32
     }
 
     /// The last call that a branch of `call` leads to.

@@ -21,22 +21,30 @@ impl Part {
     }
 }
 
-/// `{STARTED, pid, pid of the init}`, with the pidfd, that of the init, and the master of a terminal as passed descriptors.
+/// `{STARTED, pid of the init, pid of the command}`, with the pidfd of the command, that of the init, and the master of a
+/// terminal as passed descriptors.
 pub(crate) const STARTED: u64 = 16 << 32;
 /// `{EXEC_FAILED, results of execve.., results of faccessat..}`
 pub(crate) const EXEC_FAILED: u64 = 17 << 32;
 /// `{MAPS_WANTED}`
 pub(crate) const MAPS_WANTED: u64 = 18 << 32;
 
+/// The processes beside the helper, as far as they are started; 0 stands for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pids {
+    pub init: i32,
+    pub command: i32,
+}
+
 /// A record, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// A call of the set-up failed. The init has been started if its pid is not 0.
-    Failed { part: Part, call: usize, errno: i32, init: i32 },
+    /// A call of the set-up failed.
+    Failed { part: Part, call: usize, errno: i32, started: Pids },
     /// The helper waits for its id maps.
     MapsWanted,
-    /// The command runs, and the init if its pid is not 0.
-    Started { pid: i32, init: i32 },
+    /// The command runs.
+    Started(Pids),
     /// No candidate could be executed: for each, the errno and whether it is visible in the sandbox.
     NotExecuted(Vec<(i32, bool)>),
 }
@@ -44,7 +52,7 @@ pub(crate) enum Report {
 impl Report {
     /// Bytes of the longest record, for that many places where a program is looked for.
     pub fn longest(candidates: usize) -> usize {
-        8 + 16 * candidates.max(1)
+        (8 + 16 * candidates).max(32)
     }
 
     /// `None` for what no process of a sandbox writes.
@@ -52,7 +60,7 @@ impl Report {
         let words: Vec<u64> =
             record.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
         match *words.first()? {
-            STARTED => Some(Self::Started { pid: *words.get(1)? as i32, init: *words.get(2)? as i32 }),
+            STARTED => Some(Self::Started(pids(words.get(1..3)?))),
             MAPS_WANTED => Some(Self::MapsWanted),
             EXEC_FAILED => {
                 let (results, visible) = words[1..].split_at((words.len() - 1) / 2);
@@ -61,9 +69,13 @@ impl Report {
             }
             index => {
                 let part = *Part::ALL.get(((index >> 32) as usize).checked_sub(1)?)?;
-                let (call, init) = (index as u32 as usize, *words.get(2)? as i32);
-                Some(Self::Failed { part, call, errno: *words.get(1)? as i32, init })
+                let (call, errno) = (index as u32 as usize, *words.get(1)? as i32);
+                Some(Self::Failed { part, call, errno, started: pids(words.get(2..4)?) })
             }
         }
     }
+}
+
+fn pids(words: &[u64]) -> Pids {
+    Pids { init: words[0] as i32, command: words[1] as i32 }
 }

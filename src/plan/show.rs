@@ -97,8 +97,8 @@ impl Program {
     fn slot_text(&self, slot: u16) -> String {
         let info = &self.slots[slot as usize];
         match info.input {
-            Some(input) => input.name().into_owned(),
-            None => format!("{}#{slot}", info.name),
+            Some(input) if info.name.is_empty() => input.name().into_owned(),
+            _ => format!("{}#{slot}", info.name),
         }
     }
 

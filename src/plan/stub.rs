@@ -8,9 +8,6 @@ use super::program::{Input, Program, Step};
 pub(crate) fn stub(image: &Program) -> Program {
     let mut stub = Program::new(image.title);
     let executable = stub.input(Input::Image);
-    stub.step(Step::new("resetting signals to their defaults, if it was clone(2) that has started the child"));
-    stub.reset_signals();
-    stub.start = stub.calls.len() as u64;
     stub.step(Step::new("closing what the host has open"));
     let kept: Vec<Input> = image.inputs().filter(|input| input.is_descriptor()).collect();
     for gap in 0..=(kept.len() + 1) as u16 {

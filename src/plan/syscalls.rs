@@ -6,6 +6,7 @@ use std::path::Path;
 use super::arena::Ref;
 use super::call::{Arg, Slot, flags, nr};
 use super::program::{Added, Program, Step};
+use super::sync::Flag;
 
 /// Highest signal number.
 const SIGNALS: u64 = 64;
@@ -99,6 +100,14 @@ impl Program {
         self.call(nr!(SYS_symlinkat), [text, dir.into(), path]);
     }
 
+    /// clone(2) of a child that shares the memory, with its pidfd, and a flag that is cleared when it ends or executes
+    /// something.
+    pub fn clone(&mut self, how: Arg, pidfd: Slot, flag: Flag) -> Added<'_> {
+        // Of the last two one is the flag's address and the other is not used, in an order that the architectures differ in.
+        let args = [how, Arg::NULL, Arg::SlotAddress(pidfd), flag.address(), flag.address()];
+        self.call(nr!(SYS_clone), args)
+    }
+
     pub fn dup3(&mut self, fd: impl Into<Arg>, to: u64, flags: Arg) -> Added<'_> {
         self.call(nr!(SYS_dup3), [fd.into(), to.into(), flags])
     }
@@ -121,16 +130,13 @@ impl Program {
         self.prctl(flags!(PR_SET_DUMPABLE), 0);
     }
 
-    /// Sets every signal to its default.
+    /// Sets every signal to its default, and the mask of blocked signals to none.
     pub fn reset_signals(&mut self) {
+        self.step(Step::new("resetting signals to their defaults"));
         let default = self.arena.bytes(&[0; 32], "{SIG_DFL}");
         for signal in (1..=SIGNALS).filter(|&s| s != libc::SIGKILL as u64 && s != libc::SIGSTOP as u64) {
-            self.call(nr!(SYS_rt_sigaction), [signal.into(), default.into(), Arg::NULL, 8u64.into()]).ignore();
+            self.call(nr!(SYS_rt_sigaction), [signal.into(), default.into(), Arg::NULL, 8u64.into()]);
         }
-    }
-
-    /// Blocks no signal.
-    pub fn unblock_signals(&mut self) {
         let none = self.arena.bytes(&[0; 8], "[]");
         self.call(nr!(SYS_rt_sigprocmask), [flags!(SIG_SETMASK), none.into(), Arg::NULL, 8u64.into()]);
     }

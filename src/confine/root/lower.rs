@@ -15,7 +15,7 @@ use crate::confine::mountinfo::Table;
 use crate::confine::namespaces::{Chosen, Namespaces};
 use crate::error::{Error, Result};
 use crate::plan::init::{self, Init};
-use crate::plan::{Arg, Attributes, Change, IdMaps, OnError, Program, Slot, Step, flags, nr};
+use crate::plan::{Arg, Attributes, Change, IdMaps, Program, Slot, Step, flags, nr};
 
 /// What the root is lowered into, and what it depends on.
 pub(crate) struct Lowering<'a> {
@@ -84,13 +84,13 @@ pub(crate) fn open_procs(mounts: &[Mount], init: &mut Program) -> Vec<Slot> {
 }
 
 /// The calls that make the root, and move the helper there.
-pub(crate) fn lower(root: &Root, mounts: &[Mount], l: Lowering<'_>) -> Result<()> {
+pub(crate) fn lower(root: &Root, mounts: &[Mount], l: Lowering<'_>) -> Result<Covering> {
     l.helper.step(Step::new("keeping mounts from propagating").path("/").remedies(MAKE));
     let private = [Arg::NULL, l.helper.text("/"), Arg::NULL, flags!(MS_REC | MS_PRIVATE), Arg::NULL];
     l.helper.call(nr!(SYS_mount), private);
     if root.base == Base::Inherit {
         return if mounts.is_empty() {
-            Ok(())
+            Ok(Covering::default())
         } else {
             Err(Error::invalid("Root::inherit() can have no operations", "use Root::host() or Root::dir(\"/\")"))
         };
@@ -113,9 +113,36 @@ pub(crate) fn lower(root: &Root, mounts: &[Mount], l: Lowering<'_>) -> Result<()
         builder.l.helper.step(Step::new("making the root read-only"));
         builder.set_top(builder.root, Attributes::RDONLY | Attributes::SAFE);
     }
-    let may_chroot = builder.l.chosen.all().contains(Namespaces::USER);
-    pivot(builder.l.helper, builder.root, if scratch.is_some() { 2 } else { 1 }, may_chroot);
-    Ok(())
+    builder.l.helper.step(Step::new("changing the root").path("/").remedies(PIVOT));
+    builder.l.helper.call(nr!(SYS_fchdir), [builder.root.into()]);
+    if builder.l.chosen.all().contains(Namespaces::USER) && builder.l.host.root_is_initramfs()? {
+        chroot_over_initramfs(builder.l.helper);
+        return Ok(Covering::default());
+    }
+    let dot = builder.l.helper.text(".");
+    builder.l.helper.call(nr!(SYS_pivot_root), [dot, dot]);
+    Ok(Covering(if scratch.is_some() { 2 } else { 1 }))
+}
+
+const PIVOT: &[(i32, &str)] = &[(
+    libc::EINVAL,
+    "the host's root is an initramfs, which can't be pivoted from, and without a user namespace it is not safe to leave it \
+     below: add Namespaces::USER, or let the host move to another root (switch_root)",
+)];
+
+/// How many mounts lie over the new root, which is the working directory: the host's root, and what the set-up has attached
+/// over it.
+#[derive(Default)]
+#[must_use]
+pub(crate) struct Covering(usize);
+
+/// Takes the old root away. It takes the kernel its time.
+pub(crate) fn take_away(helper: &mut Program, old: Covering) {
+    for _ in 0..old.0 {
+        helper.step(Step::new("taking the old root away").path("/"));
+        let dot = helper.text(".");
+        helper.call(nr!(SYS_umount2), [dot, flags!(MNT_DETACH)]);
+    }
 }
 
 fn needs_scratch(mount: &Mount) -> bool {
@@ -130,36 +157,6 @@ fn scratch(helper: &mut Program) -> Slot {
     helper.mkdirat(scratch, "nothing", 0);
     helper.create(scratch, "nobody", 0);
     scratch
-}
-
-/// Moves the helper to the new root, and takes the old one away.
-///
-/// `covered` is how many mounts lie below the new root: the host's root, and what the set-up has attached over it.
-fn pivot(helper: &mut Program, root: Slot, covered: usize, may_chroot: bool) {
-    helper.step(Step::new("changing the root").path("/").remedies(&[(
-        libc::EINVAL,
-        "the host's root is an initramfs, which can't be pivoted from, and without a user namespace it is not safe to \
-         leave it below: add Namespaces::USER, or let the host move to another root (switch_root)",
-    )]));
-    helper.call(nr!(SYS_fchdir), [root.into()]);
-    let dot = helper.text(".");
-    let (cant_pivot, done) = (helper.label(), helper.label());
-    let pivoted = helper.call(nr!(SYS_pivot_root), [dot, dot]);
-    if may_chroot {
-        pivoted.on_error(OnError::goto_if([libc::EINVAL; 2], cant_pivot));
-    }
-    // They lie over the new root now, the one that was attached last on top.
-    for _ in 0..covered {
-        helper.call(nr!(SYS_umount2), [dot, flags!(MNT_DETACH)]);
-    }
-    if may_chroot {
-        helper.jump(done);
-        helper.bind(cant_pivot);
-        chroot_over_initramfs(helper);
-        helper.bind(done);
-    }
-    let slash = helper.text("/");
-    helper.call(nr!(SYS_chdir), [slash]);
 }
 
 /// An initramfs can't be pivoted from, and stays below the new root. Whoever has CAP_SYS_CHROOT can go there, so nobody may

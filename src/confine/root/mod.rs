@@ -12,7 +12,7 @@ mod target;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub(crate) use lower::{Lowering, Procs, change_root, lower, mounts, open_procs};
+pub(crate) use lower::{Covering, Lowering, Procs, change_root, lower, mounts, open_procs, take_away};
 
 /// The file system that a program sees.
 ///

@@ -93,14 +93,14 @@ impl Compiler<'_> {
         let has_rights = self.has(Namespaces::USER) || self.host.privileged;
         self.enter_namespaces(&mut helper);
         identity::umask(&mut helper, 0);
-        let (init, covering) = self.set_up(&mut helper)?;
-        let pty = self.place_descriptors(&mut helper, job, stdio, init)?;
+        let covering = self.set_up(&mut helper)?;
+        let pty = self.place_descriptors(&mut helper, job, stdio)?;
         let start = Start {
             candidates: &search.candidates,
             argv: &argv(job)?,
             envp: &envp(job)?,
             new_session: job.new_session,
-            init,
+            stay: !self.chosen.created.contains(Namespaces::PID),
             pty,
             last_word: self.config.limits.last_word(),
         };
@@ -154,8 +154,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// Sets up what is in the namespaces; the pidfd of the init, if there is one, and what is to be taken away.
-    fn set_up(&mut self, helper: &mut Program) -> Result<(Option<Slot>, Covering)> {
+    /// Sets up what is in the namespaces.
+    fn set_up(&mut self, helper: &mut Program) -> Result<Covering> {
         let created = self.chosen.created;
         let default = created.contains(Namespaces::UTS).then_some(OsStr::new("sandbox"));
         let hostname = self.config.hostname.as_deref().or(default);
@@ -193,7 +193,7 @@ impl Compiler<'_> {
             root::change_root(helper, path)?;
         }
         procs.wait(helper);
-        Ok((init.map(|init| init.pidfd), covering))
+        Ok(covering)
     }
 
     /// In the init, if there is one: the kernel may take its time (the lock of rtnetlink(7)), and the helper goes on.
@@ -204,13 +204,7 @@ impl Compiler<'_> {
     }
 
     /// Opens the command's terminal, and gives the command its descriptors; the master of the terminal.
-    fn place_descriptors(
-        &mut self,
-        helper: &mut Program,
-        job: &Job<'_>,
-        stdio: &[Stream; 3],
-        init: Option<Slot>,
-    ) -> Result<Option<Slot>> {
+    fn place_descriptors(&mut self, helper: &mut Program, job: &Job<'_>, stdio: &[Stream; 3]) -> Result<Option<Slot>> {
         let pty = job.pty.map(|Terminal { rows, columns }| helper::open_pty(helper, rows, columns));
         let mut placed = vec![];
         for (number, stream) in stdio.iter().enumerate() {
@@ -226,8 +220,7 @@ impl Compiler<'_> {
         }
         limits::check_numbers(&placed)?;
         let master = pty.map(|(master, _)| master);
-        let kept: Vec<Slot> = init.into_iter().chain(master).collect();
-        helper::place_descriptors(helper, &placed, &kept);
+        helper::place_descriptors(helper, &placed, master);
         Ok(master)
     }
 
@@ -255,12 +248,13 @@ impl Compiler<'_> {
 
 fn change_directory(image: &mut Program, path: &Path) {
     image.step(Step::new("changing the working directory to").path(path).remedies(&[
+        (libc::ELOOP, "it leads through a magic link, such as /proc/self/cwd (proc(5)): name the directory itself"),
         (libc::ENOENT, "it does not exist inside the sandbox: bind it, or choose another"),
         (libc::ENOTDIR, "it is no directory"),
         (libc::EACCES, "the sandbox's user can't enter it"),
     ]));
-    let text = image.text(path);
-    image.call(nr!(SYS_chdir), [text]);
+    let directory = image.open_directory(path);
+    image.call(nr!(SYS_fchdir), [directory.into()]);
 }
 
 fn no_zero(what: &str, text: &OsStr) -> Result<()> {

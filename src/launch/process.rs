@@ -30,10 +30,9 @@ impl Process {
         Self { pid, pidfd, reaped: false }
     }
 
-    /// A child that nobody has reaped, so that its pid is nobody else's. `None` if the kernel has reaped it by itself, in a
-    /// host that ignores SIGCHLD.
-    pub(super) fn of_child(pid: i32) -> Option<Self> {
-        pidfd_open(pid).ok().map(|pidfd| Self::from_parts(pid, pidfd))
+    /// A child that nobody has reaped, so that its pid is nobody else's.
+    pub(super) fn of_child(pid: i32) -> nix::Result<Self> {
+        pidfd_open(pid).map(|pidfd| Self::from_parts(pid, pidfd))
     }
 
     pub fn pid(&self) -> i32 {

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 
 use super::process::Process;
 use crate::error::{Error, Result};
@@ -64,7 +67,7 @@ impl Channel {
 
     fn receive(&self, plan: &Plan) -> Result<Option<Received>> {
         let mut bytes = vec![0; Report::longest(plan.search.candidates.len())];
-        let mut space = cmsg_space!([i32; 3]);
+        let mut space = cmsg_space!([i32; 2]);
         let (len, fds) = loop {
             let mut buffers = [IoSliceMut::new(&mut bytes)];
             let fd = self.0.as_raw_fd();
@@ -89,14 +92,26 @@ fn started(pids: Pids, fds: Vec<OwnedFd>) -> Result<Started> {
         end(pids);
         return Err(Error::Died { step: "passing the pidfd of the program to the host" });
     };
-    let init = if pids.init == 0 { None } else { fds.next().map(|pidfd| Process::from_parts(pids.init, pidfd)) };
+    let init = match pids.init {
+        0 => None,
+        pid => match Process::of_child(pid) {
+            Ok(init) => Some(init),
+            Err(errno) => {
+                drop(program);
+                end(Pids { command: 0, ..pids });
+                return Err(Error::host("opening a pidfd of the init")(errno));
+            }
+        },
+    };
     Ok(Started { program, init, pty: fds.next() })
 }
 
-/// Ends and reaps processes of which the pids alone are known: the command first, as in [`Started`].
+/// Ends and reaps processes of which the pids alone are known, which are nobody else's while they are not reaped: the
+/// command first, as in [`Started`].
 fn end(pids: Pids) {
-    for pid in [pids.command, pids.init].into_iter().filter(|&pid| pid != 0) {
-        drop(Process::of_child(pid));
+    for pid in [pids.command, pids.init].into_iter().filter(|&pid| pid > 0).map(Pid::from_raw) {
+        let _ = kill(pid, Signal::SIGKILL);
+        while waitpid(pid, None) == Err(Errno::EINTR) {}
     }
 }
 

@@ -68,9 +68,9 @@ fn row_for_copies(placed: &[Placed], others: u32) -> u32 {
     first
 }
 
-/// Gives the command its descriptors, and nothing else: all others close when it is executed. `kept` are those of the
-/// helper's that it goes on to need.
-pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed], kept: &[Slot]) {
+/// Gives the command its descriptors, and nothing else: all others close when it is executed. `pty` is the master of
+/// its terminal.
+pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed], pty: Option<Slot>) {
     helper.step(Step::new("giving the command its descriptors").remedies(&[
         (libc::EBADF, "the number of a descriptor is above RLIMIT_NOFILE; use a lower one"),
         (libc::EINVAL, "the number of a descriptor is above RLIMIT_NOFILE; use a lower one"),
@@ -90,7 +90,7 @@ pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed], kept: &
     }
     // The number may be one of the command's.
     let own = OWN.map(|input| helper.input(input));
-    for &slot in own.iter().chain(kept) {
+    for &slot in own.iter().chain(&pty) {
         helper.fcntl(slot, flags!(F_DUPFD_CLOEXEC), base.into()).store_in(slot);
     }
     for (fd, copy) in placed.iter().zip(copies) {
@@ -121,9 +121,8 @@ pub(crate) struct Start<'a> {
     pub argv: &'a [OsString],
     pub envp: &'a [OsString],
     pub new_session: bool,
-    /// The pidfd of the init, to hand to the host. Without one no pid namespace ends with the sandbox: the helper stays,
-    /// and kills the command when the host is gone.
-    pub init: Option<Slot>,
+    /// No pid namespace ends with the sandbox: the helper stays, and kills the command when the host is gone.
+    pub stay: bool,
     /// The master of the command's terminal, to hand to the host.
     pub pty: Option<Slot>,
     /// When a helper that stays ends the command by itself.
@@ -155,7 +154,7 @@ pub(crate) fn start(
     helper.call(nr!(SYS_set_tid_address), [go.address()]);
     let parent = helper.label();
     let how = flags!(CLONE_VM | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_CLEARTID | SIGCHLD);
-    helper.clone(how, message.fds, executed).above_zero(parent).store_in(Program::COMMAND);
+    helper.clone(how, Arg::SlotAddress(message.fds), executed).above_zero(parent).store_in(Program::COMMAND);
     confine(helper);
     leave_processor(helper);
     if start.new_session {
@@ -186,28 +185,24 @@ pub(crate) fn finish(helper: &mut Program, start: &Start<'_>, command: &Waiting,
     helper.step(Step::new("reporting the command to the host"));
     let report = helper.input(Input::Report);
     let unsent = helper.label();
-    // The message was laid out before their numbers were known, so they move to the numbers in it.
-    for (fd, number) in [(start.init, INIT_NUMBER), (start.pty, PTY_NUMBER)] {
-        if let Some(fd) = fd {
-            helper.dup3(fd, number, flags!(O_CLOEXEC)).or_goto(unsent);
-        }
+    if let Some(master) = start.pty {
+        // The message was laid out before the number of the master was known, so the master moves to the number in it.
+        helper.dup3(master, PTY_NUMBER, flags!(O_CLOEXEC)).or_goto(unsent);
     }
     helper.call(nr!(SYS_sendmsg), [report.into(), message.header.into(), flags!(MSG_NOSIGNAL)]).or_goto(unsent);
-    if start.init.is_none() {
+    if start.stay {
         confine(helper);
         watch(helper, message, start.last_word);
     }
     helper.exit(0);
-    // Without their pidfds the host can't have the processes; with their pids it can at least reap them.
+    // Without its pidfd the host can't have the command; with its pid it can at least reap it.
     helper.bind(unsent);
     helper.call(nr!(SYS_pidfd_send_signal), [message.fds.into(), flags!(SIGKILL), Arg::NULL, Arg::NONE]).ignore();
     helper.call(nr!(SYS_writev), [report.into(), message.data.into(), 2.into()]).ignore();
     helper.exit(127);
 }
 
-/// The numbers of the init's pidfd and of a terminal's master when they are sent: the helper has no use for its standard
-/// streams any more.
-const INIT_NUMBER: u64 = 1;
+/// The number of a terminal's master when it is sent: the helper has no use for its standard streams any more.
 const PTY_NUMBER: u64 = 2;
 
 /// Executes the first candidate that can be; tells of each why it can't.
@@ -247,40 +242,34 @@ fn leave_processor(helper: &mut Program) {
     helper.bind(unchanged);
 }
 
-/// `struct msghdr` with the pids of the init and of the command as its data, and their pidfds and the terminal's master as
-/// passed descriptors.
+/// `struct msghdr` with the pids of the init and of the command as its data, and the command's pidfd and the terminal's
+/// master as passed descriptors.
 struct Message {
     header: Ref,
     /// The two pieces of the data, as `struct iovec`.
     data: Ref,
-    /// The number of the command's pidfd, with the next passed descriptor in the upper half.
+    /// The number of the command's pidfd, with that of the master in the upper half.
     fds: Slot,
 }
 
 impl Message {
     fn new(helper: &mut Program, start: &Start<'_>) -> Self {
         let tag = helper.value("started", STARTED);
-        let numbers = [start.init.map(|_| INIT_NUMBER), start.pty.map(|_| PTY_NUMBER)];
-        let mut numbers = numbers.into_iter().flatten();
-        let (second, third) = (numbers.next(), numbers.next());
-        let count = 1 + u64::from(second.is_some()) + u64::from(third.is_some());
+        let count = 1 + u64::from(start.pty.is_some());
         // struct cmsghdr {size_t len; int level, type; int fds[]}, in slots that follow one another: the kernel writes
-        // the number of the pidfd into the first half of the third one when it clones
+        // the number of the pidfd into the first half of the last one when it clones
         let len = helper.value("length", 16 + 4 * count);
         let rights = u64::from(libc::SOL_SOCKET as u32) | u64::from(libc::SCM_RIGHTS as u32) << 32;
         helper.value("SCM_RIGHTS", rights);
-        let fds = helper.value("pidfd", second.unwrap_or_default() << 32);
-        helper.value("pty", third.unwrap_or_default());
+        let fds = helper.value("pidfd", PTY_NUMBER << 32);
         let pieces = [(tag, 8), (Program::INIT, 16)];
         let pieces = pieces.map(|(slot, len)| [Program::slot_word(slot), Word::Value(len)]);
         let data = helper.arena.words(pieces.as_flattened(), "{<pid of the init>, <pid>}");
         let zero = Word::Value(0);
         let control = Program::slot_word(len);
-        let header =
-            [zero, zero, data.into(), Word::Value(2), control, Word::Value((16 + 4 * count).next_multiple_of(8)), zero];
-        let passed = [Some("<pidfd>"), start.init.map(|_| "<pidfd of the init>"), start.pty.map(|_| "<pty>")];
-        let passed: Vec<&str> = passed.into_iter().flatten().collect();
-        let shown = format!("{{<pid of the init>, <pid>, [{}]}}", passed.join(", "));
+        let header = [zero, zero, data.into(), Word::Value(2), control, Word::Value(24), zero];
+        let passed = if start.pty.is_some() { "<pidfd>, <pty>" } else { "<pidfd>" };
+        let shown = format!("{{<pid of the init>, <pid>, [{passed}]}}");
         Self { header: helper.arena.words(&header, shown), data, fds }
     }
 }

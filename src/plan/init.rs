@@ -4,14 +4,12 @@
 use std::time::Duration;
 
 use super::arena::Word;
-use super::call::{Arg, Label, Slot, flags, nr};
+use super::call::{Arg, Label, flags, nr};
 use super::program::{Input, Program, Step};
 use super::sync::Flag;
 
 /// An init that was started.
-#[derive(Clone, Copy)]
 pub(crate) struct Init {
-    pub pidfd: Slot,
     ready: Flag,
 }
 
@@ -26,18 +24,17 @@ pub(crate) fn start<T>(
         (libc::EAGAIN, "the limit on processes is reached (RLIMIT_NPROC, pids.max, kernel.pid_max)"),
         (libc::ENOMEM, "memory is short"),
     ]));
-    let pidfd = helper.slot("pidfd of the init");
     let ready = helper.flag("the init is ready");
     let parent = helper.label();
-    let how = flags!(CLONE_VM | CLONE_FILES | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_CLEARTID | SIGCHLD);
-    helper.clone(how, pidfd, ready).above_zero(parent).store_in(Program::INIT);
+    let how = flags!(CLONE_VM | CLONE_FILES | CLONE_PARENT | CLONE_CHILD_CLEARTID | SIGCHLD);
+    helper.clone(how, Arg::NULL, ready).above_zero(parent).store_in(Program::INIT);
     let result = in_the_init(helper, ready, time, before);
     helper.bind(parent);
-    (Init { pidfd, ready }, result)
+    (Init { ready }, result)
 }
 
 /// Waits until the init is ready; fails if it has failed, which it has said itself.
-pub(crate) fn wait(helper: &mut Program, init: Init) {
+pub(crate) fn wait(helper: &mut Program, init: &Init) {
     helper.step(Step::new("waiting for the init").remedies(&[(libc::ETIMEDOUT, "the init was killed from outside")]));
     helper.wait_for(init.ready);
     helper.need_raised(init.ready);

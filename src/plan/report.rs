@@ -21,8 +21,8 @@ impl Part {
     }
 }
 
-/// `{STARTED, pid of the init, pid of the command}`, with the pidfd of the command, that of the init, and the master of a
-/// terminal as passed descriptors.
+/// `{STARTED, pid of the init, pid of the command}`, with the pidfd of the command and the master of a terminal as passed
+/// descriptors.
 pub(crate) const STARTED: u64 = 16 << 32;
 /// `{EXEC_FAILED, results of execve.., results of faccessat..}`
 pub(crate) const EXEC_FAILED: u64 = 17 << 32;

@@ -72,6 +72,13 @@ impl Program {
         self.open_how(root.into(), path, IN_ROOT | NO_SYMLINKS, shown)
     }
 
+    /// Opens, for its place alone, a path that no magic link may lead elsewhere: a process that is not confined yet has
+    /// descriptors that lead out.
+    pub fn open_directory(&mut self, path: &Path) -> Slot {
+        let shown = "{O_PATH|O_CLOEXEC, RESOLVE_NO_MAGICLINKS}";
+        self.open_how(Arg::CWD, path.as_os_str(), libc::RESOLVE_NO_MAGICLINKS, shown).store("directory")
+    }
+
     pub fn openat(&mut self, dir: impl Into<Arg>, path: impl AsRef<OsStr>, flags: Arg, mode: u32) -> Slot {
         let path = self.text(path);
         self.call(nr!(SYS_openat), [dir.into(), path, flags, Arg::Octal(mode)]).store("fd")
@@ -100,11 +107,11 @@ impl Program {
         self.call(nr!(SYS_symlinkat), [text, dir.into(), path]);
     }
 
-    /// clone(2) of a child that shares the memory, with its pidfd, and a flag that is cleared when it ends or executes
+    /// clone(2) of a child that shares the memory, with the place of its pidfd, and a flag that is cleared when it ends or executes
     /// something.
-    pub fn clone(&mut self, how: Arg, pidfd: Slot, flag: Flag) -> Added<'_> {
+    pub fn clone(&mut self, how: Arg, pidfd: impl Into<Arg>, flag: Flag) -> Added<'_> {
         // Of the last two one is the flag's address and the other is not used, in an order that the architectures differ in.
-        let args = [how, Arg::NULL, Arg::SlotAddress(pidfd), flag.address(), flag.address()];
+        let args = [how, Arg::NULL, pidfd.into(), flag.address(), flag.address()];
         self.call(nr!(SYS_clone), args)
     }
 

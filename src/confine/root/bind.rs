@@ -62,6 +62,13 @@ impl Builder<'_> {
         if self.l.host.privileged { self.l.host_program } else { self.l.helper }
     }
 
+    /// Closes what the helper itself has opened of the host's, so that nothing leads there any more.
+    pub(super) fn close_source(&mut self, source: Slot) {
+        if !self.l.host.privileged {
+            self.l.helper.close(source);
+        }
+    }
+
     pub(super) fn open_source(&mut self, path: &Path) -> Slot {
         let opener = self.opener();
         opener.step(Step::new("opening").path(path).remedies(SOURCE));

@@ -56,9 +56,14 @@ impl Builder<'_> {
     /// A device node of the host's. What is written to it goes to the device, read-only mount or not.
     fn node(&mut self, dev: Slot, name: &str) {
         let path = Path::new("/dev").join(name);
+        let privileged = self.l.host.privileged;
         let node = self.source(&path, |program| {
             let source = program.open_source(&path);
-            program.open_tree(source, "")
+            let node = program.open_tree(source, "");
+            if !privileged {
+                program.close(source);
+            }
+            node
         });
         let helper = &mut *self.l.helper;
         helper.step(Step::new("binding a device node").path(&path));

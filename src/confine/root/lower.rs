@@ -40,7 +40,7 @@ impl Procs {
     /// Waits until they are made.
     pub fn wait(&mut self, helper: &mut Program) {
         if let Some(init) = self.init.take() {
-            init::wait(helper, init);
+            init::wait(helper, &init);
         }
     }
 }
@@ -228,10 +228,9 @@ impl Builder<'_> {
             }
             self.l.helper.step(Step::new("binding").path(&shown).remedies(SOURCE));
             self.l.helper.move_mount_to(source, self.root, &name);
-            if !self.l.host.privileged {
-                self.l.helper.close(source);
-            }
+            self.close_source(source);
         }
+        self.close_source(directory);
         if self.has_setattr() {
             let helper = &mut *self.l.helper;
             helper.step(Step::new("making everything of the host's read-only").remedies(MAKE));

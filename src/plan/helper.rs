@@ -179,6 +179,8 @@ pub(crate) fn start(
 /// sandbox, stays without any right, which `confine` takes.
 pub(crate) fn finish(helper: &mut Program, start: &Start<'_>, command: &Waiting, confine: impl FnOnce(&mut Program)) {
     let Waiting { message, go, executed } = command;
+    // The command may keep the processor to itself.
+    leave_processor(helper);
     helper.step(Step::new("letting the command be executed"));
     helper.raise(*go);
     helper.wait_for(*executed);
@@ -230,9 +232,9 @@ fn execute(helper: &mut Program, start: &Start<'_>) {
 /// Words of a mask of processors.
 pub(crate) const MASK: usize = 16;
 
-/// The set-up is kept on one processor; the command may use those that the host may.
+/// The set-up is kept on one processor; from here on the process may use those that the host may.
 fn leave_processor(helper: &mut Program) {
-    helper.step(Step::new("letting the command use every processor that the host may use"));
+    helper.step(Step::new("using every processor again that the host may use"));
     let words: [Word; MASK] = std::array::from_fn(|index| Word::Address(Address::Input(Input::Affinity(index as u8))));
     let mask = helper.arena.words(&words, "<processors>");
     let unchanged = helper.label();

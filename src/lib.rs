@@ -15,20 +15,22 @@
 //! * `plan`: calls, the bytes that they point to, the step that each belongs to. The same list is executed, shown
 //!   ([`Plan`]'s `Display`), and attacked by the tests, which make each call fail in turn.
 //! * `launch`: the only room with `unsafe`. A program becomes a small static executable in a memfd; a child that shares
-//!   the host's memory for some microseconds (`CLONE_VM | CLONE_VFORK`) runs the interpreter on the calls of a stub,
-//!   which closes the host's descriptors and executes it. From there on nothing of the host is in the process.
+//!   the host's memory for some microseconds (`CLONE_VM`) runs the interpreter on the calls of a stub, which closes the
+//!   host's descriptors and executes it. From there on nothing of the host is in the process, nor in those that it
+//!   starts, which share its few pages.
 //! * `watch`: [`Child`]: waiting, signals, output, the end.
 //! * `outcome`, `error`: what is told.
 //!
 //! The processes of a sandbox are children of the host:
 //!
 //! ```text
-//!  host ──┬── init      PID 1 of the pid namespace: makes the mounts and names, then sleeps until the host closes a pipe
-//!         │             or ends; the kernel kills the namespace with it.
-//!         ├── helper    joins the sandbox from outside of its pid namespace, gives up every right, starts the program as
-//!         │             the host's child, passes its pidfd on, and ends. Without a pid namespace it stays instead of
-//!         │             the init, to kill the program when the host is gone.
-//!         └── program   PID 2 or later. The kernel itself tells the host its status and usage.
+//!  host ──┬── helper    becomes the program's user, makes the namespaces, the mounts and the names, starts the two
+//!         │             others as the host's children, and ends. It is outside of the pid namespace. If none is made, it
+//!         │             stays without any right, to kill the program when the host is gone.
+//!         ├── init      PID 1 of the pid namespace: sleeps until the host closes a pipe or ends; the kernel kills the
+//!         │             namespace with it.
+//!         └── program   PID 2 or later. It gives up every right while the old root is taken away, and is executed when
+//!                       everything stands. The kernel itself tells the host its status and usage.
 //! ```
 //!
 //! An arrow between rooms points down the list: `confine` knows `plan` and not `launch`, `launch` knows `plan` and not

@@ -1,5 +1,5 @@
-//! The frame of the helper's program: it waits for the init, is confined by the features, and starts the command as
-//! a child of the host.
+//! The frame of the helper's program: what comes before and after the calls of the features. It starts the command as a
+//! child of the host, and sees to it that the command is executed when everything stands.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

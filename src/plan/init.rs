@@ -1,5 +1,5 @@
-//! The init: PID 1 of a pid namespace that was made. It runs in the helper's own small memory, from which it has no more
-//! to read than its few calls, and sleeps until the sandbox ends.
+//! The init: PID 1 of a pid namespace that was made. It runs in the helper's small memory, and sleeps until the
+//! sandbox ends.
 
 use std::time::Duration;
 

@@ -30,8 +30,8 @@ pub(crate) use stub::stub;
 use crate::outcome::Enforcement;
 use crate::watch::Bounds;
 
-/// What a sandbox and a command were compiled to: the system calls of the host, of the sandbox's init, and of the
-/// helper that starts the command, in order.
+/// What a sandbox and a command were compiled to: the system calls of the host, and of the helper with the init and the
+/// command that it starts, in order.
 ///
 /// Its `Display` lists every call under the step that it belongs to, with its real arguments; `<report>` and the like
 /// stand for descriptors that get their numbers at the launch. A plan can be launched any number of times with

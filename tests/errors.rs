@@ -187,8 +187,7 @@ fn a_missing_working_directory_is_an_error() {
     let sandbox = Sandbox::new().root(Root::host().mount(Tmpfs::new("/forbidden").mode(0)));
     let mut command = Command::new("true");
     for (directory, errno) in [("/nowhere", "(ENOENT)"), ("/etc/passwd", "(ENOTDIR)"), ("/forbidden", "(EACCES)")] {
-        let error =
-            refused(&sandbox, command.current_dir(directory), &["working directory", directory, errno]);
+        let error = refused(&sandbox, command.current_dir(directory), &["working directory", directory, errno]);
         assert!(matches!(error, Error::SetUp { .. }), "{error:?}");
         assert_eq!(error.path(), Some(Path::new(directory)));
     }

@@ -37,22 +37,25 @@
 //! `confine`, `plan` knows neither.
 #![deny(missing_docs, unsafe_code)]
 
+mod cgroup;
 mod command;
 mod confine;
 mod error;
 mod launch;
+mod mountinfo;
 mod outcome;
 mod plan;
 mod sandbox;
 mod watch;
 
+pub use cgroup::{Cgroup, CgroupParent, IoMax};
 pub use command::{Command, Stdio};
 pub use confine::{
     Bind, HidePid, IdRange, Identity, Limits, Mount, NamespaceOf, Namespaces, Overlay, Proc, Resource, Root,
     TimeOffsets, Tmpfs,
 };
 pub use error::{Errno, Error, Result};
-pub use outcome::{Enforcement, Layer, Outcome, Output, Reading, Signal, Source, Termination, Usage};
+pub use outcome::{Enforcement, Layer, Leaked, Outcome, Output, Reading, Signal, Source, Termination, Usage};
 #[doc(hidden)]
 pub use plan::Part;
 pub use plan::Plan;

@@ -30,7 +30,8 @@ impl Display for Signal {
 }
 
 /// How a program ended: as the kernel tells its parent (wait(2)), or, if it exceeded a limit, for which one it was ended.
-/// The first limit that it exceeded is the one that counts, whatever it did when it was asked to end.
+/// The first limit that the host found exceeded is the one that counts, whatever it did when it was asked to end; else, in
+/// this order, that the kernel killed a process of it for memory, that it used too much CPU time, and how it ended itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -50,6 +51,12 @@ pub enum Termination {
     WallTime,
     /// It was ended because it had written too much: [`Limits::stdout`](crate::Limits::stdout).
     Output,
+    /// It or its descendants used more CPU time than they may: [`Limits::cpu`](crate::Limits::cpu).
+    CpuTime,
+    /// It was ended because it did nothing: [`Limits::idle`](crate::Limits::idle).
+    Idle,
+    /// The kernel killed a process of it for want of memory: [`Cgroup::memory_max`](crate::Cgroup::memory_max).
+    Memory,
 }
 
 impl Termination {
@@ -77,6 +84,9 @@ impl Display for Termination {
             Self::Killed => f.write_str("killed by the host"),
             Self::WallTime => f.write_str("ended at its limit of time"),
             Self::Output => f.write_str("ended at its limit of output"),
+            Self::CpuTime => f.write_str("ended at its limit of CPU time"),
+            Self::Idle => f.write_str("ended because it did nothing"),
+            Self::Memory => f.write_str("ended at its limit of memory"),
         }
     }
 }
@@ -90,6 +100,8 @@ pub enum Source {
     Rusage,
     /// Counted by the host as it read the pipe.
     Pipe,
+    /// The sandbox's cgroup: the program and all of its descendants, whoever waited for them.
+    Cgroup,
 }
 
 /// A figure with its source.
@@ -113,10 +125,22 @@ pub struct Usage {
     pub stdout: Option<Reading<u64>>,
     /// Bytes that came from standard error, kept or not.
     pub stderr: Option<Reading<u64>>,
-    /// CPU time in user mode.
+    /// CPU time in all.
+    pub cpu: Option<Reading<Duration>>,
+    /// CPU time in user mode. A cgroup of v1 counts it and the next one by ticks of the clock.
     pub cpu_user: Option<Reading<Duration>>,
     /// CPU time in the kernel.
     pub cpu_system: Option<Reading<Duration>>,
+    /// Most bytes of memory that all processes had together, page cache among them.
+    pub memory_peak: Option<Reading<u64>>,
+    /// Time for which some process had to wait for memory (PSI, cgroup v2).
+    pub memory_pressure: Option<Reading<Duration>>,
+    /// Most processes and threads at a time (since Linux 6.11).
+    pub pids_peak: Option<Reading<u64>>,
+    /// Bytes that were read from block devices.
+    pub read_bytes: Option<Reading<u64>>,
+    /// Bytes that were written to block devices.
+    pub written_bytes: Option<Reading<u64>>,
     /// Largest resident set of one process, in bytes.
     pub max_rss: Option<Reading<u64>>,
     /// Page faults that needed a read from a disk.
@@ -127,6 +151,16 @@ pub struct Usage {
     pub voluntary_switches: Option<Reading<u64>>,
     /// Times that the scheduler took the CPU away.
     pub involuntary_switches: Option<Reading<u64>>,
+}
+
+/// A process that was alive still when the program had ended, and that ended with the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Leaked {
+    /// Its pid, as the host saw it.
+    pub pid: i32,
+    /// Its name (proc(5), `/proc/[pid]/comm`).
+    pub name: String,
 }
 
 /// A layer of isolation, as [`Enforcement`] names it.
@@ -148,6 +182,8 @@ pub enum Layer {
     Session,
     /// Limits of time, of output, and of the process.
     Limits,
+    /// A cgroup of the sandbox's own.
+    Cgroup,
 }
 
 /// What of the isolation was in force while the program ran. What was asked for and can't be had is an error at
@@ -178,6 +214,9 @@ pub struct Outcome {
     pub usage: Usage,
     /// What of the isolation was in force.
     pub enforced: Enforcement,
+    /// Who was alive still when the program had ended: of the processes in the sandbox's cgroup, so that without one it is
+    /// empty.
+    pub leaked: Vec<Leaked>,
 }
 
 impl Outcome {
@@ -190,13 +229,17 @@ impl Outcome {
 impl Display for Outcome {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} after {:.1?}", self.termination, self.usage.wall)?;
-        if let (Some(user), Some(system)) = (self.usage.cpu_user, self.usage.cpu_system) {
-            write!(f, ", {:.1?} of CPU", user.value + system.value)?;
+        if let Some(cpu) = self.usage.cpu {
+            write!(f, ", {:.1?} of CPU", cpu.value)?;
         }
-        if let Some(rss) = self.usage.max_rss {
-            write!(f, ", {} kB at most", rss.value / 1024)?;
+        if let Some(memory) = self.usage.memory_peak.or(self.usage.max_rss) {
+            write!(f, ", {} kB at most", memory.value / 1024)?;
         }
-        Ok(())
+        match self.leaked.as_slice() {
+            [] => Ok(()),
+            [one] => write!(f, ", 1 process left behind ({})", one.name),
+            [first, ..] => write!(f, ", {} processes left behind ({} …)", self.leaked.len(), first.name),
+        }
     }
 }
 

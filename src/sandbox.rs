@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use crate::cgroup::Cgroup;
 use crate::command::{Command, Stdio};
 use crate::confine::{Config, Identity, Limits, NamespaceOf, Namespaces, Root, TimeOffsets, compile};
 use crate::error::Result;
@@ -57,6 +58,7 @@ impl Sandbox {
             identity: Identity::new(),
             root: Root::host(),
             limits: Limits::new(),
+            cgroup: None,
             kernel: None,
         };
         Self { config }
@@ -123,6 +125,13 @@ impl Sandbox {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
+        self
+    }
+
+    /// What it may use together with all that it starts, and a count of what they used. Default: no cgroup of its own.
+    #[must_use]
+    pub fn cgroup(mut self, cgroup: Cgroup) -> Self {
+        self.config.cgroup = Some(cgroup);
         self
     }
 

@@ -2,6 +2,7 @@
 
 mod options;
 mod report;
+mod resources;
 mod terminal;
 
 use std::fmt::Display;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use options::{Options, one_line};
 use report::{Report, exit_status};
-use stockade::Error;
+use stockade::{Error, Outcome, Output, Stdio};
 
 /// The options are wrong.
 const USAGE: u8 = 2;
@@ -47,8 +48,13 @@ fn run(options: &Options) -> u8 {
         Ok(report) => report,
         Err(error) => return fail(FAILED, format_args!("making the report: {error}")),
     };
-    let (sandbox, command) = (options.sandbox(), options.command());
-    let result = if options.pty { terminal::run(&sandbox, command) } else { sandbox.status(command) };
+    let (sandbox, mut command) = (options.sandbox(), options.command());
+    command.stdin(Stdio::inherit());
+    let result = match options.resources.output {
+        _ if options.pty => terminal::run(&sandbox, command),
+        Some(_) => sandbox.output(command).map(show),
+        None => sandbox.status(command),
+    };
     if let Some(Err(error)) = report.map(|report| report.write(&result)) {
         return fail(FAILED, format_args!("writing the report: {error}"));
     }
@@ -56,6 +62,13 @@ fn run(options: &Options) -> u8 {
         Ok(outcome) => exit_status(&outcome),
         Err(error) => failed(error),
     }
+}
+
+/// Shows what was kept of the output.
+fn show(output: Output) -> Outcome {
+    let _ = io::stdout().write_all(&output.stdout);
+    let _ = io::stderr().write_all(&output.stderr);
+    output.outcome
 }
 
 fn failed(error: Error) -> u8 {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser};
-use stockade::{
-    Bind, Command, Identity, Limits, Mount, Namespaces, Overlay, Resource, Root, Sandbox, TimeOffsets, Tmpfs,
-};
+use stockade::{Bind, Command, Identity, Mount, Namespaces, Overlay, Root, Sandbox, TimeOffsets, Tmpfs};
+
+use crate::resources::Resources;
 
 /// Runs a program in a sandbox, and ends as the program does.
 ///
@@ -54,17 +54,8 @@ pub struct Options {
     #[arg(long, value_name = "K=V", value_parser = paths().try_map(variable))]
     env: Vec<(OsString, OsString)>,
 
-    /// Time that it may run: 500ms, 2s, 1.5m
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    wall: Option<Duration>,
-
-    /// Time between SIGTERM and SIGKILL for a program that exceeds a limit
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    kill_grace: Option<Duration>,
-
-    /// Descriptors that it may have
-    #[arg(long, value_name = "N")]
-    nofile: Option<u64>,
+    #[command(flatten)]
+    pub resources: Resources,
 
     /// Gives the program a terminal of its own, which is shown on this one
     #[arg(long)]
@@ -90,15 +81,14 @@ impl Options {
         let mut identity = Identity::new();
         identity = self.uid.into_iter().fold(identity, Identity::uid);
         identity = self.gid.into_iter().fold(identity, Identity::gid);
-        let mut limits = Limits::new();
-        limits = self.wall.into_iter().fold(limits, Limits::wall);
-        limits = self.kill_grace.into_iter().fold(limits, Limits::kill_grace);
-        limits = self.nofile.into_iter().fold(limits, |set, n| set.rlimit(Resource::Nofile, n, n));
         let mut sandbox = Sandbox::new()
-            .limits(limits)
+            .limits(self.resources.limits())
             .namespaces(Namespaces::all() - Namespaces::TIME - shared)
             .root(self.mounts.0.iter().cloned().fold(self.root.clone(), Root::mount))
             .identity(identity);
+        if let Some(cgroup) = self.resources.cgroup() {
+            sandbox = sandbox.cgroup(cgroup);
+        }
         if let Some(seconds) = self.time_offset {
             sandbox = sandbox.time_offsets(TimeOffsets { monotonic: seconds, boottime: seconds });
         }
@@ -235,7 +225,7 @@ fn tmpfs(text: OsString) -> Result<Mount, String> {
 }
 
 /// A time with its unit.
-fn time(text: &str) -> Result<Duration, String> {
+pub fn time(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, f64); 4] = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let wrong = || "a time is a number with ms, s, m or h behind it".to_owned();
     let (number, seconds) =
@@ -269,7 +259,7 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 /// A size such as `4096`, `64M`, `1G`.
-fn bytes(text: &str) -> Result<u64, String> {
+pub fn bytes(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.find(|c: char| !c.is_ascii_digit()) {
         None => (text, Some(0)),
         Some(at) => {

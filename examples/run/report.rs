@@ -41,7 +41,11 @@ pub fn exit_status(outcome: &Outcome) -> u8 {
     match outcome.termination {
         Termination::Exited(code) => code as u8,
         Termination::Signaled { signal, .. } => 128 + signal.0 as u8,
-        Termination::WallTime | Termination::Output => 124,
+        Termination::WallTime
+        | Termination::CpuTime
+        | Termination::Idle
+        | Termination::Memory
+        | Termination::Output => 124,
         _ => 128 + libc::SIGKILL as u8,
     }
 }

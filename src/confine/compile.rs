@@ -12,6 +12,7 @@ use super::identity::{self, Resolved};
 use super::namespaces::{self, Chosen};
 use super::root::Covering;
 use super::{Config, Job, Namespaces, Terminal, capabilities, limits, network, root, share};
+use crate::cgroup::{Cgroup, Spec};
 use crate::error::{Error, Result};
 use crate::outcome::{Enforcement, Layer};
 use crate::plan::helper::{self, Placed, Start};
@@ -26,6 +27,17 @@ struct Compiler<'a> {
     host_program: Program,
     id_mappings: Vec<IdMaps>,
     descriptors: Vec<Arc<OwnedFd>>,
+    cgroup: Option<Spec>,
+}
+
+/// The cgroup that is asked for, or that a limit needs.
+fn cgroup(config: &Config) -> Result<Option<Spec>> {
+    let counts_cpu = config.limits.counts_cpu();
+    match &config.cgroup {
+        Some(cgroup) => Spec::resolve(cgroup, counts_cpu).map(Some),
+        None if counts_cpu => Spec::resolve(&Cgroup::new(), true).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Compiles a plan. Whatever can be refused for a reason known beforehand is refused here.
@@ -36,7 +48,8 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
     namespaces::check_offsets(chosen.created, config.time_offsets)?;
     let who = identity::resolve(&config.identity, &chosen, &host)?;
     let host_program = Program::new("stockade: host");
-    let mut compiler = Compiler { config, host, chosen, who, host_program, id_mappings: vec![], descriptors };
+    let cgroup = cgroup(config)?;
+    let mut compiler = Compiler { config, host, chosen, who, host_program, id_mappings: vec![], descriptors, cgroup };
     compiler.check_root()?;
     let stdio = job.stdio.clone().map(|stream| stream.lower(&mut compiler.descriptors));
     let search = search(job)?;
@@ -55,7 +68,8 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
         descriptors: compiler.descriptors,
         id_mappings: compiler.id_mappings,
         own_ids: compiler.who.own_ids,
-        bounds: compiler.config.limits.bounds(),
+        cgroup: compiler.cgroup,
+        bounds: compiler.config.limits.bounds(config.cgroup.as_ref().and_then(Cgroup::cpus)),
         owner: compiler.host.privileged.then_some((compiler.who.host_uid, compiler.who.host_gid)),
         search,
         enforced,
@@ -94,6 +108,9 @@ impl Compiler<'_> {
         self.enter_namespaces(&mut helper);
         identity::umask(&mut helper, 0);
         let covering = self.set_up(&mut helper)?;
+        for group in 0..self.cgroup.as_ref().map_or(0, Spec::groups) {
+            helper.input(Input::Cgroup(group as u16));
+        }
         let pty = self.place_descriptors(&mut helper, job, stdio)?;
         let start = Start {
             candidates: &search.candidates,
@@ -104,6 +121,9 @@ impl Compiler<'_> {
             pty,
             last_word: self.config.limits.last_word(),
         };
+        // One that was made stands for the host's until the process is in its group.
+        let has_namespace = self.chosen.created.contains(Namespaces::CGROUP);
+        let groups = self.cgroup.as_ref().map_or(0, Spec::groups);
         let confine = |process: &mut Program| {
             process.reset_signals();
             if has_rights {
@@ -115,7 +135,11 @@ impl Compiler<'_> {
         };
         let cwd = job.cwd.unwrap_or(Path::new("/"));
         no_zero("the working directory", cwd.as_os_str())?;
-        let command = helper::start(&mut helper, &start, confine, |command| {
+        let enter = |command: &mut Program| {
+            helper::enter_cgroups(command, groups, has_namespace);
+            confine(command);
+        };
+        let command = helper::start(&mut helper, &start, enter, |command| {
             change_directory(command, cwd);
             self.config.limits.set(command);
         });
@@ -138,7 +162,9 @@ impl Compiler<'_> {
             identity::leave_groups(helper);
         }
         namespaces::join(&self.chosen, helper);
-        namespaces::make(self.chosen.created, helper);
+        // With a cgroup of its own the program makes the namespace when it is there.
+        let later = if self.cgroup.is_some() { Namespaces::CGROUP } else { Namespaces::empty() };
+        namespaces::make(self.chosen.created - later, helper);
         if self.chosen.created.contains(Namespaces::TIME) {
             namespaces::enter_time(helper, self.config.time_offsets.unwrap_or_default());
         }
@@ -238,6 +264,10 @@ impl Compiler<'_> {
         enforced.push((Layer::NoNewPrivs, "set".into()));
         if job.new_session {
             enforced.push((Layer::Session, "new".into()));
+        }
+        if self.cgroup.is_some() {
+            let said = self.config.cgroup.as_ref().map_or("for the CPU time".into(), |cgroup| format!("{cgroup:?}"));
+            enforced.push((Layer::Cgroup, said));
         }
         if !self.config.limits.is_empty() {
             enforced.push((Layer::Limits, format!("{:?}", self.config.limits)));

@@ -71,6 +71,8 @@ impl Resource {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Limits {
     wall: Option<Duration>,
+    cpu: Option<Duration>,
+    idle: Option<Duration>,
     kill_grace: Option<Duration>,
     stdout: Option<u64>,
     stderr: Option<u64>,
@@ -92,6 +94,25 @@ impl Limits {
     #[must_use]
     pub fn wall(mut self, time: Duration) -> Self {
         self.wall = Some(time);
+        self
+    }
+
+    /// CPU time of the program and all that it starts, together, of user mode and of the kernel. Who uses more is ended:
+    /// [`Termination::CpuTime`](crate::Termination::CpuTime).
+    ///
+    /// The host keeps it while it waits, to some milliseconds, by the cgroup of the sandbox, which is made if there is none;
+    /// RLIMIT_CPU stands behind it, with the next whole second, in each process for itself.
+    #[must_use]
+    pub fn cpu(mut self, time: Duration) -> Self {
+        self.cpu = Some(time);
+        self
+    }
+
+    /// Who uses less than a millisecond of CPU time for so long is ended: [`Termination::Idle`](crate::Termination::Idle).
+    /// The host keeps it while it waits, by the cgroup of the sandbox, which is made if there is none.
+    #[must_use]
+    pub fn idle(mut self, time: Duration) -> Self {
+        self.idle = Some(time);
         self
     }
 
@@ -133,10 +154,19 @@ impl Limits {
         self
     }
 
-    /// What the host keeps.
-    pub(crate) fn bounds(&self) -> Bounds {
+    /// Whether the CPU time must be counted.
+    pub(crate) fn counts_cpu(&self) -> bool {
+        self.cpu.is_some() || self.idle.is_some()
+    }
+
+    /// What the host keeps, of a program that can use so many CPUs at a time, or all.
+    pub(crate) fn bounds(&self, cpus: Option<f64>) -> Bounds {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from) as f64;
         Bounds {
             wall: self.wall,
+            cpu: self.cpu,
+            cpus: if self.cpu.is_some() { cpus.unwrap_or_else(all) } else { 0.0 },
+            idle: self.idle,
             kill_grace: self.kill_grace,
             output: [self.stdout, self.stderr],
             overflow: self.overflow,
@@ -156,9 +186,14 @@ impl Limits {
 
     /// Sets the limits of the process, which are the program's from then on.
     pub(crate) fn set(&self, child: &mut Program) {
-        let no_core = (Resource::Core, 1, 1);
-        let own = self.rlimits.iter().any(|(resource, ..)| *resource == Resource::Core);
-        for &(resource, soft, hard) in self.rlimits.iter().chain((!own).then_some(&no_core)) {
+        let is_set = |resource| self.rlimits.iter().any(|(known, ..)| *known == resource);
+        let mut limits = self.rlimits.clone();
+        limits.extend((!is_set(Resource::Core)).then_some((Resource::Core, 1, 1)));
+        if let Some(cpu) = self.cpu.filter(|_| !is_set(Resource::Cpu)) {
+            let backstop = cpu.as_secs().saturating_add(1);
+            limits.push((Resource::Cpu, backstop, backstop));
+        }
+        for (resource, soft, hard) in limits {
             child.step(Step::new(format!("limiting {resource:?}")).remedies(&[
                 (libc::EPERM, "the hard limit is above the host's own: lower it"),
                 (libc::EINVAL, "the soft limit is above the hard one"),

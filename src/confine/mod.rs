@@ -19,6 +19,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cgroup::Cgroup;
 use crate::plan::Stream;
 
 pub(crate) use compile::compile;
@@ -40,6 +41,7 @@ pub(crate) struct Config {
     pub identity: Identity,
     pub root: Root,
     pub limits: Limits,
+    pub cgroup: Option<Cgroup>,
     /// The version of the kernel that is believed to run, for tests.
     pub kernel: Option<(u32, u32)>,
 }

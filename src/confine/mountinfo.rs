@@ -1,11 +1,9 @@
-//! The mounts of the host, from `/proc/self/mountinfo` (proc(5)): which of them lie below a path.
+//! The mounts of the host: which of them lie below a path, and what their attributes are.
 
-use std::ffi::OsString;
-use std::fs;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::mountinfo::{self, Line};
 use crate::plan::Attributes;
 
 /// A mount of the host.
@@ -15,15 +13,23 @@ pub(crate) struct HostMount {
     pub attributes: Attributes,
 }
 
-/// Whether the root of this process is the first mount of all, an initramfs, which has no parent but itself.
+/// Whether the root of this process is the first mount of all, an initramfs.
 pub(crate) fn root_is_initramfs() -> Result<bool> {
-    let table = fs::read("/proc/self/mountinfo").map_err(Error::host("reading /proc/self/mountinfo"))?;
-    Ok(table.split(|&byte| byte == b'\n').any(is_initramfs))
+    Ok(mountinfo::read()?.iter().any(|line| !line.has_parent && line.point == Path::new("/")))
 }
 
-fn is_initramfs(line: &[u8]) -> bool {
-    let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').take(5).collect();
-    matches!(fields[..], [id, parent, _, _, b"/"] if id == parent)
+impl From<Line> for HostMount {
+    fn from(line: Line) -> Self {
+        let attribute = |option: &[u8]| match option {
+            b"ro" => Attributes::RDONLY,
+            b"nosuid" => Attributes::NOSUID,
+            b"nodev" => Attributes::NODEV,
+            b"noexec" => Attributes::NOEXEC,
+            _ => Attributes::empty(),
+        };
+        let attributes = line.options.split(|&byte| byte == b',').map(attribute).collect();
+        Self { point: line.point, attributes }
+    }
 }
 
 impl HostMount {
@@ -37,12 +43,11 @@ pub(crate) struct Table(Vec<HostMount>);
 
 impl Table {
     pub fn read() -> Result<Self> {
-        let table = fs::read("/proc/self/mountinfo").map_err(Error::host("reading /proc/self/mountinfo"))?;
-        Ok(Self::parse(&table))
+        Ok(Self::new(mountinfo::read()?))
     }
 
-    fn parse(table: &[u8]) -> Self {
-        Self(table.split(|&byte| byte == b'\n').filter_map(parse_line).collect())
+    fn new(lines: Vec<Line>) -> Self {
+        Self(lines.into_iter().map(HostMount::from).collect())
     }
 
     /// The mount that a path lies in.
@@ -63,41 +68,6 @@ impl Table {
         }
         found
     }
-}
-
-/// A line: id, parent, device, root, mount point, options, and more that is of no interest here.
-fn parse_line(line: &[u8]) -> Option<HostMount> {
-    let mut fields = line.split(|&byte| byte == b' ').skip(4);
-    let point = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
-    let attribute = |option: &[u8]| match option {
-        b"ro" => Attributes::RDONLY,
-        b"nosuid" => Attributes::NOSUID,
-        b"nodev" => Attributes::NODEV,
-        b"noexec" => Attributes::NOEXEC,
-        _ => Attributes::empty(),
-    };
-    let attributes = fields.next()?.split(|&byte| byte == b',').map(attribute).collect();
-    Some(HostMount { point, attributes })
-}
-
-/// Blank, tab, newline and backslash stand as three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![];
-    let mut rest = field;
-    while let [first, after @ ..] = rest {
-        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) if *first == b'\\' => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]
@@ -121,7 +91,7 @@ mod tests {
 
     #[test]
     fn mounts_below_a_path_are_found_with_the_one_on_top() {
-        let table = Table::parse(TABLE);
+        let table = Table::new(mountinfo::parse(TABLE));
         let expected = [("/data/two words".to_owned(), true), ("/data/x".to_owned(), true)];
         assert_eq!(points(&table.below(Path::new("/data"))), expected);
         assert_eq!(points(&table.below(Path::new("/data/x"))), []);
@@ -131,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_mount_that_a_path_lies_in_is_the_nearest_above_and_the_one_on_top() {
-        let table = Table::parse(TABLE);
+        let table = Table::new(mountinfo::parse(TABLE));
         let at = |path: &str| table.containing(Path::new(path)).map(|mount| (mount.point.clone(), mount.attributes));
         assert_eq!(at("/data/file"), Some(("/data".into(), Attributes::NOSUID)));
         assert_eq!(at("/data/x"), Some(("/data/x".into(), Attributes::RDONLY)));

@@ -25,6 +25,7 @@ use nix::unistd::{pipe2, write};
 use affinity::{Kept, Processors};
 use process::Process;
 
+use crate::cgroup::Made;
 use crate::error::{Error, Result};
 use crate::plan::{Input, Part, Plan};
 use layout::Layout;
@@ -45,6 +46,8 @@ pub(crate) struct Launched {
     pub streams: [Option<OwnedFd>; 3],
     pub pty: Option<OwnedFd>,
     started: Instant,
+    /// Removed when every process has ended.
+    cgroup: Option<Made>,
 }
 
 /// The longest pause before a busy program is tried again; the pauses double from 1 ms.
@@ -78,6 +81,7 @@ struct Launch<'a> {
     control: (OwnedFd, OwnedFd),
     mappings: Vec<OwnedFd>,
     made: Option<host::Made>,
+    cgroup: Option<Made>,
     streams: Streams,
 }
 
@@ -99,10 +103,12 @@ impl<'a> Launch<'a> {
         let host = process::own_pidfd().map_err(Error::host("opening a pidfd of the host"))?;
         let streams = Streams::open(plan, inherited, own_id)?;
         let processors = Processors::of_thread();
-        let mut launch = Self { plan, own_id, host, processors, control, mappings: vec![], made: None, streams };
+        let mut launch =
+            Self { plan, own_id, host, processors, control, mappings: vec![], made: None, cgroup: None, streams };
         for maps in &plan.id_mappings {
             launch.mappings.push(identity::namespace(maps, own_id, launch.host.as_fd())?);
         }
+        launch.cgroup = plan.cgroup.as_ref().map(Made::create).transpose()?;
         let ends = Ends::default();
         let made = host::make(&launch.layout(Part::Host, &|input| launch.input(input, &ends)));
         let made = made.map_err(|(call, errno)| reports::failure(plan, Part::Host, call, errno as i32))?;
@@ -131,6 +137,10 @@ impl<'a> Launch<'a> {
             Input::Image => ends.image,
             Input::Descriptor(index) => self.plan.descriptors[index as usize].as_raw_fd(),
             Input::Stdio(number) => self.streams.program[number as usize],
+            Input::Cgroup(index) => match &self.cgroup {
+                Some(cgroup) => cgroup.entries[index as usize].as_raw_fd(),
+                None => -1,
+            },
             Input::IdMapping(index) => self.mappings[index as usize].as_raw_fd(),
         };
         fd as u64
@@ -163,6 +173,7 @@ impl<'a> Launch<'a> {
             streams: std::mem::take(&mut self.streams.host),
             pty: started.pty,
             started: Instant::now(),
+            cgroup: self.cgroup.take(),
         })
     }
 

@@ -95,11 +95,9 @@ impl Process {
                     libc::CLD_EXITED => How::Exited(status),
                     code => How::Signaled { signal: status, core: code == libc::CLD_DUMPED },
                 };
-                Ok(Ended { how, account: Some(usage), time_was_up: false })
+                Ok(Ended { rusage: Some(usage), ..Ended::of(how) })
             }
-            Err(Errno::ECHILD) => {
-                Ok(Ended { how: self.kept_status().unwrap_or(How::Unknown), account: None, time_was_up: false })
-            }
+            Err(Errno::ECHILD) => Ok(Ended::of(self.kept_status().unwrap_or(How::Unknown))),
             Err(errno) => Err(errno),
         }
     }

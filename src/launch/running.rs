@@ -1,5 +1,6 @@
 //! A sandbox that was launched, as `watch` sees it.
 
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
@@ -8,8 +9,11 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::Launched;
+use crate::cgroup::Made;
+use crate::error::Result;
+use crate::outcome::Leaked;
 use crate::plan::init::TIME_IS_UP;
-use crate::watch::{Ended, How, Running};
+use crate::watch::{Account, Ended, How, Running};
 
 impl Running for Launched {
     fn pid(&self) -> i32 {
@@ -33,6 +37,13 @@ impl Running for Launched {
     }
 
     fn end(&self) {
+        if let Some(cgroup) = &self.cgroup {
+            // The freezer of v1 keeps those that it has frozen from ending.
+            let _ = cgroup.freeze(false);
+            if !self.has_pid_namespace {
+                cgroup.kill();
+            }
+        }
         if self.has_pid_namespace {
             let _ = self.keeper.signal(libc::SIGKILL);
         } else if !self.program.is_reaped() {
@@ -44,11 +55,35 @@ impl Running for Launched {
     }
 
     fn reap(&mut self) -> nix::Result<Ended> {
+        let leaked = self.leaked();
         self.end();
         // Before the init, which can't end while a process of its namespace has not been reaped.
         let mut ended = self.program.wait()?;
         ended.time_was_up = self.keeper.finish().is_ok_and(|keeper| keeper.how == How::Exited(TIME_IS_UP));
+        // When everybody has ended.
+        ended.account = self.account();
+        ended.leaked = leaked;
         Ok(ended)
+    }
+
+    fn account(&self) -> Option<Account> {
+        self.cgroup.as_ref().map(Made::account)
+    }
+
+    fn freeze(&self, frozen: bool) -> Result<()> {
+        self.cgroup.as_ref().unwrap_or(&Made::default()).freeze(frozen)
+    }
+}
+
+impl Launched {
+    /// Who is in the cgroup beside the program.
+    fn leaked(&self) -> Vec<Leaked> {
+        let pids = self.cgroup.as_ref().map(Made::processes).unwrap_or_default();
+        let named = |pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            Some(Leaked { pid, name: name.trim_end().to_owned() })
+        };
+        pids.into_iter().filter(|&pid| pid != self.program.pid()).filter_map(named).collect()
     }
 }
 

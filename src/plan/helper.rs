@@ -35,6 +35,32 @@ pub(crate) fn begin() -> Program {
 /// What the helper needs to the end.
 const OWN: [Input; 3] = [Input::Report, Input::Control, Input::Host];
 
+/// Whether it is needed when the command has its descriptors already.
+fn is_needed(input: Input) -> bool {
+    OWN.contains(&input) || matches!(input, Input::Cgroup(_))
+}
+
+/// Enters cgroups: the one thread alone, which spares the kernel a lock. What is above them is not seen any more.
+pub(crate) fn enter_cgroups(process: &mut Program, groups: usize, has_namespace: bool) {
+    if groups == 0 {
+        return;
+    }
+    process.step(Step::new("entering the cgroup").remedies(&[
+        (libc::EAGAIN, "the group above is at its limit of processes (pids.max)"),
+        (libc::EBUSY, "a cgroup of v2 that gives controllers on can't have processes of its own"),
+        (libc::EACCES, "this user may not move processes there: it must own the nearest cgroup above both"),
+    ]));
+    for group in 0..groups {
+        let entry = process.input(Input::Cgroup(group as u16));
+        let own = process.arena.bytes(b"0", "\"0\"");
+        process.write(entry, own, 1);
+    }
+    if has_namespace {
+        process.step(Step::new("making a cgroup namespace"));
+        process.call(nr!(SYS_unshare), [flags!(CLONE_NEWCGROUP)]);
+    }
+}
+
 /// Has the host write the id maps.
 pub(crate) fn ask_for_maps(helper: &mut Program) {
     helper.step(Step::new("waiting for the host to write the id maps"));
@@ -89,8 +115,9 @@ pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed], pty: Op
         helper.fcntl(slot, flags!(F_SETFD), flags!(FD_CLOEXEC));
     }
     // The number may be one of the command's.
-    let own = OWN.map(|input| helper.input(input));
-    for &slot in own.iter().chain(&pty) {
+    let needed: Vec<Input> = helper.inputs().filter(|input| is_needed(*input)).collect();
+    let needed: Vec<Slot> = needed.into_iter().map(|input| helper.input(input)).collect();
+    for &slot in needed.iter().chain(&pty) {
         helper.fcntl(slot, flags!(F_DUPFD_CLOEXEC), base.into()).store_in(slot);
     }
     for (fd, copy) in placed.iter().zip(copies) {
@@ -155,8 +182,8 @@ pub(crate) fn start(
     let parent = helper.label();
     let how = flags!(CLONE_VM | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_CLEARTID | SIGCHLD);
     helper.clone(how, Arg::SlotAddress(message.fds), executed).above_zero(parent).store_in(Program::COMMAND);
-    confine(helper);
     leave_processor(helper);
+    confine(helper);
     if start.new_session {
         helper.step(Step::new("making a session"));
         helper.call(nr!(SYS_setsid), []);

@@ -27,6 +27,7 @@ pub use report::Part;
 pub(crate) use report::{Pids, Report};
 pub(crate) use stub::stub;
 
+use crate::cgroup::Spec;
 use crate::outcome::Enforcement;
 use crate::watch::Bounds;
 
@@ -53,6 +54,7 @@ pub struct Plan {
     pub(crate) id_mappings: Vec<IdMaps>,
     /// Host ids of which the sandbox gets one for itself.
     pub(crate) own_ids: HostRange,
+    pub(crate) cgroup: Option<Spec>,
     /// What is kept while the command is watched.
     pub(crate) bounds: Bounds,
     /// Who the pipes of the command are given to, if the host may give them away.

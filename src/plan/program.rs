@@ -53,6 +53,8 @@ pub(crate) enum Input {
     Stdio(u8),
     /// What a call of the host has stored: a descriptor.
     FromHost(Slot),
+    /// A file of a cgroup, by index: who writes `0` there is in it.
+    Cgroup(u16),
     /// A user namespace whose maps are an id mapping of the plan, by index.
     IdMapping(u16),
     /// The host id that the sandbox has for itself.
@@ -79,6 +81,7 @@ impl Input {
             Self::Stdio(1) => "<stdout>".into(),
             Self::Stdio(_) => "<stderr>".into(),
             Self::FromHost(Slot(n)) => format!("<{n} of the host>").into(),
+            Self::Cgroup(n) => format!("<cgroup {n}>").into(),
             Self::IdMapping(n) => format!("<id mapping {n}>").into(),
             Self::OwnId | Self::OwnIdText(_) => "<own id>".into(),
             Self::Affinity(_) => "<processors>".into(),

@@ -16,9 +16,15 @@ pub enum Overflow {
 }
 
 /// The limits that are kept while a program is watched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Bounds {
     pub wall: Option<Duration>,
+    /// CPU time of all processes together.
+    pub cpu: Option<Duration>,
+    /// CPUs that they can use at a time.
+    pub cpus: f64,
+    /// Time without any CPU time.
+    pub idle: Option<Duration>,
     pub kill_grace: Option<Duration>,
     /// Bytes of standard output and standard error.
     pub output: [Option<u64>; 2],

@@ -1,6 +1,7 @@
 //! A running program as its host sees it: waiting, signals, output, the end.
 
 mod bounds;
+mod meter;
 mod output;
 mod running;
 
@@ -15,9 +16,10 @@ use crate::error::{Error, Result};
 pub(crate) use bounds::Bounds;
 pub use bounds::Overflow;
 use bounds::{Action, Stage};
+use meter::Meter;
 use output::{Counted, Streams};
 use running::times;
-pub(crate) use running::{Ended, How, Running};
+pub(crate) use running::{Account, Ended, How, Running};
 
 use crate::outcome::{Enforcement, Outcome, Output, Reading, Signal, Source, Termination, Usage};
 
@@ -39,6 +41,7 @@ pub struct Child {
     running: Box<dyn Running>,
     bounds: Bounds,
     stage: Stage,
+    meter: Meter,
     enforced: Enforcement,
     killed: bool,
     outcome: Option<Outcome>,
@@ -54,9 +57,10 @@ impl Child {
         enforced: Enforcement,
     ) -> Self {
         let stage = Stage::new(&bounds, running.started());
+        let meter = Meter::new(&bounds, running.started());
         let [stdin, stdout, stderr] = ends.map(|end| end.map(File::from));
         let pty = pty.map(File::from);
-        Self { stdin, stdout, stderr, pty, running, bounds, stage, enforced, killed: false, outcome: None }
+        Self { stdin, stdout, stderr, pty, running, bounds, stage, meter, enforced, killed: false, outcome: None }
     }
 
     /// The pid of the program, as the host sees it.
@@ -140,7 +144,8 @@ impl Child {
 
     /// Time until something is to be done about a limit.
     fn patience(&self) -> PollTimeout {
-        let Some(deadline) = self.stage.deadline() else { return PollTimeout::NONE };
+        let meter = self.meter.next.filter(|_| self.stage.why().is_none());
+        let Some(deadline) = self.stage.deadline().into_iter().chain(meter).min() else { return PollTimeout::NONE };
         // Rounded up, so that the time has come when it is over.
         let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
         PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
@@ -158,7 +163,7 @@ impl Child {
     /// Does what the time, or a limit that is exceeded, demands.
     fn keep_limits(&mut self, exceeded: Option<Termination>) {
         let now = Instant::now();
-        let action = match exceeded {
+        let action = match exceeded.or_else(|| self.look(now)) {
             Some(why) => self.stage.exceed(why, now, &self.bounds),
             None => Action::Nothing,
         };
@@ -171,6 +176,42 @@ impl Child {
         }
     }
 
+    /// Takes a look at the CPU time, if it is time to; what is exceeded.
+    fn look(&mut self, now: Instant) -> Option<Termination> {
+        if self.stage.why().is_some() || self.meter.next.is_none_or(|next| now < next) {
+            return None;
+        }
+        let used = self.running.account()?.cpu?;
+        self.meter.look(used, now, &self.bounds)
+    }
+
+    /// What the program has used so far: what its cgroup has counted, if it has one. What is counted at the end alone is
+    /// absent.
+    pub fn usage(&self) -> Usage {
+        match &self.outcome {
+            Some(outcome) => outcome.usage,
+            None => usage(self.running.started().elapsed(), Counted::default(), None, self.running.account()),
+        }
+    }
+
+    /// Stops all processes of the sandbox, until [`Child::thaw`]. The time goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] without [`Cgroup::freezable`](crate::Cgroup::freezable), [`Error::Host`] if the kernel refuses.
+    pub fn freeze(&self) -> Result<()> {
+        self.running.freeze(true)
+    }
+
+    /// Lets the processes of the sandbox go on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Child::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        self.running.freeze(false)
+    }
+
     /// The program has ended: takes its status, and ends the sandbox.
     fn ended(&mut self, counted: Counted) -> Result<Outcome> {
         if let Some(outcome) = &self.outcome {
@@ -180,8 +221,9 @@ impl Child {
         let ended = self.running.reap().map_err(waiting)?;
         let outcome = Outcome {
             termination: self.termination(&ended)?,
-            usage: usage(wall, counted, &ended),
+            usage: usage(wall, counted, ended.rusage.as_ref(), ended.account),
             enforced: self.enforced.clone(),
+            leaked: ended.leaked,
         };
         self.outcome = Some(outcome.clone());
         Ok(outcome)
@@ -191,6 +233,13 @@ impl Child {
     fn termination(&self, ended: &Ended) -> Result<Termination> {
         if let Some(why) = self.stage.why() {
             return Ok(why);
+        }
+        let account = ended.account.unwrap_or_default();
+        if account.oom_kills > 0 {
+            return Ok(Termination::Memory);
+        }
+        if self.bounds.cpu.is_some_and(|limit| account.cpu.is_some_and(|used| used >= limit)) {
+            return Ok(Termination::CpuTime);
         }
         match ended.how {
             How::Exited(code) => Ok(Termination::Exited(code)),
@@ -212,22 +261,35 @@ fn waiting(errno: Errno) -> Error {
     Error::host("waiting for the program")(errno)
 }
 
-fn usage(wall: Duration, counted: Counted, ended: &Ended) -> Usage {
+fn usage(wall: Duration, counted: Counted, rusage: Option<&libc::rusage>, account: Option<Account>) -> Usage {
+    fn reading<T>(value: T, source: Source) -> Option<Reading<T>> {
+        Some(Reading { value, source })
+    }
     let Counted([stdout, stderr]) = counted;
     let mut usage = Usage { wall, stdout, stderr, ..Usage::default() };
-    if let Some(account) = &ended.account {
-        fn reading<T>(value: T) -> Option<Reading<T>> {
-            Some(Reading { value, source: Source::Rusage })
-        }
-        let count = |value: i64| reading(value.unsigned_abs());
-        let [user, system] = times(account);
-        usage.cpu_user = reading(user);
-        usage.cpu_system = reading(system);
-        usage.max_rss = count(account.ru_maxrss * 1024);
-        usage.major_faults = count(account.ru_majflt);
-        usage.minor_faults = count(account.ru_minflt);
-        usage.voluntary_switches = count(account.ru_nvcsw);
-        usage.involuntary_switches = count(account.ru_nivcsw);
+    if let Some(rusage) = rusage {
+        let count = |value: i64| reading(value.unsigned_abs(), Source::Rusage);
+        let [user, system] = times(rusage);
+        usage.cpu = reading(user + system, Source::Rusage);
+        usage.cpu_user = reading(user, Source::Rusage);
+        usage.cpu_system = reading(system, Source::Rusage);
+        usage.max_rss = count(rusage.ru_maxrss * 1024);
+        usage.major_faults = count(rusage.ru_majflt);
+        usage.minor_faults = count(rusage.ru_minflt);
+        usage.voluntary_switches = count(rusage.ru_nvcsw);
+        usage.involuntary_switches = count(rusage.ru_nivcsw);
+    }
+    if let Some(account) = account {
+        let count = |value: Option<u64>| reading(value?, Source::Cgroup);
+        let time = |value: Option<Duration>| reading(value?, Source::Cgroup);
+        usage.cpu = time(account.cpu).or(usage.cpu);
+        usage.cpu_user = time(account.cpu_user).or(usage.cpu_user);
+        usage.cpu_system = time(account.cpu_system).or(usage.cpu_system);
+        usage.memory_peak = count(account.memory_peak);
+        usage.memory_pressure = time(account.memory_pressure);
+        usage.pids_peak = count(account.pids_peak);
+        usage.read_bytes = count(account.read_bytes);
+        usage.written_bytes = count(account.written_bytes);
     }
     usage
 }

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollTimeout;
 
+use crate::error::Result;
+use crate::outcome::Leaked;
+
 /// A sandbox whose program runs. Dropping it ends the sandbox.
 pub(crate) trait Running: Debug + Send + Sync {
     /// The program's pid.
@@ -28,15 +31,46 @@ pub(crate) trait Running: Debug + Send + Sync {
 
     /// Ends the sandbox, and takes the program's status.
     fn reap(&mut self) -> nix::Result<Ended>;
+
+    /// What the sandbox's cgroup has counted so far, if there is one.
+    fn account(&self) -> Option<Account>;
+
+    /// Stops all processes of the sandbox, or lets them go on.
+    fn freeze(&self, frozen: bool) -> Result<()>;
 }
 
-/// How a program ended, and the kernel's account of it, if nobody else has taken that.
-#[derive(Clone, Copy)]
+/// What a cgroup has counted: all of the program and its descendants together. What its kernel does not count is absent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Account {
+    pub cpu: Option<Duration>,
+    pub cpu_user: Option<Duration>,
+    pub cpu_system: Option<Duration>,
+    pub memory_peak: Option<u64>,
+    pub memory_pressure: Option<Duration>,
+    /// Processes that were killed because there was no more memory.
+    pub oom_kills: u64,
+    pub pids_peak: Option<u64>,
+    pub read_bytes: Option<u64>,
+    pub written_bytes: Option<u64>,
+}
+
+/// How a program ended, and what the kernel counted of it, if nobody else has taken that.
 pub(crate) struct Ended {
     pub how: How,
-    pub account: Option<libc::rusage>,
+    pub rusage: Option<libc::rusage>,
+    /// Of the sandbox's cgroup, to the end.
+    pub account: Option<Account>,
+    /// Who was alive still when the program had ended.
+    pub leaked: Vec<Leaked>,
     /// The sandbox ended itself, because the time was up.
     pub time_was_up: bool,
+}
+
+impl Ended {
+    /// The bare end.
+    pub fn of(how: How) -> Self {
+        Self { how, rusage: None, account: None, leaked: vec![], time_was_up: false }
+    }
 }
 
 /// What wait(2) says of an end.
@@ -51,8 +85,8 @@ pub(crate) enum How {
     Unknown,
 }
 
-/// The time that an account holds, of user mode and of the kernel.
-pub(super) fn times(account: &libc::rusage) -> [Duration; 2] {
-    [account.ru_utime, account.ru_stime]
+/// The time that a resource usage holds, of user mode and of the kernel.
+pub(super) fn times(rusage: &libc::rusage) -> [Duration; 2] {
+    [rusage.ru_utime, rusage.ru_stime]
         .map(|time| Duration::new(time.tv_sec.unsigned_abs(), time.tv_usec.unsigned_abs() as u32 * 1000))
 }

@@ -1,0 +1,172 @@
+//! The limits as files of either version, and what each may be.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::stat::{major, minor};
+
+use super::hierarchy::{Controller, Version};
+use super::{Cgroup, IoMax, Swap};
+use crate::error::{Error, Result};
+
+/// A limit: what its user calls it, and the files that it becomes. Without any it does not exist on that version.
+pub(super) struct Setting {
+    pub name: &'static str,
+    pub controller: Controller,
+    v1: Vec<(String, String)>,
+    v2: Vec<(String, String)>,
+    /// It is of no use on a machine that has no swap.
+    pub of_swap: bool,
+}
+
+impl Setting {
+    fn new(name: &'static str, controller: Controller, v1: &[(&str, String)], v2: &[(&str, String)]) -> Self {
+        fn owned(files: &[(&str, String)]) -> Vec<(String, String)> {
+            files.iter().map(|(file, value)| ((*file).to_owned(), value.clone())).collect()
+        }
+        Self { name, controller, v1: owned(v1), v2: owned(v2), of_swap: false }
+    }
+
+    pub fn files(&self, version: Version) -> &[(String, String)] {
+        match version {
+            Version::V1 => &self.v1,
+            Version::V2 => &self.v2,
+        }
+    }
+}
+
+fn refuse<T>(what: String, remedy: &str) -> Result<T> {
+    Err(Error::invalid(what, remedy))
+}
+
+impl Cgroup {
+    /// The limits that are set, in the order in which they are written.
+    pub(super) fn settings(&self) -> Result<Vec<Setting>> {
+        let mut settings = self.memory()?;
+        settings.extend(self.cpu()?);
+        if let Some(count) = self.pids_max {
+            let file = [("pids.max", count.to_string())];
+            settings.push(Setting::new("pids_max", Controller::Pids, &file, &file));
+        }
+        for (device, max) in &self.io_max {
+            settings.push(io_max(device, max)?);
+        }
+        if let Some(weight) = self.io_weight {
+            if !(1..=1000).contains(&weight) {
+                return refuse(format!("an io_weight of {weight} can't be had"), "give 1 to 1000");
+            }
+            let value = weight.to_string();
+            settings.push(Setting::new(
+                "io_weight",
+                Controller::Io,
+                &[("blkio.bfq.weight", value.clone())],
+                &[("io.weight", value)],
+            ));
+        }
+        for (size, bytes) in &self.hugetlb_max {
+            if !size.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                return refuse(format!("{size:?} is no size of huge pages"), "name it as in 2MB or 1GB");
+            }
+            settings.push(Setting::new(
+                "hugetlb_max",
+                Controller::Hugetlb,
+                &[(&format!("hugetlb.{size}.limit_in_bytes"), bytes.to_string())],
+                &[(&format!("hugetlb.{size}.max"), bytes.to_string())],
+            ));
+        }
+        for (file, value) in &self.raw {
+            let known = Controller::of_file(file).filter(|_| !file.contains('/'));
+            let Some(controller) = known else {
+                return refuse(format!("{file:?} is no file of a controller"), "name it as in memory.low");
+            };
+            let file = [(file.as_str(), value.clone())];
+            settings.push(Setting::new("raw", controller, &file, &file));
+        }
+        Ok(settings)
+    }
+
+    fn memory(&self) -> Result<Vec<Setting>> {
+        let mut settings = vec![];
+        if let Some(bytes) = self.memory_max {
+            let value = bytes.to_string();
+            let v2 = [("memory.max", value.clone()), ("memory.oom.group", "1".into())];
+            settings.push(Setting::new("memory_max", Controller::Memory, &[("memory.limit_in_bytes", value)], &v2));
+        }
+        if let Some(bytes) = self.memory_high {
+            settings.push(Setting::new("memory_high", Controller::Memory, &[], &[("memory.high", bytes.to_string())]));
+        }
+        let swap = match (self.swap, self.memory_max) {
+            (Swap::Max(bytes), memory) => Some((bytes, memory)),
+            (Swap::Default, Some(memory)) => Some((0, Some(memory))),
+            (Swap::Default, None) | (Swap::Unlimited, _) => None,
+        };
+        if let Some((swap, memory)) = swap {
+            let v1: Vec<_> = memory
+                .map(|memory| ("memory.memsw.limit_in_bytes", memory.saturating_add(swap).to_string()))
+                .into_iter()
+                .collect();
+            let v2 = [("memory.swap.max", swap.to_string())];
+            settings.push(Setting { of_swap: true, ..Setting::new("swap_max", Controller::Memory, &v1, &v2) });
+        }
+        Ok(settings)
+    }
+
+    fn cpu(&self) -> Result<Vec<Setting>> {
+        let mut settings = vec![];
+        if let Some((cpus, period)) = self.cpu_max {
+            let quota = cpus * period.as_micros() as f64;
+            if !(Duration::from_millis(1)..=Duration::from_secs(1)).contains(&period)
+                || !(1000.0..1e15).contains(&quota)
+            {
+                return refuse(
+                    format!("{cpus} CPUs in {period:?} can't be had"),
+                    "give a period of 1 ms to 1 s, and CPUs that are at least 1 ms of it",
+                );
+            }
+            let (quota, period) = (quota.round() as u64, period.as_micros());
+            let v1 = [("cpu.cfs_period_us", period.to_string()), ("cpu.cfs_quota_us", quota.to_string())];
+            settings.push(Setting::new("cpu_max", Controller::Cpu, &v1, &[("cpu.max", format!("{quota} {period}"))]));
+        }
+        if let Some(weight) = self.cpu_weight {
+            if !(1..=10_000).contains(&weight) {
+                return refuse(format!("a cpu_weight of {weight} can't be had"), "give 1 to 10000");
+            }
+            // 100 is the default of one and 1024 that of the other.
+            let shares = (u64::from(weight) * 1024 / 100).clamp(2, 262_144);
+            let (v1, v2) = ([("cpu.shares", shares.to_string())], [("cpu.weight", weight.to_string())]);
+            settings.push(Setting::new("cpu_weight", Controller::Cpu, &v1, &v2));
+        }
+        let sets =
+            [("cpuset_cpus", "cpuset.cpus", &self.cpuset_cpus), ("cpuset_mems", "cpuset.mems", &self.cpuset_mems)];
+        for (name, file, list) in sets {
+            let Some(list) = list else { continue };
+            let is_list = |byte: u8| byte.is_ascii_digit() || byte == b',' || byte == b'-';
+            if list.is_empty() || !list.bytes().all(is_list) {
+                return refuse(format!("{list:?} is no list of numbers"), "write it as in 0-3,7");
+            }
+            let file = [(file, list.clone())];
+            settings.push(Setting::new(name, Controller::Cpuset, &file, &file));
+        }
+        Ok(settings)
+    }
+}
+
+fn io_max(path: &Path, max: &IoMax) -> Result<Setting> {
+    let block = fs::metadata(path).ok().filter(|meta| meta.file_type().is_block_device());
+    let Some(device) = block.map(|meta| meta.rdev()) else {
+        return refuse(format!("{} is no block device", path.display()), "name a device's node, such as /dev/sda");
+    };
+    let device = format!("{}:{}", major(device), minor(device));
+    let limits = [
+        ("blkio.throttle.read_bps_device", "rbps", max.read_bytes),
+        ("blkio.throttle.write_bps_device", "wbps", max.write_bytes),
+        ("blkio.throttle.read_iops_device", "riops", max.read_operations),
+        ("blkio.throttle.write_iops_device", "wiops", max.write_operations),
+    ];
+    let set = || limits.iter().filter_map(|&(v1, v2, value)| Some((v1, v2, value?)));
+    let v1: Vec<_> = set().map(|(file, _, value)| (file, format!("{device} {value}"))).collect();
+    let all: String = set().map(|(_, key, value)| format!(" {key}={value}")).collect();
+    Ok(Setting::new("io_max", Controller::Io, &v1, &[("io.max", format!("{device}{all}"))]))
+}

@@ -1,0 +1,185 @@
+//! Which hierarchies the host has, and where in each of them it is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::mountinfo::{self, Line};
+
+/// What limits and counts, by its name on v2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Controller {
+    Memory,
+    Cpu,
+    Cpuacct,
+    Cpuset,
+    Pids,
+    Io,
+    Hugetlb,
+    Freezer,
+}
+
+impl Controller {
+    /// By the name that files of either version begin with.
+    pub fn of_file(file: &str) -> Option<Self> {
+        Some(match file.split('.').next()? {
+            "memory" => Self::Memory,
+            "cpu" => Self::Cpu,
+            "cpuacct" => Self::Cpuacct,
+            "cpuset" => Self::Cpuset,
+            "pids" => Self::Pids,
+            "io" | "blkio" => Self::Io,
+            "hugetlb" => Self::Hugetlb,
+            "freezer" => Self::Freezer,
+            _ => return None,
+        })
+    }
+
+    /// The name that a v1 hierarchy is mounted with.
+    pub fn v1(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Cpuacct => "cpuacct",
+            Self::Cpuset => "cpuset",
+            Self::Pids => "pids",
+            Self::Io => "blkio",
+            Self::Hugetlb => "hugetlb",
+            Self::Freezer => "freezer",
+        }
+    }
+
+    /// The name in `cgroup.controllers`; none for what every group of v2 has.
+    pub fn v2(self) -> Option<&'static str> {
+        match self {
+            Self::Cpuacct | Self::Freezer => None,
+            Self::Io => Some("io"),
+            other => Some(other.v1()),
+        }
+    }
+}
+
+/// The version of a hierarchy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    V1,
+    V2,
+}
+
+/// A hierarchy that is mounted.
+struct Hierarchy {
+    version: Version,
+    point: PathBuf,
+    /// The cgroup that is seen at the mount point.
+    root: PathBuf,
+    /// Of v1.
+    controllers: Vec<String>,
+    /// The host's cgroup.
+    own: PathBuf,
+}
+
+/// What the name of a leaf begins with that the processes of hosts were moved to.
+pub(super) const HOST_LEAF: &str = "stockade-host-";
+
+/// The hierarchies of the host.
+pub(super) struct Hierarchies(Vec<Hierarchy>);
+
+impl Hierarchies {
+    pub fn read() -> Result<Self> {
+        let own = fs::read_to_string("/proc/self/cgroup").map_err(Error::host("reading /proc/self/cgroup"))?;
+        Ok(Self::new(mountinfo::read()?, &own))
+    }
+
+    fn new(mounts: Vec<Line>, own: &str) -> Self {
+        let mut found: Vec<Hierarchy> = vec![];
+        for mount in mounts {
+            let version = match mount.kind.as_slice() {
+                b"cgroup" => Version::V1,
+                b"cgroup2" => Version::V2,
+                _ => continue,
+            };
+            let options = String::from_utf8_lossy(&mount.super_options).into_owned();
+            let controllers: Vec<String> = options.split(',').map(str::to_owned).collect();
+            let Some(own) = own_cgroup(own, version, &controllers) else { continue };
+            found.push(Hierarchy { version, point: mount.point, root: mount.root, controllers, own });
+        }
+        Self(found)
+    }
+
+    /// The directory below which groups with a controller are made, and its version. `parent` is a path below the root of
+    /// the hierarchy; without one it is the host's own.
+    pub fn place(&self, controller: Controller, parent: Option<&Path>) -> Option<(Version, PathBuf)> {
+        let v1 = self.0.iter().find(|hierarchy| {
+            let named = |name: &String| name == controller.v1();
+            hierarchy.version == Version::V1 && hierarchy.controllers.iter().any(named)
+        });
+        let v2 = || self.0.iter().find(|hierarchy| hierarchy.version == Version::V2);
+        if let Some(hierarchy) = v1 {
+            return Some((Version::V1, hierarchy.directory(parent)?));
+        }
+        let directory = v2()?.directory(parent)?;
+        let has = controller.v2().is_none_or(|name| has_word(&directory.join("cgroup.controllers"), name));
+        has.then_some((Version::V2, directory))
+    }
+}
+
+impl Hierarchy {
+    /// `None` if it is not seen at the mount point.
+    fn directory(&self, parent: Option<&Path>) -> Option<PathBuf> {
+        let own = match self.own.file_name() {
+            Some(name) if name.to_string_lossy().starts_with(HOST_LEAF) => self.own.parent()?,
+            _ => &self.own,
+        };
+        let cgroup = parent.map_or_else(|| own.to_owned(), |parent| Path::new("/").join(parent));
+        Some(self.point.join(cgroup.strip_prefix(&self.root).ok()?))
+    }
+}
+
+/// Whether a word stands in a file.
+pub(super) fn has_word(file: &Path, word: &str) -> bool {
+    fs::read_to_string(file).is_ok_and(|text| text.split_whitespace().any(|has| has == word))
+}
+
+/// The path in a line of `/proc/self/cgroup`: `id:controllers:path`, without controllers on v2.
+fn own_cgroup(own: &str, version: Version, controllers: &[String]) -> Option<PathBuf> {
+    own.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (names, path) = (fields.next()?, fields.next()?);
+        let here = match version {
+            Version::V1 => !names.is_empty() && names.split(',').all(|name| controllers.iter().any(|has| has == name)),
+            Version::V2 => names.is_empty(),
+        };
+        here.then(|| PathBuf::from(path))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+        32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+        35 31 0:32 /docker/x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+        41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
+    const OWN: &str = "4:memory:/docker/x/job\n1:cpu,cpuacct:/\n0::/user\n";
+
+    fn place(controller: Controller, parent: Option<&str>) -> Option<(Version, PathBuf)> {
+        Hierarchies::new(mountinfo::parse(HYBRID.as_bytes()), OWN).place(controller, parent.map(Path::new))
+    }
+
+    #[test]
+    fn a_controller_is_found_where_it_is_mounted() {
+        let v1 = |path: &str| Some((Version::V1, path.into()));
+        assert_eq!(place(Controller::Memory, None), v1("/sys/fs/cgroup/memory/job"));
+        assert_eq!(place(Controller::Cpuacct, None), v1("/sys/fs/cgroup/cpu,cpuacct/"));
+        assert_eq!(place(Controller::Cpu, Some("judge")), v1("/sys/fs/cgroup/cpu,cpuacct/judge"));
+        let v2 = Some((Version::V2, "/sys/fs/cgroup/unified/user".into()));
+        assert_eq!(place(Controller::Freezer, None), v2, "every group of v2 has it");
+    }
+
+    #[test]
+    fn what_is_not_seen_or_not_there_is_none() {
+        assert_eq!(place(Controller::Memory, Some("elsewhere")), None, "outside of what is mounted");
+        assert_eq!(place(Controller::Io, None), None);
+    }
+}

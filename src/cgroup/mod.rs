@@ -1,0 +1,209 @@
+//! Control groups: what a program and all that it starts may use together, and what they used (cgroups(7)). On v1, v2 and
+//! hybrid hosts, without a daemon.
+
+mod create;
+mod files;
+mod hierarchy;
+mod place;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(crate) use create::Made;
+pub(crate) use place::Spec;
+
+/// A limit on the input and output of a block device; `None` is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct IoMax {
+    /// Bytes that are read in a second.
+    pub read_bytes: Option<u64>,
+    /// Bytes that are written in a second.
+    pub write_bytes: Option<u64>,
+    /// Reads in a second.
+    pub read_operations: Option<u64>,
+    /// Writes in a second.
+    pub write_operations: Option<u64>,
+}
+
+/// Below which cgroup the sandbox's own is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum CgroupParent {
+    /// The one that the host is in. On v2 the host's processes are moved to a leaf of it if it has no controllers to give
+    /// otherwise (cgroups(7), "no internal processes").
+    #[default]
+    Auto,
+    /// A cgroup by its path below the root of each hierarchy, as `/proc/[pid]/cgroup` has it. It must exist, and the host
+    /// must be allowed to make directories in it.
+    Path(PathBuf),
+}
+
+/// How much may be swapped out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+enum Swap {
+    /// Nothing, if memory is limited.
+    #[default]
+    Default,
+    Max(u64),
+    Unlimited,
+}
+
+/// A control group of the sandbox's own, in which the program is executed, and which is removed with the sandbox. The
+/// init is outside of it, and is neither counted nor killed for the program's use of memory.
+///
+/// A limit that the host's hierarchies can't keep is an error of [`Sandbox::plan`](crate::Sandbox::plan), which names it.
+/// With or without limits it tells in [`Usage`](crate::Usage) what the program and its descendants used together, as
+/// far as the host may make groups of the memory, cpuacct and pids controllers.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Cgroup {
+    parent: CgroupParent,
+    memory_max: Option<u64>,
+    memory_high: Option<u64>,
+    swap: Swap,
+    cpu_max: Option<(f64, Duration)>,
+    cpu_weight: Option<u32>,
+    cpuset_cpus: Option<String>,
+    cpuset_mems: Option<String>,
+    pids_max: Option<u64>,
+    io_max: Vec<(PathBuf, IoMax)>,
+    io_weight: Option<u32>,
+    hugetlb_max: Vec<(String, u64)>,
+    raw: Vec<(String, String)>,
+    freezable: bool,
+}
+
+/// The period of [`Cgroup::cpu_max`], which is the kernel's default.
+const PERIOD: Duration = Duration::from_millis(100);
+
+impl Cgroup {
+    /// One without limits.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where it is made. Default: [`CgroupParent::Auto`].
+    #[must_use]
+    pub fn parent(mut self, parent: CgroupParent) -> Self {
+        self.parent = parent;
+        self
+    }
+
+    /// Bytes of memory, page cache among them. Who needs more is killed by the kernel:
+    /// [`Termination::Memory`](crate::Termination::Memory). Nothing is swapped out then, unless [`Cgroup::swap_max`] says
+    /// otherwise. `memory.max` with `memory.oom.group` on v2, `memory.limit_in_bytes` on v1.
+    #[must_use]
+    pub fn memory_max(mut self, bytes: u64) -> Self {
+        self.memory_max = Some(bytes);
+        self
+    }
+
+    /// Bytes of memory above which it is reclaimed and its users are slowed down. `memory.high` on v2; v1 has none.
+    #[must_use]
+    pub fn memory_high(mut self, bytes: u64) -> Self {
+        self.memory_high = Some(bytes);
+        self
+    }
+
+    /// Bytes that may be swapped out. `memory.swap.max` on v2; on v1 `memory.memsw.limit_in_bytes` is the sum of it and of
+    /// [`Cgroup::memory_max`], which it needs.
+    #[must_use]
+    pub fn swap_max(mut self, bytes: u64) -> Self {
+        self.swap = Swap::Max(bytes);
+        self
+    }
+
+    /// Lets memory be swapped out without a limit, also if there is one on memory.
+    #[must_use]
+    pub fn swap_unlimited(mut self) -> Self {
+        self.swap = Swap::Unlimited;
+        self
+    }
+
+    /// CPUs' worth of time, such as 1.5, in each period of 100 ms. `cpu.max` on v2, `cpu.cfs_quota_us` on v1.
+    #[must_use]
+    pub fn cpu_max(self, cpus: f64) -> Self {
+        self.cpu_max_in(cpus, PERIOD)
+    }
+
+    /// The same in each period of another length, 1 ms to 1 s.
+    #[must_use]
+    pub fn cpu_max_in(mut self, cpus: f64, period: Duration) -> Self {
+        self.cpu_max = Some((cpus, period));
+        self
+    }
+
+    /// Share of CPU time against others, 1 to 10000; the default is 100. `cpu.weight` on v2, `cpu.shares` on v1.
+    #[must_use]
+    pub fn cpu_weight(mut self, weight: u32) -> Self {
+        self.cpu_weight = Some(weight);
+        self
+    }
+
+    /// The CPUs that it may run on, as `0-3,7`. `cpuset.cpus`.
+    #[must_use]
+    pub fn cpuset_cpus(mut self, cpus: impl Into<String>) -> Self {
+        self.cpuset_cpus = Some(cpus.into());
+        self
+    }
+
+    /// The memory nodes that it may use, as `0-1`. `cpuset.mems`.
+    #[must_use]
+    pub fn cpuset_mems(mut self, nodes: impl Into<String>) -> Self {
+        self.cpuset_mems = Some(nodes.into());
+        self
+    }
+
+    /// Processes and threads, the program among them. Who starts more gets EAGAIN. `pids.max`.
+    #[must_use]
+    pub fn pids_max(mut self, count: u64) -> Self {
+        self.pids_max = Some(count);
+        self
+    }
+
+    /// Limits of a block device, by the path of its node (`/dev/sda`). `io.max` on v2, `blkio.throttle.*` on v1.
+    #[must_use]
+    pub fn io_max(mut self, device: impl Into<PathBuf>, max: IoMax) -> Self {
+        self.io_max.push((device.into(), max));
+        self
+    }
+
+    /// Share of input and output against others, 1 to 1000; the default is 100. `io.weight` on v2, `blkio.bfq.weight` on
+    /// v1, both of an I/O scheduler that has weights.
+    #[must_use]
+    pub fn io_weight(mut self, weight: u32) -> Self {
+        self.io_weight = Some(weight);
+        self
+    }
+
+    /// Bytes of huge pages of a size (`2MB`, `1GB`). `hugetlb.*.max` on v2, `hugetlb.*.limit_in_bytes` on v1.
+    #[must_use]
+    pub fn hugetlb_max(mut self, page_size: impl Into<String>, bytes: u64) -> Self {
+        self.hugetlb_max.push((page_size.into(), bytes));
+        self
+    }
+
+    /// Writes to a file of the group by its name (`memory.low`), after all else. The controller is what stands before the
+    /// first dot.
+    #[must_use]
+    pub fn raw(mut self, file: impl Into<String>, value: impl Into<String>) -> Self {
+        self.raw.push((file.into(), value.into()));
+        self
+    }
+
+    /// Lets [`Child::freeze`](crate::Child::freeze) stop all of its processes. `cgroup.freeze` on v2 (since Linux 5.2), the
+    /// freezer controller on v1.
+    #[must_use]
+    pub fn freezable(mut self) -> Self {
+        self.freezable = true;
+        self
+    }
+
+    /// How many CPUs' worth of time it can use at most, if that is limited.
+    pub(crate) fn cpus(&self) -> Option<f64> {
+        self.cpu_max.map(|(cpus, _)| cpus)
+    }
+}

@@ -1,0 +1,145 @@
+//! Where the groups of a sandbox are made, and what is written there: decided when the plan is made.
+
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
+
+use super::files::Setting;
+use super::hierarchy::{Controller, Hierarchies, Version};
+use super::{Cgroup, CgroupParent};
+use crate::error::{Error, Result};
+
+/// The groups of a sandbox, one in each hierarchy that is needed.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    pub(super) places: Vec<Place>,
+    /// They are made below the host's own, whose processes may have to move for it.
+    pub(super) below_own: bool,
+}
+
+/// A directory below which a group is made.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub version: Version,
+    pub parent: PathBuf,
+    pub controllers: Vec<Controller>,
+    pub files: Vec<File>,
+}
+
+/// A file of the group that is written.
+#[derive(Clone, Debug)]
+pub(super) struct File {
+    /// What the user calls it.
+    pub setting: &'static str,
+    pub name: String,
+    pub value: String,
+    pub of_swap: bool,
+}
+
+/// What tells how much was used.
+const ACCOUNTS: [Controller; 3] = [Controller::Memory, Controller::Cpuacct, Controller::Pids];
+
+impl Spec {
+    /// Finds the hierarchies that keep the limits. With `cpu_time` the CPU time must be counted.
+    pub fn resolve(cgroup: &Cgroup, cpu_time: bool) -> Result<Self> {
+        let hierarchies = Hierarchies::read()?;
+        let parent = match &cgroup.parent {
+            CgroupParent::Auto => None,
+            CgroupParent::Path(path) => Some(path.strip_prefix("/").unwrap_or(path).to_owned()),
+        };
+        let mut spec = Self { places: vec![], below_own: parent.is_none() };
+        for setting in cgroup.settings()? {
+            let place = spec.place(&hierarchies, parent.as_deref(), setting.controller, setting.name)?;
+            place.add(&setting)?;
+        }
+        if cpu_time {
+            spec.place(&hierarchies, parent.as_deref(), Controller::Cpuacct, "a limit on CPU time")?;
+        }
+        if cgroup.freezable {
+            spec.place(&hierarchies, parent.as_deref(), Controller::Freezer, "freezable")?;
+        }
+        for controller in ACCOUNTS {
+            let place = hierarchies.place(controller, parent.as_deref());
+            // A figure that can't be had is absent.
+            if place
+                .is_some_and(|(version, directory)| may_make_in(&directory) && version.may_give(controller, &directory))
+            {
+                spec.place(&hierarchies, parent.as_deref(), controller, "accounting")?;
+            }
+        }
+        Ok(spec)
+    }
+
+    /// How many groups the program enters.
+    pub fn groups(&self) -> usize {
+        self.places.len()
+    }
+
+    fn place(
+        &mut self,
+        hierarchies: &Hierarchies,
+        parent: Option<&Path>,
+        controller: Controller,
+        name: &str,
+    ) -> Result<&mut Place> {
+        let Some((version, directory)) = hierarchies.place(controller, parent) else {
+            return Err(Error::invalid(
+                format!(
+                    "{name} can't be kept: no cgroup hierarchy of this host has the {} controller here",
+                    controller.v1()
+                ),
+                "mount one, enable the controller in cgroup.subtree_control above, or name another parent",
+            ));
+        };
+        if !may_make_in(&directory) {
+            return Err(Error::invalid(
+                format!("{name} can't be kept: this user may make no cgroup in {}", directory.display()),
+                "have a subtree delegated to this user and name it (CgroupParent::Path), run the host in a scope of its \
+                 own (systemd-run --user --scope -p Delegate=yes), or run as root",
+            ));
+        }
+        let known = self.places.iter().position(|place| place.parent == directory);
+        let index = known.unwrap_or_else(|| {
+            self.places.push(Place { version, parent: directory, controllers: vec![], files: vec![] });
+            self.places.len() - 1
+        });
+        let place = &mut self.places[index];
+        if !place.controllers.contains(&controller) {
+            place.controllers.push(controller);
+        }
+        Ok(place)
+    }
+}
+
+impl Version {
+    /// Whether a group below `directory` can have a controller without that processes are moved for it.
+    fn may_give(self, controller: Controller, directory: &Path) -> bool {
+        let given = |name| super::hierarchy::has_word(&directory.join("cgroup.subtree_control"), name);
+        self == Self::V1 || controller.v2().is_none_or(given)
+    }
+}
+
+impl Place {
+    fn add(&mut self, setting: &Setting) -> Result<()> {
+        let files = setting.files(self.version);
+        if files.is_empty() {
+            let remedy = match setting.name {
+                "swap_max" => "set memory_max as well: cgroup v1 limits the sum of both",
+                _ => "use cgroup v2, or leave it out",
+            };
+            let what = format!("{} can't be kept: cgroup v1 has no such limit", setting.name);
+            return Err(Error::invalid(what, remedy));
+        }
+        self.files.extend(files.iter().map(|(name, value)| File {
+            setting: setting.name,
+            name: name.clone(),
+            value: value.clone(),
+            of_swap: setting.of_swap,
+        }));
+        Ok(())
+    }
+}
+
+fn may_make_in(directory: &Path) -> bool {
+    access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+}

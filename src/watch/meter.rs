@@ -1,0 +1,85 @@
+//! When to look at what a program uses, and whether that is too much.
+
+use std::time::{Duration, Instant};
+
+use super::Bounds;
+use crate::outcome::Termination;
+
+/// CPU time that counts as doing something.
+const SOMETHING: Duration = Duration::from_millis(1);
+/// The shortest time between two looks.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The limits on the use of CPUs: too much of them, and none at all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meter {
+    /// When to look next; never, if nothing is limited.
+    pub next: Option<Instant>,
+    /// What had been used when it last did something, and when that was.
+    seen: (Duration, Instant),
+}
+
+impl Meter {
+    pub fn new(bounds: &Bounds, started: Instant) -> Self {
+        let is_limited = bounds.cpu.is_some() || bounds.idle.is_some();
+        Self { next: is_limited.then_some(started), seen: (Duration::ZERO, started) }
+    }
+
+    /// Takes a look at what has been used.
+    ///
+    /// CPU time can't grow faster than the time times the CPUs, so that looking again when that might have become too
+    /// much misses a limit by no more than the shortest time between two looks.
+    pub fn look(&mut self, used: Duration, now: Instant, bounds: &Bounds) -> Option<Termination> {
+        let mut next = vec![];
+        if let Some(limit) = bounds.cpu {
+            if used >= limit {
+                return Some(Termination::CpuTime);
+            }
+            next.push(now + ((limit - used).div_f64(bounds.cpus.max(1.0))).max(SHORTEST));
+        }
+        if let Some(idle) = bounds.idle {
+            if used.saturating_sub(self.seen.0) >= SOMETHING {
+                self.seen = (used, now);
+            } else if now.duration_since(self.seen.1) >= idle {
+                return Some(Termination::Idle);
+            }
+            next.push((self.seen.1 + idle).min(now + idle / 4).max(now + SHORTEST));
+        }
+        self.next = next.into_iter().min();
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn it_looks_again_when_the_limit_may_be_reached() {
+        let start = Instant::now();
+        let bounds = Bounds { cpu: Some(100 * MS), cpus: 2.0, ..Bounds::default() };
+        let mut meter = Meter::new(&bounds, start);
+        assert_eq!(meter.next, Some(start));
+        assert_eq!(meter.look(40 * MS, start + 50 * MS, &bounds), None);
+        assert_eq!(meter.next, Some(start + 80 * MS), "60 ms of 2 CPUs are 30 ms");
+        assert_eq!(meter.look(100 * MS, start + 80 * MS, &bounds), Some(Termination::CpuTime));
+    }
+
+    #[test]
+    fn who_does_nothing_for_long_enough_is_idle() {
+        let start = Instant::now();
+        let bounds = Bounds { idle: Some(100 * MS), ..Bounds::default() };
+        let mut meter = Meter::new(&bounds, start);
+        assert_eq!(meter.look(5 * MS, start + 60 * MS, &bounds), None, "it has done something");
+        assert_eq!(meter.look(5 * MS, start + 159 * MS, &bounds), None);
+        assert_eq!(meter.next, Some(start + 160 * MS));
+        assert_eq!(meter.look(5 * MS, start + 160 * MS, &bounds), Some(Termination::Idle));
+    }
+
+    #[test]
+    fn without_a_limit_nobody_looks() {
+        assert_eq!(Meter::new(&Bounds::default(), Instant::now()).next, None);
+    }
+}

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     support::run(
         tests![
             a_root_host_gives_each_sandbox_ids_of_its_own if unless_root,
-            nothing_in_a_sandbox_is_the_hosts_root if unless_root,
+            nothing_in_a_sandbox_is_the_hosts_root if unless_root_can_pivot,
             an_ordinary_user_stays_itself if unless_user,
             a_program_can_have_any_ids_inside,
             root_inside_has_no_capabilities,
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
             an_unmapped_bind_is_seen_as_by_a_stranger if unless_idmapped_mounts,
             a_file_system_without_idmapped_mounts_is_read_alone if unless_root_with_mounts_of_both_kinds,
             kernel_file_systems_are_bound_read_only if unless_root_with_idmapped_mounts,
-            without_a_user_namespace_the_ids_are_the_hosts if unless_root,
+            without_a_user_namespace_the_ids_are_the_hosts if unless_root_can_pivot,
             without_a_user_namespace_nobody_is_root if unless_root,
             without_a_user_namespace_files_belong_to_the_caller if unless_root_with_idmapped_mounts,
             without_a_user_namespace_an_ordinary_user_is_itself if unless_user,
@@ -134,6 +134,11 @@ fn a_root_host_gives_each_sandbox_ids_of_its_own() {
         assert_eq!(ids.groups, [0; 0]);
         assert!(seen.insert(uid), "two sandboxes are user {uid}");
     }
+}
+
+/// A reason to skip what root does without a user namespace.
+fn unless_root_can_pivot() -> Option<String> {
+    unless_root().or_else(support::unless_pivot_root)
 }
 
 fn nothing_in_a_sandbox_is_the_hosts_root() {

@@ -162,6 +162,14 @@ pub fn unless_mount_setattr() -> Option<String> {
     (kernel() < (5, 12)).then(|| "idmapped mounts and mount_setattr(2) exist since Linux 5.12".into())
 }
 
+/// A reason to skip what needs pivot_root(2): an initramfs has no parent but itself.
+pub fn unless_pivot_root() -> Option<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let is_bottom =
+        |line: &str| matches!(line.split(' ').collect::<Vec<_>>()[..], [id, above, _, _, "/", ..] if id == above);
+    table.lines().any(is_bottom).then(|| "the root is an initramfs, which can't be pivoted from".into())
+}
+
 /// A reason to skip what needs overlays in a sandbox.
 pub fn unless_overlays() -> Option<String> {
     (kernel() < (5, 11)).then(|| "overlays in user namespaces exist since Linux 5.11".into())

@@ -60,4 +60,4 @@ pub use outcome::{Enforcement, Layer, Leaked, Outcome, Output, Reading, Signal, 
 pub use plan::Part;
 pub use plan::Plan;
 pub use sandbox::Sandbox;
-pub use watch::{Child, Overflow};
+pub use watch::{Child, Group, Overflow};

@@ -1,6 +1,7 @@
 //! A running program as its host sees it: waiting, signals, output, the end.
 
 mod bounds;
+mod group;
 mod meter;
 mod output;
 mod running;
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 pub(crate) use bounds::Bounds;
 pub use bounds::Overflow;
 use bounds::{Action, Stage};
+pub use group::Group;
 use meter::Meter;
 use output::{Counted, Streams};
 use running::times;

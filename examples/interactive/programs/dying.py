@@ -1,0 +1,6 @@
+# Asks once, and dies of a signal.
+import os
+import signal
+
+print(500, flush=True)
+os.kill(os.getpid(), signal.SIGSEGV)

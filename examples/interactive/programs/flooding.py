@@ -1,0 +1,3 @@
+# Never waits for an answer.
+while True:
+    print("x" * 4096)

@@ -30,8 +30,8 @@ impl Display for Signal {
 }
 
 /// How a program ended: as the kernel tells its parent (wait(2)), or, if it exceeded a limit, for which one it was ended.
-/// The first limit that the host found exceeded is the one that counts, whatever it did when it was asked to end; else, in
-/// this order, that the kernel killed a process of it for memory, that it used too much CPU time, and how it ended itself.
+/// What counts is, in this order: that the kernel killed a process of it for memory; the first limit that the host found
+/// exceeded, whatever it did when it was asked to end; that it used too much CPU time; how it ended itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -214,8 +214,8 @@ pub struct Outcome {
     pub usage: Usage,
     /// What of the isolation was in force.
     pub enforced: Enforcement,
-    /// Who was alive still when the program had ended: of the processes in the sandbox's cgroup, so that without one it is
-    /// empty.
+    /// Who was alive still when the program had ended by itself: of the processes in the sandbox's cgroup, so that without
+    /// one it is empty.
     pub leaked: Vec<Leaked>,
 }
 

@@ -202,6 +202,11 @@ impl Cgroup {
         self
     }
 
+    /// Whether the kernel may kill for memory.
+    pub(crate) fn limits_memory(&self) -> bool {
+        self.memory_max.is_some()
+    }
+
     /// How many CPUs' worth of time it can use at most, if that is limited.
     pub(crate) fn cpus(&self) -> Option<f64> {
         self.cpu_max.map(|(cpus, _)| cpus)

@@ -55,6 +55,7 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
     let search = search(job)?;
     let helper = compiler.helper(job, &stdio, &search)?;
     let enforced = compiler.enforcement(job);
+    let said = config.cgroup.as_ref();
     if [&compiler.host_program, &helper].into_iter().any(Program::is_too_long) {
         return Err(Error::invalid("the plan has more than 65,535 calls or values", "leave some of the mounts out"));
     }
@@ -69,7 +70,7 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
         id_mappings: compiler.id_mappings,
         own_ids: compiler.who.own_ids,
         cgroup: compiler.cgroup,
-        bounds: compiler.config.limits.bounds(config.cgroup.as_ref().and_then(Cgroup::cpus)),
+        bounds: compiler.config.limits.bounds(said.and_then(Cgroup::cpus), said.is_some_and(Cgroup::limits_memory)),
         owner: compiler.host.privileged.then_some((compiler.who.host_uid, compiler.who.host_gid)),
         search,
         enforced,

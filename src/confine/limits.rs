@@ -160,13 +160,14 @@ impl Limits {
     }
 
     /// What the host keeps, of a program that can use so many CPUs at a time, or all.
-    pub(crate) fn bounds(&self, cpus: Option<f64>) -> Bounds {
+    pub(crate) fn bounds(&self, cpus: Option<f64>, memory: bool) -> Bounds {
         let all = || std::thread::available_parallelism().map_or(1, usize::from) as f64;
         Bounds {
             wall: self.wall,
             cpu: self.cpu,
             cpus: if self.cpu.is_some() { cpus.unwrap_or_else(all) } else { 0.0 },
             idle: self.idle,
+            memory,
             kill_grace: self.kill_grace,
             output: [self.stdout, self.stderr],
             overflow: self.overflow,

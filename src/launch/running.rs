@@ -55,14 +55,12 @@ impl Running for Launched {
     }
 
     fn reap(&mut self) -> nix::Result<Ended> {
-        let leaked = self.leaked();
         self.end();
         // Before the init, which can't end while a process of its namespace has not been reaped.
         let mut ended = self.program.wait()?;
         ended.time_was_up = self.keeper.finish().is_ok_and(|keeper| keeper.how == How::Exited(TIME_IS_UP));
         // When everybody has ended.
         ended.account = self.account();
-        ended.leaked = leaked;
         Ok(ended)
     }
 
@@ -70,20 +68,17 @@ impl Running for Launched {
         self.cgroup.as_ref().map(Made::account)
     }
 
-    fn freeze(&self, frozen: bool) -> Result<()> {
-        self.cgroup.as_ref().unwrap_or(&Made::default()).freeze(frozen)
-    }
-}
-
-impl Launched {
-    /// Who is in the cgroup beside the program.
-    fn leaked(&self) -> Vec<Leaked> {
+    fn others(&self) -> Vec<Leaked> {
         let pids = self.cgroup.as_ref().map(Made::processes).unwrap_or_default();
         let named = |pid| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
             Some(Leaked { pid, name: name.trim_end().to_owned() })
         };
         pids.into_iter().filter(|&pid| pid != self.program.pid()).filter_map(named).collect()
+    }
+
+    fn freeze(&self, frozen: bool) -> Result<()> {
+        self.cgroup.as_ref().unwrap_or(&Made::default()).freeze(frozen)
     }
 }
 

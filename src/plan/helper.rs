@@ -265,9 +265,9 @@ fn leave_processor(helper: &mut Program) {
     let words: [Word; MASK] = std::array::from_fn(|index| Word::Address(Address::Input(Input::Affinity(index as u8))));
     let mask = helper.arena.words(&words, "<processors>");
     let unchanged = helper.label();
-    // None: the set-up was not kept on one.
+    // EINVAL: there are none, and the set-up was not kept on one. EPERM: nor could it be, under the same seccomp filter.
     let set = [Arg::NONE, (8 * MASK as u64).into(), mask.into()];
-    helper.call(nr!(SYS_sched_setaffinity), set).on_error(OnError::goto_if([libc::EINVAL; 2], unchanged));
+    helper.call(nr!(SYS_sched_setaffinity), set).on_error(OnError::goto_if([libc::EINVAL, libc::EPERM], unchanged));
     helper.bind(unchanged);
 }
 

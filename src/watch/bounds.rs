@@ -25,6 +25,8 @@ pub(crate) struct Bounds {
     pub cpus: f64,
     /// Time without any CPU time.
     pub idle: Option<Duration>,
+    /// Whether memory is limited.
+    pub memory: bool,
     pub kill_grace: Option<Duration>,
     /// Bytes of standard output and standard error.
     pub output: [Option<u64>; 2],

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Bounds;
+use super::{Account, Bounds};
 use crate::outcome::Termination;
 
 /// CPU time that counts as doing something.
@@ -10,7 +10,11 @@ const SOMETHING: Duration = Duration::from_millis(1);
 /// The shortest time between two looks.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// The limits on the use of CPUs: too much of them, and none at all.
+/// Time by which it may be noticed late that a process was killed for memory.
+const MEMORY: Duration = Duration::from_millis(50);
+
+/// The limits that are kept by looking: on the use of CPUs, too much of them and none at all; and that nobody goes on where
+/// the kernel has killed a process for memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meter {
     /// When to look next; never, if nothing is limited.
@@ -21,7 +25,7 @@ pub(super) struct Meter {
 
 impl Meter {
     pub fn new(bounds: &Bounds, started: Instant) -> Self {
-        let is_limited = bounds.cpu.is_some() || bounds.idle.is_some();
+        let is_limited = bounds.cpu.is_some() || bounds.idle.is_some() || bounds.memory;
         Self { next: is_limited.then_some(started), seen: (Duration::ZERO, started) }
     }
 
@@ -29,8 +33,15 @@ impl Meter {
     ///
     /// CPU time can't grow faster than the time times the CPUs, so that looking again when that might have become too
     /// much misses a limit by no more than the shortest time between two looks.
-    pub fn look(&mut self, used: Duration, now: Instant, bounds: &Bounds) -> Option<Termination> {
+    pub fn look(&mut self, account: &Account, now: Instant, bounds: &Bounds) -> Option<Termination> {
+        let used = account.cpu.unwrap_or_default();
         let mut next = vec![];
+        if bounds.memory {
+            if account.oom_kills > 0 {
+                return Some(Termination::Memory);
+            }
+            next.push(now + MEMORY);
+        }
         if let Some(limit) = bounds.cpu {
             if used >= limit {
                 return Some(Termination::CpuTime);
@@ -56,15 +67,19 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    fn used(cpu: Duration) -> Account {
+        Account { cpu: Some(cpu), ..Account::default() }
+    }
+
     #[test]
     fn it_looks_again_when_the_limit_may_be_reached() {
         let start = Instant::now();
         let bounds = Bounds { cpu: Some(100 * MS), cpus: 2.0, ..Bounds::default() };
         let mut meter = Meter::new(&bounds, start);
         assert_eq!(meter.next, Some(start));
-        assert_eq!(meter.look(40 * MS, start + 50 * MS, &bounds), None);
+        assert_eq!(meter.look(&used(40 * MS), start + 50 * MS, &bounds), None);
         assert_eq!(meter.next, Some(start + 80 * MS), "60 ms of 2 CPUs are 30 ms");
-        assert_eq!(meter.look(100 * MS, start + 80 * MS, &bounds), Some(Termination::CpuTime));
+        assert_eq!(meter.look(&used(100 * MS), start + 80 * MS, &bounds), Some(Termination::CpuTime));
     }
 
     #[test]
@@ -72,10 +87,20 @@ mod tests {
         let start = Instant::now();
         let bounds = Bounds { idle: Some(100 * MS), ..Bounds::default() };
         let mut meter = Meter::new(&bounds, start);
-        assert_eq!(meter.look(5 * MS, start + 60 * MS, &bounds), None, "it has done something");
-        assert_eq!(meter.look(5 * MS, start + 159 * MS, &bounds), None);
+        assert_eq!(meter.look(&used(5 * MS), start + 60 * MS, &bounds), None, "it has done something");
+        assert_eq!(meter.look(&used(5 * MS), start + 159 * MS, &bounds), None);
         assert_eq!(meter.next, Some(start + 160 * MS));
-        assert_eq!(meter.look(5 * MS, start + 160 * MS, &bounds), Some(Termination::Idle));
+        assert_eq!(meter.look(&used(5 * MS), start + 160 * MS, &bounds), Some(Termination::Idle));
+    }
+
+    #[test]
+    fn who_lost_a_process_for_memory_is_ended() {
+        let start = Instant::now();
+        let bounds = Bounds { memory: true, ..Bounds::default() };
+        let mut meter = Meter::new(&bounds, start);
+        assert_eq!((meter.look(&used(MS), start, &bounds), meter.next), (None, Some(start + 50 * MS)));
+        let account = Account { oom_kills: 1, ..Account::default() };
+        assert_eq!(meter.look(&account, start + 50 * MS, &bounds), Some(Termination::Memory));
     }
 
     #[test]

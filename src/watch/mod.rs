@@ -23,7 +23,7 @@ use output::{Counted, Streams};
 use running::times;
 pub(crate) use running::{Account, Ended, How, Running};
 
-use crate::outcome::{Enforcement, Outcome, Output, Reading, Signal, Source, Termination, Usage};
+use crate::outcome::{Enforcement, Leaked, Outcome, Output, Reading, Signal, Source, Termination, Usage};
 
 /// A program in its sandbox. Unlike [`std::process::Child`], **dropping it kills the program and everything that the
 /// program has started**, and reaps it.
@@ -46,6 +46,7 @@ pub struct Child {
     meter: Meter,
     enforced: Enforcement,
     killed: bool,
+    leaked: Option<Vec<Leaked>>,
     outcome: Option<Outcome>,
 }
 
@@ -62,7 +63,20 @@ impl Child {
         let meter = Meter::new(&bounds, running.started());
         let [stdin, stdout, stderr] = ends.map(|end| end.map(File::from));
         let pty = pty.map(File::from);
-        Self { stdin, stdout, stderr, pty, running, bounds, stage, meter, enforced, killed: false, outcome: None }
+        Self {
+            stdin,
+            stdout,
+            stderr,
+            pty,
+            running,
+            bounds,
+            stage,
+            meter,
+            enforced,
+            killed: false,
+            leaked: None,
+            outcome: None,
+        }
     }
 
     /// The pid of the program, as the host sees it.
@@ -134,6 +148,7 @@ impl Child {
             self.keep_limits(streams.overflowed().then_some(Termination::Output));
         }
         // What is left in the pipes is read when nobody writes to them any more.
+        self.note_leaked();
         self.running.end();
         streams.take()?;
         if streams.overflowed() {
@@ -183,8 +198,7 @@ impl Child {
         if self.stage.why().is_some() || self.meter.next.is_none_or(|next| now < next) {
             return None;
         }
-        let used = self.running.account()?.cpu?;
-        self.meter.look(used, now, &self.bounds)
+        self.meter.look(&self.running.account()?, now, &self.bounds)
     }
 
     /// What the program has used so far: what its cgroup has counted, if it has one. What is counted at the end alone is
@@ -220,25 +234,33 @@ impl Child {
             return Ok(outcome.clone());
         }
         let wall = self.running.started().elapsed();
+        self.note_leaked();
         let ended = self.running.reap().map_err(waiting)?;
         let outcome = Outcome {
             termination: self.termination(&ended)?,
             usage: usage(wall, counted, ended.rusage.as_ref(), ended.account),
             enforced: self.enforced.clone(),
-            leaked: ended.leaked,
+            leaked: self.leaked.take().unwrap_or_default(),
         };
         self.outcome = Some(outcome.clone());
         Ok(outcome)
     }
 
+    /// Notes who is still there, if the program has ended by itself.
+    fn note_leaked(&mut self) {
+        if self.leaked.is_none() && self.stage.why().is_none() && !self.killed {
+            self.leaked = Some(self.running.others());
+        }
+    }
+
     /// Why the program ended: for a limit, if it exceeded one and lived still; else as the kernel says.
     fn termination(&self, ended: &Ended) -> Result<Termination> {
-        if let Some(why) = self.stage.why() {
-            return Ok(why);
-        }
         let account = ended.account.unwrap_or_default();
         if account.oom_kills > 0 {
             return Ok(Termination::Memory);
+        }
+        if let Some(why) = self.stage.why() {
+            return Ok(why);
         }
         if self.bounds.cpu.is_some_and(|limit| account.cpu.is_some_and(|used| used >= limit)) {
             return Ok(Termination::CpuTime);

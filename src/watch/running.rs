@@ -35,6 +35,9 @@ pub(crate) trait Running: Debug + Send + Sync {
     /// What the sandbox's cgroup has counted so far, if there is one.
     fn account(&self) -> Option<Account>;
 
+    /// Who is in the sandbox's cgroup beside the program.
+    fn others(&self) -> Vec<Leaked>;
+
     /// Stops all processes of the sandbox, or lets them go on.
     fn freeze(&self, frozen: bool) -> Result<()>;
 }
@@ -60,8 +63,6 @@ pub(crate) struct Ended {
     pub rusage: Option<libc::rusage>,
     /// Of the sandbox's cgroup, to the end.
     pub account: Option<Account>,
-    /// Who was alive still when the program had ended.
-    pub leaked: Vec<Leaked>,
     /// The sandbox ended itself, because the time was up.
     pub time_was_up: bool,
 }
@@ -69,7 +70,7 @@ pub(crate) struct Ended {
 impl Ended {
     /// The bare end.
     pub fn of(how: How) -> Self {
-        Self { how, rusage: None, account: None, leaked: vec![], time_was_up: false }
+        Self { how, rusage: None, account: None, time_was_up: false }
     }
 }
 

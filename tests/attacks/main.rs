@@ -6,6 +6,7 @@
 #[macro_use]
 mod support;
 
+mod bombs;
 mod common;
 mod descriptors;
 mod filesystem;
@@ -18,9 +19,16 @@ mod terminal;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests =
-        [paths::TESTS, descriptors::TESTS, filesystem::TESTS, processes::TESTS, terminal::TESTS, network::TESTS]
-            .concat();
+    let tests = [
+        paths::TESTS,
+        descriptors::TESTS,
+        filesystem::TESTS,
+        processes::TESTS,
+        bombs::TESTS,
+        terminal::TESTS,
+        network::TESTS,
+    ]
+    .concat();
     let payloads = [
         paths::PAYLOADS,
         descriptors::PAYLOADS,

@@ -172,7 +172,7 @@ impl<'a> Launch<'a> {
             _control: self.control.1,
             streams: std::mem::take(&mut self.streams.host),
             pty: started.pty,
-            started: Instant::now(),
+            started: started.at,
             cgroup: self.cgroup.take(),
         })
     }

@@ -3,6 +3,7 @@
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -24,6 +25,8 @@ pub(super) struct Started {
     pub program: Process,
     pub init: Option<Process>,
     pub pty: Option<OwnedFd>,
+    /// When the program could go on.
+    pub at: Instant,
 }
 
 /// A report with the descriptors that came along.
@@ -55,8 +58,8 @@ impl Channel {
                 Report::NotExecuted(failures) => {
                     failed.get_or_insert_with(|| not_executed(&plan.search, &failures));
                 }
-                Report::Started(pids) => {
-                    let started = started(pids, fds)?;
+                Report::Started(pids, at) => {
+                    let started = started(pids, at, fds)?;
                     return failed.map_or(Ok(started), Err);
                 }
             }
@@ -86,7 +89,8 @@ impl Channel {
 }
 
 /// The processes that were started, and the terminal, by the descriptors that came along.
-fn started(pids: Pids, fds: Vec<OwnedFd>) -> Result<Started> {
+fn started(pids: Pids, at: Duration, fds: Vec<OwnedFd>) -> Result<Started> {
+    let at = since(at);
     let mut fds = fds.into_iter();
     let Some(program) = fds.next().map(|pidfd| Process::from_parts(pids.command, pidfd)) else {
         end(pids);
@@ -103,7 +107,15 @@ fn started(pids: Pids, fds: Vec<OwnedFd>) -> Result<Started> {
             }
         },
     };
-    Ok(Started { program, init, pty: fds.next() })
+    Ok(Started { program, init, pty: fds.next(), at })
+}
+
+/// An instant by its time since the epoch. It has just been, however the clock was set meanwhile.
+fn since(epoch: Duration) -> Instant {
+    const LONGEST: Duration = Duration::from_secs(1);
+    let passed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(epoch);
+    let now = Instant::now();
+    now.checked_sub(passed.min(LONGEST)).unwrap_or(now)
 }
 
 /// Ends and reaps processes of which the pids alone are known, which are nobody else's while they are not reaped: the

@@ -209,6 +209,7 @@ pub(crate) fn finish(helper: &mut Program, start: &Start<'_>, command: &Waiting,
     // The command may keep the processor to itself.
     leave_processor(helper);
     helper.step(Step::new("letting the command be executed"));
+    helper.call(nr!(SYS_clock_gettime), [flags!(CLOCK_REALTIME), Arg::SlotAddress(message.time)]);
     helper.raise(*go);
     helper.wait_for(*executed);
     helper.step(Step::new("reporting the command to the host"));
@@ -227,7 +228,7 @@ pub(crate) fn finish(helper: &mut Program, start: &Start<'_>, command: &Waiting,
     // Without its pidfd the host can't have the command; with its pid it can at least reap it.
     helper.bind(unsent);
     helper.call(nr!(SYS_pidfd_send_signal), [message.fds.into(), flags!(SIGKILL), Arg::NULL, Arg::NONE]).ignore();
-    helper.call(nr!(SYS_writev), [report.into(), message.data.into(), 2.into()]).ignore();
+    helper.call(nr!(SYS_writev), [report.into(), message.data.into(), PIECES.into()]).ignore();
     helper.exit(127);
 }
 
@@ -271,15 +272,20 @@ fn leave_processor(helper: &mut Program) {
     helper.bind(unchanged);
 }
 
-/// `struct msghdr` with the pids of the init and of the command as its data, and the command's pidfd and the terminal's
+/// `struct msghdr` with the pids of the init and of the command and the time as its data, and the command's pidfd and the terminal's
 /// master as passed descriptors.
 struct Message {
     header: Ref,
-    /// The two pieces of the data, as `struct iovec`.
+    /// The pieces of the data, as `struct iovec`.
     data: Ref,
+    /// `struct timespec` of when the command could go on, in two slots.
+    time: Slot,
     /// The number of the command's pidfd, with that of the master in the upper half.
     fds: Slot,
 }
+
+/// Pieces of the data of a message.
+const PIECES: u64 = 3;
 
 impl Message {
     fn new(helper: &mut Program, start: &Start<'_>) -> Self {
@@ -291,15 +297,17 @@ impl Message {
         let rights = u64::from(libc::SOL_SOCKET as u32) | u64::from(libc::SCM_RIGHTS as u32) << 32;
         helper.value("SCM_RIGHTS", rights);
         let fds = helper.value("pidfd", PTY_NUMBER << 32);
-        let pieces = [(tag, 8), (Program::INIT, 16)];
+        let time = helper.value("seconds", 0);
+        helper.value("nanoseconds", 0);
+        let pieces: [_; PIECES as usize] = [(tag, 8), (Program::INIT, 16), (time, 16)];
         let pieces = pieces.map(|(slot, len)| [Program::slot_word(slot), Word::Value(len)]);
-        let data = helper.arena.words(pieces.as_flattened(), "{<pid of the init>, <pid>}");
+        let data = helper.arena.words(pieces.as_flattened(), "{<pid of the init>, <pid>, <time>}");
         let zero = Word::Value(0);
         let control = Program::slot_word(len);
-        let header = [zero, zero, data.into(), Word::Value(2), control, Word::Value(24), zero];
+        let header = [zero, zero, data.into(), Word::Value(PIECES), control, Word::Value(24), zero];
         let passed = if start.pty.is_some() { "<pidfd>, <pty>" } else { "<pidfd>" };
-        let shown = format!("{{<pid of the init>, <pid>, [{passed}]}}");
-        Self { header: helper.arena.words(&header, shown), data, fds }
+        let shown = format!("{{<pid of the init>, <pid>, <time>, [{passed}]}}");
+        Self { header: helper.arena.words(&header, shown), data, time, fds }
     }
 }
 

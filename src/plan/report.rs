@@ -1,6 +1,8 @@
 //! What the processes of a sandbox write to the channel of reports: records of 64-bit words, the first of which says
 //! what kind of record it is.
 
+use std::time::Duration;
+
 /// The part of a plan that a report comes from, or that a fault is put into.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +23,7 @@ impl Part {
     }
 }
 
-/// `{STARTED, pid of the init, pid of the command}`, with the pidfd of the command and the master of a terminal as passed
+/// `{STARTED, pid of the init, pid of the command, seconds, nanoseconds}` of when it could go on by the real-time clock, with the pidfd of the command and the master of a terminal as passed
 /// descriptors.
 pub(crate) const STARTED: u64 = 16 << 32;
 /// `{EXEC_FAILED, results of execve.., results of faccessat..}`
@@ -43,8 +45,8 @@ pub(crate) enum Report {
     Failed { part: Part, call: usize, errno: i32, started: Pids },
     /// The helper waits for its id maps.
     MapsWanted,
-    /// The command runs.
-    Started(Pids),
+    /// The command runs, since then by the real-time clock, which no time namespace moves.
+    Started(Pids, Duration),
     /// No candidate could be executed: for each, the errno and whether it is visible in the sandbox.
     NotExecuted(Vec<(i32, bool)>),
 }
@@ -52,7 +54,7 @@ pub(crate) enum Report {
 impl Report {
     /// Bytes of the longest record, for that many places where a program is looked for.
     pub fn longest(candidates: usize) -> usize {
-        (8 + 16 * candidates).max(32)
+        (8 + 16 * candidates).max(40)
     }
 
     /// `None` for what no process of a sandbox writes.
@@ -60,7 +62,9 @@ impl Report {
         let words: Vec<u64> =
             record.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
         match *words.first()? {
-            STARTED => Some(Self::Started(pids(words.get(1..3)?))),
+            STARTED => {
+                Some(Self::Started(pids(words.get(1..3)?), Duration::new(*words.get(3)?, *words.get(4)? as u32)))
+            }
             MAPS_WANTED => Some(Self::MapsWanted),
             EXEC_FAILED => {
                 let (results, visible) = words[1..].split_at((words.len() - 1) / 2);

@@ -40,9 +40,9 @@ impl Made {
     /// Makes the groups and writes their limits. What dead hosts have left beside them is removed.
     pub fn create(spec: &Spec) -> Result<Self> {
         let owner = Owner::this()?;
+        sweep(&spec.swept, &owner);
         let mut made = Self::default();
         for place in &spec.places {
-            sweep(&place.parent, &owner);
             if place.version == Version::V2 {
                 enable(place, &owner, spec.below_own)?;
             }
@@ -54,7 +54,7 @@ impl Made {
             fs::create_dir(&directory).map_err(|error| failed("making a cgroup", &directory, error, "mkdir"))?;
             let group = Group { version: place.version, directory, controllers: place.controllers.clone() };
             if place.version == Version::V1 && place.controllers.contains(&Controller::Cpuset) {
-                inherit_cpuset(&place.parent, &group.directory)?;
+                inherit_cpuset(&place.parent, &group.directory).map_err(Error::host(INHERITING))?;
             }
             for file in &place.files {
                 let path = group.directory.join(&file.name);
@@ -66,8 +66,10 @@ impl Made {
                     }
                 }
             }
+            let inside =
+                group.make_inside().map_err(|error| failed("making a cgroup", &group.directory, error, "mkdir"))?;
             // Of the one thread that writes: without the lock that moving a whole process takes.
-            let entry = group.directory.join(if place.version == Version::V1 { "tasks" } else { "cgroup.procs" });
+            let entry = inside.join(if place.version == Version::V1 { "tasks" } else { "cgroup.procs" });
             let opened = OpenOptions::new().write(true).open(&entry);
             made.groups.push(group);
             made.entries.push(opened.map_err(|error| failed("opening a cgroup", &entry, error, "open"))?.into());
@@ -86,7 +88,8 @@ impl Made {
 
     /// The processes that are in it, as the host sees them.
     pub fn processes(&self) -> Vec<i32> {
-        self.groups.first().map(|group| processes(&group.directory)).unwrap_or_default()
+        let tree = self.groups.first().map(|group| tree(&group.directory)).unwrap_or_default();
+        tree.iter().flat_map(|directory| processes(directory)).collect()
     }
 
     /// Kills every process that is in it, until there is none.
@@ -124,20 +127,45 @@ impl Made {
     }
 }
 
+/// The group that the program enters, below the one with the limits: it is the root of the program's cgroup namespace, so
+/// that whoever manages to mount the hierarchy inside does not see the files of the limits.
+const INSIDE: &str = "program";
+
 impl Group {
+    /// Makes the group that the program enters.
+    fn make_inside(&self) -> io::Result<PathBuf> {
+        let v1 = self.version == Version::V1;
+        if !self.controllers.iter().all(|controller| controller.is_hierarchical(self.version)) {
+            return Ok(self.directory.clone());
+        }
+        if v1 && self.controllers.contains(&Controller::Memory) {
+            // Before Linux 5.11 it is not so by itself.
+            let _ = write(&self.directory.join("memory.use_hierarchy"), "1");
+        }
+        let inside = self.directory.join(INSIDE);
+        fs::create_dir(&inside)?;
+        if v1 && self.controllers.contains(&Controller::Cpuset) {
+            inherit_cpuset(&self.directory, &inside)?;
+        }
+        Ok(inside)
+    }
+
     fn read(&self, account: &mut Account) {
         let text = |file: &str| fs::read_to_string(self.directory.join(file)).ok();
         let number = |file: &str| text(file)?.trim().parse::<u64>().ok();
-        let keyed = |file: &str, key: &str| keyed(&text(file)?, key);
+        let value = |file: &str, key: &str| keyed(&text(file)?, key);
         for controller in &self.controllers {
             match (controller, self.version) {
                 (Controller::Memory, Version::V1) => {
                     account.memory_peak = number("memory.max_usage_in_bytes");
-                    account.oom_kills = keyed("memory.oom_control", "oom_kill").unwrap_or_default();
+                    // Counted in the group of who was killed.
+                    let of =
+                        |group: PathBuf| keyed(&fs::read_to_string(group.join("memory.oom_control")).ok()?, "oom_kill");
+                    account.oom_kills = tree(&self.directory).into_iter().filter_map(of).sum();
                 }
                 (Controller::Memory, Version::V2) => {
                     account.memory_peak = number("memory.peak");
-                    account.oom_kills = keyed("memory.events", "oom_kill").unwrap_or_default();
+                    account.oom_kills = value("memory.events", "oom_kill").unwrap_or_default();
                     account.memory_pressure =
                         text("memory.pressure").and_then(|text| total(&text)).map(Duration::from_micros);
                 }
@@ -148,7 +176,7 @@ impl Group {
                     account.cpu_system = time("cpuacct.usage_sys");
                 }
                 (Controller::Cpuacct, Version::V2) => {
-                    let time = |key| keyed("cpu.stat", key).map(Duration::from_micros);
+                    let time = |key| value("cpu.stat", key).map(Duration::from_micros);
                     account.cpu = time("usage_usec");
                     account.cpu_user = time("user_usec");
                     account.cpu_system = time("system_usec");
@@ -174,7 +202,8 @@ impl Drop for Group {
         const ROUNDS: u32 = 200;
         const PAUSE: Duration = Duration::from_millis(1);
         for _ in 0..ROUNDS {
-            match fs::remove_dir(&self.directory) {
+            let removed = tree(&self.directory).iter().rev().try_for_each(fs::remove_dir);
+            match removed {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(PAUSE),
                 _ => break,
             }
@@ -211,6 +240,20 @@ fn write(path: &Path, value: &str) -> io::Result<()> {
     OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
 }
 
+/// A group and all below it, each before those that are below it.
+fn tree(directory: &Path) -> Vec<PathBuf> {
+    let mut found = vec![directory.to_owned()];
+    let mut next = 0;
+    while let Some(directory) = found.get(next) {
+        let below = fs::read_dir(directory).into_iter().flatten().flatten();
+        let below: Vec<PathBuf> =
+            below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect();
+        found.extend(below);
+        next += 1;
+    }
+    found
+}
+
 fn processes(directory: &Path) -> Vec<i32> {
     let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 0).collect()
@@ -221,11 +264,12 @@ fn has_swap() -> bool {
     fs::read_to_string("/proc/swaps").is_ok_and(|table| table.lines().count() > 1)
 }
 
+const INHERITING: &str = "giving a cgroup the CPUs and memory nodes of the one above";
+
 /// A new group of v1 has no CPUs and no memory nodes.
-fn inherit_cpuset(parent: &Path, group: &Path) -> Result<()> {
+fn inherit_cpuset(parent: &Path, group: &Path) -> io::Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let inherit = || write(&group.join(file), fs::read_to_string(parent.join(file))?.trim());
-        inherit().map_err(Error::host("giving a cgroup the CPUs and memory nodes of the one above"))?;
+        write(&group.join(file), fs::read_to_string(parent.join(file))?.trim())?;
     }
     Ok(())
 }
@@ -291,29 +335,31 @@ impl Owner {
     /// Whether the owner of a group, by its name, was of the same pid namespace and is no more.
     fn knows_dead(&self, group: &str) -> bool {
         let parts: Vec<&str> = group.split('-').collect();
-        let [_, namespace, pid, started, _] = parts[..] else { return false };
+        let ["stockade", namespace, pid, started, _] = parts[..] else { return false };
         let here = self.0.split('-').next() == Some(namespace);
         let owner = format!("{namespace}-{pid}-{started}");
         here && pid.parse::<u32>().is_ok() && Self::of(pid).is_none_or(|living| living.0 != owner)
     }
 }
 
-/// Removes, once in the life of this host, the groups that dead hosts have left below a place, with whoever is in them.
-fn sweep(parent: &Path, owner: &Owner) {
+/// Removes, once in the life of this host, the groups that dead hosts have left in some places, with whoever is in them.
+fn sweep(places: &[PathBuf], owner: &Owner) {
     static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-    if !SWEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(parent.to_owned()) {
-        return;
+    let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut left = vec![];
+    for place in places.iter().filter(|place| swept.insert((*place).clone())) {
+        let groups = fs::read_dir(place).into_iter().flatten().flatten();
+        left.extend(groups.filter(|group| group.file_name().to_str().is_some_and(|name| owner.knows_dead(name))));
     }
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX) && !name.starts_with(HOST_LEAF)) else {
-            continue;
-        };
-        if owner.knows_dead(name) {
-            let group = Group { version: Version::V1, directory: entry.path(), controllers: vec![] };
-            for pid in processes(&group.directory) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
+    // All are killed before one is removed: in whichever hierarchy somebody is frozen or held.
+    let left: Vec<Group> =
+        left.iter().map(|group| Group { version: Version::V1, directory: group.path(), controllers: vec![] }).collect();
+    for group in &left {
+        for (file, thaw) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+            let _ = write(&group.directory.join(file), thaw);
+        }
+        for pid in tree(&group.directory).iter().flat_map(|directory| processes(directory)) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 }

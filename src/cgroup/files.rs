@@ -50,7 +50,7 @@ impl Cgroup {
             let file = [("pids.max", count.to_string())];
             settings.push(Setting::new("pids_max", Controller::Pids, &file, &file));
         }
-        for (device, max) in &self.io_max {
+        for (device, max) in self.io_max.iter().filter(|(_, max)| *max != IoMax::default()) {
             settings.push(io_max(device, max)?);
         }
         if let Some(weight) = self.io_weight {

@@ -20,6 +20,15 @@ pub(super) enum Controller {
 }
 
 impl Controller {
+    /// The freezer first: who is frozen ends when it is thawed.
+    pub const ALL: [Self; 8] =
+        [Self::Freezer, Self::Memory, Self::Cpu, Self::Cpuacct, Self::Cpuset, Self::Pids, Self::Io, Self::Hugetlb];
+
+    /// Whether what limits a group limits those below it: all but the throttling of v1.
+    pub fn is_hierarchical(self, version: Version) -> bool {
+        (self, version) != (Self::Io, Version::V1)
+    }
+
     /// By the name that files of either version begin with.
     pub fn of_file(file: &str) -> Option<Self> {
         Some(match file.split('.').next()? {

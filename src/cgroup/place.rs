@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
     pub(super) places: Vec<Place>,
+    /// Where dead hosts may have left some.
+    pub(super) swept: Vec<PathBuf>,
     /// They are made below the host's own, whose processes may have to move for it.
     pub(super) below_own: bool,
 }
@@ -47,7 +49,14 @@ impl Spec {
             CgroupParent::Auto => None,
             CgroupParent::Path(path) => Some(path.strip_prefix("/").unwrap_or(path).to_owned()),
         };
-        let mut spec = Self { places: vec![], below_own: parent.is_none() };
+        let places = Controller::ALL.iter().filter_map(|&controller| hierarchies.place(controller, parent.as_deref()));
+        let mut swept: Vec<PathBuf> = vec![];
+        for (_, directory) in places {
+            if !swept.contains(&directory) {
+                swept.push(directory);
+            }
+        }
+        let mut spec = Self { places: vec![], swept, below_own: parent.is_none() };
         for setting in cgroup.settings()? {
             let place = spec.place(&hierarchies, parent.as_deref(), setting.controller, setting.name)?;
             place.add(&setting)?;

@@ -61,6 +61,7 @@ impl Running for Launched {
         ended.time_was_up = self.keeper.finish().is_ok_and(|keeper| keeper.how == How::Exited(TIME_IS_UP));
         // When everybody has ended.
         ended.account = self.account();
+        self.cgroup = None;
         Ok(ended)
     }
 

@@ -40,13 +40,13 @@ impl Meter {
             if account.oom_kills > 0 {
                 return Some(Termination::Memory);
             }
-            next.push(now + MEMORY);
+            next.push(now.checked_add(MEMORY));
         }
         if let Some(limit) = bounds.cpu {
             if used >= limit {
                 return Some(Termination::CpuTime);
             }
-            next.push(now + ((limit - used).div_f64(bounds.cpus.max(1.0))).max(SHORTEST));
+            next.push(now.checked_add((limit - used).div_f64(bounds.cpus.max(1.0)).max(SHORTEST)));
         }
         if let Some(idle) = bounds.idle {
             if used.saturating_sub(self.seen.0) >= SOMETHING {
@@ -54,9 +54,12 @@ impl Meter {
             } else if now.duration_since(self.seen.1) >= idle {
                 return Some(Termination::Idle);
             }
-            next.push((self.seen.1 + idle).min(now + idle / 4).max(now + SHORTEST));
+            let over = self.seen.1.checked_add(idle);
+            let soon = now.checked_add((idle / 4).max(SHORTEST));
+            next.push(over.into_iter().chain(soon).min());
         }
-        self.next = next.into_iter().min();
+        // What lies beyond the end of the clock is never.
+        self.next = next.into_iter().flatten().min();
         None
     }
 }

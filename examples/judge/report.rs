@@ -1,0 +1,84 @@
+//! What is told in the end: a table, and the same for programs.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::Results;
+use crate::corpus::Submission;
+use crate::verdict::Judged;
+
+impl Results {
+    /// The submissions with all runs of each.
+    fn each(&self) -> impl Iterator<Item = (&Submission, &[Judged])> {
+        self.submissions.iter().zip(self.judged.chunks(self.repeat))
+    }
+}
+
+/// Whether a verdict is not the one that the submission must get.
+fn differs(submission: &Submission, judged: &Judged) -> bool {
+    judged.verdict.to_string() != submission.expected
+}
+
+/// Shows a line for each submission, and tells how many verdicts are not the expected ones.
+pub fn table(out: &mut impl Write, results: &Results) -> io::Result<usize> {
+    let mut differing = 0;
+    line(out, ["submission", "language", "verdict", "test", "CPU", "wall", "memory"].map(str::to_owned))?;
+    for (submission, runs) in results.each() {
+        let others: Vec<_> = runs.iter().filter(|judged| differs(submission, judged)).collect();
+        differing += others.len();
+        row(out, submission, others.first().unwrap_or(&&runs[0]), runs)?;
+        if let Some(first) = others.first() {
+            let (count, all, expected) = (others.len(), runs.len(), &submission.expected);
+            writeln!(out, "    expected: {expected}, which {count} of {all} did not get; it said {:?}", first.said)?;
+        }
+    }
+    let (submissions, runs) = (results.submissions.len(), results.judged.len());
+    writeln!(out, "{submissions} submissions, {runs} verdicts, {differing} not as expected")?;
+    Ok(differing)
+}
+
+/// A verdict, with the most that any run used.
+fn row(out: &mut impl Write, submission: &Submission, judged: &Judged, runs: &[Judged]) -> io::Result<()> {
+    let cpu = runs.iter().map(|run| run.cpu).max().unwrap_or_default();
+    let wall = runs.iter().map(|run| run.wall).max().unwrap_or_default();
+    let memory = runs.iter().map(|run| run.memory).max().unwrap_or_default();
+    let cells = [
+        submission.name.clone(),
+        submission.language.name.to_owned(),
+        judged.verdict.to_string(),
+        judged.test.map_or_else(String::new, |test| test.to_string()),
+        format!("{:.3} s", cpu.as_secs_f64()),
+        format!("{:.3} s", wall.as_secs_f64()),
+        format!("{:.1} MiB", memory as f64 / f64::from(1 << 20)),
+    ];
+    line(out, cells)
+}
+
+fn line(out: &mut impl Write, cells: [String; 7]) -> io::Result<()> {
+    let [submission, language, verdict, test, cpu, wall, memory] = cells;
+    writeln!(out, "{submission:<18} {language:<8} {verdict:<24} {test:>4} {cpu:>9} {wall:>9} {memory:>10}")
+}
+
+/// Writes every run of every submission to a file.
+pub fn json(path: &Path, results: &Results) -> io::Result<()> {
+    let runs = results.each().flat_map(|(submission, runs)| runs.iter().map(|judged| object(submission, judged)));
+    fs::write(path, format!("{:#}\n", Value::Array(runs.collect())))
+}
+
+fn object(submission: &Submission, judged: &Judged) -> Value {
+    json!({
+        "submission": submission.name,
+        "language": submission.language.name,
+        "expected": submission.expected,
+        "verdict": judged.verdict.to_string(),
+        "as_expected": !differs(submission, judged),
+        "test": judged.test,
+        "cpu_seconds": judged.cpu.as_secs_f64(),
+        "wall_seconds": judged.wall.as_secs_f64(),
+        "memory_bytes": judged.memory,
+        "said": judged.said,
+    })
+}

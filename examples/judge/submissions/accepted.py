@@ -1,0 +1,4 @@
+# Expected: Accepted
+import sys
+
+print(sum(map(int, sys.stdin.read().split())))

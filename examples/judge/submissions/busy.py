@@ -1,0 +1,3 @@
+# Expected: CPU time
+while True:
+    pass

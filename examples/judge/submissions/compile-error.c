@@ -1,0 +1,4 @@
+// Expected: Compile error
+int main(void) {
+    return 0
+}

@@ -1,0 +1,6 @@
+// Expected: Runtime error (SIGABRT)
+#include <vector>
+
+int main() {
+    return std::vector<int>().at(0);
+}

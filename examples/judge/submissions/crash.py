@@ -1,0 +1,4 @@
+# Expected: Runtime error (SIGSEGV)
+import ctypes
+
+ctypes.string_at(0)

@@ -1,0 +1,4 @@
+# Expected: Runtime error (exit 3)
+import sys
+
+sys.exit(3)

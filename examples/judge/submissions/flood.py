@@ -1,0 +1,3 @@
+# Expected: Output
+while True:
+    print("All work and no play makes Jack a dull boy.")

@@ -1,0 +1,18 @@
+// Expected: Memory
+// Each process has less than it may have: what counts is the memory of all.
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int main(void) {
+    for (int child = 0; child < 8; child++) {
+        if (fork() != 0) continue;
+        char *block = malloc(24 << 20);
+        memset(block, child + 1, 24 << 20);
+        pause();
+        _exit(block[0]);
+    }
+    // No child ends by itself.
+    wait(NULL);
+}

@@ -1,0 +1,4 @@
+# Expected: Memory
+blocks = []
+while True:
+    blocks.append(bytearray(b"x" * (1 << 20)))

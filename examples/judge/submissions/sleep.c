@@ -1,0 +1,6 @@
+// Expected: Idle
+#include <unistd.h>
+
+int main(void) {
+    sleep(1000);
+}

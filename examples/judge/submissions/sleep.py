@@ -1,0 +1,4 @@
+# Expected: Idle
+import time
+
+time.sleep(1000)

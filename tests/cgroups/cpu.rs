@@ -1,0 +1,201 @@
+//! Shares of the CPUs, and limits on CPU time.
+
+use std::time::Duration;
+
+use stockade::{Cgroup, Limits, Outcome, Sandbox, Source, Termination};
+
+use crate::groups::{self, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_v1};
+use crate::support::{self, Test, field, stdout, unless_root, unless_user};
+use crate::tests;
+use crate::{MS, group, payload, sleeper, succeeds, with, without};
+
+pub const TESTS: &[Test] = tests![
+    half_a_cpu_is_half_of_its_time if unless_cpu,
+    the_quota_is_in_the_period_that_was_asked_for if unless_v1,
+    weights_are_shares if unless_v1,
+    cpus_are_those_that_were_asked_for if unless_cpuset,
+    memory_nodes_are_those_that_were_asked_for if unless_cpuset,
+    who_uses_too_much_cpu_time_is_ended if unless_accounts,
+    cpu_time_is_counted_of_all_together if unless_accounts,
+    cpu_time_of_those_that_have_ended_counts if unless_accounts,
+    who_uses_less_cpu_time_is_not_touched if unless_accounts,
+    no_cpu_time_ends_at_once if unless_accounts,
+    the_longest_cpu_time_never_ends if unless_accounts,
+    a_limit_on_cpu_time_makes_a_group_by_itself if unless_root_with_accounts,
+    without_a_place_for_a_group_a_limit_on_cpu_time_says_so if unless_user_without_a_place,
+    who_does_nothing_is_ended if unless_accounts,
+    no_idleness_ends_at_once_and_the_longest_never if unless_accounts,
+    who_does_something_now_and_then_is_not_idle if unless_accounts,
+];
+
+fn unless_root_with_accounts() -> Option<String> {
+    unless_root().or_else(unless_accounts)
+}
+
+fn unless_user_without_a_place() -> Option<String> {
+    unless_user().or_else(unless_v1)
+}
+
+fn cpu(outcome: &Outcome) -> Duration {
+    let used = outcome.usage.cpu.expect("CPU time");
+    assert_eq!(used.source, Source::Cgroup);
+    used.value
+}
+
+fn half_a_cpu_is_half_of_its_time() {
+    // Others need CPUs too: with so much weight it gets what it may have.
+    let used_of = |cgroup: Cgroup| cpu(&succeeds(&with(cgroup.cpu_weight(10_000)), "burn-wall", &["400"]).1);
+    assert!((0..10).any(|_| used_of(group()) > 320 * MS), "without a limit it has a CPU for itself");
+    let used = used_of(group().cpu_max(0.5));
+    assert!((100 * MS..300 * MS).contains(&used), "{used:?}");
+}
+
+fn the_quota_is_in_the_period_that_was_asked_for() {
+    let read = |cgroup| {
+        let child = sleeper(&with(cgroup));
+        let own = of_process(child.id(), "cpu");
+        ["cpu.cfs_quota_us", "cpu.cfs_period_us"].map(|file| groups::read(&own, file).parse::<i64>().unwrap())
+    };
+    assert_eq!(read(group()), [-1, 100_000]);
+    assert_eq!(read(group().cpu_max(0.5)), [50_000, 100_000]);
+    assert_eq!(read(group().cpu_max(0.01)), [1000, 100_000]);
+    assert_eq!(read(group().cpu_max_in(2.5, 20 * MS)), [50_000, 20_000]);
+    assert_eq!(read(group().cpu_max_in(1.0, MS)), [1000, 1000]);
+    assert_eq!(read(group().cpu_max_in(0.25, 1000 * MS)), [250_000, 1_000_000]);
+}
+
+fn weights_are_shares() {
+    let read = |cgroup| {
+        let child = sleeper(&with(cgroup));
+        groups::read(&of_process(child.id(), "cpu"), "cpu.shares").parse::<u64>().unwrap()
+    };
+    assert_eq!(read(group()), 1024);
+    for (weight, shares) in [(1, 10), (100, 1024), (200, 2048), (10_000, 102_400)] {
+        assert_eq!(read(group().cpu_weight(weight)), shares, "{weight}");
+    }
+}
+
+/// What a program finds in its status.
+fn seen(sandbox: &Sandbox, name: &str) -> String {
+    field(&stdout(sandbox, "cat /proc/self/status"), name)
+}
+
+/// The numbers in a list such as `0-3,7`.
+fn numbers(list: &str) -> Vec<u32> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        first.parse::<u32>().unwrap()..=last.parse().unwrap()
+    };
+    list.split(',').flat_map(range).collect()
+}
+
+fn cpus_are_those_that_were_asked_for() {
+    let all = seen(&with(group()), "Cpus_allowed_list");
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    assert_eq!(all, field(&own, "Cpus_allowed_list"), "all, without a limit");
+    for cpu in numbers(&all) {
+        let one = seen(&with(group().cpuset_cpus(cpu.to_string())), "Cpus_allowed_list");
+        assert_eq!(one, cpu.to_string());
+    }
+    assert_eq!(seen(&with(group().cpuset_cpus(&all)), "Cpus_allowed_list"), all);
+}
+
+fn memory_nodes_are_those_that_were_asked_for() {
+    let all = seen(&with(group()), "Mems_allowed_list");
+    let first = numbers(&all)[0].to_string();
+    assert_eq!(seen(&with(group().cpuset_mems(&first)), "Mems_allowed_list"), first);
+}
+
+fn limited(time: Duration) -> Sandbox {
+    with(group()).limits(Limits::new().cpu(time).wall(30_000 * MS))
+}
+
+/// The limit was kept, and that soon.
+fn is_ended_at(limit: Duration, outcome: &Outcome) {
+    assert_eq!(outcome.termination, Termination::CpuTime, "{outcome}");
+    let used = cpu(outcome);
+    assert!((limit..=limit + 50 * MS).contains(&used), "{used:?} of {limit:?}");
+}
+
+fn who_uses_too_much_cpu_time_is_ended() {
+    let (_, free) = succeeds(&with(group()), "burn", &["400"]);
+    assert!(cpu(&free) >= 400 * MS, "{free}");
+    is_ended_at(200 * MS, &payload(&limited(200 * MS), "burn", &["20000"]).outcome);
+    let mut command = support::payload("burn");
+    is_ended_at(200 * MS, &limited(200 * MS).status(command.arg("20000")).unwrap());
+    let mut child = limited(200 * MS).spawn(&command).unwrap();
+    let outcome = loop {
+        if let Some(outcome) = child.try_wait().unwrap() {
+            break outcome;
+        }
+        std::thread::sleep(MS);
+    };
+    is_ended_at(200 * MS, &outcome);
+}
+
+fn cpu_time_is_counted_of_all_together() {
+    is_ended_at(300 * MS, &payload(&limited(300 * MS), "burn-many", &["4", "20000"]).outcome);
+}
+
+fn cpu_time_of_those_that_have_ended_counts() {
+    let script = "while :; do /payload --payload burn 40; done";
+    let output = support::sh(&limited(300 * MS), script);
+    is_ended_at(300 * MS, &output.outcome);
+}
+
+fn who_uses_less_cpu_time_is_not_touched() {
+    let (_, outcome) = succeeds(&limited(10_000 * MS), "burn", &["200"]);
+    assert!((200 * MS..1000 * MS).contains(&cpu(&outcome)), "{outcome}");
+    let asleep = support::sh(&limited(200 * MS), "sleep 0.6; exit 3").outcome;
+    assert_eq!(asleep.termination, Termination::Exited(3), "time that is slept does not count");
+}
+
+fn no_cpu_time_ends_at_once() {
+    for none in [Duration::ZERO, Duration::from_nanos(1)] {
+        let outcome = support::sh(&limited(none), "sleep 20").outcome;
+        assert_eq!(outcome.termination, Termination::CpuTime, "{none:?}");
+        assert!(outcome.usage.wall < 5000 * MS, "{outcome}");
+    }
+}
+
+fn the_longest_cpu_time_never_ends() {
+    succeeds(&limited(Duration::from_secs(1 << 32)), "burn", &["20"]);
+    succeeds(&limited(Duration::MAX), "burn", &["20"]);
+}
+
+fn a_limit_on_cpu_time_makes_a_group_by_itself() {
+    let sandbox = without().limits(Limits::new().cpu(100 * MS).wall(30_000 * MS));
+    is_ended_at(100 * MS, &payload(&sandbox, "burn", &["20000"]).outcome);
+}
+
+fn without_a_place_for_a_group_a_limit_on_cpu_time_says_so() {
+    let (what, remedy) = support::invalid(&without().limits(Limits::new().cpu(100 * MS)));
+    assert!(what.contains("a limit on CPU time can't be kept"), "{what}");
+    assert!(remedy.contains("CgroupParent::Path"), "{remedy}");
+}
+
+fn idle(time: Duration) -> Sandbox {
+    with(group()).limits(Limits::new().idle(time).wall(30_000 * MS))
+}
+
+fn who_does_nothing_is_ended() {
+    let outcome = support::sh(&idle(300 * MS), "sleep 20").outcome;
+    assert_eq!(outcome.termination, Termination::Idle);
+    assert!((300 * MS..3000 * MS).contains(&outcome.usage.wall), "{outcome}");
+    assert_eq!(idle(300 * MS).status(crate::quiet("sleep").arg("20")).unwrap().termination, Termination::Idle);
+    let short = support::sh(&idle(5000 * MS), "sleep 0.3").outcome;
+    assert_eq!(short.termination, Termination::Exited(0), "it ended before");
+}
+
+fn no_idleness_ends_at_once_and_the_longest_never() {
+    let outcome = support::sh(&idle(Duration::ZERO), "sleep 20").outcome;
+    assert_eq!(outcome.termination, Termination::Idle);
+    assert!(outcome.usage.wall < 3000 * MS, "{outcome}");
+    succeeds(&idle(Duration::MAX), "burn", &["20"]);
+}
+
+fn who_does_something_now_and_then_is_not_idle() {
+    succeeds(&idle(400 * MS), "burn-wall", &["1200"]);
+    let steps = "for n in 1 2 3 4 5 6 7 8; do sleep 0.1; /payload --payload burn 5; done";
+    assert_eq!(support::sh(&idle(600 * MS), steps).outcome.termination, Termination::Exited(0));
+}

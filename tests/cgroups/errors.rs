@@ -1,0 +1,183 @@
+//! What can't be had, and how it is said; and files that are written raw.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use stockade::{Cgroup, CgroupParent, Command, Error, IoMax, Sandbox};
+
+use crate::groups::{self, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_io, unless_v1};
+use crate::support::{Test, invalid, refused, unless_root};
+use crate::tests;
+use crate::{MS, group, sleeper, with};
+
+pub const TESTS: &[Test] = tests![
+    weights_out_of_range_are_refused,
+    cpus_that_can_not_be_had_are_refused,
+    lists_that_are_none_are_refused,
+    lists_of_what_is_not_there_are_the_kernels_errors if unless_cpuset,
+    raw_files_are_written if unless_v1,
+    a_raw_file_comes_after_all_else if unless_v1,
+    raw_files_of_no_controller_are_refused,
+    raw_files_that_can_not_be_written_are_errors if unless_cpu,
+    an_io_weight_is_kept_or_named if unless_io,
+    limits_of_what_is_no_block_device_are_refused,
+    limits_of_a_block_device_are_set if unless_root_with_a_disk,
+    no_limit_of_a_block_device_is_no_error if unless_root_with_a_disk,
+    sizes_of_huge_pages_that_are_none_are_refused,
+    a_parent_that_does_not_exist_is_refused if unless_accounts,
+    a_parent_outside_of_the_hierarchies_gets_no_group if unless_accounts,
+];
+
+/// A configuration that is refused with words that contain these.
+fn is_refused(cgroup: Cgroup, words: &[&str]) {
+    let said = format!("{cgroup:?}");
+    let (what, remedy) = invalid(&with(cgroup));
+    words.iter().for_each(|word| assert!(what.contains(word), "{said}: {what}"));
+    assert!(!remedy.is_empty(), "{said}: {what}");
+}
+
+/// A limit that the kernel refuses with words that contain these.
+fn fails(cgroup: Cgroup, words: &[&str]) {
+    let sandbox: Sandbox = with(cgroup);
+    let error = refused(&sandbox);
+    assert!(matches!(error, Error::SetUp { .. }), "{error:?}");
+    words.iter().for_each(|word| assert!(error.to_string().contains(word), "{error}"));
+}
+
+fn weights_out_of_range_are_refused() {
+    for weight in [0, 10_001, u32::MAX] {
+        is_refused(group().cpu_weight(weight), &["cpu_weight", &weight.to_string()]);
+    }
+    for weight in [0, 1001, u32::MAX] {
+        is_refused(group().io_weight(weight), &["io_weight", &weight.to_string()]);
+    }
+}
+
+fn cpus_that_can_not_be_had_are_refused() {
+    for cpus in [0.0, -1.0, 0.001, f64::NAN, f64::INFINITY, f64::MAX] {
+        is_refused(group().cpu_max(cpus), &["CPUs"]);
+    }
+    for period in [Duration::ZERO, 999 * MS / 1000, 1001 * MS, Duration::MAX] {
+        is_refused(group().cpu_max_in(2.0, period), &["CPUs"]);
+    }
+}
+
+fn lists_that_are_none_are_refused() {
+    for list in ["", " ", "a", "0 1", "0\n", "0;1", "-1 ", "0-1:2"] {
+        is_refused(group().cpuset_cpus(list), &["no list"]);
+        is_refused(group().cpuset_mems(list), &["no list"]);
+    }
+}
+
+fn lists_of_what_is_not_there_are_the_kernels_errors() {
+    for list in ["9999", "1-0", "-", "0-"] {
+        fails(group().cpuset_cpus(list), &["cpuset_cpus", list]);
+    }
+    fails(group().cpuset_mems("63"), &["cpuset_mems", "63"]);
+}
+
+/// What a file of a program's group says.
+fn written(cgroup: Cgroup, controller: &str, file: &str) -> String {
+    let child = sleeper(&with(cgroup));
+    groups::read(&of_process(child.id(), controller), file)
+}
+
+fn raw_files_are_written() {
+    assert_eq!(written(group(), "cpu", "cpu.shares"), "1024");
+    assert_eq!(written(group().raw("cpu.shares", "512"), "cpu", "cpu.shares"), "512");
+    let soft = "memory.soft_limit_in_bytes";
+    assert_eq!(written(group().raw(soft, "16777216"), "memory", soft), "16777216");
+}
+
+fn a_raw_file_comes_after_all_else() {
+    let both = group().raw("cpu.shares", "512").cpu_weight(300);
+    assert_eq!(written(both, "cpu", "cpu.shares"), "512");
+    let twice = group().raw("cpu.shares", "512").raw("cpu.shares", "600");
+    assert_eq!(written(twice, "cpu", "cpu.shares"), "600");
+}
+
+fn raw_files_of_no_controller_are_refused() {
+    for file in
+        ["quantum.entangled", "", "tasks", "cgroup.procs", "cpu.shares/../tasks", "../cpu.shares", "/cpu.shares"]
+    {
+        is_refused(group().raw(file, "1"), &[file]);
+    }
+}
+
+fn raw_files_that_can_not_be_written_are_errors() {
+    fails(group().raw("cpu.no_such_file", "1"), &["cpu.no_such_file", "ENOENT"]);
+    fails(group().raw("cpu.stat", "1"), &["cpu.stat"]);
+    fails(group().cpu_max(0.5).raw("cpu.idle", "a lot"), &["cpu.idle", "a lot", "EINVAL"]);
+}
+
+fn an_io_weight_is_kept_or_named() {
+    match with(group().io_weight(100)).status(Command::new("true")) {
+        Ok(outcome) => assert!(outcome.success(), "{outcome}"),
+        Err(error) => assert!(error.to_string().contains("io_weight"), "{error}"),
+    }
+}
+
+/// A device that is a disk, by number and node.
+fn disk() -> Option<(String, PathBuf)> {
+    let disks = fs::read_dir("/sys/block").ok()?.flatten();
+    disks
+        .filter_map(|entry| {
+            let node = Path::new("/dev").join(entry.file_name());
+            let number = fs::read_to_string(entry.path().join("dev")).ok()?.trim().to_owned();
+            let has_size = fs::read_to_string(entry.path().join("size")).ok()?.trim() != "0";
+            (has_size && node.exists()).then_some((number, node))
+        })
+        .next()
+}
+
+fn unless_root_with_a_disk() -> Option<String> {
+    let no_disk = || disk().is_none().then(|| "this host has no disk".to_owned());
+    unless_root().or_else(unless_v1).or_else(unless_io).or_else(no_disk)
+}
+
+fn limits_of_what_is_no_block_device_are_refused() {
+    let max = IoMax { read_bytes: Some(1 << 20), ..IoMax::default() };
+    for path in ["/dev/null", "/etc/passwd", "/etc", "/no/such/device", ""] {
+        is_refused(group().io_max(path, max.clone()), &[path, "no block device"]);
+    }
+}
+
+fn limits_of_a_block_device_are_set() {
+    let (number, node) = disk().unwrap();
+    let max = IoMax { read_bytes: Some(1 << 20), write_operations: Some(100), ..IoMax::default() };
+    let limited = || group().io_max(&node, max.clone());
+    for (file, value) in [
+        ("blkio.throttle.read_bps_device", format!("{number} 1048576")),
+        ("blkio.throttle.write_iops_device", format!("{number} 100")),
+        ("blkio.throttle.write_bps_device", String::new()),
+    ] {
+        assert_eq!(written(limited(), "blkio", file), value, "{file}");
+    }
+}
+
+fn no_limit_of_a_block_device_is_no_error() {
+    let (_, node) = disk().unwrap();
+    let outcome = with(group().io_max(&node, IoMax::default())).status(Command::new("true"));
+    assert!(outcome.as_ref().is_ok_and(|outcome| outcome.success()), "{outcome:?}");
+}
+
+fn sizes_of_huge_pages_that_are_none_are_refused() {
+    for size in ["2 MB", "../2MB", "2MB.max/"] {
+        is_refused(group().hugetlb_max(size, 0), &["huge pages"]);
+    }
+}
+
+fn a_parent_that_does_not_exist_is_refused() {
+    let parent = CgroupParent::Path("no/such/parent".into());
+    is_refused(Cgroup::new().parent(parent).pids_max(10), &["pids_max", "no/such/parent"]);
+}
+
+fn a_parent_outside_of_the_hierarchies_gets_no_group() {
+    let outside = crate::support::shared_dir();
+    let up = "../".repeat(8) + outside.path().to_str().unwrap();
+    let error = refused(&with(Cgroup::new().parent(CgroupParent::Path(up.into())).pids_max(10)));
+    assert!(matches!(error, Error::Invalid { .. } | Error::SetUp { .. }), "{error}");
+    let left: Vec<_> = fs::read_dir(outside.path()).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+}

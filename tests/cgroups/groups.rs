@@ -1,0 +1,124 @@
+//! The groups as the host sees them, found without the crate.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
+
+use crate::delegation;
+
+pub const CONTROLLERS: [&str; 7] = ["memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer"];
+
+/// A hierarchy that is mounted.
+pub struct Hierarchy {
+    pub is_v1: bool,
+    pub point: PathBuf,
+    /// What is seen at the mount point.
+    root: String,
+}
+
+/// The hierarchy that has a controller: one of v1, else that of v2.
+pub fn hierarchy(controller: &str) -> Option<Hierarchy> {
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let of = |kind: &str| {
+        table.lines().find_map(|line| {
+            let (mount, filesystem) = line.split_once(" - ")?;
+            let mount: Vec<&str> = mount.split(' ').collect();
+            let filesystem: Vec<&str> = filesystem.split(' ').collect();
+            let is_v1 = kind == "cgroup";
+            let has = !is_v1 || filesystem[2].split(',').any(|option| option == controller);
+            let found = Hierarchy { is_v1, point: mount[4].into(), root: mount[3].into() };
+            (filesystem[0] == kind && has).then_some(found)
+        })
+    };
+    of("cgroup").or_else(|| of("cgroup2"))
+}
+
+/// The directory of the group with the limits that a process is in: the program's own lies below it.
+pub fn of_process(pid: u32, controller: &str) -> PathBuf {
+    let table = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("groups of a process");
+    let own = of_table(&table, controller).unwrap_or_else(|| panic!("no {controller} in {table}"));
+    if own.ends_with("program") { own.parent().expect("a group above").to_owned() } else { own }
+}
+
+fn of_table(table: &str, controller: &str) -> Option<PathBuf> {
+    let found = hierarchy(controller)?;
+    let path = table.lines().find_map(|line| {
+        let (names, path) = line.split_once(':')?.1.split_once(':')?;
+        let is_here = if found.is_v1 { names.split(',').any(|name| name == controller) } else { names.is_empty() };
+        is_here.then_some(path)
+    })?;
+    let seen = Path::new(path).strip_prefix(&found.root).ok()?;
+    Some(found.point.join(seen))
+}
+
+/// The directory that groups with a controller are made in.
+pub fn place(controller: &str) -> Option<PathBuf> {
+    if let Some(name) = delegation::name() {
+        return Some(hierarchy(controller).filter(|found| found.is_v1)?.point.join(name));
+    }
+    let own = of_table(&fs::read_to_string("/proc/self/cgroup").expect("own groups"), controller)?;
+    let is_leaf = own.file_name().is_some_and(|name| name.to_string_lossy().starts_with("stockade-host-"));
+    Some(if is_leaf { own.parent()?.to_owned() } else { own })
+}
+
+/// The groups that a host of this pid has made and that are there still.
+pub fn left_by(pid: u32) -> Vec<PathBuf> {
+    let mut places: Vec<_> = CONTROLLERS.iter().filter_map(|controller| place(controller)).collect();
+    places.sort();
+    places.dedup();
+    let groups = places.iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
+    let is_its = |name: &str| name.starts_with("stockade-") && name.split('-').nth(2) == Some(&pid.to_string());
+    groups.map(|entry| entry.path()).filter(|path| is_its(&path.file_name().unwrap().to_string_lossy())).collect()
+}
+
+/// What a file of a group says.
+pub fn read(group: &Path, file: &str) -> String {
+    let path = group.join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+}
+
+/// A reason to skip what needs groups with these controllers.
+fn unless(controllers: &[&str]) -> Option<String> {
+    controllers.iter().find_map(|&controller| {
+        let may_make = |place: &PathBuf| access(place, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+        let is_there = |place: &PathBuf| {
+            let is_of_all = ["cpuacct", "freezer"].contains(&controller);
+            let name = if controller == "blkio" { "io" } else { controller };
+            let given = || fs::read_to_string(place.join("cgroup.controllers")).unwrap_or_default();
+            hierarchy(controller).is_some_and(|found| found.is_v1)
+                || is_of_all
+                || given().split_whitespace().any(|has| has == name)
+        };
+        let usable = place(controller).filter(may_make).filter(is_there);
+        usable.is_none().then(|| format!("this user may make no cgroup with the {controller} controller here"))
+    })
+}
+
+/// What is counted.
+pub fn unless_accounts() -> Option<String> {
+    unless(&["memory", "cpuacct", "pids"])
+}
+
+pub fn unless_cpu() -> Option<String> {
+    unless(&["cpu", "cpuacct"])
+}
+
+pub fn unless_cpuset() -> Option<String> {
+    unless(&["cpuset"])
+}
+
+pub fn unless_io() -> Option<String> {
+    unless(&["blkio"])
+}
+
+pub fn unless_freezer() -> Option<String> {
+    unless(&["freezer", "memory"])
+}
+
+/// What files of v1 are read or written for.
+pub fn unless_v1() -> Option<String> {
+    let is_v1 = |controller: &&str| hierarchy(controller).is_some_and(|found| found.is_v1);
+    let missing = ["memory", "cpu", "cpuacct", "pids"].iter().find(|controller| !is_v1(controller));
+    missing.map(|controller| format!("this host has no {controller} hierarchy of cgroup v1")).or_else(unless_cpu)
+}

@@ -1,0 +1,132 @@
+//! Limits of memory and swap.
+
+use stockade::{Error, Layer, Termination};
+
+use crate::groups::{self, of_process, unless_accounts, unless_v1};
+use crate::support::{self, Payload, Test, sh};
+use crate::tests;
+use crate::{MB, group, payload, sleeper, succeeds, with, without};
+
+pub const TESTS: &[Test] = tests![
+    who_needs_more_memory_is_killed if unless_accounts,
+    a_child_that_needs_more_memory_is_told if unless_accounts,
+    children_share_the_limit if unless_accounts,
+    who_needs_less_memory_is_not_touched if unless_accounts,
+    what_was_ended_for_memory_is_no_limit_to_the_next if unless_accounts,
+    tiny_limits_end_a_program_and_hang_nobody if unless_accounts,
+    the_largest_limit_is_none if unless_accounts,
+    nothing_is_swapped_by_default if unless_v1,
+    swap_is_what_was_asked_for if unless_v1,
+    swap_alone_can_not_be_limited_on_v1 if unless_v1,
+    memory_high_is_refused_on_v1 if unless_v1,
+    the_group_is_reported_as_enforced if unless_accounts,
+];
+
+pub const PAYLOADS: &[Payload] = &[("touch-twice", touch_twice)];
+
+/// Two children that use so many megabytes at a time.
+fn touch_twice(args: &[String]) -> i32 {
+    let script = format!("x=$(head -c {}M /dev/zero | tr '\\0' x); sleep 0.5", args[0]);
+    let start = || std::process::Command::new("sh").args(["-c", &script]).spawn().expect("a shell");
+    for mut shell in [start(), start()] {
+        shell.wait().expect("its end");
+    }
+    0
+}
+
+fn who_needs_more_memory_is_killed() {
+    succeeds(&with(group()), "touch", &["128"]);
+    let output = payload(&with(group().memory_max(64 * MB)), "touch", &["128"]);
+    assert_eq!(output.outcome.termination, Termination::Memory, "{}", output.outcome);
+    assert_eq!(support::text(&output.stdout), "");
+    let peak = output.outcome.usage.memory_peak.expect("the peak").value;
+    assert!((32 * MB..=64 * MB).contains(&peak), "{peak}");
+}
+
+fn a_child_that_needs_more_memory_is_told() {
+    let (said, _) = succeeds(&with(group()), "touch-in-child", &["128"]);
+    assert!(said.contains("exit status: 0"), "{said}");
+    let output = payload(&with(group().memory_max(64 * MB)), "touch-in-child", &["128"]);
+    assert_eq!(output.outcome.termination, Termination::Memory, "{}", output.outcome);
+}
+
+fn children_share_the_limit() {
+    succeeds(&with(group()), "touch-twice", &["24"]);
+    let limited = with(group().memory_max(64 * MB));
+    succeeds(&limited, "touch", &["40"]);
+    let output = payload(&limited, "touch-twice", &["24"]);
+    assert_eq!(output.outcome.termination, Termination::Memory, "{}", output.outcome);
+}
+
+fn who_needs_less_memory_is_not_touched() {
+    let (said, outcome) = succeeds(&with(group().memory_max(64 * MB)), "touch", &["32"]);
+    assert_eq!(said, "touched 32");
+    let peak = outcome.usage.memory_peak.expect("the peak").value;
+    assert!((32 * MB..64 * MB).contains(&peak), "{peak}");
+    let failed = sh(&with(group().memory_max(64 * MB)), "exit 137").outcome.termination;
+    assert_eq!(failed, Termination::Exited(137), "it looks like a kill, and is none");
+}
+
+fn what_was_ended_for_memory_is_no_limit_to_the_next() {
+    let sandbox = with(group().memory_max(64 * MB));
+    assert_eq!(payload(&sandbox, "touch", &["128"]).outcome.termination, Termination::Memory);
+    succeeds(&sandbox, "touch", &["16"]);
+}
+
+fn tiny_limits_end_a_program_and_hang_nobody() {
+    for limit in [0, 1, 4096, 65_536] {
+        match with(group().memory_max(limit)).output(support::payload("touch").arg("1")) {
+            Ok(output) => assert_eq!(output.outcome.termination, Termination::Memory, "{limit}: {}", output.outcome),
+            Err(error) => {
+                let is_clear = matches!(error, Error::Died { .. } | Error::SetUp { .. });
+                assert!(is_clear && error.to_string().contains("memory"), "{limit}: {error}");
+            }
+        }
+    }
+}
+
+fn the_largest_limit_is_none() {
+    for limit in [i64::MAX as u64, u64::MAX] {
+        let (said, _) = succeeds(&with(group().memory_max(limit)), "touch", &["16"]);
+        assert_eq!(said, "touched 16", "{limit}");
+    }
+}
+
+/// What the group of a program with this limit says.
+fn limits_of(cgroup: stockade::Cgroup) -> [u64; 2] {
+    let child = sleeper(&with(cgroup));
+    let own = of_process(child.id(), "memory");
+    ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"].map(|file| groups::read(&own, file).parse().unwrap())
+}
+
+fn nothing_is_swapped_by_default() {
+    let [memory, both] = limits_of(group());
+    assert!(memory > 1 << 50 && both > 1 << 50, "no limit at all: {memory} {both}");
+    assert_eq!(limits_of(group().memory_max(64 * MB)), [64 * MB, 64 * MB]);
+}
+
+fn swap_is_what_was_asked_for() {
+    assert_eq!(limits_of(group().memory_max(64 * MB).swap_max(32 * MB)), [64 * MB, 96 * MB]);
+    let [memory, both] = limits_of(group().memory_max(64 * MB).swap_unlimited());
+    assert_eq!(memory, 64 * MB);
+    assert!(both > 1 << 50, "{both}");
+    let [memory, both] = limits_of(group().memory_max(64 * MB).swap_max(u64::MAX));
+    assert!(memory == 64 * MB && both > 1 << 50, "{memory} {both}");
+}
+
+fn swap_alone_can_not_be_limited_on_v1() {
+    let (what, remedy) = support::invalid(&with(group().swap_max(MB)));
+    assert!(what.contains("swap_max") && remedy.contains("memory_max"), "{what}: {remedy}");
+}
+
+fn memory_high_is_refused_on_v1() {
+    let (what, remedy) = support::invalid(&with(group().memory_high(64 * MB)));
+    assert!(what.contains("memory_high") && what.contains("v1"), "{what}");
+    assert!(remedy.contains("v2"), "{remedy}");
+}
+
+fn the_group_is_reported_as_enforced() {
+    let is_enforced = |sandbox| sh(&sandbox, "true").outcome.enforced.has(Layer::Cgroup);
+    assert!(is_enforced(with(group())));
+    assert!(!is_enforced(without()));
+}

@@ -1,0 +1,120 @@
+//! The limit on processes, and what a program sees of its group.
+
+use std::io::{BufRead, BufReader};
+
+use stockade::{Command, Namespaces, Sandbox, Stdio, Termination};
+
+use crate::groups::{self, of_process, unless_accounts, unless_v1};
+use crate::support::{Test, is_root, sh, stdout, text};
+use crate::tests;
+use crate::{group, sleeper, succeeds, with, without};
+
+pub const TESTS: &[Test] = tests![
+    as_many_processes_as_are_allowed_and_not_one_more if unless_accounts,
+    threads_are_counted_with_them if unless_accounts,
+    one_process_is_the_program_alone if unless_accounts,
+    the_largest_number_of_processes if unless_accounts,
+    the_init_is_outside_of_the_group if unless_v1,
+    a_program_does_not_see_where_its_group_is if unless_accounts,
+    a_program_can_not_reach_its_limits if unless_accounts,
+    a_program_that_mounts_its_group_can_not_change_it if unless_v1,
+    a_program_that_mounts_its_group_can_not_leave_it if unless_v1,
+];
+
+const AGAIN: i32 = libc::EAGAIN;
+
+/// How many it could start, and the error that kept it from more.
+fn started(sandbox: &Sandbox, what: &str, wanted: u32) -> (u32, i32) {
+    let (said, _) = succeeds(sandbox, what, &[&wanted.to_string()]);
+    let (count, error) = said.split_once(' ').unwrap_or_else(|| panic!("{said}"));
+    (count.parse().unwrap(), error.parse().unwrap())
+}
+
+fn as_many_processes_as_are_allowed_and_not_one_more() {
+    assert_eq!(started(&with(group()), "spawn", 20), (20, 0));
+    // The program is one of them.
+    assert_eq!(started(&with(group().pids_max(5)), "spawn", 4), (4, 0));
+    assert_eq!(started(&with(group().pids_max(5)), "spawn", 20), (4, AGAIN));
+}
+
+fn threads_are_counted_with_them() {
+    assert_eq!(started(&with(group()), "threads", 20), (20, 0));
+    assert_eq!(started(&with(group().pids_max(5)), "threads", 20), (4, AGAIN));
+}
+
+fn one_process_is_the_program_alone() {
+    assert_eq!(started(&with(group().pids_max(1)), "spawn", 20), (0, AGAIN));
+}
+
+fn the_largest_number_of_processes() {
+    // The kernel knows no more than 4 million pids; a larger number is an error of it, or no limit.
+    assert_eq!(started(&with(group().pids_max(1 << 20)), "spawn", 20), (20, 0));
+    for count in [i64::MAX as u64, u64::MAX] {
+        match with(group().pids_max(count)).plan(Command::new("true")).and_then(|plan| plan.spawn()) {
+            Ok(mut child) => assert!(child.wait().unwrap().success(), "{count}"),
+            Err(error) => {
+                let says = error.to_string();
+                assert!(matches!(error, stockade::Error::SetUp { .. }) && says.contains("pids_max"), "{says}");
+            }
+        }
+    }
+}
+
+fn the_init_is_outside_of_the_group() {
+    let child = sleeper(&with(group()));
+    for controller in ["memory", "cpuacct", "pids"] {
+        let inside = groups::read(&of_process(child.id(), controller).join("program"), "cgroup.procs");
+        assert_eq!(inside, child.id().to_string(), "{controller}");
+    }
+}
+
+fn a_program_does_not_see_where_its_group_is() {
+    let own = "cat /proc/self/cgroup";
+    let host = with(group()).namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::CGROUP);
+    assert!(stdout(&host, own).contains("/stockade-"), "it would see it without a namespace");
+    for sandbox in [with(group()), without()] {
+        let seen = stdout(&sandbox, own);
+        assert!(!seen.is_empty() && seen.lines().all(|line| line.ends_with(":/")), "{seen}");
+    }
+}
+
+fn a_program_can_not_reach_its_limits() {
+    let sandbox = with(group().memory_max(64 << 20).pids_max(50));
+    let mounts = stdout(&sandbox, "cat /proc/self/mountinfo");
+    assert!(!mounts.contains(" - cgroup"), "{mounts}");
+    assert_eq!(stdout(&sandbox, "find / -name 'tasks' -path '*cgroup*' -not -path '/proc/*' 2>/dev/null; true"), "");
+    assert_eq!(stdout(&sandbox, "ls /sys/fs/cgroup 2>/dev/null | wc -l"), "0");
+}
+
+/// In a user namespace of its own a program has the rights to mount, and sees its group at the root.
+fn a_program_that_mounts_its_group_can_not_change_it() {
+    for (controller, file, value, wanted) in [
+        ("memory", "memory.limit_in_bytes", "67108864", "1073741824"),
+        ("memory", "memory.memsw.limit_in_bytes", "67108864", "1073741824"),
+        ("pids", "pids.max", "50", "5000"),
+        ("cpu", "cpu.cfs_quota_us", "50000", "-1"),
+    ] {
+        let own = format!("mount -t cgroup -o {controller} none /tmp && (echo {wanted} >/tmp/{file}; cat /tmp/{file})");
+        let script =
+            format!("unshare --user --map-root-user --mount --cgroup -- sh -c '{own}'; echo tried; sleep 1000");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = with(group().memory_max(64 << 20).pids_max(50).cpu_max(0.5)).spawn(&command).unwrap();
+        let group = of_process(child.id(), controller);
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "tried"));
+        assert_eq!(groups::read(&group, file), value, "{file} after the program has written to it");
+    }
+}
+
+/// Nor can it leave it: a group that it makes lies below, where the same limits hold.
+fn a_program_that_mounts_its_group_can_not_leave_it() {
+    let own = "mount -t cgroup -o memory none /tmp && mkdir /tmp/inner && echo 0 >/tmp/inner/tasks && echo inner";
+    let script = format!(
+        "unshare --user --map-root-user --mount --cgroup -- sh -c '{own}; head -c 200000000 /dev/zero | tail >/dev/null' 2>&1"
+    );
+    let output = sh(&with(group().memory_max(64 << 20)), &script);
+    assert_eq!(output.outcome.termination, Termination::Memory);
+    // The files are those of an ordinary user's host, and so the program's.
+    assert_eq!(text(&output.stdout).starts_with("inner"), !is_root(), "{}", text(&output.stdout));
+}

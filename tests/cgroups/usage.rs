@@ -1,0 +1,115 @@
+//! What was used, and who was left behind.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use stockade::{Source, Termination};
+
+use crate::groups::unless_accounts;
+use crate::support::{self, Test, sh};
+use crate::tests;
+use crate::{MB, MS, eventually, group, quiet, succeeds, with, without};
+
+pub const TESTS: &[Test] = tests![
+    figures_come_from_the_group if unless_accounts,
+    the_hosts_own_memory_is_not_counted if unless_accounts,
+    memory_is_that_of_all_together if unless_accounts,
+    cpu_time_is_what_the_program_says if unless_accounts,
+    cpu_time_of_those_nobody_waited_for_is_counted if unless_accounts,
+    figures_grow_while_it_runs if unless_accounts,
+    who_is_left_behind_is_named if unless_accounts,
+    nobody_is_left_behind_without_reason if unless_accounts,
+];
+
+fn figures_come_from_the_group() {
+    let usage = sh(&without(), "true").outcome.usage;
+    assert_eq!(usage.cpu.map(|cpu| cpu.source), Some(Source::Rusage), "without one");
+    assert_eq!(usage.memory_peak, None);
+    let usage = sh(&with(group()), "true").outcome.usage;
+    let cpu = usage.cpu.expect("CPU time");
+    assert_eq!(cpu.source, Source::Cgroup);
+    assert!(cpu.value > Duration::ZERO && cpu.value < 1000 * MS, "{cpu:?}");
+    let peak = usage.memory_peak.expect("the peak of memory");
+    assert_eq!(peak.source, Source::Cgroup);
+    assert!(peak.value > 0);
+    let [user, system] = [usage.cpu_user, usage.cpu_system].map(|time| time.expect("its parts"));
+    assert_eq!([user.source, system.source], [Source::Cgroup; 2]);
+}
+
+fn the_hosts_own_memory_is_not_counted() {
+    let bytes = black_box(vec![1u8; 300 << 20]);
+    let peak = sh(&with(group()), "true").outcome.usage.memory_peak.expect("the peak").value;
+    assert!(peak < 20 * MB, "{peak}");
+    let most = with(group()).status(quiet("true")).unwrap().usage.memory_peak.expect("the peak").value;
+    assert!(most < 20 * MB, "{most}");
+    drop(black_box(bytes));
+}
+
+fn memory_is_that_of_all_together() {
+    let (_, one) = succeeds(&with(group()), "touch", &["24"]);
+    let (_, two) = succeeds(&with(group()), "touch-twice", &["24"]);
+    let [one, two] = [one, two].map(|outcome| outcome.usage.memory_peak.expect("the peak").value);
+    assert!((24 * MB..40 * MB).contains(&one), "{one}");
+    assert!((44 * MB..200 * MB).contains(&two), "{two}");
+}
+
+fn cpu_time_is_what_the_program_says() {
+    let (said, outcome) = succeeds(&with(group()), "burn", &["500"]);
+    let own = Duration::from_micros(said.parse().unwrap());
+    let counted = outcome.usage.cpu.expect("CPU time").value;
+    assert!(own >= 500 * MS, "{own:?}");
+    let difference = counted.abs_diff(own);
+    assert!(difference <= own / 50 + 2 * MS, "{counted:?}, and it says {own:?}");
+}
+
+fn cpu_time_of_those_nobody_waited_for_is_counted() {
+    // The child is left behind busy, and killed with the sandbox.
+    let script = "/payload --payload burn 20000 & sleep 1";
+    let of = |sandbox| sh(&sandbox, script).outcome.usage.cpu.expect("CPU time").value;
+    assert!(of(without()) < 150 * MS, "rusage does not count it");
+    let counted = of(with(group()));
+    assert!(counted > 200 * MS, "{counted:?}");
+}
+
+fn figures_grow_while_it_runs() {
+    let mut command = support::payload("burn");
+    command.arg("20000").stdin(stockade::Stdio::null()).stdout(stockade::Stdio::null());
+    let mut child = with(group()).spawn(&command).unwrap();
+    let used = |child: &stockade::Child| {
+        let cpu = child.usage().cpu.expect("CPU time");
+        assert_eq!(cpu.source, Source::Cgroup);
+        cpu.value
+    };
+    let mut last = used(&child);
+    for _ in 0..3 {
+        eventually("more is used", || used(&child) > last + 5 * MS);
+        last = used(&child);
+    }
+    assert!(child.usage().memory_peak.expect("the peak").value > 0);
+    child.kill().unwrap();
+    let outcome = child.wait().unwrap();
+    assert_eq!(outcome.termination, Termination::Killed);
+    assert!(outcome.usage.cpu.unwrap().value >= last, "{outcome}");
+    assert_eq!(child.usage(), outcome.usage, "afterwards it is that of the outcome");
+}
+
+fn who_is_left_behind_is_named() {
+    let outcome = sh(&with(group()), "sleep 1000 & setsid sleep 1000 & sleep 0.3; exit 4").outcome;
+    assert_eq!(outcome.termination, Termination::Exited(4));
+    let names: Vec<_> = outcome.leaked.iter().map(|leaked| leaked.name.as_str()).collect();
+    assert_eq!(names, ["sleep", "sleep"], "{outcome}");
+    for leaked in &outcome.leaked {
+        assert!(leaked.pid > 0);
+        let is_alive = support::processes(|line| line == "sleep 1000 ").contains(&leaked.pid);
+        assert!(!is_alive, "{leaked:?} has ended with the sandbox");
+    }
+    assert!(outcome.to_string().contains("2 processes left behind (sleep"), "{outcome}");
+}
+
+fn nobody_is_left_behind_without_reason() {
+    for script in ["true", "sleep 0.1 & wait", "sleep 0.1 & wait; exit 3", "kill -KILL $$"] {
+        assert_eq!(sh(&with(group()), script).outcome.leaked, [], "{script}");
+    }
+    let unknown = sh(&without(), "sleep 1000 & sleep 0.1").outcome.leaked;
+    assert_eq!(unknown, [], "without a group nobody is known");
+}

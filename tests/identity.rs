@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             kernel_file_systems_are_bound_read_only if unless_root_with_idmapped_mounts,
             without_a_user_namespace_the_ids_are_the_hosts if unless_root_can_pivot,
             without_a_user_namespace_nobody_is_root if unless_root,
-            without_a_user_namespace_files_belong_to_the_caller if unless_root_with_idmapped_mounts,
+            without_a_user_namespace_files_belong_to_the_caller if unless_root_can_pivot_and_has_idmapped_mounts,
             without_a_user_namespace_an_ordinary_user_is_itself if unless_user,
         ],
         &[
@@ -139,6 +139,10 @@ fn a_root_host_gives_each_sandbox_ids_of_its_own() {
 /// A reason to skip what root does without a user namespace.
 fn unless_root_can_pivot() -> Option<String> {
     unless_root().or_else(support::unless_pivot_root)
+}
+
+fn unless_root_can_pivot_and_has_idmapped_mounts() -> Option<String> {
+    unless_root_with_idmapped_mounts().or_else(support::unless_pivot_root)
 }
 
 fn nothing_in_a_sandbox_is_the_hosts_root() {

@@ -33,6 +33,8 @@ fn main() -> ExitCode {
             wrong_options_give_2_and_one_line,
             contradictory_options_give_2_and_one_line,
             a_limit_that_ends_the_program_gives_124,
+            a_limit_on_all_its_processes_gives_124 if unless_root_on_v1,
+            what_it_may_use_is_what_was_said if unless_root_on_v1,
             help_is_no_error,
             the_streams_are_the_programs_own,
             binds_are_read_only_or_writable_as_said if support::unless_idmapped_mounts,
@@ -44,14 +46,14 @@ fn main() -> ExitCode {
             directories_and_symlinks_are_made,
             mounts_happen_in_the_order_of_the_options if support::unless_overlays_and_idmapped_mounts,
             the_root_is_the_one_that_was_chosen,
-            shared_namespaces_are_the_hosts,
+            shared_namespaces_are_the_hosts if support::unless_root_can_pivot,
             an_ordinary_user_shares_the_user_namespace_with_all_others_alone if support::unless_user,
             the_clocks_are_ahead_by_the_offset,
             the_host_name_is_set,
             the_ids_are_set,
             the_working_directory_is_set,
             the_environment_is_path_and_what_was_said,
-            explain_shows_the_plan_and_runs_nothing if support::unless_idmapped_mounts,
+            explain_shows_the_plan_and_runs_nothing if unless_as_shown,
             the_report_is_the_outcome,
             the_report_of_a_failure_is_the_error,
             a_report_that_cant_be_written_keeps_the_program_from_running,
@@ -238,9 +240,46 @@ fn a_limit_that_ends_the_program_gives_124() {
     assert_eq!((in_time.status, in_time.stdout.as_str()), (6, "20"));
 }
 
+/// A reason to skip what takes cgroups that this user may make.
+fn unless_root_on_v1() -> Option<String> {
+    let absent = || {
+        let memory = Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+        (!memory.exists()).then(|| "cgroups of v1 are not mounted at /sys/fs/cgroup".to_owned())
+    };
+    support::unless_root().or_else(absent)
+}
+
+fn a_limit_on_all_its_processes_gives_124() {
+    assert_eq!(sh(&["--memory", "64M"], "head -c 20M /dev/zero | tail | wc -c").stdout, "20971520");
+    assert_eq!(sh(&["--memory", "16M"], "head -c 50M /dev/zero | tail | wc -c").status, 124);
+    assert_eq!(sh(&["--memory", "16M", "--swap"], "head -c 50M /dev/zero | tail | wc -c").status, 124, "no swap here");
+    assert_eq!(sh(&["--cpu", "100ms"], "while :; do :; done").status, 124);
+    assert_eq!(sh(&["--cpu", "10s", "--idle", "200ms"], "sleep 30").status, 124);
+    let flood = sh(&["--output", "1K"], "yes | head -c 1M");
+    assert_eq!((flood.status, flood.stdout.len()), (124, 1023), "cut, and its last newline trimmed");
+}
+
+fn what_it_may_use_is_what_was_said() {
+    let cpus = sh(&["--cpuset", "0"], "grep Cpus_allowed_list /proc/self/status");
+    assert_eq!(cpus.stdout, "Cpus_allowed_list:\t0");
+    let forks = "n=1; while [ $n -lt 9 ]; do sleep 9 & n=$((n + 1)); done; echo all";
+    assert_eq!(sh(&["--pids", "16"], forks).stdout, "all");
+    assert_ne!(sh(&["--pids", "5"], forks).stdout, "all");
+    let half = run(&["--cpus", "0.5", "--wall", "400ms", "--report", "-", "--", "sh", "-c", "while :; do :; done"]);
+    let report: Value = serde_json::from_str(&half.stdout).expect("a report");
+    let used = report["usage"]["cpu"]["value"]["nanos"].as_u64().expect("CPU time");
+    assert!((100_000_000..350_000_000).contains(&used), "{used} ns of 400 ms");
+    // Without a cgroup nothing can be limited that takes one.
+    assert_eq!(sh(&["--cgroup-parent", "none"], "exit 7").status, 7);
+    let said = sh(&["--cgroup-parent", "/nowhere", "--pids", "5"], "exit 7").refusal(2);
+    assert!(said.contains("/nowhere") && said.contains("pids_max"), "{said}");
+    let said = sh(&["--io-max", "/dev/null:rbps=1M"], "exit 7").refusal(2);
+    assert!(said.contains("no block device"), "{said}");
+}
+
 fn help_is_no_error() {
     let help = run(&["--help"]).output();
-    let options = "ro rw tmpfs overlay mask dir symlink root share time-offset hostname uid gid cwd env wall kill-grace nofile pty explain report";
+    let options = "ro rw tmpfs overlay mask dir symlink root share time-offset hostname uid gid cwd env wall kill-grace nofile memory swap pids cpus cpuset io-max cgroup-parent cpu idle output pty explain report";
     for option in options.split(' ') {
         assert!(help.contains(&format!("--{option}")), "--{option} is not in {help}");
     }
@@ -460,6 +499,11 @@ fn the_environment_is_path_and_what_was_said() {
     lines.sort();
     assert_eq!(lines, ["A=2", "B=x=y", "EMPTY=", "PATH=/usr/local/bin:/usr/bin:/bin"]);
     assert_eq!(run(&["--env", "PATH=/usr/bin", "--", "printenv", "PATH"]).output(), "/usr/bin");
+}
+
+/// A reason to skip what shows the usual calls.
+fn unless_as_shown() -> Option<String> {
+    support::unless_idmapped_mounts().or_else(support::unless_pivot_root)
 }
 
 fn explain_shows_the_plan_and_runs_nothing() {

@@ -25,7 +25,7 @@ pub(super) struct Started {
     pub program: Process,
     pub init: Option<Process>,
     pub pty: Option<OwnedFd>,
-    /// When the program could go on.
+    /// When the program was started.
     pub at: Instant,
 }
 

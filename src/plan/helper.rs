@@ -179,6 +179,7 @@ pub(crate) fn start(
     let message = Message::new(helper, start);
     let (go, executed) = (helper.flag("the command may go on"), helper.flag("the command is there"));
     helper.call(nr!(SYS_set_tid_address), [go.address()]);
+    helper.call(nr!(SYS_clock_gettime), [flags!(CLOCK_REALTIME), Arg::SlotAddress(message.time)]);
     let parent = helper.label();
     let how = flags!(CLONE_VM | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_CLEARTID | SIGCHLD);
     helper.clone(how, Arg::SlotAddress(message.fds), executed).above_zero(parent).store_in(Program::COMMAND);
@@ -209,7 +210,6 @@ pub(crate) fn finish(helper: &mut Program, start: &Start<'_>, command: &Waiting,
     // The command may keep the processor to itself.
     leave_processor(helper);
     helper.step(Step::new("letting the command be executed"));
-    helper.call(nr!(SYS_clock_gettime), [flags!(CLOCK_REALTIME), Arg::SlotAddress(message.time)]);
     helper.raise(*go);
     helper.wait_for(*executed);
     helper.step(Step::new("reporting the command to the host"));
@@ -278,7 +278,7 @@ struct Message {
     header: Ref,
     /// The pieces of the data, as `struct iovec`.
     data: Ref,
-    /// `struct timespec` of when the command could go on, in two slots.
+    /// `struct timespec` of when its process was started, in two slots.
     time: Slot,
     /// The number of the command's pidfd, with that of the master in the upper half.
     fds: Slot,

@@ -23,7 +23,7 @@ impl Part {
     }
 }
 
-/// `{STARTED, pid of the init, pid of the command, seconds, nanoseconds}` of when it could go on by the real-time clock, with the pidfd of the command and the master of a terminal as passed
+/// `{STARTED, pid of the init, pid of the command, seconds, nanoseconds}` of its start by the real-time clock, with the pidfd of the command and the master of a terminal as passed
 /// descriptors.
 pub(crate) const STARTED: u64 = 16 << 32;
 /// `{EXEC_FAILED, results of execve.., results of faccessat..}`

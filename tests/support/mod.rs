@@ -170,6 +170,11 @@ pub fn unless_pivot_root() -> Option<String> {
     table.lines().any(is_bottom).then(|| "the root is an initramfs, which can't be pivoted from".into())
 }
 
+/// The same where root does without a user namespace, in which it could do without.
+pub fn unless_root_can_pivot() -> Option<String> {
+    if is_root() { unless_pivot_root() } else { None }
+}
+
 /// A reason to skip what needs overlays in a sandbox.
 pub fn unless_overlays() -> Option<String> {
     (kernel() < (5, 11)).then(|| "overlays in user namespaces exist since Linux 5.11".into())

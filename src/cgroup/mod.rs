@@ -3,8 +3,11 @@
 
 mod create;
 mod files;
+mod group;
 mod hierarchy;
+mod leftovers;
 mod place;
+mod readings;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,0 +1,133 @@
+//! One group: a directory in one hierarchy, made with its limits, and removed with whatever is below it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::hierarchy::{Controller, Version};
+use super::place::{File, Place};
+use crate::error::{Error, Result};
+
+/// A group that was made; it is removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub version: Version,
+    pub directory: PathBuf,
+    pub controllers: Vec<Controller>,
+}
+
+/// The group that the program enters, below the one with the limits: it is the root of the program's cgroup namespace, so
+/// that whoever manages to mount the hierarchy inside does not see the files of the limits.
+const INSIDE: &str = "program";
+
+/// The error of a call on a file or directory of a group.
+fn failed(step: String, call: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
+    move |error| {
+        let remedy = "this user must be allowed to make cgroups there, and the group above must allow as much";
+        Error::set_up(step.clone(), call, error, Some(remedy)).on(path)
+    }
+}
+
+impl Group {
+    /// Makes a group with its limits; who writes `0` to the file is in it.
+    pub fn make(place: &Place, name: &str) -> Result<(Self, OwnedFd)> {
+        let directory = place.parent.join(name);
+        fs::create_dir(&directory).map_err(failed("making a cgroup".into(), "mkdir", &directory))?;
+        let group = Self { version: place.version, directory, controllers: place.controllers.clone() };
+        if place.version == Version::V1 && place.controllers.contains(&Controller::Cpuset) {
+            inherit_cpuset(&place.parent, &group.directory).map_err(Error::host(INHERITING))?;
+        }
+        place.files.iter().try_for_each(|file| group.set(file))?;
+        let inside = group.make_inside().map_err(failed("making a cgroup".into(), "mkdir", &group.directory))?;
+        // Of the one thread that writes: without the lock that moving a whole process takes.
+        let entry = inside.join(if place.version == Version::V1 { "tasks" } else { "cgroup.procs" });
+        let opened = OpenOptions::new().write(true).open(&entry);
+        let opened = opened.map_err(failed("opening a cgroup".into(), "open", &entry))?;
+        Ok((group, opened.into()))
+    }
+
+    /// Writes a limit.
+    fn set(&self, file: &File) -> Result<()> {
+        let path = self.directory.join(&file.name);
+        match write(&path, &file.value) {
+            Err(error) if file.of_swap && error.kind() == io::ErrorKind::NotFound && !has_swap() => Ok(()),
+            result => {
+                let step = format!("setting {} of a cgroup to {:?}", file.setting, file.value);
+                result.map_err(failed(step, "write", &path))
+            }
+        }
+    }
+
+    /// Makes the group that the program enters.
+    fn make_inside(&self) -> io::Result<PathBuf> {
+        let v1 = self.version == Version::V1;
+        if !self.controllers.iter().all(|controller| controller.is_hierarchical(self.version)) {
+            return Ok(self.directory.clone());
+        }
+        if v1 && self.controllers.contains(&Controller::Memory) {
+            // Before Linux 5.11 it is not so by itself.
+            let _ = write(&self.directory.join("memory.use_hierarchy"), "1");
+        }
+        let inside = self.directory.join(INSIDE);
+        fs::create_dir(&inside)?;
+        if v1 && self.controllers.contains(&Controller::Cpuset) {
+            inherit_cpuset(&self.directory, &inside)?;
+        }
+        Ok(inside)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The last process may still be on its way out.
+        const ROUNDS: u32 = 200;
+        const PAUSE: Duration = Duration::from_millis(1);
+        for _ in 0..ROUNDS {
+            let removed = tree(&self.directory).iter().rev().try_for_each(fs::remove_dir);
+            match removed {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(PAUSE),
+                _ => break,
+            }
+        }
+    }
+}
+
+pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
+}
+
+/// A group and all below it, each before those that are below it.
+pub(super) fn tree(directory: &Path) -> Vec<PathBuf> {
+    let mut found = vec![directory.to_owned()];
+    let mut next = 0;
+    while let Some(directory) = found.get(next) {
+        let below = fs::read_dir(directory).into_iter().flatten().flatten();
+        let below: Vec<PathBuf> =
+            below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect();
+        found.extend(below);
+        next += 1;
+    }
+    found
+}
+
+pub(super) fn processes(directory: &Path) -> Vec<i32> {
+    let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 0).collect()
+}
+
+/// Whether the machine has any swap: the table has a line beside its head.
+fn has_swap() -> bool {
+    fs::read_to_string("/proc/swaps").is_ok_and(|table| table.lines().count() > 1)
+}
+
+const INHERITING: &str = "giving a cgroup the CPUs and memory nodes of the one above";
+
+/// A new group of v1 has no CPUs and no memory nodes.
+fn inherit_cpuset(parent: &Path, group: &Path) -> io::Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        write(&group.join(file), fs::read_to_string(parent.join(file))?.trim())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! What a group has counted, from the files of either version.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::group::{Group, tree};
+use super::hierarchy::{Controller, Version};
+use crate::watch::Account;
+
+impl Group {
+    /// Reads what its controllers have counted.
+    pub fn read(&self, account: &mut Account) {
+        let text = |file: &str| fs::read_to_string(self.directory.join(file)).ok();
+        let number = |file: &str| text(file)?.trim().parse::<u64>().ok();
+        let value = |file: &str, key: &str| keyed(&text(file)?, key);
+        for controller in &self.controllers {
+            match (controller, self.version) {
+                (Controller::Memory, Version::V1) => {
+                    account.memory_peak = number("memory.max_usage_in_bytes");
+                    // Counted in the group of who was killed.
+                    let of =
+                        |group: PathBuf| keyed(&fs::read_to_string(group.join("memory.oom_control")).ok()?, "oom_kill");
+                    account.oom_kills = tree(&self.directory).into_iter().filter_map(of).sum();
+                }
+                (Controller::Memory, Version::V2) => {
+                    account.memory_peak = number("memory.peak");
+                    account.oom_kills = value("memory.events", "oom_kill").unwrap_or_default();
+                    account.memory_pressure =
+                        text("memory.pressure").and_then(|text| total(&text)).map(Duration::from_micros);
+                }
+                (Controller::Cpuacct, Version::V1) => {
+                    let time = |file| number(file).map(Duration::from_nanos);
+                    account.cpu = time("cpuacct.usage");
+                    account.cpu_user = time("cpuacct.usage_user");
+                    account.cpu_system = time("cpuacct.usage_sys");
+                }
+                (Controller::Cpuacct, Version::V2) => {
+                    let time = |key| value("cpu.stat", key).map(Duration::from_micros);
+                    account.cpu = time("usage_usec");
+                    account.cpu_user = time("user_usec");
+                    account.cpu_system = time("system_usec");
+                }
+                (Controller::Pids, _) => account.pids_peak = number("pids.peak"),
+                (Controller::Io, Version::V1) => {
+                    let sum = |key: &str| sum_of(&text("blkio.throttle.io_service_bytes_recursive")?, key);
+                    (account.read_bytes, account.written_bytes) = (sum("Read"), sum("Write"));
+                }
+                (Controller::Io, Version::V2) => {
+                    let sum = |key: &str| Some(assigned(&text("io.stat")?, key).sum());
+                    (account.read_bytes, account.written_bytes) = (sum("rbytes"), sum("wbytes"));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// `key value` in lines.
+fn keyed(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// `device key value` in lines.
+fn sum_of(text: &str, key: &str) -> Option<u64> {
+    let value = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        (fields.next()? == key).then(|| fields.next()?.parse::<u64>().ok()).flatten()
+    };
+    Some(text.lines().filter_map(value).sum())
+}
+
+/// `key=value` among words.
+fn assigned<'a>(text: &'a str, key: &'a str) -> impl Iterator<Item = u64> + 'a {
+    text.split_whitespace().filter_map(move |word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
+}
+
+/// Microseconds that some process was stalled (PSI).
+fn total(text: &str) -> Option<u64> {
+    let some = text.lines().find(|line| line.starts_with("some"))?;
+    assigned(some, "total").next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_read_from_the_files_of_both_versions() {
+        assert_eq!(keyed("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", "oom_kill"), Some(3));
+        assert_eq!(keyed("low 0\noom 2\noom_kill 1\n", "oom"), Some(2));
+        assert_eq!(sum_of("8:0 Read 10\n8:0 Write 5\n8:16 Read 7\nTotal 22\n", "Read"), Some(17));
+        assert_eq!(assigned("8:0 rbytes=10 wbytes=5\n8:16 rbytes=7\n", "rbytes").sum::<u64>(), 17);
+        assert_eq!(total("some avg10=0.00 total=42\nfull avg10=0.00 total=7\n"), Some(42));
+    }
+}

@@ -127,8 +127,9 @@ impl Hierarchies {
             return Some((Version::V1, hierarchy.directory(parent)?));
         }
         let directory = v2()?.directory(parent)?;
-        let has = controller.v2().is_none_or(|name| has_word(&directory.join("cgroup.controllers"), name));
-        has.then_some((Version::V2, directory))
+        // One that does not exist is told when a group is to be made in it.
+        let has = |name| !directory.exists() || has_word(&directory.join("cgroup.controllers"), name);
+        controller.v2().is_none_or(has).then_some((Version::V2, directory))
     }
 }
 

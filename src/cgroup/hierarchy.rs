@@ -127,9 +127,8 @@ impl Hierarchies {
             return Some((Version::V1, hierarchy.directory(parent)?));
         }
         let directory = v2()?.directory(parent)?;
-        // One that does not exist is told when a group is to be made in it.
-        let has = |name| !directory.exists() || has_word(&directory.join("cgroup.controllers"), name);
-        controller.v2().is_none_or(has).then_some((Version::V2, directory))
+        let has = controller.v2().is_none_or(|name| has_word(&directory.join("cgroup.controllers"), name));
+        has.then_some((Version::V2, directory))
     }
 }
 

@@ -92,9 +92,10 @@ impl Spec {
         name: &str,
     ) -> Result<&mut Place> {
         let Some((version, directory)) = hierarchies.place(controller, parent) else {
+            let at = parent.map_or("here".into(), |parent| format!("in the cgroup {}", parent.display()));
             return Err(Error::invalid(
                 format!(
-                    "{name} can't be kept: no cgroup hierarchy of this host has the {} controller here",
+                    "{name} can't be kept: no cgroup hierarchy of this host has the {} controller {at}",
                     controller.v1()
                 ),
                 "mount one, enable the controller in cgroup.subtree_control above, or name another parent",

@@ -133,6 +133,8 @@ fn host_that_forks(_: &[String]) -> i32 {
         while receiver.recv_timeout(Duration::from_secs(3)).is_ok() {
             assert!(started.elapsed() < Duration::from_secs(60), "no child hangs");
         }
+        // First, so that no other one is started, which would outlive this host.
+        drop(receiver);
         for child in children() {
             kill(Pid::from_raw(child), SIGKILL).expect("the child that hangs");
         }

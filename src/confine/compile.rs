@@ -55,7 +55,7 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
     let search = search(job)?;
     let helper = compiler.helper(job, &stdio, &search)?;
     let enforced = compiler.enforcement(job);
-    let said = config.cgroup.as_ref();
+    let (said, helper_stays) = (config.cgroup.as_ref(), compiler.helper_stays());
     if [&compiler.host_program, &helper].into_iter().any(Program::is_too_long) {
         return Err(Error::invalid("the plan has more than 65,535 calls or values", "leave some of the mounts out"));
     }
@@ -64,7 +64,7 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
         stub: stub(&helper),
         helper,
         maps: compiler.who.maps,
-        helper_stays: !compiler.chosen.created.contains(Namespaces::PID),
+        helper_stays,
         stdio,
         descriptors: compiler.descriptors,
         id_mappings: compiler.id_mappings,
@@ -81,6 +81,11 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
 impl Compiler<'_> {
     fn has(&self, kind: Namespaces) -> bool {
         self.chosen.all().contains(kind)
+    }
+
+    /// Whether no pid namespace ends with the sandbox.
+    fn helper_stays(&self) -> bool {
+        !self.chosen.created.contains(Namespaces::PID)
     }
 
     /// A root of the sandbox's own needs a place for its mounts.
@@ -109,7 +114,8 @@ impl Compiler<'_> {
         self.enter_namespaces(&mut helper);
         identity::umask(&mut helper, 0);
         let covering = self.set_up(&mut helper)?;
-        for group in 0..self.cgroup.as_ref().map_or(0, Spec::groups) {
+        let groups = self.cgroup.as_ref().map_or(0, Spec::groups);
+        for group in 0..groups {
             helper.input(Input::Cgroup(group as u16));
         }
         let pty = self.place_descriptors(&mut helper, job, stdio)?;
@@ -118,13 +124,12 @@ impl Compiler<'_> {
             argv: &argv(job)?,
             envp: &envp(job)?,
             new_session: job.new_session,
-            stay: !self.chosen.created.contains(Namespaces::PID),
+            stay: self.helper_stays(),
             pty,
             last_word: self.config.limits.last_word(),
         };
         // One that was made stands for the host's until the process is in its group.
         let has_namespace = self.chosen.created.contains(Namespaces::CGROUP);
-        let groups = self.cgroup.as_ref().map_or(0, Spec::groups);
         let confine = |process: &mut Program| {
             process.reset_signals();
             if has_rights {
@@ -136,11 +141,11 @@ impl Compiler<'_> {
         };
         let cwd = job.cwd.unwrap_or(Path::new("/"));
         no_zero("the working directory", cwd.as_os_str())?;
-        let enter = |command: &mut Program| {
+        let confine_in_groups = |command: &mut Program| {
             helper::enter_cgroups(command, groups, has_namespace);
             confine(command);
         };
-        let command = helper::start(&mut helper, &start, enter, |command| {
+        let command = helper::start(&mut helper, &start, confine_in_groups, |command| {
             change_directory(command, cwd);
             self.config.limits.set(command);
         });

@@ -165,7 +165,7 @@ pub(crate) struct Waiting {
 
 /// Starts the process of the command, as a child of the host.
 ///
-/// It is confined by `confine` at once; what `limit` does, and the working directory, come when everything stands.
+/// It is confined by `confine` at once; what `enter` does comes when everything stands.
 pub(crate) fn start(
     helper: &mut Program,
     start: &Start<'_>,

@@ -1,6 +1,8 @@
 //! What came of a command: how it ended, what it used, and what of the isolation was enforced. Plain data, made by
 //! `watch` from what the kernel says.
 
+mod table;
+
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
@@ -186,6 +188,21 @@ pub enum Layer {
     Cgroup,
 }
 
+impl Display for Layer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Namespaces => "namespaces",
+            Self::Root => "root",
+            Self::Identity => "identity",
+            Self::Capabilities => "capabilities",
+            Self::NoNewPrivs => "no_new_privs",
+            Self::Session => "session",
+            Self::Limits => "limits",
+            Self::Cgroup => "cgroup",
+        })
+    }
+}
+
 /// What of the isolation was in force while the program ran. What was asked for and can't be had is an error at
 /// `spawn`, so that all that stands here was enforced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -226,8 +243,12 @@ impl Outcome {
     }
 }
 
+/// One line, or with `{:#}` a table.
 impl Display for Outcome {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            return table::write(self, f);
+        }
         write!(f, "{} after {:.1?}", self.termination, self.usage.wall)?;
         if let Some(cpu) = self.usage.cpu {
             write!(f, ", {:.1?} of CPU", cpu.value)?;

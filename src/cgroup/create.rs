@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::group::{Group, processes, tree, write};
+use super::group::{Entry, Group, processes, tree, write};
 use super::hierarchy::{Controller, HOST_LEAF, Version, has_word};
 use super::leftovers::{Owner, sweep};
 use super::place::{Place, Spec};
@@ -20,8 +20,7 @@ use crate::watch::Account;
 #[derive(Debug, Default)]
 pub(crate) struct Made {
     groups: Vec<Group>,
-    /// Who writes `0` there is in the group.
-    pub entries: Vec<OwnedFd>,
+    entries: Vec<Entry>,
 }
 
 impl Made {
@@ -39,6 +38,16 @@ impl Made {
             made.entries.push(entry);
         }
         Ok(made)
+    }
+
+    /// A file of a group: who writes `0` there is in it.
+    pub fn entry(&self, group: u16) -> RawFd {
+        self.entries[group as usize].file.as_raw_fd()
+    }
+
+    /// What clone3(2) takes for a group.
+    pub fn directory(&self, group: u16) -> RawFd {
+        self.entries[group as usize].directory.as_raw_fd()
     }
 
     /// What was used so far.

@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,15 @@ pub(super) struct Group {
     pub controllers: Vec<Controller>,
 }
 
+/// How a process comes into a group.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Who writes `0` to it is in the group.
+    pub file: OwnedFd,
+    /// Who is cloned into it is in the group (v2).
+    pub directory: OwnedFd,
+}
+
 /// The group that the program enters, below the one with the limits: it is the root of the program's cgroup namespace, so
 /// that whoever manages to mount the hierarchy inside does not see the files of the limits.
 const INSIDE: &str = "program";
@@ -31,8 +41,8 @@ fn failed(step: String, call: &'static str, path: &Path) -> impl Fn(io::Error) -
 }
 
 impl Group {
-    /// Makes a group with its limits; who writes `0` to the file is in it.
-    pub fn make(place: &Place, name: &str) -> Result<(Self, OwnedFd)> {
+    /// Makes a group with its limits, and opens what the program enters it by.
+    pub fn make(place: &Place, name: &str) -> Result<(Self, Entry)> {
         let directory = place.parent.join(name);
         fs::create_dir(&directory).map_err(failed("making a cgroup".into(), "mkdir", &directory))?;
         let group = Self { version: place.version, directory, controllers: place.controllers.clone() };
@@ -42,10 +52,14 @@ impl Group {
         place.files.iter().try_for_each(|file| group.set(file))?;
         let inside = group.make_inside().map_err(failed("making a cgroup".into(), "mkdir", &group.directory))?;
         // Of the one thread that writes: without the lock that moving a whole process takes.
-        let entry = inside.join(if place.version == Version::V1 { "tasks" } else { "cgroup.procs" });
-        let opened = OpenOptions::new().write(true).open(&entry);
-        let opened = opened.map_err(failed("opening a cgroup".into(), "open", &entry))?;
-        Ok((group, opened.into()))
+        let file = inside.join(if place.version == Version::V1 { "tasks" } else { "cgroup.procs" });
+        let open = |path: &Path, options: &mut OpenOptions| {
+            let opened = options.open(path).map(OwnedFd::from);
+            opened.map_err(failed("opening a cgroup".into(), "open", path))
+        };
+        let file = open(&file, OpenOptions::new().write(true))?;
+        let directory = open(&inside, OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY))?;
+        Ok((group, Entry { file, directory }))
     }
 
     /// Writes a limit.

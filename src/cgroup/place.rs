@@ -39,7 +39,7 @@ pub(super) struct File {
 }
 
 /// What tells how much was used.
-const ACCOUNTS: [Controller; 3] = [Controller::Memory, Controller::Cpuacct, Controller::Pids];
+const ACCOUNTS: [Controller; 4] = [Controller::Memory, Controller::Cpuacct, Controller::Pids, Controller::Io];
 
 impl Spec {
     /// Finds the hierarchies that keep the limits. With `cpu_time` the CPU time must be counted.
@@ -68,11 +68,10 @@ impl Spec {
             spec.place(&hierarchies, parent.as_deref(), Controller::Freezer, "freezable")?;
         }
         for controller in ACCOUNTS {
-            let place = hierarchies.place(controller, parent.as_deref());
-            // A figure that can't be had is absent.
-            if place
-                .is_some_and(|(version, directory)| may_make_in(&directory) && version.may_give(controller, &directory))
-            {
+            let Some((version, directory)) = hierarchies.place(controller, parent.as_deref()) else { continue };
+            // A figure that can't be had is absent, and one that costs a group of its own.
+            let costs = controller == Controller::Io && version == Version::V1;
+            if !costs && may_make_in(&directory) && version.may_give(controller, &directory) {
                 spec.place(&hierarchies, parent.as_deref(), controller, "accounting")?;
             }
         }
@@ -80,8 +79,13 @@ impl Spec {
     }
 
     /// How many groups the program enters.
-    pub fn groups(&self) -> usize {
-        self.places.len()
+    pub fn groups(&self) -> u16 {
+        self.places.len() as u16
+    }
+
+    /// The one of them that is of v2, by index.
+    pub fn v2(&self) -> Option<u16> {
+        self.places.iter().position(|place| place.version == Version::V2).map(|index| index as u16)
     }
 
     fn place(

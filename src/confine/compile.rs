@@ -15,7 +15,7 @@ use super::{Config, Job, Namespaces, Terminal, capabilities, limits, network, ro
 use crate::cgroup::{Cgroup, Spec};
 use crate::error::{Error, Result};
 use crate::outcome::{Enforcement, Layer};
-use crate::plan::helper::{self, Placed, Start};
+use crate::plan::helper::{self, Groups, Placed, Start};
 use crate::plan::{IdMaps, Input, Plan, Program, Search, Slot, Step, Stream, init, nr, stub};
 
 /// A plan under construction.
@@ -114,10 +114,8 @@ impl Compiler<'_> {
         self.enter_namespaces(&mut helper);
         identity::umask(&mut helper, 0);
         let covering = self.set_up(&mut helper)?;
-        let groups = self.cgroup.as_ref().map_or(0, Spec::groups);
-        for group in 0..groups {
-            helper.input(Input::Cgroup(group as u16));
-        }
+        let groups = self.groups();
+        groups.keep_open(&mut helper);
         let pty = self.place_descriptors(&mut helper, job, stdio)?;
         let start = Start {
             candidates: &search.candidates,
@@ -127,6 +125,7 @@ impl Compiler<'_> {
             stay: self.helper_stays(),
             pty,
             last_word: self.config.limits.last_word(),
+            groups,
         };
         // One that was made stands for the host's until the process is in its group.
         let has_namespace = self.chosen.created.contains(Namespaces::CGROUP);
@@ -142,7 +141,9 @@ impl Compiler<'_> {
         let cwd = job.cwd.unwrap_or(Path::new("/"));
         no_zero("the working directory", cwd.as_os_str())?;
         let confine_in_groups = |command: &mut Program| {
-            helper::enter_cgroups(command, groups, has_namespace);
+            if groups.count > 0 && has_namespace {
+                helper::make_cgroup_namespace(command);
+            }
             confine(command);
         };
         let command = helper::start(&mut helper, &start, confine_in_groups, |command| {
@@ -153,6 +154,13 @@ impl Compiler<'_> {
         root::take_away(&mut helper, covering);
         helper::finish(&mut helper, &start, &command, confine);
         Ok(helper)
+    }
+
+    /// The cgroups that the command enters. Who is not the host's user any more may not be cloned into one.
+    fn groups(&self) -> Groups {
+        let Some(spec) = &self.cgroup else { return Groups::default() };
+        let born_in = if self.host.privileged { None } else { spec.v2() };
+        Groups { count: spec.groups(), born_in }
     }
 
     /// Joins and makes the namespaces, and becomes the program's user: before that if its id there is said by who is that

@@ -51,7 +51,7 @@ impl Layout<'_> {
         let (slots, rest) = memory.split_at_mut(self.program.slots.len());
         let (table, data) = rest.split_at_mut(self.program.calls.len() * ENTRY / 8);
         for (slot, info) in slots.iter_mut().zip(&self.program.slots) {
-            *slot = info.input.map_or(0, self.resolve);
+            *slot = info.first.map_or(0, |first| self.address(first, base));
         }
         slots[6] = base + self.table_offset() as u64;
         slots[7] = self.tag;

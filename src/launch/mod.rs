@@ -137,10 +137,8 @@ impl<'a> Launch<'a> {
             Input::Image => ends.image,
             Input::Descriptor(index) => self.plan.descriptors[index as usize].as_raw_fd(),
             Input::Stdio(number) => self.streams.program[number as usize],
-            Input::Cgroup(index) => match &self.cgroup {
-                Some(cgroup) => cgroup.entries[index as usize].as_raw_fd(),
-                None => -1,
-            },
+            Input::Cgroup(index) => self.cgroup.as_ref().map_or(-1, |made| made.entry(index)),
+            Input::CgroupDirectory(index) => self.cgroup.as_ref().map_or(-1, |made| made.directory(index)),
             Input::IdMapping(index) => self.mappings[index as usize].as_raw_fd(),
         };
         fd as u64

@@ -37,28 +37,52 @@ const OWN: [Input; 3] = [Input::Report, Input::Control, Input::Host];
 
 /// Whether it is needed when the command has its descriptors already.
 fn is_needed(input: Input) -> bool {
-    OWN.contains(&input) || matches!(input, Input::Cgroup(_))
+    OWN.contains(&input) || matches!(input, Input::Cgroup(_) | Input::CgroupDirectory(_))
 }
 
-/// Enters cgroups: the one thread alone, which spares the kernel a lock. What is above them is not seen any more.
-pub(crate) fn enter_cgroups(process: &mut Program, groups: usize, has_namespace: bool) {
-    if groups == 0 {
-        return;
+/// The cgroups of the command, by their indices.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Groups {
+    pub count: u16,
+    /// The one that the command's process can be cloned into.
+    pub born_in: Option<u16>,
+}
+
+impl Groups {
+    /// Has the launch open what they are entered by.
+    pub fn keep_open(self, helper: &mut Program) {
+        for group in 0..self.count {
+            helper.input(Input::Cgroup(group));
+        }
+        if let Some(group) = self.born_in {
+            helper.input(Input::CgroupDirectory(group));
+        }
     }
+
+    /// Those that are entered by the process itself.
+    fn others(self) -> impl Iterator<Item = u16> {
+        (0..self.count).filter(move |group| Some(*group) != self.born_in)
+    }
+}
+
+/// Enters cgroups: the one thread alone, which spares the kernel of v1 a lock.
+fn enter_cgroups(process: &mut Program, groups: impl IntoIterator<Item = u16>) {
     process.step(Step::new("entering the cgroup").remedies(&[
         (libc::EAGAIN, "the group above is at its limit of processes (pids.max)"),
         (libc::EBUSY, "a cgroup of v2 that gives controllers on can't have processes of its own"),
         (libc::EACCES, "this user may not move processes there: it must own the nearest cgroup above both"),
     ]));
-    for group in 0..groups {
-        let entry = process.input(Input::Cgroup(group as u16));
+    for group in groups {
+        let entry = process.input(Input::Cgroup(group));
         let own = process.arena.bytes(b"0", "\"0\"");
         process.write(entry, own, 1);
     }
-    if has_namespace {
-        process.step(Step::new("making a cgroup namespace"));
-        process.call(nr!(SYS_unshare), [flags!(CLONE_NEWCGROUP)]);
-    }
+}
+
+/// Lets the command's process see nothing above the cgroups that it is in.
+pub(crate) fn make_cgroup_namespace(process: &mut Program) {
+    process.step(Step::new("making a cgroup namespace"));
+    process.call(nr!(SYS_unshare), [flags!(CLONE_NEWCGROUP)]);
 }
 
 /// Has the host write the id maps.
@@ -154,6 +178,7 @@ pub(crate) struct Start<'a> {
     pub pty: Option<Slot>,
     /// When a helper that stays ends the command by itself.
     pub last_word: Option<Duration>,
+    pub groups: Groups,
 }
 
 /// A command whose process was started, and waits until it may go on.
@@ -181,8 +206,7 @@ pub(crate) fn start(
     helper.call(nr!(SYS_set_tid_address), [go.address()]);
     helper.call(nr!(SYS_clock_gettime), [flags!(CLOCK_REALTIME), Arg::SlotAddress(message.time)]);
     let parent = helper.label();
-    let how = flags!(CLONE_VM | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_CLEARTID | SIGCHLD);
-    helper.clone(how, Arg::SlotAddress(message.fds), executed).above_zero(parent).store_in(Program::COMMAND);
+    clone_command(helper, &message, executed, start.groups, parent);
     leave_processor(helper);
     confine(helper);
     if start.new_session {
@@ -202,6 +226,52 @@ pub(crate) fn start(
     helper.bind(parent);
     Waiting { message, go, executed }
 }
+
+/// Clones the command's process, which is in its cgroups then; the helper goes on at `parent`.
+fn clone_command(helper: &mut Program, message: &Message, executed: Flag, groups: Groups, parent: Label) {
+    let (elsewhere, inside) = (helper.label(), helper.label());
+    if let Some(group) = groups.born_in {
+        let args = clone_args(helper, message.fds, executed, group);
+        let size = (8 * CLONE_ARGS).into();
+        // Refused where this user does not own what is above both cgroups, or by a filter that can't see into it.
+        helper.call(nr!(SYS_clone3), [Arg::SlotAddress(args), size]).or_goto(elsewhere).above_zero(parent);
+        helper.last_store_in(Program::COMMAND);
+        helper.jump(inside);
+        helper.bind(elsewhere);
+    }
+    let how = flags!(CLONE_VM | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_CLEARTID | SIGCHLD);
+    helper.clone(how, Arg::SlotAddress(message.fds), executed).above_zero(parent).store_in(Program::COMMAND);
+    if groups.born_in.is_some() {
+        enter_cgroups(helper, groups.born_in);
+        helper.bind(inside);
+    }
+    if groups.others().next().is_some() {
+        enter_cgroups(helper, groups.others());
+    }
+}
+
+/// Words of `struct clone_args` (clone(2), since Linux 5.7 with the cgroup).
+const CLONE_ARGS: u64 = 11;
+
+/// A `struct clone_args` in slots that follow one another: the first of them.
+fn clone_args(helper: &mut Program, pidfd: Slot, executed: Flag, group: u16) -> Slot {
+    let flags = libc::CLONE_VM | libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::CLONE_CHILD_CLEARTID;
+    let first = helper.value("clone_args", flags as u64 | CLONE_INTO_CGROUP);
+    helper.pointer("&pidfd", pidfd);
+    executed.pointer(helper);
+    helper.value("parent_tid", 0);
+    // With CLONE_PARENT it is that of the helper, and 0 here.
+    helper.value("exit_signal", 0);
+    for name in ["stack", "stack_size", "tls", "set_tid", "set_tid_size"] {
+        helper.value(name, 0);
+    }
+    let directory = helper.input(Input::CgroupDirectory(group));
+    helper.call(nr!(SYS_fcntl), [directory.into(), flags!(F_DUPFD_CLOEXEC), Arg::NONE]).store("cgroup");
+    first
+}
+
+/// clone3(2); beyond what `libc` has it as.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Lets the command go on, reports its pid and pidfd when it is executed, and ends; or, if no pid namespace ends with the
 /// sandbox, stays without any right, which `confine` takes.

@@ -55,6 +55,8 @@ pub(crate) enum Input {
     FromHost(Slot),
     /// A file of a cgroup, by index: who writes `0` there is in it.
     Cgroup(u16),
+    /// The directory of a cgroup of v2, by index.
+    CgroupDirectory(u16),
     /// A user namespace whose maps are an id mapping of the plan, by index.
     IdMapping(u16),
     /// The host id that the sandbox has for itself.
@@ -82,6 +84,7 @@ impl Input {
             Self::Stdio(_) => "<stderr>".into(),
             Self::FromHost(Slot(n)) => format!("<{n} of the host>").into(),
             Self::Cgroup(n) => format!("<cgroup {n}>").into(),
+            Self::CgroupDirectory(n) => format!("<directory of cgroup {n}>").into(),
             Self::IdMapping(n) => format!("<id mapping {n}>").into(),
             Self::OwnId | Self::OwnIdText(_) => "<own id>".into(),
             Self::Affinity(_) => "<processors>".into(),
@@ -107,7 +110,8 @@ impl Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SlotInfo {
     pub name: Cow<'static, str>,
-    pub input: Option<Input>,
+    /// Without one it is 0 at first.
+    pub first: Option<Address>,
 }
 
 /// A list of calls with its data, for one process.
@@ -137,8 +141,8 @@ impl Program {
     /// With room for a number of calls.
     pub fn with_room(title: &'static str, calls: usize) -> Self {
         let mut slots: Vec<_> =
-            Self::RESERVED.iter().map(|&name| SlotInfo { name: name.into(), input: None }).collect();
-        slots[1].input = Some(Input::Report);
+            Self::RESERVED.iter().map(|&name| SlotInfo { name: name.into(), first: None }).collect();
+        slots[1].first = Some(Address::Input(Input::Report));
         let inputs = vec![(Input::Report, Slot(1))];
         Self {
             title,
@@ -158,7 +162,7 @@ impl Program {
 
     /// A slot for a result.
     pub fn slot(&mut self, name: impl Into<Cow<'static, str>>) -> Slot {
-        self.slots.push(SlotInfo { name: name.into(), input: None });
+        self.slots.push(SlotInfo { name: name.into(), first: None });
         Slot((self.slots.len() - 1) as u16)
     }
 
@@ -169,7 +173,7 @@ impl Program {
         }
         // Its name is made when it is shown.
         let slot = self.slot("");
-        self.slots[slot.0 as usize].input = Some(input);
+        self.slots[slot.0 as usize].first = Some(Address::Input(input));
         self.inputs.push((input, slot));
         slot
     }
@@ -177,7 +181,14 @@ impl Program {
     /// A slot of its own that holds a number at first.
     pub fn value(&mut self, name: &'static str, value: u64) -> Slot {
         let slot = self.slot(name);
-        self.slots[slot.0 as usize].input = Some(Input::Value(value));
+        self.slots[slot.0 as usize].first = Some(Address::Input(Input::Value(value)));
+        slot
+    }
+
+    /// A slot of its own that holds the address of another one.
+    pub fn pointer(&mut self, name: &'static str, to: Slot) -> Slot {
+        let slot = self.slot(name);
+        self.slots[slot.0 as usize].first = Some(Address::Slot(to));
         slot
     }
 
@@ -245,6 +256,11 @@ impl Program {
     /// Goes on elsewhere: by a call that never fails and is never 0.
     pub fn jump(&mut self, label: Label) {
         self.call(super::nr!(SYS_gettid), []).above_zero(label);
+    }
+
+    /// Where the result of the call that was appended last is kept.
+    pub fn last_store_in(&mut self, slot: Slot) {
+        Added(self).store_in(slot);
     }
 
     /// What to do when the call that was appended last fails.

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::Plan;
+use super::arena::Address;
 use super::call::{Arg, Call, Names, OnError};
 use super::program::Program;
 
@@ -96,8 +97,8 @@ impl Program {
 
     fn slot_text(&self, slot: u16) -> String {
         let info = &self.slots[slot as usize];
-        match info.input {
-            Some(input) if info.name.is_empty() => input.name().into_owned(),
+        match info.first {
+            Some(Address::Input(input)) if info.name.is_empty() => input.name().into_owned(),
             _ => format!("{}#{slot}", info.name),
         }
     }

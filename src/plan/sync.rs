@@ -16,6 +16,11 @@ impl Flag {
     pub fn address(self) -> Arg {
         Arg::SlotAddress(self.0)
     }
+
+    /// A slot that holds its address.
+    pub fn pointer(self, program: &mut Program) -> Slot {
+        program.pointer("&flag", self.0)
+    }
 }
 
 impl Program {

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod born;
 mod cpu;
 mod delegation;
 mod errors;
@@ -26,6 +27,7 @@ const MB: u64 = 1 << 20;
 
 fn main() -> ExitCode {
     let tests = [
+        born::TESTS,
         memory::TESTS,
         cpu::TESTS,
         processes::TESTS,
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
         life::TESTS,
         sweep::TESTS,
     ];
-    let payloads = [payloads::PAYLOADS, memory::PAYLOADS, life::PAYLOADS, sweep::PAYLOADS];
+    let payloads = [payloads::PAYLOADS, born::PAYLOADS, memory::PAYLOADS, life::PAYLOADS, sweep::PAYLOADS];
     let _delegated = delegation::delegate();
     support::run(&tests.concat(), &payloads.concat())
 }

@@ -1,0 +1,100 @@
+//! An outcome as a table: a line for each figure, with its source.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use super::{Outcome, Reading, Source};
+
+/// Columns of a name and of a figure.
+const NAME: usize = 22;
+const FIGURE: usize = 14;
+
+impl Display for Source {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rusage => "rusage",
+            Self::Pipe => "pipe",
+            Self::Cgroup => "cgroup",
+        })
+    }
+}
+
+/// A line, unless the figure is absent.
+fn line<T>(f: &mut Formatter<'_>, name: &str, reading: Option<Reading<T>>, show: impl Fn(T) -> String) -> fmt::Result {
+    match reading {
+        Some(Reading { value, source }) => writeln!(f, "{name:NAME$}{:>FIGURE$}  {source}", show(value)),
+        None => Ok(()),
+    }
+}
+
+fn time(value: Duration) -> String {
+    format!("{:.6} s", value.as_secs_f64())
+}
+
+fn kilobytes(value: u64) -> String {
+    format!("{} kB", value / 1024)
+}
+
+fn count(value: u64) -> String {
+    value.to_string()
+}
+
+/// The table of an outcome.
+pub(super) fn write(outcome: &Outcome, f: &mut Formatter<'_>) -> fmt::Result {
+    let usage = &outcome.usage;
+    writeln!(f, "{:NAME$}{}", "termination", outcome.termination)?;
+    writeln!(f, "{:NAME$}{:>FIGURE$}  host", "wall", time(usage.wall))?;
+    line(f, "cpu", usage.cpu, time)?;
+    line(f, "cpu user", usage.cpu_user, time)?;
+    line(f, "cpu system", usage.cpu_system, time)?;
+    line(f, "memory peak", usage.memory_peak, kilobytes)?;
+    line(f, "memory pressure", usage.memory_pressure, time)?;
+    line(f, "largest resident set", usage.max_rss, kilobytes)?;
+    line(f, "pids peak", usage.pids_peak, count)?;
+    line(f, "bytes read", usage.read_bytes, count)?;
+    line(f, "bytes written", usage.written_bytes, count)?;
+    line(f, "stdout", usage.stdout, |value| format!("{value} B"))?;
+    line(f, "stderr", usage.stderr, |value| format!("{value} B"))?;
+    line(f, "major faults", usage.major_faults, count)?;
+    line(f, "minor faults", usage.minor_faults, count)?;
+    line(f, "voluntary switches", usage.voluntary_switches, count)?;
+    line(f, "involuntary switches", usage.involuntary_switches, count)?;
+    for leaked in &outcome.leaked {
+        writeln!(f, "{:NAME$}{} (pid {})", "left behind", leaked.name, leaked.pid)?;
+    }
+    for (layer, what) in &outcome.enforced.enforced {
+        writeln!(f, "{:NAME$}{what}", layer.to_string())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::outcome::{Enforcement, Layer, Leaked, Termination, Usage};
+
+    use super::*;
+
+    #[test]
+    fn a_table_has_a_line_for_each_figure_that_could_be_had() {
+        let usage = Usage {
+            wall: Duration::from_millis(1500),
+            cpu: Some(Reading { value: Duration::from_millis(20), source: Source::Cgroup }),
+            max_rss: Some(Reading { value: 652 << 10, source: Source::Rusage }),
+            ..Usage::default()
+        };
+        let outcome = Outcome {
+            termination: Termination::Exited(3),
+            usage,
+            enforced: Enforcement { enforced: vec![(Layer::NoNewPrivs, "set".into())] },
+            leaked: vec![Leaked { pid: 7, name: "sleep".into() }],
+        };
+        let expected = "termination           exited with 3
+wall                      1.500000 s  host
+cpu                       0.020000 s  cgroup
+largest resident set          652 kB  rusage
+left behind           sleep (pid 7)
+no_new_privs          set
+";
+        assert_eq!(format!("{outcome:#}"), expected);
+    }
+}

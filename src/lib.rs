@@ -46,18 +46,22 @@ mod mountinfo;
 mod outcome;
 mod plan;
 mod sandbox;
+mod system_call;
 mod watch;
 
 pub use cgroup::{Cgroup, CgroupParent, IoMax};
 pub use command::{Command, Stdio};
 pub use confine::{
-    Bind, HidePid, IdRange, Identity, Limits, Mount, NamespaceOf, Namespaces, Overlay, Proc, Resource, Root,
-    TimeOffsets, Tmpfs,
+    Action, Bind, Comparison, Condition, HidePid, IdRange, Identity, Limits, Mount, NamespaceOf, Namespaces, Overlay,
+    Proc, Resource, Root, Rule, Seccomp, TimeOffsets, Tmpfs,
 };
 pub use error::{Errno, Error, Result};
-pub use outcome::{Enforcement, Layer, Leaked, Outcome, Output, Reading, Signal, Source, Termination, Usage};
+pub use outcome::{
+    Enforcement, Layer, Leaked, Outcome, Output, Reading, Signal, Source, Termination, Usage, Violation,
+};
 #[doc(hidden)]
 pub use plan::Part;
 pub use plan::Plan;
 pub use sandbox::Sandbox;
-pub use watch::{Child, Group, Overflow};
+pub use system_call::SystemCall;
+pub use watch::{Child, Decision, Group, Notification, Overflow};

@@ -3,10 +3,15 @@
 
 mod table;
 
+use std::ffi::OsString;
 use std::fmt::{self, Display, Formatter};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal as NixSignal;
+
+use crate::system_call::SystemCall;
 
 /// A signal, by its number: also the real-time signals, which have no name (signal(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +62,8 @@ pub enum Termination {
     CpuTime,
     /// It was ended because it did nothing: [`Limits::idle`](crate::Limits::idle).
     Idle,
+    /// It made a system call for which the policy ends the sandbox: [`Action::Kill`](crate::Action::Kill).
+    Syscall(SystemCall),
     /// The kernel killed a process of it for want of memory: [`Cgroup::memory_max`](crate::Cgroup::memory_max).
     Memory,
 }
@@ -88,6 +95,7 @@ impl Display for Termination {
             Self::Output => f.write_str("ended at its limit of output"),
             Self::CpuTime => f.write_str("ended at its limit of CPU time"),
             Self::Idle => f.write_str("ended because it did nothing"),
+            Self::Syscall(call) => write!(f, "ended because it called {call}"),
             Self::Memory => f.write_str("ended at its limit of memory"),
         }
     }
@@ -165,6 +173,46 @@ pub struct Leaked {
     pub name: String,
 }
 
+/// A system call that the policy refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Violation {
+    /// Which one.
+    pub call: SystemCall,
+    /// Its arguments, as they were in the registers.
+    pub args: [u64; 6],
+    /// The path that it named, if it is a call that names one, and the path could be read.
+    pub path: Option<PathBuf>,
+    /// How often it was made, with the same path, or without one with the same arguments.
+    pub count: u64,
+}
+
+impl Violation {
+    pub(crate) fn new(call: SystemCall, args: [u64; 6], path: Option<Vec<u8>>) -> Self {
+        Self { call, args, path: path.map(|path| OsString::from_vec(path).into()), count: 1 }
+    }
+
+    /// Whether it is the same again.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.call == other.call && self.path == other.path && (self.path.is_some() || self.args == other.args)
+    }
+}
+
+/// `mount("/mnt")`, or the arguments of a call that names no path.
+impl Display for Violation {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "{}({path:?})", self.call)?,
+            None => {
+                let args = self.args.map(|arg| format!("{arg:#x}"));
+                write!(f, "{}({})", self.call, args.join(", "))?;
+            }
+        }
+        if self.count > 1 { write!(f, " {} times", self.count) } else { Ok(()) }
+    }
+}
+
 /// A layer of isolation, as [`Enforcement`] names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -186,6 +234,8 @@ pub enum Layer {
     Limits,
     /// A cgroup of the sandbox's own.
     Cgroup,
+    /// A filter of system calls.
+    Seccomp,
 }
 
 impl Display for Layer {
@@ -199,6 +249,7 @@ impl Display for Layer {
             Self::Session => "session",
             Self::Limits => "limits",
             Self::Cgroup => "cgroup",
+            Self::Seccomp => "seccomp",
         })
     }
 }
@@ -234,6 +285,9 @@ pub struct Outcome {
     /// Who was alive still when the program had ended by itself: of the processes in the sandbox's cgroup, so that without
     /// one it is empty.
     pub leaked: Vec<Leaked>,
+    /// What the seccomp policy refused, if it records it ([`Seccomp::record`](crate::Seccomp::record)), and the call for
+    /// which it ended the sandbox: 1,024 different ones at most.
+    pub violations: Vec<Violation>,
 }
 
 impl Outcome {

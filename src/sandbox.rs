@@ -4,12 +4,12 @@ use std::ffi::OsString;
 
 use crate::cgroup::Cgroup;
 use crate::command::{Command, Stdio};
-use crate::confine::{Config, Identity, Limits, NamespaceOf, Namespaces, Root, TimeOffsets, compile};
-use crate::error::Result;
+use crate::confine::{Config, Identity, Limits, NamespaceOf, Namespaces, Root, Seccomp, TimeOffsets, compile};
+use crate::error::{Error, Result};
 use crate::launch::launch;
 use crate::outcome::{Outcome, Output};
 use crate::plan::Plan;
-use crate::watch::Child;
+use crate::watch::{Callback, Child, Decision, Notification, Running, Supervisor};
 
 /// What a program is isolated by. Plain data: one value describes any number of sandboxes, each of its own.
 ///
@@ -22,6 +22,7 @@ use crate::watch::Child;
 /// | network | a loopback of its own |
 /// | identity | [`Identity::new`]: never the host's root |
 /// | capabilities | none in any set, the bounding set empty, securebits locked, `no_new_privs` |
+/// | system calls | [`Seccomp::new`]: not what changes the machine, makes namespaces, or looks into the kernel |
 /// | descriptors | 0, 1 and 2 alone |
 /// | host name | `sandbox` |
 /// | core dumps | none |
@@ -57,6 +58,7 @@ impl Sandbox {
             time_offsets: None,
             identity: Identity::new(),
             root: Root::host(),
+            seccomp: Seccomp::new(),
             limits: Limits::new(),
             cgroup: None,
             kernel: None,
@@ -121,6 +123,13 @@ impl Sandbox {
         self
     }
 
+    /// Which system calls it may make. Default: [`Seccomp::new`].
+    #[must_use]
+    pub fn seccomp(mut self, policy: Seccomp) -> Self {
+        self.config.seccomp = policy;
+        self
+    }
+
     /// What it may use. Default: no limits but for cores.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -165,6 +174,35 @@ impl Sandbox {
         self.plan(command)?.spawn()
     }
 
+    /// The same with a callback, on a thread of its own, that decides the calls of [`Action::Notify`](crate::Action::Notify)
+    /// while they wait. A callback that panics leaves the program with `ENOSYS` for each of them; one that never returns
+    /// keeps [`Child::wait`] from returning.
+    ///
+    /// ```
+    /// use stockade::{Action, Command, Decision, Sandbox, Seccomp};
+    ///
+    /// let sandbox = Sandbox::new().seccomp(Seccomp::new().on(["mkdir", "mkdirat"], Action::Notify));
+    /// let mut child = sandbox.spawn_supervised(Command::new("mkdir").arg("/tmp/new"), |call| {
+    ///     match call.string(usize::from(call.system_call().name() == Some("mkdirat"))) {
+    ///         Ok(path) if path == b"/tmp/new" => Decision::Allow,
+    ///         _ => Decision::Kill,
+    ///     }
+    /// })?;
+    /// assert!(child.wait()?.success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sandbox::spawn`].
+    pub fn spawn_supervised(
+        &self,
+        command: impl Into<Command>,
+        decide: impl FnMut(&Notification<'_>) -> Decision + Send + 'static,
+    ) -> Result<Child> {
+        start(&self.plan(command)?, Some(Box::new(decide)))
+    }
+
     /// Runs a command, and waits for its end.
     ///
     /// # Errors
@@ -196,8 +234,25 @@ impl Plan {
     ///
     /// Those of [`Sandbox::spawn`].
     pub fn spawn(&self) -> Result<Child> {
-        let mut launched = launch(self)?;
-        let (ends, pty) = (std::mem::take(&mut launched.streams), launched.pty.take());
-        Ok(Child::new(Box::new(launched), ends, pty, self.bounds, self.enforced.clone()))
+        if self.asks {
+            return Err(Error::invalid(
+                "the seccomp policy asks a callback (Action::Notify), and there is none",
+                "start the command with Sandbox::spawn_supervised",
+            ));
+        }
+        start(self, None)
     }
+}
+
+fn start(plan: &Plan, callback: Option<Callback>) -> Result<Child> {
+    let mut launched = launch(plan)?;
+    let (ends, pty) = (std::mem::take(&mut launched.streams), launched.pty.take());
+    let supervisor = match (&plan.rules, launched.listener.take()) {
+        (Some(rules), Some(listener)) => {
+            let killer = launched.killer().map_err(Error::host("copying the pidfd of the program"))?;
+            Some(Supervisor::start(Box::new(listener), rules.clone(), callback, killer)?)
+        }
+        _ => None,
+    };
+    Ok(Child::new(Box::new(launched), ends, pty, plan.bounds, plan.enforced.clone(), supervisor))
 }

@@ -11,12 +11,14 @@ use super::host::Host;
 use super::identity::{self, Resolved};
 use super::namespaces::{self, Chosen};
 use super::root::Covering;
+use super::seccomp::{self, Filter};
 use super::{Config, Job, Namespaces, Terminal, capabilities, limits, network, root, share};
 use crate::cgroup::{Cgroup, Spec};
 use crate::error::{Error, Result};
 use crate::outcome::{Enforcement, Layer};
 use crate::plan::helper::{self, Groups, Placed, Start};
 use crate::plan::{IdMaps, Input, Plan, Program, Search, Slot, Step, Stream, init, nr, stub};
+use crate::watch::Rules;
 
 /// A plan under construction.
 struct Compiler<'a> {
@@ -28,6 +30,7 @@ struct Compiler<'a> {
     id_mappings: Vec<IdMaps>,
     descriptors: Vec<Arc<OwnedFd>>,
     cgroup: Option<Spec>,
+    filter: Option<Arc<Filter>>,
 }
 
 /// The cgroup that is asked for, or that a limit needs.
@@ -49,7 +52,9 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
     let who = identity::resolve(&config.identity, &chosen, &host)?;
     let host_program = Program::new("stockade: host");
     let cgroup = cgroup(config)?;
-    let mut compiler = Compiler { config, host, chosen, who, host_program, id_mappings: vec![], descriptors, cgroup };
+    let filter = (!config.seccomp.is_unconfined()).then(|| seccomp::compile(&config.seccomp)).transpose()?;
+    let mut compiler =
+        Compiler { config, host, chosen, who, host_program, id_mappings: vec![], descriptors, cgroup, filter };
     compiler.check_root()?;
     let stdio = job.stdio.clone().map(|stream| stream.lower(&mut compiler.descriptors));
     let search = search(job)?;
@@ -72,6 +77,11 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
         cgroup: compiler.cgroup,
         bounds: compiler.config.limits.bounds(said.and_then(Cgroup::cpus), said.is_some_and(Cgroup::limits_memory)),
         owner: compiler.host.privileged.then_some((compiler.who.host_uid, compiler.who.host_gid)),
+        rules: compiler
+            .filter
+            .map(|filter| -> Arc<dyn Rules> { filter.policy.clone() })
+            .filter(|rules| rules.need_listener()),
+        asks: config.seccomp.asks(),
         search,
         enforced,
         fault: None,
@@ -145,6 +155,7 @@ impl Compiler<'_> {
                 helper::make_cgroup_namespace(command);
             }
             confine(command);
+            self.install_filter(command);
         };
         let command = helper::start(&mut helper, &start, confine_in_groups, |command| {
             change_directory(command, cwd);
@@ -154,6 +165,12 @@ impl Compiler<'_> {
         root::take_away(&mut helper, covering);
         helper::finish(&mut helper, &start, &command, confine);
         Ok(helper)
+    }
+
+    fn install_filter(&self, process: &mut Program) {
+        if let Some(filter) = &self.filter {
+            seccomp::install(process, filter, self.host.has_killable_listeners());
+        }
     }
 
     /// The cgroups that the command enters. Who is not the host's user any more may not be cloned into one.
@@ -276,6 +293,9 @@ impl Compiler<'_> {
         enforced.push((Layer::Identity, format!("user {} and group {} inside", self.who.uid, self.who.gid)));
         enforced.push((Layer::Capabilities, "none".into()));
         enforced.push((Layer::NoNewPrivs, "set".into()));
+        if self.filter.is_some() {
+            enforced.push((Layer::Seccomp, self.config.seccomp.to_string()));
+        }
         if job.new_session {
             enforced.push((Layer::Session, "new".into()));
         }

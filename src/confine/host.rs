@@ -57,6 +57,11 @@ impl Host {
         })
     }
 
+    /// Whether a call that waits for its listener can be interrupted by nothing but its end.
+    pub fn has_killable_listeners(&self) -> bool {
+        self.kernel >= (5, 19)
+    }
+
     /// Whether the kernel has mount_setattr(2).
     pub fn has_setattr(&self) -> bool {
         self.kernel >= (5, 12)

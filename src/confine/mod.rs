@@ -12,6 +12,7 @@ mod mountinfo;
 mod namespaces;
 mod network;
 mod root;
+mod seccomp;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -28,6 +29,7 @@ pub use limits::{Limits, Resource};
 pub(crate) use namespaces::Descriptor;
 pub use namespaces::{NamespaceOf, Namespaces, TimeOffsets};
 pub use root::{Bind, HidePid, Mount, Overlay, Proc, Root, Tmpfs};
+pub use seccomp::{Action, Comparison, Condition, Rule, Seccomp};
 
 /// What a sandbox is: plain data.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +42,7 @@ pub(crate) struct Config {
     pub time_offsets: Option<TimeOffsets>,
     pub identity: Identity,
     pub root: Root,
+    pub seccomp: Seccomp,
     pub limits: Limits,
     pub cgroup: Option<Cgroup>,
     /// The version of the kernel that is believed to run, for tests.

@@ -9,6 +9,7 @@ mod identity;
 mod image;
 mod interpreter;
 mod layout;
+mod listener;
 mod process;
 mod reports;
 mod running;
@@ -23,6 +24,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::{pipe2, write};
 
 use affinity::{Kept, Processors};
+pub(crate) use listener::Listener;
 use process::Process;
 
 use crate::cgroup::Made;
@@ -45,6 +47,8 @@ pub(crate) struct Launched {
     /// The host's ends of pipes.
     pub streams: [Option<OwnedFd>; 3],
     pub pty: Option<OwnedFd>,
+    /// Where the calls come from that the seccomp filter hands to the host.
+    pub listener: Option<Listener>,
     started: Instant,
     /// Removed when every process has ended.
     cgroup: Option<Made>,
@@ -170,6 +174,7 @@ impl<'a> Launch<'a> {
             _control: self.control.1,
             streams: std::mem::take(&mut self.streams.host),
             pty: started.pty,
+            listener: started.listener.map(Listener::new),
             started: started.at,
             cgroup: self.cgroup.take(),
         })

@@ -48,11 +48,14 @@ impl Process {
         if self.reaped {
             return Err(Errno::ESRCH);
         }
-        // SAFETY: the call takes a descriptor, a number and a null pointer, and touches no memory.
-        let result = unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), signal, std::ptr::null::<()>(), 0)
-        };
-        Errno::result(result).map(drop)
+        send(self.pidfd.as_fd(), signal)
+    }
+
+    /// Something that another thread can send signals by.
+    pub fn handle(&self) -> nix::Result<Handle> {
+        let copy =
+            self.pidfd.try_clone().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        Ok(Handle(copy))
     }
 
     /// Whether it has ended, waiting for that as long as `timeout` says, or until a signal of the host comes between.
@@ -141,6 +144,22 @@ impl Process {
         }
         self.reap()
     }
+}
+
+/// A pidfd of a process that somebody else holds.
+pub(super) struct Handle(OwnedFd);
+
+impl Handle {
+    pub fn signal(&self, signal: i32) -> nix::Result<()> {
+        send(self.0.as_fd(), signal)
+    }
+}
+
+fn send(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
+    // SAFETY: the call takes a descriptor, a number and a null pointer, and touches no memory.
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<()>(), 0) };
+    Errno::result(result).map(drop)
 }
 
 impl AsFd for Process {

@@ -25,6 +25,7 @@ pub(super) struct Started {
     pub program: Process,
     pub init: Option<Process>,
     pub pty: Option<OwnedFd>,
+    pub listener: Option<OwnedFd>,
     /// When the program was started.
     pub at: Instant,
 }
@@ -48,9 +49,11 @@ impl Channel {
         let mut failed = None;
         // A sandbox that has failed may have an init, and a command that was not executed.
         let mut left = Pids::default();
+        let mut listener = None;
         while let Some(Received { report, fds }) = self.receive(plan)? {
             match report {
                 Report::MapsWanted => write_maps()?,
+                Report::Listening => listener = fds.into_iter().next(),
                 Report::Failed { part, call, errno, started } => {
                     failed.get_or_insert_with(|| failure(plan, part, call, errno));
                     left = Pids { init: left.init.max(started.init), command: left.command.max(started.command) };
@@ -59,7 +62,7 @@ impl Channel {
                     failed.get_or_insert_with(|| not_executed(&plan.search, &failures));
                 }
                 Report::Started(pids, at) => {
-                    let started = started(pids, at, fds)?;
+                    let started = Started { listener, ..started(pids, at, fds)? };
                     return failed.map_or(Ok(started), Err);
                 }
             }
@@ -107,7 +110,7 @@ fn started(pids: Pids, at: Duration, fds: Vec<OwnedFd>) -> Result<Started> {
             }
         },
     };
-    Ok(Started { program, init, pty: fds.next(), at })
+    Ok(Started { program, init, pty: fds.next(), listener: None, at })
 }
 
 /// An instant by its time since the epoch. It has just been, however the clock was set meanwhile.

@@ -54,6 +54,16 @@ impl Running for Launched {
         let _ = self.program.signal(libc::SIGKILL);
     }
 
+    fn killer(&self) -> nix::Result<Box<dyn Fn() + Send>> {
+        let keeper = if self.has_pid_namespace { Some(self.keeper.handle()?) } else { None };
+        let program = self.program.handle()?;
+        Ok(Box::new(move || {
+            for handle in keeper.iter().chain([&program]) {
+                let _ = handle.signal(libc::SIGKILL);
+            }
+        }))
+    }
+
     fn reap(&mut self) -> nix::Result<Ended> {
         self.end();
         // Before the init, which can't end while a process of its namespace has not been reaped.

@@ -62,6 +62,9 @@ pub(super) fn write(outcome: &Outcome, f: &mut Formatter<'_>) -> fmt::Result {
     for leaked in &outcome.leaked {
         writeln!(f, "{:NAME$}{} (pid {})", "left behind", leaked.name, leaked.pid)?;
     }
+    for violation in &outcome.violations {
+        writeln!(f, "{:NAME$}{violation}", "refused")?;
+    }
     for (layer, what) in &outcome.enforced.enforced {
         writeln!(f, "{:NAME$}{what}", layer.to_string())?;
     }
@@ -86,6 +89,7 @@ mod tests {
             termination: Termination::Exited(3),
             usage,
             enforced: Enforcement { enforced: vec![(Layer::NoNewPrivs, "set".into())] },
+            violations: vec![],
             leaked: vec![Leaked { pid: 7, name: "sleep".into() }],
         };
         let expected = "termination           exited with 3

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::arena::{Address, Ref, Word};
 use super::call::{Arg, Label, OnError, Slot, flags, nr};
 use super::init::{TIME_IS_UP, wait_for_host};
+use super::message::{Rights, header};
 use super::program::{Input, Program, Step};
 use super::report::{EXEC_FAILED, MAPS_WANTED, STARTED};
 use super::sync::Flag;
@@ -223,6 +224,7 @@ pub(crate) fn start(
     helper.need_raised(go);
     enter(helper);
     execute(helper, start);
+    helper.drop_pass();
     helper.bind(parent);
     Waiting { message, go, executed }
 }
@@ -361,23 +363,16 @@ impl Message {
     fn new(helper: &mut Program, start: &Start<'_>) -> Self {
         let tag = helper.value("started", STARTED);
         let count = 1 + u64::from(start.pty.is_some());
-        // struct cmsghdr {size_t len; int level, type; int fds[]}, in slots that follow one another: the kernel writes
-        // the number of the pidfd into the first half of the last one when it clones
-        let len = helper.value("length", 16 + 4 * count);
-        let rights = u64::from(libc::SOL_SOCKET as u32) | u64::from(libc::SCM_RIGHTS as u32) << 32;
-        helper.value("SCM_RIGHTS", rights);
-        let fds = helper.value("pidfd", PTY_NUMBER << 32);
+        // The kernel writes the number of the pidfd when it clones.
+        let rights = Rights::new(helper, count, PTY_NUMBER);
         let time = helper.value("seconds", 0);
         helper.value("nanoseconds", 0);
         let pieces: [_; PIECES as usize] = [(tag, 8), (Program::INIT, 16), (time, 16)];
         let pieces = pieces.map(|(slot, len)| [Program::slot_word(slot), Word::Value(len)]);
         let data = helper.arena.words(pieces.as_flattened(), "{<pid of the init>, <pid>, <time>}");
-        let zero = Word::Value(0);
-        let control = Program::slot_word(len);
-        let header = [zero, zero, data.into(), Word::Value(PIECES), control, Word::Value(24), zero];
         let passed = if start.pty.is_some() { "<pidfd>, <pty>" } else { "<pidfd>" };
         let shown = format!("{{<pid of the init>, <pid>, <time>, [{passed}]}}");
-        Self { header: helper.arena.words(&header, shown), data, time, fds }
+        Self { header: header(helper, data, PIECES, &rights, shown), data, time, fds: rights.fds }
     }
 }
 

@@ -7,6 +7,7 @@ mod arena;
 mod call;
 pub(crate) mod helper;
 pub(crate) mod init;
+mod message;
 mod mounts;
 mod program;
 mod report;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub(crate) use arena::{Address, Word};
 pub(crate) use call::{Arg, Call, Constant, Label, Names, OnError, Slot, SystemCall, flags, names, nr};
+pub(crate) use message::Listener;
 pub(crate) use mounts::{Attributes, Change};
 pub(crate) use program::{Input, Program, Step};
 pub use report::Part;
@@ -29,7 +31,7 @@ pub(crate) use stub::stub;
 
 use crate::cgroup::Spec;
 use crate::outcome::Enforcement;
-use crate::watch::Bounds;
+use crate::watch::{Bounds, Rules};
 
 /// What a sandbox and a command were compiled to: the system calls of the host, and of the helper with the init and the
 /// command that it starts, in order.
@@ -59,6 +61,10 @@ pub struct Plan {
     pub(crate) bounds: Bounds,
     /// Who the pipes of the command are given to, if the host may give them away.
     pub(crate) owner: Option<(HostId, HostId)>,
+    /// What decides the calls that the seccomp filter hands to the host, if it does.
+    pub(crate) rules: Option<Arc<dyn Rules>>,
+    /// Whether a callback is asked.
+    pub(crate) asks: bool,
     pub(crate) search: Search,
     pub(crate) enforced: Enforcement,
     /// A call that is made to fail, for tests.

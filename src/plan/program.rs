@@ -124,6 +124,8 @@ pub(crate) struct Program {
     pub slots: Vec<SlotInfo>,
     inputs: Vec<(Input, Slot)>,
     labels: Vec<Option<u32>>,
+    /// What certain calls, by their numbers, carry as their sixth argument, which none of them has.
+    pass: Option<(Slot, Vec<u32>)>,
 }
 
 impl Program {
@@ -152,6 +154,7 @@ impl Program {
             slots,
             inputs,
             labels: vec![],
+            pass: None,
         }
     }
 
@@ -238,11 +241,15 @@ impl Program {
     pub fn call<const N: usize>(&mut self, nr: Nr, given: [Arg; N]) -> Added<'_> {
         let mut args = [Arg::NONE; 6];
         args[..N].copy_from_slice(&given);
+        let pass = self.pass.as_ref().filter(|(_, carrying)| carrying.contains(&nr.number)).map(|&(pass, _)| pass);
+        if let Some(pass) = pass {
+            args[5] = pass.into();
+        }
         let step = self.steps.len().saturating_sub(1) as u32;
         let call = Call {
             nr,
             args,
-            arity: N as u8,
+            arity: if pass.is_some() { 6 } else { N as u8 },
             again: false,
             store: None,
             on_error: OnError::Fail,
@@ -251,6 +258,16 @@ impl Program {
         };
         self.calls.push(call);
         Added(self)
+    }
+
+    /// Has certain calls from here on carry a number as their sixth argument, by which a filter lets them through.
+    pub fn carry_pass(&mut self, pass: u64, calls: Vec<u32>) {
+        self.pass = Some((self.value("<pass>", pass), calls));
+    }
+
+    /// The calls from here on carry none any more.
+    pub fn drop_pass(&mut self) {
+        self.pass = None;
     }
 
     /// Goes on elsewhere: by a call that never fails and is never 0.

@@ -30,6 +30,8 @@ pub(crate) const STARTED: u64 = 16 << 32;
 pub(crate) const EXEC_FAILED: u64 = 17 << 32;
 /// `{MAPS_WANTED}`
 pub(crate) const MAPS_WANTED: u64 = 18 << 32;
+/// `{LISTENING}`, with the listener of the seccomp filter as a passed descriptor
+pub(crate) const LISTENING: u64 = 19 << 32;
 
 /// The processes beside the helper, as far as they are started; 0 stands for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub(crate) enum Report {
     Failed { part: Part, call: usize, errno: i32, started: Pids },
     /// The helper waits for its id maps.
     MapsWanted,
+    /// The seccomp filter is there, and somebody has to listen to it.
+    Listening,
     /// The command runs, since then by the real-time clock, which no time namespace moves.
     Started(Pids, Duration),
     /// No candidate could be executed: for each, the errno and whether it is visible in the sandbox.
@@ -66,6 +70,7 @@ impl Report {
                 Some(Self::Started(pids(words.get(1..3)?), Duration::new(*words.get(3)?, *words.get(4)? as u32)))
             }
             MAPS_WANTED => Some(Self::MapsWanted),
+            LISTENING => Some(Self::Listening),
             EXEC_FAILED => {
                 let (results, visible) = words[1..].split_at((words.len() - 1) / 2);
                 let failures = results.iter().zip(visible);

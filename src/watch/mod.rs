@@ -5,6 +5,7 @@ mod group;
 mod meter;
 mod output;
 mod running;
+mod supervise;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,6 +23,9 @@ use meter::Meter;
 use output::{Counted, Streams};
 use running::times;
 pub(crate) use running::{Account, Ended, How, Running};
+use supervise::Noted;
+pub(crate) use supervise::{Answer, Callback, Heard, Listen, Rules, Ruling, Supervisor};
+pub use supervise::{Decision, Notification};
 
 use crate::outcome::{Enforcement, Leaked, Outcome, Output, Reading, Signal, Source, Termination, Usage};
 
@@ -45,6 +49,7 @@ pub struct Child {
     stage: Stage,
     meter: Meter,
     enforced: Enforcement,
+    supervisor: Option<Supervisor>,
     killed: bool,
     leaked: Option<Vec<Leaked>>,
     outcome: Option<Outcome>,
@@ -58,6 +63,7 @@ impl Child {
         pty: Option<OwnedFd>,
         bounds: Bounds,
         enforced: Enforcement,
+        supervisor: Option<Supervisor>,
     ) -> Self {
         let stage = Stage::new(&bounds, running.started());
         let meter = Meter::new(&bounds, running.started());
@@ -73,6 +79,7 @@ impl Child {
             stage,
             meter,
             enforced,
+            supervisor,
             killed: false,
             leaked: None,
             outcome: None,
@@ -236,11 +243,13 @@ impl Child {
         let wall = self.running.started().elapsed();
         self.note_leaked();
         let ended = self.running.reap().map_err(waiting)?;
+        let noted = self.supervisor.as_mut().map(Supervisor::finish).unwrap_or_default();
         let outcome = Outcome {
-            termination: self.termination(&ended)?,
+            termination: self.termination(&ended, &noted)?,
             usage: usage(wall, counted, ended.rusage.as_ref(), ended.account),
             enforced: self.enforced.clone(),
             leaked: self.leaked.take().unwrap_or_default(),
+            violations: noted.violations,
         };
         self.outcome = Some(outcome.clone());
         Ok(outcome)
@@ -254,13 +263,16 @@ impl Child {
     }
 
     /// Why the program ended: for a limit, if it exceeded one and lived still; else as the kernel says.
-    fn termination(&self, ended: &Ended) -> Result<Termination> {
+    fn termination(&self, ended: &Ended, noted: &Noted) -> Result<Termination> {
         let account = ended.account.unwrap_or_default();
         if account.oom_kills > 0 {
             return Ok(Termination::Memory);
         }
         if let Some(why) = self.stage.why() {
             return Ok(why);
+        }
+        if let Some(call) = noted.ended_for {
+            return Ok(Termination::Syscall(call));
         }
         if self.bounds.cpu.is_some_and(|limit| account.cpu.is_some_and(|used| used >= limit)) {
             return Ok(Termination::CpuTime);

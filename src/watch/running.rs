@@ -29,6 +29,9 @@ pub(crate) trait Running: Debug + Send + Sync {
     /// Kills every process of the sandbox; the program is still to be reaped.
     fn end(&self);
 
+    /// Kills the program, and with it every process of its pid namespace, from another thread.
+    fn killer(&self) -> nix::Result<Box<dyn Fn() + Send>>;
+
     /// Ends the sandbox, and takes the program's status.
     fn reap(&mut self) -> nix::Result<Ended>;
 

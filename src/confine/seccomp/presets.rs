@@ -1,0 +1,234 @@
+//! The lists that a policy begins with.
+
+use super::{Action, Comparison, Condition, Seccomp};
+use crate::system_call::SystemCall;
+
+/// What changes mounts, names, clocks, modules, power, accounting or quotas of a machine.
+#[rustfmt::skip]
+const MACHINE: &[&str] = &[
+    "acct", "adjtimex", "chroot", "clock_adjtime", "clock_settime", "delete_module", "finit_module", "fsconfig", "fsmount",
+    "fsopen", "fspick", "init_module", "kexec_file_load", "kexec_load", "mount", "mount_setattr", "move_mount", "nfsservctl",
+    "open_tree", "open_tree_attr", "pivot_root", "quotactl", "quotactl_fd", "reboot", "setdomainname", "sethostname",
+    "settimeofday", "swapoff", "swapon", "umount2", "vhangup",
+];
+/// What looks into the kernel or at all of the machine, and what a bug of the kernel was often reached by.
+#[rustfmt::skip]
+const KERNEL: &[&str] = &[
+    "add_key", "bpf", "fanotify_init", "io_uring_enter", "io_uring_register", "io_uring_setup", "iopl", "ioperm", "kcmp",
+    "keyctl", "lookup_dcookie", "modify_ldt", "name_to_handle_at", "open_by_handle_at", "perf_event_open", "request_key",
+    "syslog", "uselib", "userfaultfd", "ustat",
+];
+/// What enters other namespaces.
+const NAMESPACES: &[&str] = &["setns", "unshare"];
+
+/// Flags of clone(2) that make namespaces, and `CLONE_PARENT`, by which a program would give the host children that the
+/// host does not know.
+const CLONE_FLAGS: [libc::c_int; 9] = [
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWTIME,
+    libc::CLONE_PARENT,
+];
+
+/// The families of sockets that programs have a use for.
+const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
+/// What personality(2) may be set to beside the default: what turns off the randomisation of addresses, which debuggers
+/// do, and the name of the kernel's version. 0xffffffff asks.
+const PERSONALITIES: [u64; 5] = [0, 0x0002_0000, 0x0004_0000, 0x0006_0000, 0xffff_ffff];
+
+fn flag(argument: u8, flag: libc::c_int) -> Condition {
+    let flag = u64::from(flag as u32);
+    Condition::int(argument, Comparison::Masked { mask: flag, value: flag })
+}
+
+fn is(argument: u8, value: libc::c_int) -> Condition {
+    Condition::int(argument, Comparison::Equal(u64::from(value as u32)))
+}
+
+impl Seccomp {
+    /// The default of a sandbox: everything is allowed but what an isolated program has no business with. It is refused
+    /// with `EPERM` if nothing else is said:
+    ///
+    /// - what changes the machine: mounts, `chroot`, names, clocks, modules, kexec, swap, quotas, accounting;
+    /// - `bpf`, `perf_event_open`, `userfaultfd`, io_uring, keyrings, file handles, `fanotify_init`, `syslog`, `kcmp`,
+    ///   `modify_ldt`, port i/o;
+    /// - namespaces: `unshare`, `setns`, and `clone` with their flags or `CLONE_PARENT`; `clone3`, whose flags a filter
+    ///   can't see, gives `ENOSYS`, whereupon C libraries take `clone`;
+    /// - sockets of other families than Unix, IPv4, IPv6 and netlink (`EAFNOSUPPORT`);
+    /// - the terminal's `TIOCSTI` and `TIOCLINUX`; `personality` but for some values.
+    ///
+    /// What is left is much: [`Seccomp::pure_computation`] and [`Seccomp::container`] are allow-lists.
+    pub fn new() -> Self {
+        let mut policy = Self::deny_list();
+        policy.rules.reserve(MACHINE.len() + KERNEL.len() + NAMESPACES.len() + CLONE_FLAGS.len() + 6);
+        for names in [MACHINE, KERNEL, NAMESPACES] {
+            for &name in names {
+                policy = policy.when(name, [], Action::Errno(libc::EPERM));
+            }
+        }
+        policy.without_namespaces().with_narrow_sockets().without_typing().with_few_personalities()
+    }
+
+    fn without_namespaces(mut self) -> Self {
+        for kind in CLONE_FLAGS {
+            // On all architectures that the crate has, the flags are the first argument.
+            self = self.when("clone", [flag(0, kind)], Action::Errno(libc::EPERM));
+        }
+        self.on(["clone3"], Action::Errno(libc::ENOSYS))
+    }
+
+    fn with_narrow_sockets(self) -> Self {
+        let others = FAMILIES.map(|family| Condition::int(0, Comparison::NotEqual(family as u64)));
+        self.when("socket", others, Action::Errno(libc::EAFNOSUPPORT))
+    }
+
+    fn without_typing(self) -> Self {
+        // The kernel looks at the lower half of a request alone.
+        [libc::TIOCSTI, libc::TIOCLINUX].into_iter().fold(self, |policy, request| {
+            policy.when("ioctl", [is(1, request as libc::c_int)], Action::Errno(libc::EPERM))
+        })
+    }
+
+    fn with_few_personalities(self) -> Self {
+        let others = PERSONALITIES.map(|persona| Condition::int(0, Comparison::NotEqual(persona)));
+        self.when("personality", others, Action::Errno(libc::EPERM))
+    }
+
+    /// For programs that read, compute and write, as an online judge runs them: an allow-list on which C, C++, Rust and
+    /// Python run, linked statically or not. Anything else ends the sandbox:
+    /// [`Termination::Syscall`](crate::Termination::Syscall).
+    ///
+    /// Files can be opened for reading alone. There are no processes, threads, sockets, signals to others, changes of the
+    /// file system, or limits to set, so that Java, Go and Node don't run.
+    pub fn pure_computation() -> Self {
+        #[rustfmt::skip]
+        const ALLOWED: &[&str] = &[
+            // Descriptors that it has.
+            "close", "dup", "dup2", "dup3", "fcntl", "fstat", "lseek", "poll", "ppoll", "pread64", "preadv", "preadv2",
+            "pselect6", "pwrite64", "pwritev", "pwritev2", "read", "readv", "select", "write", "writev", "fadvise64",
+            "fsync", "fdatasync", "ftruncate",
+            // Looking at files.
+            "access", "faccessat", "faccessat2", "fstatfs", "getcwd", "getdents", "getdents64", "lstat", "newfstatat",
+            "readlink", "readlinkat", "stat", "statfs", "statx",
+            // Memory.
+            "brk", "madvise", "mincore", "mlock", "mlock2", "mmap", "mprotect", "mremap", "munlock", "munmap", "mseal",
+            "membarrier", "pkey_alloc", "pkey_free", "pkey_mprotect",
+            // Itself, and the time.
+            "arch_prctl", "clock_getres", "clock_gettime", "clock_nanosleep", "exit", "exit_group", "futex", "get_robust_list",
+            "getcpu", "getegid", "geteuid", "getgid", "getgroups", "getitimer", "getpgid", "getpgrp", "getpid", "getppid",
+            "getpriority", "getrandom", "getresgid", "getresuid", "getrlimit", "getrusage", "getsid", "gettid",
+            "gettimeofday", "getuid", "nanosleep", "restart_syscall", "rseq", "rt_sigaction", "rt_sigpending",
+            "rt_sigprocmask", "rt_sigreturn", "rt_sigsuspend", "rt_sigtimedwait", "sched_getaffinity", "sched_getparam",
+            "sched_getscheduler", "sched_yield", "set_robust_list", "set_tid_address", "sigaltstack", "sysinfo", "tgkill",
+            "time", "times", "uname", "alarm", "setitimer", "pause", "tkill",
+        ];
+        let mut policy = Self::allow_list().otherwise(Action::Kill).allow(ALLOWED.iter().copied());
+        let reads = Comparison::Masked { mask: (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64, value: 0 };
+        for (name, argument) in [("open", 1), ("openat", 2)] {
+            policy = policy.when(name, [Condition::int(argument, reads)], Action::Allow);
+        }
+        for request in [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::FIOCLEX] {
+            policy = policy.when("ioctl", [is(1, request as libc::c_int)], Action::Allow);
+        }
+        // A limit may be asked for, and not set.
+        policy = policy.when("prlimit64", [Condition::new(2, Comparison::Equal(0))], Action::Allow);
+        for option in [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_GET_DUMPABLE] {
+            policy = policy.when("prctl", [is(0, option)], Action::Allow);
+        }
+        policy
+    }
+
+    /// An allow-list of what the default profile of common container engines allows a container without capabilities, as
+    /// their documentation lists it: all calls that the crate knows but those that need a capability, those that are not
+    /// kept apart by namespaces, and old ones that had bugs. What is refused gives `EPERM`.
+    pub fn container() -> Self {
+        #[rustfmt::skip]
+        const BEYOND: &[&str] = &[
+            "get_mempolicy", "mbind", "migrate_pages", "move_pages", "set_mempolicy", "set_mempolicy_home_node", "stime",
+            "sysfs", "_sysctl", "clone3", "clone", "socket", "personality", "create_module", "get_kernel_syms",
+            "query_module", "fanotify_mark", "lsm_set_self_attr", "map_shadow_stack", "process_madvise", "memfd_secret",
+            "listmount", "statmount", "vm86", "vm86old", "ptrace", "process_vm_readv", "process_vm_writev", "getpmsg",
+            "putpmsg", "tuxcall", "security", "afs_syscall", "vserver", "umount",
+        ];
+        let refused = |name: &str| [MACHINE, KERNEL, NAMESPACES, BEYOND].iter().any(|names| names.contains(&name));
+        let names = SystemCall::all().filter_map(SystemCall::name).filter(|name| !refused(name));
+        let mut policy = Self::allow_list();
+        policy.rules =
+            names.map(|name| super::Rule { call: name.into(), conditions: vec![], action: Action::Allow }).collect();
+        let kinds = CLONE_FLAGS.iter().fold(0, |flags, flag| flags | *flag as u32);
+        let none = Comparison::Masked { mask: kinds.into(), value: 0 };
+        policy = policy.when("clone", [Condition::int(0, none)], Action::Allow);
+        policy = policy.on(["clone3"], Action::Errno(libc::ENOSYS));
+        let vsock = Condition::int(0, Comparison::NotEqual(libc::AF_VSOCK as u64));
+        policy = policy.when("socket", [vsock], Action::Allow);
+        for persona in PERSONALITIES {
+            policy = policy.when("personality", [Condition::int(0, Comparison::Equal(persona))], Action::Allow);
+        }
+        policy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::confine::seccomp::Policy;
+
+    fn decides(seccomp: &Seccomp, name: &str, args: &[u64]) -> Action {
+        let mut all = [0; 6];
+        all[..args.len()].copy_from_slice(args);
+        let number = SystemCall::named(name).expect(name).number();
+        Policy::resolve(seccomp).expect("a policy").decide(number, &all)
+    }
+
+    #[test]
+    fn every_name_of_the_presets_is_known() {
+        for policy in [Seccomp::new(), Seccomp::pure_computation(), Seccomp::container()] {
+            Policy::resolve(&policy).expect("a policy");
+        }
+    }
+
+    #[test]
+    fn the_default_refuses_what_an_isolated_program_has_no_business_with() {
+        let default = Seccomp::new();
+        let refused = Action::Errno(libc::EPERM);
+        for name in ["mount", "bpf", "keyctl", "io_uring_setup", "unshare", "open_by_handle_at"] {
+            assert_eq!(decides(&default, name, &[]), refused, "{name}");
+        }
+        assert_eq!(decides(&default, "clone", &[libc::SIGCHLD as u64]), Action::Allow);
+        assert_eq!(decides(&default, "clone", &[libc::CLONE_NEWUSER as u64]), refused);
+        assert_eq!(decides(&default, "clone3", &[]), Action::Errno(libc::ENOSYS));
+        assert_eq!(decides(&default, "ioctl", &[0, libc::TIOCSTI | 0xdead_0000_0000]), refused);
+        assert_eq!(decides(&default, "socket", &[libc::AF_VSOCK as u64]), Action::Errno(libc::EAFNOSUPPORT));
+        assert_eq!(decides(&default, "socket", &[libc::AF_INET as u64]), Action::Allow);
+        assert_eq!(decides(&default, "ptrace", &[]), Action::Allow);
+    }
+
+    #[test]
+    fn pure_computation_reads_and_does_not_write() {
+        let pure = Seccomp::pure_computation();
+        assert_eq!(decides(&pure, "openat", &[0, 0, libc::O_CLOEXEC as u64]), Action::Allow);
+        for flags in [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC] {
+            assert_eq!(decides(&pure, "openat", &[0, 0, flags as u64]), Action::Kill, "{flags:#x}");
+        }
+        for name in ["fork", "clone", "execve", "socket", "kill", "ptrace"] {
+            assert!(SystemCall::is_elsewhere(name) || decides(&pure, name, &[]) == Action::Kill, "{name}");
+        }
+        assert_eq!(decides(&pure, "prlimit64", &[0, 7, 0]), Action::Allow);
+        assert_eq!(decides(&pure, "prlimit64", &[0, 7, 4096]), Action::Kill);
+    }
+
+    #[test]
+    fn a_container_makes_processes_and_no_namespaces() {
+        let container = Seccomp::container();
+        assert_eq!(decides(&container, "clone", &[libc::SIGCHLD as u64]), Action::Allow);
+        assert_eq!(decides(&container, "clone", &[libc::CLONE_NEWNS as u64]), Action::Errno(libc::EPERM));
+        assert_eq!(decides(&container, "mount", &[]), Action::Errno(libc::EPERM));
+        assert_eq!(decides(&container, "read", &[]), Action::Allow);
+    }
+}

@@ -1,0 +1,301 @@
+//! Calls that a filter has handed to the host: a thread decides them, by the policy or by a callback, and notes what was
+//! refused.
+
+use std::fmt::{self, Debug, Formatter};
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::SigSet;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::{Pid, pipe2};
+
+use crate::error::{Error, Result};
+use crate::outcome::Violation;
+use crate::system_call::SystemCall;
+
+/// A call that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heard {
+    pub id: u64,
+    pub pid: i32,
+    pub number: i32,
+    pub args: [u64; 6],
+}
+
+/// What a waiting call is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    /// The kernel does it.
+    Continue,
+    Error(i32),
+    Value(i64),
+}
+
+/// Where calls come from.
+pub(crate) trait Listen: Debug + Send + Sync {
+    /// The next call; none when `stop` is readable or hung up, or nobody can make one any more.
+    fn next(&self, stop: BorrowedFd<'_>) -> nix::Result<Option<Heard>>;
+
+    /// Whether a call waits still: while it does, its pid is nobody else's.
+    fn is_waiting(&self, id: u64) -> bool;
+
+    fn answer(&self, id: u64, answer: Answer) -> nix::Result<()>;
+}
+
+/// What a policy says of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ruling {
+    Let,
+    Refuse(i32),
+    Ask,
+    End,
+}
+
+/// A policy, as the thread sees it.
+pub(crate) trait Rules: Debug + Send + Sync {
+    /// Whether any call is handed to the host at all.
+    fn need_listener(&self) -> bool;
+
+    fn ruling(&self, number: i32, args: &[u64; 6]) -> Ruling;
+
+    /// The path that a call names, by the number of the argument that points to it.
+    fn path_argument(&self, number: i32) -> Option<usize>;
+}
+
+/// What a callback makes of a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum Decision {
+    /// The kernel does it. What its pointers lead to may have changed since it was looked at, by another thread of the
+    /// program: this is no way to keep a program from a path (seccomp_unotify(2)).
+    Allow,
+    /// It fails with this error number.
+    Errno(i32),
+    /// It is not done, and gives this to the program.
+    Return(i64),
+    /// The sandbox is ended.
+    Kill,
+}
+
+/// A system call of the program, which waits until it is decided.
+pub struct Notification<'a> {
+    heard: &'a Heard,
+    listener: &'a dyn Listen,
+}
+
+impl Debug for Notification<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:x?} of {}", self.system_call(), self.heard.args, self.heard.pid)
+    }
+}
+
+/// Bytes of the longest path (`PATH_MAX`), its end included.
+const LONGEST_PATH: usize = 4096;
+/// Memory is readable by pages of at least so many bytes.
+const PAGE: u64 = 4096;
+
+impl Notification<'_> {
+    /// Which one.
+    pub fn system_call(&self) -> SystemCall {
+        SystemCall(self.heard.number)
+    }
+
+    /// Its arguments, as they are in the registers.
+    pub fn args(&self) -> [u64; 6] {
+        self.heard.args
+    }
+
+    /// The thread that makes it, as the host sees it.
+    pub fn pid(&self) -> i32 {
+        self.heard.pid
+    }
+
+    /// `len` bytes that an argument points to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Host`] if the memory can't be read, or the caller is not there any more.
+    pub fn bytes(&self, argument: usize, len: usize) -> Result<Vec<u8>> {
+        let address = self.heard.args.get(argument).copied().unwrap_or_default();
+        let bytes = self.read(address, len)?;
+        if bytes.len() < len { Err(self.unreadable(Errno::EFAULT)) } else { Ok(bytes) }
+    }
+
+    /// The string that an argument points to, without its terminating zero, of 4,095 bytes at most.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Notification::bytes`]; `ENAMETOOLONG` for a longer one.
+    pub fn string(&self, argument: usize) -> Result<Vec<u8>> {
+        let mut address = self.heard.args.get(argument).copied().unwrap_or_default();
+        let mut text = vec![];
+        while text.len() < LONGEST_PATH {
+            // The next page may not be there.
+            let piece = self.read(address, (PAGE - address % PAGE) as usize)?;
+            if let Some(end) = piece.iter().position(|&byte| byte == 0) {
+                text.extend_from_slice(&piece[..end]);
+                if text.len() < LONGEST_PATH {
+                    return Ok(text);
+                }
+                break;
+            }
+            address = address.wrapping_add(piece.len() as u64);
+            text.extend(piece);
+        }
+        Err(self.unreadable(Errno::ENAMETOOLONG))
+    }
+
+    fn read(&self, address: u64, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let remote = [RemoteIoVec { base: address as usize, len }];
+        let read = process_vm_readv(Pid::from_raw(self.heard.pid), &mut [IoSliceMut::new(&mut bytes)], &remote);
+        let read = read.map_err(|errno| self.unreadable(errno))?;
+        // Whose memory it was is known if the call waits still.
+        if !self.listener.is_waiting(self.heard.id) {
+            return Err(self.unreadable(Errno::ESRCH));
+        }
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    fn unreadable(&self, errno: Errno) -> Error {
+        Error::host("reading what an argument of a system call points to")(errno)
+    }
+}
+
+/// A callback that decides system calls.
+pub(crate) type Callback = Box<dyn FnMut(&Notification<'_>) -> Decision + Send>;
+
+/// What the thread has noted.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    pub violations: Vec<Violation>,
+    /// The call for which the sandbox was ended.
+    pub ended_for: Option<SystemCall>,
+}
+
+/// Different violations that are kept.
+const KEPT: usize = 1024;
+
+impl Noted {
+    fn add(&mut self, violation: Violation) {
+        match self.violations.iter().position(|known| known.is_like(&violation)) {
+            Some(known) => self.violations[known].count += 1,
+            None if self.violations.len() < KEPT => self.violations.push(violation),
+            None => {}
+        }
+    }
+}
+
+/// The thread that decides. It ends with the sandbox.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    /// Closed to stop it.
+    stop: Option<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+    noted: Arc<Mutex<Noted>>,
+}
+
+/// What the thread works with.
+struct Desk {
+    listener: Box<dyn Listen>,
+    rules: Arc<dyn Rules>,
+    callback: Option<Callback>,
+    end: Box<dyn Fn() + Send>,
+    noted: Arc<Mutex<Noted>>,
+}
+
+impl Supervisor {
+    /// Starts the thread. `end` ends the sandbox.
+    pub fn start(
+        listener: Box<dyn Listen>,
+        rules: Arc<dyn Rules>,
+        callback: Option<Callback>,
+        end: Box<dyn Fn() + Send>,
+    ) -> Result<Self> {
+        let (stopped, stop) = pipe2(OFlag::O_CLOEXEC).map_err(Error::host("making a pipe"))?;
+        let noted = Arc::new(Mutex::new(Noted::default()));
+        let mut desk = Desk { listener, rules, callback, end, noted: noted.clone() };
+        let thread = std::thread::Builder::new().name("stockade-seccomp".into()).spawn(move || {
+            // Those of the host are for its other threads.
+            let _ = SigSet::all().thread_block();
+            while let Ok(Some(heard)) = desk.listener.next(stopped.as_fd()) {
+                desk.decide(&heard);
+            }
+        });
+        let thread = thread.map_err(Error::host("starting the thread that decides system calls"))?;
+        Ok(Self { stop: Some(stop), thread: Some(thread), noted })
+    }
+
+    /// Stops the thread of a sandbox that has ended; what it has noted.
+    pub(super) fn finish(&mut self) -> Noted {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // A callback that has panicked has said so; the program's calls have failed since then.
+            let _ = thread.join();
+        }
+        std::mem::take(&mut *lock(&self.noted))
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn lock(noted: &Mutex<Noted>) -> MutexGuard<'_, Noted> {
+    noted.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Desk {
+    fn decide(&mut self, heard: &Heard) {
+        let notification = Notification { heard, listener: &*self.listener };
+        let ruling = self.rules.ruling(heard.number, &heard.args);
+        let answer = match (ruling, &mut self.callback) {
+            (Ruling::Let, _) => Answer::Continue,
+            (Ruling::Refuse(errno), _) => {
+                let violation = self.violation(&notification);
+                lock(&self.noted).add(violation);
+                errno_answer(errno)
+            }
+            (Ruling::Ask, Some(callback)) => match callback(&notification) {
+                Decision::Allow => Answer::Continue,
+                Decision::Errno(errno) => errno_answer(errno),
+                Decision::Return(value) => Answer::Value(value),
+                Decision::Kill => return self.end(&notification),
+            },
+            // Nobody is there to ask.
+            (Ruling::Ask | Ruling::End, _) => return self.end(&notification),
+        };
+        if self.listener.answer(heard.id, answer).is_err() {
+            // The kernel takes no such answer: the call must not wait for ever, and must not be made.
+            let _ = self.listener.answer(heard.id, Answer::Error(libc::ENOSYS));
+        }
+    }
+
+    /// Ends the sandbox; the call is never answered.
+    fn end(&self, notification: &Notification<'_>) {
+        let violation = self.violation(notification);
+        let mut noted = lock(&self.noted);
+        noted.ended_for.get_or_insert(notification.system_call());
+        noted.add(violation);
+        drop(noted);
+        (self.end)();
+    }
+
+    fn violation(&self, notification: &Notification<'_>) -> Violation {
+        let heard = notification.heard;
+        let path = self.rules.path_argument(heard.number).and_then(|argument| notification.string(argument).ok());
+        Violation::new(notification.system_call(), heard.args, path)
+    }
+}
+
+fn errno_answer(errno: i32) -> Answer {
+    if errno == 0 { Answer::Value(0) } else { Answer::Error(errno) }
+}

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno as NixErrno;
 
+use crate::outcome::Layer;
+
 /// An error number of the kernel (errno(3)), shown as `Operation not permitted (EPERM)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Errno(pub i32);
@@ -86,6 +88,8 @@ pub enum Error {
         what: String,
         /// What to do about it.
         remedy: String,
+        /// The layer of isolation that this host can't give, if it is that.
+        layer: Option<Layer>,
     },
 
     /// A call failed while the sandbox was set up. Nothing of the sandbox is left.
@@ -101,6 +105,8 @@ pub enum Error {
         errno: Errno,
         /// What can be done about it, where that is known.
         remedy: Option<String>,
+        /// The layer of isolation that was being set up.
+        layer: Option<Layer>,
     },
 
     /// A process of the sandbox ended before the program was started.
@@ -157,7 +163,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn invalid(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::Invalid { what: what.into(), remedy: remedy.into() }
+        Self::Invalid { what: what.into(), remedy: remedy.into(), layer: None }
     }
 
     /// A call that failed. The remedy is for whatever is no limit of the host.
@@ -169,13 +175,21 @@ impl Error {
     ) -> Self {
         let errno = errno.into();
         let remedy = errno.limit().or(remedy).map(str::to_owned);
-        Self::SetUp { step: step.into(), path: None, call, errno, remedy }
+        Self::SetUp { step: step.into(), path: None, call, errno, remedy, layer: None }
     }
 
     /// What a call was made on.
     pub(crate) fn on(mut self, what: impl Into<PathBuf>) -> Self {
         if let Self::SetUp { path, .. } = &mut self {
             *path = Some(what.into());
+        }
+        self
+    }
+
+    /// Which layer it is about.
+    pub(crate) fn of(mut self, which: impl Into<Option<Layer>>) -> Self {
+        if let Self::SetUp { layer, .. } | Self::Invalid { layer, .. } = &mut self {
+            *layer = which.into();
         }
         self
     }
@@ -210,6 +224,15 @@ impl Error {
             Self::NotFound { .. } => Some(Errno(libc::ENOENT)),
             Self::StatusTaken => Some(Errno(libc::ECHILD)),
             Self::Invalid { .. } | Self::Died { .. } => None,
+        }
+    }
+
+    /// The layer of isolation that can't be had, where it is one that [`Sandbox::best_effort`](crate::Sandbox::best_effort)
+    /// can let the sandbox do without.
+    pub fn layer(&self) -> Option<Layer> {
+        match self {
+            Self::Invalid { layer, .. } | Self::SetUp { layer, .. } => *layer,
+            _ => None,
         }
     }
 

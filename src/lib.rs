@@ -40,6 +40,7 @@
 mod cgroup;
 mod command;
 mod confine;
+mod effort;
 mod error;
 mod launch;
 mod mountinfo;
@@ -49,15 +50,16 @@ mod sandbox;
 mod system_call;
 mod watch;
 
+pub use caps::Capability;
 pub use cgroup::{Cgroup, CgroupParent, IoMax};
 pub use command::{Command, Stdio};
 pub use confine::{
-    Action, Bind, Comparison, Condition, HidePid, IdRange, Identity, Limits, Mount, NamespaceOf, Namespaces, Overlay,
-    Proc, Resource, Root, Rule, Seccomp, TimeOffsets, Tmpfs,
+    Action, Bind, Capabilities, Comparison, Condition, FsAccess, HidePid, IdRange, Identity, Landlock, Limits, Mount,
+    NamespaceOf, Namespaces, Overlay, Proc, Resource, Root, Rule, Seccomp, TimeOffsets, Tmpfs,
 };
 pub use error::{Errno, Error, Result};
 pub use outcome::{
-    Enforcement, Layer, Leaked, Outcome, Output, Reading, Signal, Source, Termination, Usage, Violation,
+    Enforcement, Layer, Leaked, Lost, Outcome, Output, Reading, Signal, Source, Termination, Usage, Violation,
 };
 #[doc(hidden)]
 pub use plan::Part;

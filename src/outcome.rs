@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal as NixSignal;
 
+use crate::error::Error;
 use crate::system_call::SystemCall;
 
 /// A signal, by its number: also the real-time signals, which have no name (signal(7)).
@@ -214,7 +215,7 @@ impl Display for Violation {
 }
 
 /// A layer of isolation, as [`Enforcement`] names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Layer {
@@ -236,6 +237,8 @@ pub enum Layer {
     Cgroup,
     /// A filter of system calls.
     Seccomp,
+    /// Rules on paths, ports and processes.
+    Landlock,
 }
 
 impl Display for Layer {
@@ -250,18 +253,43 @@ impl Display for Layer {
             Self::Limits => "limits",
             Self::Cgroup => "cgroup",
             Self::Seccomp => "seccomp",
+            Self::Landlock => "landlock",
         })
     }
 }
 
-/// What of the isolation was in force while the program ran. What was asked for and can't be had is an error at
-/// `spawn`, so that all that stands here was enforced.
+/// What of a layer was asked for and not in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Lost {
+    /// The layer.
+    pub layer: Layer,
+    /// What was asked for.
+    pub requested: String,
+    /// Why it could not be had: what was tried, what the kernel said, and what to do.
+    pub why: String,
+}
+
+impl Lost {
+    /// Something of the layer that an error is about.
+    pub(crate) fn new(requested: impl Into<String>, error: &Error) -> Self {
+        // An error without a layer never comes here.
+        let layer = error.layer().unwrap_or(Layer::Limits);
+        Self { layer, requested: requested.into(), why: error.to_string() }
+    }
+}
+
+/// What of the isolation was in force while the program ran. What was asked for and can't be had is an error at `spawn`,
+/// unless its layer is among those of [`Sandbox::best_effort`](crate::Sandbox::best_effort): then it is among the lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Enforcement {
     /// The layers in force, each with what it consists of.
     pub enforced: Vec<(Layer, String)>,
+    /// The layers that were asked for and are not in force, or not whole.
+    pub lost: Vec<Lost>,
 }
 
 impl Enforcement {

@@ -4,10 +4,13 @@ use std::ffi::OsString;
 
 use crate::cgroup::Cgroup;
 use crate::command::{Command, Stdio};
-use crate::confine::{Config, Identity, Limits, NamespaceOf, Namespaces, Root, Seccomp, TimeOffsets, compile};
+use crate::confine::{
+    Capabilities, Config, Identity, Landlock, Limits, NamespaceOf, Namespaces, Root, Seccomp, TimeOffsets, compile,
+};
+use crate::effort::Attempt;
 use crate::error::{Error, Result};
-use crate::launch::launch;
-use crate::outcome::{Outcome, Output};
+use crate::launch::{Launched, launch};
+use crate::outcome::{Layer, Outcome, Output};
 use crate::plan::Plan;
 use crate::watch::{Callback, Child, Decision, Notification, Running, Supervisor};
 
@@ -58,7 +61,11 @@ impl Sandbox {
             time_offsets: None,
             identity: Identity::new(),
             root: Root::host(),
+            capabilities: Capabilities::none(),
+            new_privs: false,
+            landlock: None,
             seccomp: Seccomp::new(),
+            best_effort: vec![],
             limits: Limits::new(),
             cgroup: None,
             kernel: None,
@@ -123,6 +130,41 @@ impl Sandbox {
         self
     }
 
+    /// Which capabilities it has. Default: [`Capabilities::none`].
+    #[must_use]
+    pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.config.capabilities = capabilities;
+        self
+    }
+
+    /// Lets set-user-id programs and those with file capabilities have their effect, as far as mounts without `nosuid` show
+    /// them: without `no_new_privs` (prctl(2)). They never gain what is outside of the sandbox's user namespace. A seccomp
+    /// filter and Landlock then take a user namespace, or root.
+    #[must_use]
+    pub fn allow_new_privs(mut self) -> Self {
+        self.config.new_privs = true;
+        self
+    }
+
+    /// Which files, ports and processes it reaches, beside what namespaces and mounts leave it. Default: no such rules.
+    #[must_use]
+    pub fn landlock(mut self, landlock: Landlock) -> Self {
+        self.config.landlock = Some(landlock);
+        self
+    }
+
+    /// Lets the sandbox do without these layers, as far as this host can't give them: [`Layer::Namespaces`],
+    /// [`Layer::Root`], [`Layer::Cgroup`], [`Layer::Landlock`], [`Layer::Seccomp`]. What was lost, and why, is in
+    /// [`Outcome::enforced`]. Default: none, so that what can't be had is an error.
+    ///
+    /// Of the namespaces one alone is left out if that is enough. Without a mount namespace there is no root of the
+    /// sandbox's own: then that layer has to be among these as well.
+    #[must_use]
+    pub fn best_effort(mut self, layers: impl IntoIterator<Item = Layer>) -> Self {
+        self.config.best_effort.extend(layers);
+        self
+    }
+
     /// Which system calls it may make. Default: [`Seccomp::new`].
     #[must_use]
     pub fn seccomp(mut self, policy: Seccomp) -> Self {
@@ -159,7 +201,7 @@ impl Sandbox {
     /// [`Error::Invalid`](crate::Error::Invalid) for what can't be had, and [`Error::SetUp`](crate::Error::SetUp) for
     /// what the plan needs and the host has not, such as the source of a bind.
     pub fn plan(&self, command: impl Into<Command>) -> Result<Plan> {
-        self.compile(&command.into(), [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()])
+        compile(&self.config, &command.into().job(inherited()), vec![])
     }
 
     /// Starts a command, and returns when it runs: a sandbox that can't be made, and a program that can't be executed,
@@ -171,7 +213,7 @@ impl Sandbox {
     /// [`Error::NotFound`](crate::Error::NotFound) and [`Error::NotExecutable`](crate::Error::NotExecutable) for the
     /// program. Nothing is left behind then.
     pub fn spawn(&self, command: impl Into<Command>) -> Result<Child> {
-        self.plan(command)?.spawn()
+        self.start(&command.into(), inherited(), None)
     }
 
     /// The same with a callback, on a thread of its own, that decides the calls of [`Action::Notify`](crate::Action::Notify)
@@ -200,7 +242,7 @@ impl Sandbox {
         command: impl Into<Command>,
         decide: impl FnMut(&Notification<'_>) -> Decision + Send + 'static,
     ) -> Result<Child> {
-        start(&self.plan(command)?, Some(Box::new(decide)))
+        self.start(&command.into(), inherited(), Some(Box::new(decide)))
     }
 
     /// Runs a command, and waits for its end.
@@ -219,11 +261,24 @@ impl Sandbox {
     /// Those of [`Sandbox::spawn`] and [`Child::wait_with_output`].
     pub fn output(&self, command: impl Into<Command>) -> Result<Output> {
         let streams = [Stdio::null(), Stdio::piped(), Stdio::piped()];
-        self.compile(&command.into(), streams)?.spawn()?.wait_with_output()
+        self.start(&command.into(), streams, None)?.wait_with_output()
     }
 
-    fn compile(&self, command: &Command, default: [Stdio; 3]) -> Result<Plan> {
-        compile(&self.config, &command.job(default))
+    /// Starts a command, and does without the layers that it may do without if it must.
+    fn start(&self, command: &Command, default: [Stdio; 3], mut callback: Option<Callback>) -> Result<Child> {
+        let job = command.job(default);
+        let mut attempt = Attempt::new(&self.config);
+        loop {
+            let started = compile(&attempt.config, &job, attempt.lost.clone())
+                .and_then(|plan| Launching::of(&plan, callback.is_some()).map(|launching| (plan, launching)));
+            match started {
+                Ok((plan, launching)) => return launching.child(&plan, callback.take()),
+                Err(error) => match attempt.after(&error) {
+                    Some(next) => attempt = next,
+                    None => return Err(error),
+                },
+            }
+        }
     }
 }
 
@@ -234,25 +289,39 @@ impl Plan {
     ///
     /// Those of [`Sandbox::spawn`].
     pub fn spawn(&self) -> Result<Child> {
-        if self.asks {
+        Launching::of(self, false)?.child(self, None)
+    }
+}
+
+/// What a command's standard streams are if nothing is said.
+fn inherited() -> [Stdio; 3] {
+    [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()]
+}
+
+/// A plan that was launched.
+struct Launching(Launched);
+
+impl Launching {
+    fn of(plan: &Plan, has_callback: bool) -> Result<Self> {
+        if plan.asks && !has_callback {
             return Err(Error::invalid(
                 "the seccomp policy asks a callback (Action::Notify), and there is none",
                 "start the command with Sandbox::spawn_supervised",
             ));
         }
-        start(self, None)
+        launch(plan).map(Self)
     }
-}
 
-fn start(plan: &Plan, callback: Option<Callback>) -> Result<Child> {
-    let mut launched = launch(plan)?;
-    let (ends, pty) = (std::mem::take(&mut launched.streams), launched.pty.take());
-    let supervisor = match (&plan.rules, launched.listener.take()) {
-        (Some(rules), Some(listener)) => {
-            let killer = launched.killer().map_err(Error::host("copying the pidfd of the program"))?;
-            Some(Supervisor::start(Box::new(listener), rules.clone(), callback, killer)?)
-        }
-        _ => None,
-    };
-    Ok(Child::new(Box::new(launched), ends, pty, plan.bounds, plan.enforced.clone(), supervisor))
+    fn child(self, plan: &Plan, callback: Option<Callback>) -> Result<Child> {
+        let mut launched = self.0;
+        let (ends, pty) = (std::mem::take(&mut launched.streams), launched.pty.take());
+        let supervisor = match (&plan.rules, launched.listener.take()) {
+            (Some(rules), Some(listener)) => {
+                let killer = launched.killer().map_err(Error::host("copying the pidfd of the program"))?;
+                Some(Supervisor::start(Box::new(listener), rules.clone(), callback, killer)?)
+            }
+            _ => None,
+        };
+        Ok(Child::new(Box::new(launched), ends, pty, plan.bounds, plan.enforced.clone(), supervisor))
+    }
 }

@@ -109,7 +109,7 @@ proptest! {
     fn a_plan_is_made_or_refused_with_words(sandbox in sandbox(), cwd in path(), args in vec("\\PC{0,9}", 0..3)) {
         match sandbox.plan(Command::new("true").args(args).current_dir(cwd)) {
             Ok(plan) => prop_assert!(plan.to_string().contains("execve")),
-            Err(Error::Invalid { what, remedy }) => prop_assert!(!what.is_empty() && !remedy.is_empty()),
+            Err(Error::Invalid { what, remedy, .. }) => prop_assert!(!what.is_empty() && !remedy.is_empty()),
             Err(error @ Error::SetUp { .. }) => prop_assert!(error.remedy().is_some(), "{}", error),
             Err(other) => prop_assert!(false, "{}", other),
         }

@@ -14,6 +14,7 @@ use super::hierarchy::{Controller, HOST_LEAF, Version, has_word};
 use super::leftovers::{Owner, sweep};
 use super::place::{Place, Spec};
 use crate::error::{Error, Result};
+use crate::outcome::Layer;
 use crate::watch::Account;
 
 /// The groups of a sandbox.
@@ -115,7 +116,9 @@ fn enable(place: &Place, owner: &Owner, below_own: bool) -> Result<()> {
             let remedy = "the cgroup has processes of its own, or may not give the controller on: name another parent \
                           (CgroupParent::Path), or run the host in a delegated scope (systemd-run --user --scope -p \
                           Delegate=yes)";
-            Error::set_up(format!("enabling the {name} controller"), "write", error, Some(remedy)).on(&control)
+            Error::set_up(format!("enabling the {name} controller"), "write", error, Some(remedy))
+                .of(Layer::Cgroup)
+                .on(&control)
         })?;
     }
     Ok(())

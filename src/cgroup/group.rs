@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::hierarchy::{Controller, Version};
 use super::place::{File, Place};
 use crate::error::{Error, Result};
+use crate::outcome::Layer;
 
 /// A group that was made; it is removed when it is dropped.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ const INSIDE: &str = "program";
 fn failed(step: String, call: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
     move |error| {
         let remedy = "this user must be allowed to make cgroups there, and the group above must allow as much";
-        Error::set_up(step.clone(), call, error, Some(remedy)).on(path)
+        Error::set_up(step.clone(), call, error, Some(remedy)).of(Layer::Cgroup).on(path)
     }
 }
 

@@ -8,6 +8,7 @@ use super::files::Setting;
 use super::hierarchy::{Controller, Hierarchies, Version};
 use super::{Cgroup, CgroupParent};
 use crate::error::{Error, Result};
+use crate::outcome::{Layer, Lost};
 
 /// The groups of a sandbox, one in each hierarchy that is needed.
 #[derive(Clone, Debug)]
@@ -42,8 +43,10 @@ pub(super) struct File {
 const ACCOUNTS: [Controller; 4] = [Controller::Memory, Controller::Cpuacct, Controller::Pids, Controller::Io];
 
 impl Spec {
-    /// Finds the hierarchies that keep the limits. With `cpu_time` the CPU time must be counted.
-    pub fn resolve(cgroup: &Cgroup, cpu_time: bool) -> Result<Self> {
+    /// Finds the hierarchies that keep the limits. With `cpu_time` the CPU time must be counted. What can't be kept is an
+    /// error, or is left to `lose`, if there is one.
+    pub fn resolve(cgroup: &Cgroup, cpu_time: bool, lose: Option<&mut Vec<Lost>>) -> Result<Self> {
+        let mut lose = lose;
         let hierarchies = Hierarchies::read()?;
         let parent = match &cgroup.parent {
             CgroupParent::Auto => None,
@@ -58,8 +61,11 @@ impl Spec {
         }
         let mut spec = Self { places: vec![], swept, below_own: parent.is_none() };
         for setting in cgroup.settings()? {
-            let place = spec.place(&hierarchies, parent.as_deref(), setting.controller, setting.name)?;
-            place.add(&setting)?;
+            let place = spec.place(&hierarchies, parent.as_deref(), setting.controller, setting.name);
+            match (place.and_then(|place| place.add(&setting)), &mut lose) {
+                (Err(error), Some(lost)) if error.layer().is_some() => lost.push(Lost::new(setting.name, &error)),
+                (result, _) => result?,
+            }
         }
         if cpu_time {
             spec.place(&hierarchies, parent.as_deref(), Controller::Cpuacct, "a limit on CPU time")?;
@@ -103,14 +109,16 @@ impl Spec {
                     controller.v1()
                 ),
                 "mount one, enable the controller in cgroup.subtree_control above, or name another parent",
-            ));
+            )
+            .of(Layer::Cgroup));
         };
         if !may_make_in(&directory) {
             return Err(Error::invalid(
                 format!("{name} can't be kept: this user may make no cgroup in {}", directory.display()),
                 "have a subtree delegated to this user and name it (CgroupParent::Path), run the host in a scope of its \
                  own (systemd-run --user --scope -p Delegate=yes), or run as root",
-            ));
+            )
+            .of(Layer::Cgroup));
         }
         let known = self.places.iter().position(|place| place.parent == directory);
         let index = known.unwrap_or_else(|| {
@@ -142,7 +150,7 @@ impl Place {
                 _ => "use cgroup v2, or leave it out",
             };
             let what = format!("{} can't be kept: cgroup v1 has no such limit", setting.name);
-            return Err(Error::invalid(what, remedy));
+            return Err(Error::invalid(what, remedy).of(Layer::Cgroup));
         }
         self.files.extend(files.iter().map(|(name, value)| File {
             setting: setting.name,

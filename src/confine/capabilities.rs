@@ -1,5 +1,11 @@
-//! Capabilities and what else a program could gain rights by: none in any set, and no way to more.
+//! Capabilities and what else a program could gain rights by: none in any set but those that are asked for, and no way
+//! to more.
 
+use std::fmt::{self, Display, Formatter};
+
+use caps::Capability;
+
+use crate::error::{Error, Result};
 use crate::plan::{Arg, Program, Step, flags, nr};
 
 /// The helper keeps what it has while it becomes the sandbox's user, also if it was root before.
@@ -8,15 +14,107 @@ pub(crate) fn keep_over_user_change(helper: &mut Program) {
     helper.prctl(flags!(PR_SET_SECUREBITS), flags!(SECBIT_NO_SETUID_FIXUP));
 }
 
-/// Empties the bounding set and locks the securebits, which takes CAP_SETPCAP.
-pub(crate) fn close_ways_to_more(helper: &mut Program, last: u32) {
-    helper.step(Step::new("emptying the bounding set"));
-    for capability in 0..=last {
-        let drop = [flags!(PR_CAPBSET_DROP), capability.into(), Arg::NONE, Arg::NONE, Arg::NONE];
-        helper.call(nr!(SYS_prctl), drop);
+/// Which capabilities a program has (capabilities(7)). The default is none in any set.
+///
+/// What is kept is in every set, the ambient one among them, so that a program has it that is not root and has no file
+/// capabilities, and so has what that executes. It is over the sandbox's user namespace, which the host's files and
+/// devices are not in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Capabilities {
+    kept: Vec<Capability>,
+}
+
+impl Capabilities {
+    /// None: the default.
+    pub fn none() -> Self {
+        Self::default()
     }
-    helper.step(Step::new("locking the securebits"));
-    // Root has no capabilities by being root, changes of user ids change none, no ambient ones can be raised.
+
+    /// Lets the program have these. It takes a user namespace, or a host that is root.
+    ///
+    /// The default seccomp filter refuses most calls that take a capability: [`Seccomp::allow`](crate::Seccomp::allow).
+    #[must_use]
+    pub fn keep(mut self, capabilities: impl IntoIterator<Item = Capability>) -> Self {
+        for capability in capabilities {
+            if !self.kept.contains(&capability) {
+                self.kept.push(capability);
+            }
+        }
+        self
+    }
+
+    /// Refuses what the kernel does not know.
+    pub(super) fn check(&self, last: u32, has_rights: bool) -> Result<()> {
+        if let Some(unknown) = self.kept.iter().find(|capability| u32::from(capability.index()) > last) {
+            return Err(Error::invalid(
+                format!("the kernel knows no {unknown}"),
+                "leave it out, or use a newer kernel",
+            ));
+        }
+        if !has_rights && !self.kept.is_empty() {
+            return Err(Error::invalid(
+                format!("{self} can't be kept: this host is not root, and the sandbox has no user namespace"),
+                "add Namespaces::USER, or leave the capabilities out",
+            ));
+        }
+        Ok(())
+    }
+
+    /// A bit for each.
+    fn mask(&self) -> u64 {
+        self.kept.iter().fold(0, |mask, capability| mask | capability.bitmask())
+    }
+}
+
+/// Their names, or `none`.
+impl Display for Capabilities {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.kept.iter().map(ToString::to_string).collect();
+        f.write_str(if names.is_empty() { "none" } else { "" })?;
+        f.write_str(&names.join(", "))
+    }
+}
+
+/// Leaves the process the capabilities that are kept, and no way to more. `has_rights`: it may change the bounding set,
+/// which takes CAP_SETPCAP.
+pub(super) fn limit_to(process: &mut Program, kept: &Capabilities, last: u32, has_rights: bool) {
+    let kept = kept.mask();
+    if has_rights {
+        process.step(Step::new("emptying the bounding set"));
+        for capability in (0..=last).filter(|capability| kept >> capability & 1 == 0) {
+            let drop = [flags!(PR_CAPBSET_DROP), capability.into(), Arg::NONE, Arg::NONE, Arg::NONE];
+            process.call(nr!(SYS_prctl), drop);
+        }
+        if kept != 0 {
+            keep(process, kept, last);
+        }
+        lock(process);
+    }
+    process.step(Step::new("dropping every other capability"));
+    if kept == 0 {
+        ambient(process, flags!(PR_CAP_AMBIENT_CLEAR_ALL), 0);
+    }
+    set(process, kept, kept);
+}
+
+/// Has the capabilities in the ambient set, which needs them in two others.
+fn keep(process: &mut Program, kept: u64, last: u32) {
+    process.step(Step::new("keeping capabilities over execve"));
+    ambient(process, flags!(PR_CAP_AMBIENT_CLEAR_ALL), 0);
+    set(process, kept | Capability::CAP_SETPCAP.bitmask(), kept);
+    for capability in (0..=last).filter(|capability| kept >> capability & 1 == 1) {
+        ambient(process, flags!(PR_CAP_AMBIENT_RAISE), capability);
+    }
+}
+
+fn ambient(process: &mut Program, what: Arg, capability: u32) {
+    process.call(nr!(SYS_prctl), [flags!(PR_CAP_AMBIENT), what, capability.into(), Arg::NONE, Arg::NONE]);
+}
+
+/// Root has no capabilities by being root, changes of user ids change none, no ambient ones can be raised any more.
+fn lock(process: &mut Program) {
+    process.step(Step::new("locking the securebits"));
     let locked = flags!(
         SECBIT_NOROOT
             | SECBIT_NOROOT_LOCKED
@@ -26,19 +124,23 @@ pub(crate) fn close_ways_to_more(helper: &mut Program, last: u32) {
             | SECBIT_NO_CAP_AMBIENT_RAISE
             | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED
     );
-    helper.prctl(flags!(PR_SET_SECUREBITS), locked);
+    process.prctl(flags!(PR_SET_SECUREBITS), locked);
 }
 
-/// Empties all other sets.
-pub(crate) fn drop_all(helper: &mut Program) {
-    helper.step(Step::new("dropping every capability"));
-    let clear = [flags!(PR_CAP_AMBIENT), flags!(PR_CAP_AMBIENT_CLEAR_ALL), Arg::NONE, Arg::NONE, Arg::NONE];
-    helper.call(nr!(SYS_prctl), clear);
+/// Sets the permitted and effective set, and the inheritable one.
+fn set(process: &mut Program, permitted: u64, inheritable: u64) {
     // struct __user_cap_header_struct {u32 version; int pid}
     let header = [0x2008_0522u32, 0].map(u32::to_ne_bytes);
-    let header = helper.arena.bytes(header.as_flattened(), "{_LINUX_CAPABILITY_VERSION_3, 0}");
-    let none = helper.arena.bytes(&[0; 24], "{effective = permitted = inheritable = 0}");
-    helper.call(nr!(SYS_capset), [header.into(), none.into()]);
+    let header = process.arena.bytes(header.as_flattened(), "{_LINUX_CAPABILITY_VERSION_3, 0}");
+    // struct __user_cap_data_struct {u32 effective, permitted, inheritable}, the lower halves first
+    let halves = [0, 32].map(|shift| [permitted, permitted, inheritable].map(|set| (set >> shift) as u32));
+    let sets: Vec<u8> = halves.as_flattened().iter().flat_map(|half| half.to_ne_bytes()).collect();
+    let shown = match permitted | inheritable {
+        0 => "{effective = permitted = inheritable = 0}".into(),
+        _ => format!("{{effective = permitted = {permitted:#x}, inheritable = {inheritable:#x}}}"),
+    };
+    let sets = process.arena.bytes(&sets, shown);
+    process.call(nr!(SYS_capset), [header.into(), sets.into()]);
 }
 
 /// No execve(2) gives rights that this process has not (prctl(2), `PR_SET_NO_NEW_PRIVS`).

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use super::host::Host;
 use super::identity::{self, Resolved};
+use super::landlock::{self, Handled};
 use super::namespaces::{self, Chosen};
 use super::root::Covering;
 use super::seccomp::{self, Filter};
-use super::{Config, Job, Namespaces, Terminal, capabilities, limits, network, root, share};
+use super::{Capabilities, Config, Job, Namespaces, Terminal, capabilities, limits, network, no_zero, root, share};
 use crate::cgroup::{Cgroup, Spec};
 use crate::error::{Error, Result};
-use crate::outcome::{Enforcement, Layer};
+use crate::outcome::{Enforcement, Layer, Lost};
 use crate::plan::helper::{self, Groups, Placed, Start};
 use crate::plan::{IdMaps, Input, Plan, Program, Search, Slot, Step, Stream, init, nr, stub};
 use crate::watch::Rules;
@@ -31,31 +32,70 @@ struct Compiler<'a> {
     descriptors: Vec<Arc<OwnedFd>>,
     cgroup: Option<Spec>,
     filter: Option<Arc<Filter>>,
+    landlock: Option<Handled>,
+    lost: Vec<Lost>,
 }
 
 /// The cgroup that is asked for, or that a limit needs.
-fn cgroup(config: &Config) -> Result<Option<Spec>> {
+fn cgroup(config: &Config, lost: &mut Vec<Lost>) -> Result<Option<Spec>> {
     let counts_cpu = config.limits.counts_cpu();
+    let lose = config.does_without(Layer::Cgroup).then_some(lost);
     match &config.cgroup {
-        Some(cgroup) => Spec::resolve(cgroup, counts_cpu).map(Some),
-        None if counts_cpu => Spec::resolve(&Cgroup::new(), true).map(Some),
+        Some(cgroup) => Spec::resolve(cgroup, counts_cpu, lose).map(Some),
+        None if counts_cpu => Spec::resolve(&Cgroup::new(), true, lose).map(Some),
         None => Ok(None),
     }
 }
 
+/// What Landlock restricts here of what is asked for.
+fn handled(config: &Config, host: &Host, lost: &mut Vec<Lost>) -> Result<Option<Handled>> {
+    let Some(asked) = &config.landlock else { return Ok(None) };
+    let (handled, lacks) = Handled::negotiate(asked, host.landlock());
+    if !lacks.is_empty() {
+        let error = landlock::refuse(&lacks);
+        if !config.does_without(Layer::Landlock) {
+            return Err(error);
+        }
+        lost.push(Lost::new(asked.to_string(), &error));
+    }
+    Ok((!handled.is_empty()).then_some(handled))
+}
+
+/// The same configuration with masks where Landlock is to deny what is in an allowed tree.
+fn covered(config: &Config) -> Option<Config> {
+    let root = config.landlock.as_ref()?.cover(&config.root)?;
+    Some(Config { root, ..config.clone() })
+}
+
 /// Compiles a plan. Whatever can be refused for a reason known beforehand is refused here.
-pub(crate) fn compile(config: &Config, job: &Job<'_>) -> Result<Plan> {
+pub(crate) fn compile(config: &Config, job: &Job<'_>, mut lost: Vec<Lost>) -> Result<Plan> {
+    let covered = covered(config);
+    let config = covered.as_ref().unwrap_or(config);
     let host = Host::look(config.kernel)?;
     let mut descriptors = vec![];
     let chosen = namespaces::choose(config.namespaces, &config.joins, &mut descriptors, host.privileged)?;
     namespaces::check_offsets(chosen.created, config.time_offsets)?;
     let who = identity::resolve(&config.identity, &chosen, &host)?;
     let host_program = Program::new("stockade: host");
-    let cgroup = cgroup(config)?;
+    let cgroup = cgroup(config, &mut lost)?;
+    let landlock = handled(config, &host, &mut lost)?;
     let filter = (!config.seccomp.is_unconfined()).then(|| seccomp::compile(&config.seccomp)).transpose()?;
-    let mut compiler =
-        Compiler { config, host, chosen, who, host_program, id_mappings: vec![], descriptors, cgroup, filter };
+    let mut compiler = Compiler {
+        config,
+        host,
+        chosen,
+        who,
+        host_program,
+        id_mappings: vec![],
+        descriptors,
+        cgroup,
+        filter,
+        landlock,
+        lost,
+    };
     compiler.check_root()?;
+    config.capabilities.check(compiler.host.last_capability, compiler.has_rights())?;
+    compiler.check_new_privs()?;
     let stdio = job.stdio.clone().map(|stream| stream.lower(&mut compiler.descriptors));
     let search = search(job)?;
     let helper = compiler.helper(job, &stdio, &search)?;
@@ -120,8 +160,7 @@ impl Compiler<'_> {
 
     fn helper(&mut self, job: &Job<'_>, stdio: &[Stream; 3], search: &Search) -> Result<Program> {
         let mut helper = helper::begin();
-        let has_rights = self.has(Namespaces::USER) || self.host.privileged;
-        self.enter_namespaces(&mut helper);
+        helper.within(Layer::Namespaces, |helper| self.enter_namespaces(helper));
         identity::umask(&mut helper, 0);
         let covering = self.set_up(&mut helper)?;
         let groups = self.groups();
@@ -141,36 +180,75 @@ impl Compiler<'_> {
         let has_namespace = self.chosen.created.contains(Namespaces::CGROUP);
         let confine = |process: &mut Program| {
             process.reset_signals();
-            if has_rights {
-                capabilities::close_ways_to_more(process, self.host.last_capability);
-            }
-            capabilities::drop_all(process);
+            self.limit_capabilities(process, &Capabilities::none());
             capabilities::no_new_privs(process);
-            identity::umask(process, 0o022);
         };
         let cwd = job.cwd.unwrap_or(Path::new("/"));
         no_zero("the working directory", cwd.as_os_str())?;
+        let mut confined = Ok(());
         let confine_in_groups = |command: &mut Program| {
             if groups.count > 0 && has_namespace {
                 helper::make_cgroup_namespace(command);
             }
-            confine(command);
-            self.install_filter(command);
+            command.reset_signals();
+            confined = self.confine_command(command);
         };
         let command = helper::start(&mut helper, &start, confine_in_groups, |command| {
             change_directory(command, cwd);
             self.config.limits.set(command);
         });
+        confined?;
         // The kernel takes its time for that, in which the command's process is confined.
         root::take_away(&mut helper, covering);
         helper::finish(&mut helper, &start, &command, confine);
         Ok(helper)
     }
 
-    fn install_filter(&self, process: &mut Program) {
-        if let Some(filter) = &self.filter {
-            seccomp::install(process, filter, self.host.has_killable_listeners());
+    /// Takes from the command's process what the program is not to have.
+    fn confine_command(&self, process: &mut Program) -> Result<()> {
+        // A filter takes the right to install it, or that there are no new privileges.
+        if self.config.new_privs {
+            identity::umask(process, 0o022);
+            self.filter(process)?;
+            self.limit_capabilities(process, &self.config.capabilities);
+            return Ok(());
         }
+        self.limit_capabilities(process, &self.config.capabilities);
+        capabilities::no_new_privs(process);
+        identity::umask(process, 0o022);
+        self.filter(process)
+    }
+
+    fn has_rights(&self) -> bool {
+        self.has(Namespaces::USER) || self.host.privileged
+    }
+
+    fn limit_capabilities(&self, process: &mut Program, kept: &Capabilities) {
+        capabilities::limit_to(process, kept, self.host.last_capability, self.has_rights());
+    }
+
+    /// Landlock, and the filter of system calls.
+    fn filter(&self, process: &mut Program) -> Result<()> {
+        if let (Some(asked), Some(handled)) = (&self.config.landlock, &self.landlock) {
+            process.within(Layer::Landlock, |process| landlock::restrict(process, asked, handled))?;
+        }
+        if let Some(filter) = &self.filter {
+            let killable = self.host.has_killable_listeners();
+            process.within(Layer::Seccomp, |process| seccomp::install(process, filter, killable));
+        }
+        Ok(())
+    }
+
+    /// Filters without `no_new_privs` take rights over the user namespace.
+    fn check_new_privs(&self) -> Result<()> {
+        let filters = self.filter.is_some() || self.landlock.is_some();
+        if self.config.new_privs && filters && !self.has_rights() {
+            return Err(Error::invalid(
+                "without no_new_privs this host may install neither a seccomp filter nor Landlock rules",
+                "add Namespaces::USER, run as root, or leave Sandbox::allow_new_privs out",
+            ));
+        }
+        Ok(())
     }
 
     /// The cgroups that the command enters. Who is not the host's user any more may not be cloned into one.
@@ -291,8 +369,13 @@ impl Compiler<'_> {
             enforced.push((Layer::Root, self.config.root.to_string()));
         }
         enforced.push((Layer::Identity, format!("user {} and group {} inside", self.who.uid, self.who.gid)));
-        enforced.push((Layer::Capabilities, "none".into()));
-        enforced.push((Layer::NoNewPrivs, "set".into()));
+        enforced.push((Layer::Capabilities, self.config.capabilities.to_string()));
+        if !self.config.new_privs {
+            enforced.push((Layer::NoNewPrivs, "set".into()));
+        }
+        if let (Some(asked), Some(handled)) = (&self.config.landlock, &self.landlock) {
+            enforced.push((Layer::Landlock, format!("{asked}, {handled}")));
+        }
         if self.filter.is_some() {
             enforced.push((Layer::Seccomp, self.config.seccomp.to_string()));
         }
@@ -306,7 +389,7 @@ impl Compiler<'_> {
         if !self.config.limits.is_empty() {
             enforced.push((Layer::Limits, format!("{:?}", self.config.limits)));
         }
-        Enforcement { enforced }
+        Enforcement { enforced, lost: self.lost.clone() }
     }
 }
 
@@ -319,14 +402,6 @@ fn change_directory(image: &mut Program, path: &Path) {
     ]));
     let directory = image.open_directory(path);
     image.call(nr!(SYS_fchdir), [directory.into()]);
-}
-
-fn no_zero(what: &str, text: &OsStr) -> Result<()> {
-    if text.as_bytes().contains(&0) {
-        let remedy = "the kernel ends a string at a zero byte: leave it out";
-        return Err(Error::invalid(format!("{what} {text:?} contains a zero byte"), remedy));
-    }
-    Ok(())
 }
 
 fn argv(job: &Job<'_>) -> Result<Vec<OsString>> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use caps::{CapSet, Capability};
+use landlock::ABI;
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::utsname::uname;
 use nix::unistd::{Uid, User, getegid, geteuid};
@@ -60,6 +61,22 @@ impl Host {
     /// Whether a call that waits for its listener can be interrupted by nothing but its end.
     pub fn has_killable_listeners(&self) -> bool {
         self.kernel >= (5, 19)
+    }
+
+    /// The newest ABI of Landlock that the kernel has.
+    pub fn landlock(&self) -> ABI {
+        let has = |abi: ABI, kernel| if self.kernel < kernel { None } else { Some(abi) };
+        let of_version = has(ABI::V10, (7, 2))
+            .or(has(ABI::V9, (7, 1)))
+            .or(has(ABI::V8, (7, 0)))
+            .or(has(ABI::V7, (6, 15)))
+            .or(has(ABI::V6, (6, 12)))
+            .or(has(ABI::V5, (6, 10)))
+            .or(has(ABI::V4, (6, 7)))
+            .or(has(ABI::V3, (6, 2)))
+            .or(has(ABI::V2, (5, 19)))
+            .or(has(ABI::V1, (5, 13)));
+        of_version.unwrap_or(ABI::Unsupported).min(super::landlock::newest())
     }
 
     /// Whether the kernel has mount_setattr(2).

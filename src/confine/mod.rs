@@ -7,6 +7,7 @@ mod capabilities;
 mod compile;
 mod host;
 mod identity;
+mod landlock;
 mod limits;
 mod mountinfo;
 mod namespaces;
@@ -17,14 +18,19 @@ mod seccomp;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::cgroup::Cgroup;
+use crate::error::{Error, Result};
+use crate::outcome::Layer;
 use crate::plan::Stream;
 
+pub use capabilities::Capabilities;
 pub(crate) use compile::compile;
 pub use identity::{IdRange, Identity};
+pub use landlock::{FsAccess, Landlock};
 pub use limits::{Limits, Resource};
 pub(crate) use namespaces::Descriptor;
 pub use namespaces::{NamespaceOf, Namespaces, TimeOffsets};
@@ -42,11 +48,22 @@ pub(crate) struct Config {
     pub time_offsets: Option<TimeOffsets>,
     pub identity: Identity,
     pub root: Root,
+    pub capabilities: Capabilities,
+    pub new_privs: bool,
+    pub landlock: Option<Landlock>,
     pub seccomp: Seccomp,
+    pub best_effort: Vec<Layer>,
     pub limits: Limits,
     pub cgroup: Option<Cgroup>,
     /// The version of the kernel that is believed to run, for tests.
     pub kernel: Option<(u32, u32)>,
+}
+
+impl Config {
+    /// Whether the sandbox may do without a layer that can't be had.
+    pub fn does_without(&self, layer: Layer) -> bool {
+        self.best_effort.contains(&layer)
+    }
 }
 
 /// What a command is, as far as a plan depends on it.
@@ -94,4 +111,13 @@ pub(crate) fn share(descriptors: &mut Vec<Arc<OwnedFd>>, fd: Arc<OwnedFd>) -> u1
         descriptors.push(fd);
         descriptors.len() - 1
     }) as u16
+}
+
+/// Refuses a text with a zero byte.
+fn no_zero(what: &str, text: &OsStr) -> Result<()> {
+    if text.as_bytes().contains(&0) {
+        let remedy = "the kernel ends a string at a zero byte: leave it out";
+        return Err(Error::invalid(format!("{what} {text:?} contains a zero byte"), remedy));
+    }
+    Ok(())
 }

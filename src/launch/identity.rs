@@ -15,6 +15,7 @@ use super::interpreter;
 use super::layout::Layout;
 use super::process::Process;
 use crate::error::{self, Error, Result};
+use crate::outcome::Layer;
 use crate::plan::{Arg, HostRange, IdMaps, Input, MapLine, Program, Word, Writer, nr};
 
 /// The host id that a sandbox has for itself. It comes from the inode number of the sandbox's control pipe, which the
@@ -67,7 +68,7 @@ fn write_file(process: &OwnedFd, pid: i32, file: &str, text: &str) -> Result<()>
     let written = opened.and_then(|file| unistd::write(&file, text.as_bytes()));
     written.map(drop).map_err(|errno| {
         let step = format!("writing {:?} to", text.trim_end());
-        Error::set_up(step, "write", errno, remedy(errno)).on(format!("/proc/{pid}/{file}"))
+        Error::set_up(step, "write", errno, remedy(errno)).of(Layer::Namespaces).on(format!("/proc/{pid}/{file}"))
     })
 }
 

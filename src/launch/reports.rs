@@ -149,7 +149,7 @@ pub(super) fn failure(plan: &Plan, part: Part, call: usize, errno: i32) -> Error
     let step = &program.steps[call.step as usize];
     let remedy = step.remedies.iter().find(|(known, _)| *known == errno).map(|(_, remedy)| *remedy);
     let name = call.nr.name.trim_start_matches("SYS_");
-    let error = Error::set_up(step.what.as_ref(), name, crate::Errno(errno), remedy);
+    let error = Error::set_up(step.what.as_ref(), name, crate::Errno(errno), remedy).of(step.layer);
     match &step.path {
         Some(path) => error.on(path),
         None => error,

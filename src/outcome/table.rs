@@ -68,6 +68,9 @@ pub(super) fn write(outcome: &Outcome, f: &mut Formatter<'_>) -> fmt::Result {
     for (layer, what) in &outcome.enforced.enforced {
         writeln!(f, "{:NAME$}{what}", layer.to_string())?;
     }
+    for lost in &outcome.enforced.lost {
+        writeln!(f, "{:NAME$}LOST: {}: {}", lost.layer.to_string(), lost.requested, lost.why)?;
+    }
     Ok(())
 }
 
@@ -88,7 +91,7 @@ mod tests {
         let outcome = Outcome {
             termination: Termination::Exited(3),
             usage,
-            enforced: Enforcement { enforced: vec![(Layer::NoNewPrivs, "set".into())] },
+            enforced: Enforcement { enforced: vec![(Layer::NoNewPrivs, "set".into())], lost: vec![] },
             violations: vec![],
             leaked: vec![Leaked { pid: 7, name: "sleep".into() }],
         };

@@ -12,6 +12,7 @@ use super::message::{Rights, header};
 use super::program::{Input, Program, Step};
 use super::report::{EXEC_FAILED, MAPS_WANTED, STARTED};
 use super::sync::Flag;
+use crate::outcome::Layer;
 
 /// Calls that a program has room for from the start.
 const CALLS: usize = 512;
@@ -68,6 +69,10 @@ impl Groups {
 
 /// Enters cgroups: the one thread alone, which spares the kernel of v1 a lock.
 fn enter_cgroups(process: &mut Program, groups: impl IntoIterator<Item = u16>) {
+    process.within(Layer::Cgroup, |process| enter(process, groups));
+}
+
+fn enter(process: &mut Program, groups: impl IntoIterator<Item = u16>) {
     process.step(Step::new("entering the cgroup").remedies(&[
         (libc::EAGAIN, "the group above is at its limit of processes (pids.max)"),
         (libc::EBUSY, "a cgroup of v2 that gives controllers on can't have processes of its own"),

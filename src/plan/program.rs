@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::arena::{Address, Arena, Ref, Word};
 use super::call::{Arg, Call, Label, Nr, OnError, Slot};
+use crate::outcome::Layer;
 
 /// What a group of calls is for: the words of an error message and of the listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,11 +16,13 @@ pub(crate) struct Step {
     pub path: Option<PathBuf>,
     /// What a person can do about an errno.
     pub remedies: &'static [(i32, &'static str)],
+    /// The layer of isolation that it belongs to.
+    pub layer: Option<Layer>,
 }
 
 impl Step {
     pub fn new(what: impl Into<Cow<'static, str>>) -> Self {
-        Self { what: what.into(), path: None, remedies: &[] }
+        Self { what: what.into(), path: None, remedies: &[], layer: None }
     }
 
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
@@ -124,6 +127,7 @@ pub(crate) struct Program {
     pub slots: Vec<SlotInfo>,
     inputs: Vec<(Input, Slot)>,
     labels: Vec<Option<u32>>,
+    layer: Option<Layer>,
     /// What certain calls, by their numbers, carry as their sixth argument, which none of them has.
     pass: Option<(Slot, Vec<u32>)>,
 }
@@ -154,13 +158,22 @@ impl Program {
             slots,
             inputs,
             labels: vec![],
+            layer: None,
             pass: None,
         }
     }
 
     /// The calls from here on belong to `step`.
     pub fn step(&mut self, step: Step) {
-        self.steps.push(step);
+        self.steps.push(Step { layer: self.layer, ..step });
+    }
+
+    /// The steps that are begun in `calls` belong to a layer.
+    pub fn within<T>(&mut self, layer: Layer, calls: impl FnOnce(&mut Self) -> T) -> T {
+        let around = self.layer.replace(layer);
+        let result = calls(self);
+        self.layer = around;
+        result
     }
 
     /// A slot for a result.
@@ -283,6 +296,11 @@ impl Program {
     /// What to do when the call that was appended last fails.
     pub fn last_or_goto(&mut self, label: Label) {
         Added(self).or_goto(label);
+    }
+
+    /// The same, for certain errors.
+    pub fn last_on_error(&mut self, on_error: OnError) {
+        Added(self).on_error(on_error);
     }
 
     /// A string in the arena.

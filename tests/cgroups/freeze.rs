@@ -109,7 +109,7 @@ fn what_is_not_freezable_can_not_be_frozen() {
         let child = sleeper(&sandbox);
         for result in [child.freeze(), child.thaw()] {
             match result {
-                Err(Error::Invalid { what, remedy }) => {
+                Err(Error::Invalid { what, remedy, .. }) => {
                     assert!(what.contains("frozen") && remedy.contains("freezable"), "{what}: {remedy}");
                 }
                 other => panic!("{other:?}"),

@@ -357,7 +357,7 @@ pub fn field(status: &str, name: &str) -> String {
 /// What an error of a configuration says: what is wrong, and what to do.
 pub fn invalid(sandbox: &Sandbox) -> (String, String) {
     match refused(sandbox) {
-        stockade::Error::Invalid { what, remedy } => (what, remedy),
+        stockade::Error::Invalid { what, remedy, .. } => (what, remedy),
         other => panic!("{other:?}"),
     }
 }

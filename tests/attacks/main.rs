@@ -10,6 +10,7 @@ mod bombs;
 mod common;
 mod descriptors;
 mod filesystem;
+mod host_size;
 mod network;
 mod paths;
 mod processes;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         bombs::TESTS,
         terminal::TESTS,
         network::TESTS,
+        host_size::TESTS,
     ]
     .concat();
     let payloads = [
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         processes::PAYLOADS,
         terminal::PAYLOADS,
         network::PAYLOADS,
+        host_size::PAYLOADS,
     ]
     .concat();
     support::run(&tests, &payloads)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{
-    Command, Error, Layer, Limits, Namespaces, Output, Overflow, Resource, Root, Sandbox, Signal, Source, Stdio,
+    Child, Command, Error, Layer, Limits, Namespaces, Output, Overflow, Resource, Root, Sandbox, Signal, Source, Stdio,
     Termination,
 };
 use support::{sh, stdout, text, unless_user};
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             a_program_is_ended_when_its_time_is_up,
             a_program_that_ends_in_time_is_not_touched,
             no_time_ends_at_once_and_the_longest_time_never,
+            time_is_kept_to_20_ms,
             time_is_kept_when_the_host_does_not_wait,
             time_is_kept_without_a_pid_namespace,
             time_is_kept_while_output_is_collected,
@@ -87,12 +88,46 @@ fn no_time_ends_at_once_and_the_longest_time_never() {
     assert_eq!(sh(&with(grace), "sleep 0.2").outcome.termination, Termination::Exited(0));
 }
 
+/// Runs a program up to its limit, again and again until it was ended in time: whatever else the machine does can make it
+/// late. It is never ended earlier.
+fn is_in_time(sandbox: &Sandbox, limit: Duration, how: &str, wait: impl Fn(&mut Child)) {
+    const LATE: Duration = Duration::from_millis(20);
+    let mut late = vec![];
+    while late.len() < 30 && late.last().is_none_or(|late| *late > LATE) {
+        let start = Instant::now();
+        let mut child = sandbox.spawn(Command::new("sleep").arg("30").stdin(Stdio::null())).unwrap();
+        wait(&mut child);
+        let outcome = child.wait().unwrap();
+        assert_eq!(outcome.termination, Termination::WallTime, "{how}");
+        assert!((limit..=start.elapsed()).contains(&outcome.usage.wall), "{how}: {outcome}");
+        late.push(outcome.usage.wall - limit);
+    }
+    println!("a wall-clock limit {how}: late by {late:?}");
+    assert!(late.last().is_some_and(|late| *late <= LATE), "{how}: {late:?}");
+}
+
+fn time_is_kept_to_20_ms() {
+    let limit = 100 * MS;
+    for (init, sandbox) in [
+        ("with an init", wall(limit)),
+        ("without a pid namespace", wall(limit).namespaces(Namespaces::USER | Namespaces::MOUNT)),
+    ] {
+        is_in_time(&sandbox, limit, &format!("{init}, by the host"), |child| drop(child.wait().unwrap()));
+        // The sandbox leaves the first word to the host.
+        is_in_time(&sandbox, limit + 1000 * MS, &format!("{init}, by the sandbox"), has_ended_alone);
+    }
+}
+
 /// The program has ended, by its pidfd, while nobody waits for it.
 fn ends_alone(sandbox: &Sandbox) -> Termination {
     let mut child = sandbox.spawn(Command::new("sleep").arg("30").stdin(Stdio::null())).unwrap();
+    has_ended_alone(&mut child);
+    child.wait().unwrap().termination
+}
+
+fn has_ended_alone(child: &mut Child) {
     let ready = poll(&mut [PollFd::new(child.as_fd(), PollFlags::POLLIN)], PollTimeout::from(10_000u16));
     assert_eq!(ready, Ok(1), "it is ended though the host does not wait");
-    child.wait().unwrap().termination
 }
 
 fn time_is_kept_when_the_host_does_not_wait() {

@@ -32,14 +32,19 @@ fn main() -> ExitCode {
             a_limit_of_no_output_lets_none_through,
             a_flood_is_ended,
             what_is_too_much_can_be_forgotten,
+            each_stream_at_the_edges_of_its_limit,
             each_stream_has_its_own_limit,
             the_limits_of_the_process_are_the_programs,
+            the_limits_of_the_process_at_their_edges,
+            what_reaches_a_limit_of_the_process_may_and_what_exceeds_it_may_not,
+            processes_of_the_user_are_counted if unless_users_are_counted,
+            the_stack_ends_at_its_limit,
             cpu_seconds_end_a_process,
             a_soft_limit_above_the_hard_one_is_refused,
             a_hard_limit_above_the_hosts_is_refused if unless_user,
             limits_are_reported_as_enforced,
         ],
-        &[],
+        &[("recurse", recurse)],
     )
 }
 
@@ -84,8 +89,14 @@ fn a_program_that_ends_in_time_is_not_touched() {
 fn no_time_ends_at_once_and_the_longest_time_never() {
     assert_eq!(sh(&wall(Duration::ZERO), "sleep 30").outcome.termination, Termination::WallTime);
     assert_eq!(sh(&wall(Duration::from_nanos(1)), "sleep 30").outcome.termination, Termination::WallTime);
-    let grace = Limits::new().wall(Duration::MAX).kill_grace(Duration::MAX);
-    assert_eq!(sh(&with(grace), "sleep 0.2").outcome.termination, Termination::Exited(0));
+    assert_eq!(ends_alone(&wall(Duration::ZERO)), Termination::WallTime);
+    let longest = i64::MAX as u64;
+    for time in [Duration::from_secs(longest), Duration::from_secs(longest + 1), Duration::MAX] {
+        let grace = Limits::new().wall(time).kill_grace(time);
+        for limits in [grace, Limits::new().wall(time), Limits::new().kill_grace(time)] {
+            assert_eq!(sh(&with(limits), "sleep 0.1").outcome.termination, Termination::Exited(0), "{time:?}");
+        }
+    }
 }
 
 /// Runs a program up to its limit, again and again until it was ended in time: whatever else the machine does can make it
@@ -161,6 +172,10 @@ fn a_grace_ends_too() {
     let (output, time) = timed(&with(limits), "trap '' TERM; while :; do sleep 0.01; done");
     assert_eq!(output.outcome.termination, Termination::WallTime);
     assert!((300 * MS..5000 * MS).contains(&time), "{time:?}");
+    let none = Limits::new().wall(100 * MS).kill_grace(Duration::ZERO);
+    let (output, time) = timed(&with(none), "trap '' TERM; while :; do sleep 0.01; done");
+    assert_eq!(output.outcome.termination, Termination::WallTime);
+    assert!((100 * MS..5000 * MS).contains(&time), "{time:?}");
 }
 
 const THOUSAND: &str = "head -c 1000 /dev/zero";
@@ -204,6 +219,25 @@ fn what_is_too_much_can_be_forgotten() {
     assert_eq!(output.outcome.usage.stdout.unwrap().value, 3_000_000);
 }
 
+fn each_stream_at_the_edges_of_its_limit() {
+    const FULL: u64 = 64 << 10; // What a pipe holds.
+    let table = [(0, 0), (0, 1), (1, 1), (1, 2), (FULL, FULL), (FULL, FULL + 1), (u64::MAX, FULL + 1)];
+    for ((limit, written), overflow) in
+        table.into_iter().flat_map(|row| [(row, Overflow::End), (row, Overflow::Discard)])
+    {
+        for stream in [1, 2] {
+            let limits = if stream == 1 { Limits::new().stdout(limit) } else { Limits::new().stderr(limit) };
+            let output = sh(&with(limits.overflow(overflow)), &format!("head -c {written} /dev/zero >&{stream}"));
+            let is_ended = written > limit && overflow == Overflow::End;
+            let what = format!("{written} of {limit} bytes to {stream}, {overflow:?}");
+            let end = if is_ended { Termination::Output } else { Termination::Exited(0) };
+            assert_eq!(output.outcome.termination, end, "{what}");
+            let kept = [output.stdout, output.stderr].map(|stream| stream.len() as u64);
+            assert_eq!(kept[stream - 1], written.min(limit), "{what}");
+        }
+    }
+}
+
 fn each_stream_has_its_own_limit() {
     let sandbox = with(Limits::new().stdout(5).stderr(3));
     let output = sh(&sandbox, "printf 12345; printf 123 >&2");
@@ -239,10 +273,177 @@ fn the_limits_of_the_process_are_the_programs() {
     assert_eq!(stdout(&with(Limits::new().rlimit(Resource::Fsize, 4096, 4096)), tests), "4096");
 }
 
+/// All of them, as `/proc/PID/limits` names them.
+const RESOURCES: [(Resource, &str); 14] = [
+    (Resource::As, "Max address space"),
+    (Resource::Core, "Max core file size"),
+    (Resource::Cpu, "Max cpu time"),
+    (Resource::Data, "Max data size"),
+    (Resource::Fsize, "Max file size"),
+    (Resource::Memlock, "Max locked memory"),
+    (Resource::Msgqueue, "Max msgqueue size"),
+    (Resource::Nice, "Max nice priority"),
+    (Resource::Nofile, "Max open files"),
+    (Resource::Nproc, "Max processes"),
+    (Resource::Rtprio, "Max realtime priority"),
+    (Resource::Rttime, "Max realtime timeout"),
+    (Resource::Sigpending, "Max pending signals"),
+    (Resource::Stack, "Max stack size"),
+];
+
+/// The soft and the hard limit in `/proc/PID/limits`.
+fn listed(limits: &str, name: &str) -> [u64; 2] {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {limits}"));
+    let mut numbers = line.split_whitespace().map(|number| number.parse().unwrap_or(u64::MAX));
+    [(); 2].map(|()| numbers.next().unwrap())
+}
+
+fn the_limits_of_the_process_at_their_edges() {
+    let own = std::fs::read_to_string("/proc/self/limits").unwrap();
+    for ((resource, name), value) in
+        RESOURCES.into_iter().flat_map(|known| [0, 1, u64::MAX].map(|value| (known, value)))
+    {
+        let sandbox = with(Limits::new().rlimit(resource, value, value).wall(20_000 * MS));
+        let result = sandbox.output(Command::new("cat").arg("/proc/self/limits"));
+        let what = format!("{resource:?} {value}: {result:?}");
+        let [_, hard] = listed(&own, name);
+        match (resource, value, result) {
+            // Nobody may have more than the host, root neither: it has no rights outside of its user namespace.
+            (.., Err(Error::SetUp { errno, .. })) if value > hard => assert_eq!(errno.0, libc::EPERM, "{what}"),
+            // No program starts without memory; one that is linked dynamically opens files.
+            (Resource::As | Resource::Data | Resource::Stack, 0 | 1, Ok(output)) => {
+                assert!(matches!(output.outcome.termination, Termination::Signaled { .. }), "{what}");
+            }
+            (Resource::As | Resource::Data | Resource::Stack, 0 | 1, Err(error)) => {
+                assert!(matches!(error, Error::NotExecutable { .. } | Error::Died { .. }), "{what}");
+            }
+            // The first tick of the clock ends it, wherever it is then.
+            (Resource::Cpu, 0, Ok(output)) => {
+                let end = output.outcome.termination;
+                assert!(end.success() || matches!(end, Termination::Signaled { signal: Signal::KILL, .. }), "{what}");
+            }
+            (Resource::Cpu, 0, Err(error)) => assert!(matches!(error, Error::Died { .. }), "{what}"),
+            (Resource::Nofile, 0 | 1, Ok(output)) => assert!(!output.outcome.success(), "{what}"),
+            (_, _, Ok(output)) => {
+                assert!(output.outcome.success() && value <= hard, "{what}");
+                assert_eq!(listed(&text(&output.stdout), name), [value; 2], "{resource:?}");
+            }
+            (.., Err(_)) => panic!("{what}"),
+        }
+    }
+}
+
+/// Uses so much of a resource, with what the program has of it already.
+const USE: &str = r#"
+import ctypes, os, signal, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+def check(result):
+    if result in (-1, ctypes.c_void_p(-1).value): raise OSError(ctypes.get_errno(), "refused")
+    return result
+
+def map(size):
+    return check(libc.mmap(None, size, 3, 0x22, -1, 0))
+
+def used(name):
+    lines = open("/proc/self/status").read().split("\n")
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name))
+
+def queue(count):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])
+    for _ in range(count): check(libc.sigqueue(os.getpid(), signal.SIGRTMIN, None))
+
+def fork(count):
+    for n in range(count):
+        try:
+            if os.fork() == 0: signal.pause()
+        except BlockingIOError:
+            return print(n)
+
+{
+    "Fsize": lambda n: os.ftruncate(os.open("/tmp/file", os.O_CREAT | os.O_RDWR), n),
+    "Nofile": lambda n: os.dup2(0, n - 1),
+    "Nproc": fork,
+    "Memlock": lambda n: check(libc.mlock(map(n), n)),
+    "Sigpending": queue,
+    "As": lambda n: map(n - used("VmSize")),
+    "Data": lambda n: map(n - used("VmData")),
+}[sys.argv[1]](int(sys.argv[2]))"#;
+
+fn use_so_much(resource: Resource, limit: u64, amount: u64) -> Output {
+    let sandbox = with(Limits::new().rlimit(resource, limit, limit).wall(60_000 * MS));
+    let args = ["-c", USE, &format!("{resource:?}"), &amount.to_string()];
+    sandbox.output(Command::new("python3").args(args)).unwrap()
+}
+
+fn what_reaches_a_limit_of_the_process_may_and_what_exceeds_it_may_not() {
+    for (resource, limit, step, error) in [
+        (Resource::Fsize, 4096, 1, libc::EFBIG),
+        (Resource::Nofile, 20, 1, libc::EBADF),
+        (Resource::Memlock, 64 << 10, 4096, libc::ENOMEM),
+        (Resource::Sigpending, 5, 1, libc::EAGAIN),
+        (Resource::As, 256 << 20, 4096, libc::ENOMEM),
+        (Resource::Data, 128 << 20, 4096, libc::ENOMEM),
+    ] {
+        for (limit, amount) in [(limit, limit), (limit, limit - step), (limit + step, limit + 1)] {
+            let output = use_so_much(resource, limit, amount);
+            assert!(output.outcome.success(), "{resource:?} {amount} of {limit}: {}", text(&output.stderr));
+        }
+        let output = use_so_much(resource, limit, limit + 1);
+        let said = text(&output.stderr);
+        assert!(said.contains(&format!("[Errno {error}]")), "{resource:?}: {}, {said}", output.outcome);
+    }
+}
+
+/// A reason to skip what needs a count of processes that is the sandbox's own. Root's sandboxes have users of their own.
+fn unless_users_are_counted() -> Option<String> {
+    let is_shared = !support::is_root() && support::kernel() < (5, 14);
+    is_shared.then(|| "before Linux 5.14 a user's processes are counted over all user namespaces".into())
+}
+
+fn processes_of_the_user_are_counted() {
+    let started = |limit| text(&use_so_much(Resource::Nproc, limit, 100).stdout).parse::<u64>().unwrap();
+    let counts = [10, 11, 20].map(started);
+    // The program is one of them, and who keeps the sandbox may be.
+    assert!((6..10).contains(&counts[0]), "{counts:?}");
+    assert_eq!([counts[1], counts[2]], [counts[0] + 1, counts[0] + 10]);
+    assert_eq!([started(0), started(1)], [0, 0], "the program itself starts");
+}
+
+/// Uses so many kilobytes of the main thread's stack.
+fn recurse(args: &[String]) -> i32 {
+    fn deeper(kilobytes: u64) -> u64 {
+        let page = std::hint::black_box([1u8; 1024]);
+        if kilobytes == 0 { 0 } else { deeper(kilobytes - 1) + u64::from(page[kilobytes as usize % 1024]) }
+    }
+    println!("{}", deeper(args[0].parse().unwrap()));
+    0
+}
+
+fn the_stack_ends_at_its_limit() {
+    let run = |limit, kilobytes: &str| {
+        let sandbox = Sandbox::new().root(support::with_payload(Root::host()));
+        let sandbox = sandbox.limits(Limits::new().rlimit(Resource::Stack, limit, limit));
+        sandbox.output(support::payload("recurse").arg(kilobytes)).unwrap().outcome.termination
+    };
+    assert_eq!([run(1 << 20, "256"), run(8 << 20, "2048")], [Termination::Exited(0); 2]);
+    assert!(matches!(run(1 << 20, "2048"), Termination::Signaled { .. }));
+}
+
 fn cpu_seconds_end_a_process() {
-    let sandbox = with(Limits::new().rlimit(Resource::Cpu, 1, 2));
-    let output = sh(&sandbox, "while :; do :; done");
-    assert_eq!(output.outcome.termination, Termination::Signaled { signal: Signal(libc::SIGXCPU), core: false });
+    let ended =
+        |soft, hard, script| sh(&with(Limits::new().rlimit(Resource::Cpu, soft, hard)), script).outcome.termination;
+    let busy = "while :; do :; done";
+    assert_eq!(ended(1, 2, busy), Termination::Signaled { signal: Signal(libc::SIGXCPU), core: false });
+    assert_eq!(ended(1, 1, busy), Termination::Signaled { signal: Signal::KILL, core: false });
+    match with(Limits::new().rlimit(Resource::Cpu, 0, 0)).status(Command::new("sh").args(["-c", busy])) {
+        Ok(outcome) => assert_eq!(outcome.termination, Termination::Signaled { signal: Signal::KILL, core: false }),
+        Err(error) => assert!(matches!(error, Error::Died { .. }), "{error}"),
+    }
+    assert_eq!(ended(1, 1, "sleep 1.2"), Termination::Exited(0), "time that is slept does not count");
 }
 
 fn a_soft_limit_above_the_hard_one_is_refused() {

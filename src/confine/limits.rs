@@ -109,7 +109,8 @@ impl Limits {
     }
 
     /// Who uses less than a millisecond of CPU time for so long is ended: [`Termination::Idle`](crate::Termination::Idle).
-    /// The host keeps it while it waits, by the cgroup of the sandbox, which is made if there is none.
+    /// The host keeps it while it waits, by the cgroup of the sandbox, which is made if there is none. Who waits for a CPU
+    /// looks the same: this is to be longer than the machine may make anybody wait.
     #[must_use]
     pub fn idle(mut self, time: Duration) -> Self {
         self.idle = Some(time);
@@ -190,10 +191,10 @@ impl Limits {
         let is_set = |resource| self.rlimits.iter().any(|(known, ..)| *known == resource);
         let mut limits = self.rlimits.clone();
         limits.extend((!is_set(Resource::Core)).then_some((Resource::Core, 1, 1)));
-        if let Some(cpu) = self.cpu.filter(|_| !is_set(Resource::Cpu)) {
-            let backstop = cpu.as_secs().saturating_add(1);
-            limits.push((Resource::Cpu, backstop, backstop));
-        }
+        // The kernel counts nanoseconds in 64 bits: a limit of more seconds would be one of few.
+        const MOST: u64 = u64::MAX / 1_000_000_000;
+        let backstop = self.cpu.map(|cpu| cpu.as_secs().saturating_add(1)).filter(|&seconds| seconds <= MOST);
+        limits.extend(backstop.filter(|_| !is_set(Resource::Cpu)).map(|seconds| (Resource::Cpu, seconds, seconds)));
         for (resource, soft, hard) in limits {
             child.step(Step::new(format!("limiting {resource:?}")).remedies(&[
                 (libc::EPERM, "the hard limit is above the host's own: lower it"),

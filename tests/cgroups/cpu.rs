@@ -62,6 +62,7 @@ fn the_quota_is_in_the_period_that_was_asked_for() {
     assert_eq!(read(group().cpu_max_in(2.5, 20 * MS)), [50_000, 20_000]);
     assert_eq!(read(group().cpu_max_in(1.0, MS)), [1000, 1000]);
     assert_eq!(read(group().cpu_max_in(0.25, 1000 * MS)), [250_000, 1_000_000]);
+    assert_eq!(read(group().cpu_max(1e6)), [100_000_000_000, 100_000]);
 }
 
 fn weights_are_shares() {
@@ -159,7 +160,11 @@ fn no_cpu_time_ends_at_once() {
 }
 
 fn the_longest_cpu_time_never_ends() {
-    succeeds(&limited(Duration::from_secs(1 << 32)), "burn", &["20"]);
+    // A limit of the process stands behind it, which the kernel counts in nanoseconds.
+    let nanoseconds = u64::MAX / 1_000_000_000;
+    for seconds in [1 << 32, nanoseconds - 1, nanoseconds, nanoseconds + 1, 1 << 62, i64::MAX as u64, u64::MAX - 1] {
+        succeeds(&limited(Duration::from_secs(seconds)), "burn", &["20"]);
+    }
     succeeds(&limited(Duration::MAX), "burn", &["20"]);
 }
 
@@ -188,10 +193,14 @@ fn who_does_nothing_is_ended() {
 }
 
 fn no_idleness_ends_at_once_and_the_longest_never() {
-    let outcome = support::sh(&idle(Duration::ZERO), "sleep 20").outcome;
-    assert_eq!(outcome.termination, Termination::Idle);
-    assert!(outcome.usage.wall < 3000 * MS, "{outcome}");
-    succeeds(&idle(Duration::MAX), "burn", &["20"]);
+    for none in [Duration::ZERO, Duration::from_nanos(1)] {
+        let outcome = support::sh(&idle(none), "sleep 20").outcome;
+        assert_eq!(outcome.termination, Termination::Idle, "{none:?}");
+        assert!(outcome.usage.wall < 3000 * MS, "{outcome}");
+    }
+    for longest in [Duration::from_secs(i64::MAX as u64), Duration::MAX] {
+        succeeds(&idle(longest), "burn", &["20"]);
+    }
 }
 
 fn who_does_something_now_and_then_is_not_idle() {

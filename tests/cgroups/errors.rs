@@ -55,7 +55,7 @@ fn weights_out_of_range_are_refused() {
 }
 
 fn cpus_that_can_not_be_had_are_refused() {
-    for cpus in [0.0, -1.0, 0.001, f64::NAN, f64::INFINITY, f64::MAX] {
+    for cpus in [0.0, -1.0, 0.001, 0.0099, 1e10, f64::NAN, f64::INFINITY, f64::MAX] {
         is_refused(group().cpu_max(cpus), &["CPUs"]);
     }
     for period in [Duration::ZERO, 999 * MS / 1000, 1001 * MS, Duration::MAX] {
@@ -112,9 +112,11 @@ fn raw_files_that_can_not_be_written_are_errors() {
 }
 
 fn an_io_weight_is_kept_or_named() {
-    match with(group().io_weight(100)).status(Command::new("true")) {
-        Ok(outcome) => assert!(outcome.success(), "{outcome}"),
-        Err(error) => assert!(error.to_string().contains("io_weight"), "{error}"),
+    for weight in [1, 100, 1000] {
+        match with(group().io_weight(weight)).status(Command::new("true")) {
+            Ok(outcome) => assert!(outcome.success(), "{outcome}"),
+            Err(error) => assert!(error.to_string().contains("io_weight"), "{error}"),
+        }
     }
 }
 

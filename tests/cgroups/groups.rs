@@ -112,6 +112,10 @@ pub fn unless_io() -> Option<String> {
     unless(&["blkio"])
 }
 
+pub fn unless_hugetlb() -> Option<String> {
+    unless(&["hugetlb"])
+}
+
 pub fn unless_freezer() -> Option<String> {
     unless(&["freezer", "memory"])
 }

@@ -1,9 +1,11 @@
 //! Limits of memory and swap.
 
-use stockade::{Error, Layer, Termination};
+use std::fs;
 
-use crate::groups::{self, of_process, unless_accounts, unless_v1};
-use crate::support::{self, Payload, Test, sh};
+use stockade::{Command, Error, Layer, Signal, Termination};
+
+use crate::groups::{self, of_process, unless_accounts, unless_hugetlb, unless_v1};
+use crate::support::{self, Payload, Test, sh, unless_root};
 use crate::tests;
 use crate::{MB, group, payload, sleeper, succeeds, with, without};
 
@@ -19,6 +21,7 @@ pub const TESTS: &[Test] = tests![
     swap_is_what_was_asked_for if unless_v1,
     swap_alone_can_not_be_limited_on_v1 if unless_v1,
     memory_high_is_refused_on_v1 if unless_v1,
+    huge_pages_end_at_their_limit if unless_huge_pages,
     the_group_is_reported_as_enforced if unless_accounts,
 ];
 
@@ -123,6 +126,51 @@ fn memory_high_is_refused_on_v1() {
     let (what, remedy) = support::invalid(&with(group().memory_high(64 * MB)));
     assert!(what.contains("memory_high") && what.contains("v1"), "{what}");
     assert!(remedy.contains("v2"), "{remedy}");
+}
+
+/// Two huge pages more than the host has, as long as it lives.
+struct HugePages(String);
+
+impl HugePages {
+    const COUNT: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+
+    fn more() -> Option<Self> {
+        let before = fs::read_to_string(Self::COUNT).ok()?;
+        let wanted = before.trim().parse::<u64>().ok()? + 2;
+        fs::write(Self::COUNT, wanted.to_string()).ok()?;
+        let pages = Self(before);
+        (fs::read_to_string(Self::COUNT).ok()?.trim() == wanted.to_string()).then_some(pages)
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        let _ = fs::write(Self::COUNT, &self.0);
+    }
+}
+
+fn unless_huge_pages() -> Option<String> {
+    let none = || HugePages::more().is_none().then(|| "two huge pages of 2 MB can't be had".to_owned());
+    unless_root().or_else(unless_hugetlb).or_else(none)
+}
+
+fn huge_pages_end_at_their_limit() {
+    let _pages = HugePages::more().expect("huge pages");
+    let touch = |cgroup, pages: u64| {
+        let map = format!("mmap.mmap(-1, {pages} << 21, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000)");
+        let script = format!("import mmap\nm = {map}\nfor n in range({pages}): m[n << 21] = 1");
+        with(cgroup).output(Command::new("python3").args(["-c", &script])).unwrap().outcome.termination
+    };
+    assert_eq!(touch(group(), 2), Termination::Exited(0));
+    let page = 2 * MB;
+    for (limit, most) in [(0, 0), (1, 0), (page - 1, 0), (page, 1), (page + 1, 1), (2 * page, 2), (u64::MAX, 2)] {
+        for pages in 1..=2 {
+            let end = touch(group().hugetlb_max("2MB", limit), pages);
+            let is_killed = matches!(end, Termination::Signaled { signal: Signal(libc::SIGBUS), .. });
+            assert_eq!(is_killed, pages > most, "{pages} pages of {limit} bytes: {end:?}");
+            assert!(is_killed || end.success(), "{pages} pages of {limit} bytes: {end:?}");
+        }
+    }
 }
 
 fn the_group_is_reported_as_enforced() {

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use stockade::{Command, Namespaces, Sandbox, Stdio, Termination};
 
 use crate::groups::{self, of_process, unless_accounts, unless_v1};
-use crate::support::{Test, is_root, sh, stdout, text};
+use crate::support::{self, Test, is_root, sh, stdout, text};
 use crate::tests;
 use crate::{group, sleeper, succeeds, with, without};
 
@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = tests![
     as_many_processes_as_are_allowed_and_not_one_more if unless_accounts,
     threads_are_counted_with_them if unless_accounts,
     one_process_is_the_program_alone if unless_accounts,
+    no_processes_are_no_more_than_the_program if unless_accounts,
     the_largest_number_of_processes if unless_accounts,
     the_init_is_outside_of_the_group if unless_v1,
     a_program_does_not_see_where_its_group_is if unless_accounts,
@@ -46,10 +47,18 @@ fn one_process_is_the_program_alone() {
     assert_eq!(started(&with(group().pids_max(1)), "spawn", 20), (0, AGAIN));
 }
 
+/// A program that moves into its group is not counted against it (v1); one that is born in it is (v2).
+fn no_processes_are_no_more_than_the_program() {
+    match with(group().pids_max(0)).output(support::payload("spawn").arg("20")) {
+        Ok(output) => assert_eq!(text(&output.stdout), format!("0 {AGAIN}"), "{}", output.outcome),
+        Err(error) => assert!(matches!(error, stockade::Error::SetUp { .. }), "{error}"),
+    }
+}
+
 fn the_largest_number_of_processes() {
     // The kernel knows no more than 4 million pids; a larger number is an error of it, or no limit.
-    assert_eq!(started(&with(group().pids_max(1 << 20)), "spawn", 20), (20, 0));
-    for count in [i64::MAX as u64, u64::MAX] {
+    assert_eq!(started(&with(group().pids_max(1 << 22)), "spawn", 20), (20, 0));
+    for count in [(1 << 22) + 1, i64::MAX as u64, u64::MAX] {
         match with(group().pids_max(count)).plan(Command::new("true")).and_then(|plan| plan.spawn()) {
             Ok(mut child) => assert!(child.wait().unwrap().success(), "{count}"),
             Err(error) => {

@@ -1,14 +1,15 @@
 //! File systems in memory, with their limits.
 
-use stockade::{Overlay, Root, Tmpfs};
+use stockade::{Error, Overlay, Root, Tmpfs};
 
-use crate::support::{Test, fails, invalid, stdout};
+use crate::support::{Test, fails, invalid, refused, stdout};
 use crate::{tests, with, with_mount};
 
 pub const TESTS: &[Test] = tests![
     a_tmpfs_is_empty_and_the_programs_own,
     a_tmpfs_holds_its_size_and_no_more,
     a_tmpfs_holds_its_inodes_and_no_more,
+    a_tmpfs_at_the_edges_of_its_limits,
     a_tmpfs_can_forbid_execution,
     a_tmpfs_has_its_mode,
     a_limit_of_nothing_is_refused,
@@ -36,6 +37,22 @@ fn a_tmpfs_holds_its_inodes_and_no_more() {
     // The top directory is one of them.
     stdout(&sandbox, "for n in 1 2 3 4 5 6 7 8 9; do > /t/$n || exit 1; done");
     assert!(fails(&sandbox, "for n in 1 2 3 4 5 6 7 8 9 10; do > /t/$n || exit 1; done").contains(FULL));
+}
+
+fn a_tmpfs_at_the_edges_of_its_limits() {
+    // A size is rounded up to whole pages; the largest is none.
+    for (size, holds) in [(1, 4096), (4096, 4096), (4097, 8192), (1 << 62, 1 << 20), (u64::MAX, 1 << 20)] {
+        let sandbox = with_mount(Tmpfs::new("/t").size(size));
+        stdout(&sandbox, &format!("head -c {holds} /dev/zero > /t/file"));
+        if holds < 1 << 20 {
+            assert!(fails(&sandbox, &format!("head -c {} /dev/zero > /t/file", holds + 1)).contains(FULL), "{size}");
+        }
+    }
+    // The top directory takes the only one.
+    assert!(fails(&with_mount(Tmpfs::new("/t").inodes(1)), "> /t/file").contains(FULL));
+    stdout(&with_mount(Tmpfs::new("/t").inodes(2)), "> /t/file");
+    stdout(&with_mount(Tmpfs::new("/t").inodes(1 << 31)), "> /t/file");
+    assert!(matches!(refused(&with_mount(Tmpfs::new("/t").inodes(u64::MAX))), Error::SetUp { .. }));
 }
 
 fn a_tmpfs_can_forbid_execution() {

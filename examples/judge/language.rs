@@ -34,8 +34,8 @@ pub struct Allowance {
     pub processes: u64,
 }
 
-/// That of most.
-const PLAIN: Allowance = Allowance { cpu: Duration::from_secs(1), memory: 64 << 20, processes: 16 };
+/// That of most: many times what any of them needs, and soon used up by those who want more.
+const PLAIN: Allowance = Allowance { cpu: Duration::from_millis(400), memory: 32 << 20, processes: 16 };
 /// That of languages whose runtimes start with threads and memory of their own.
 const HEAVY: Allowance = Allowance { cpu: Duration::from_secs(3), memory: 256 << 20, processes: 64 };
 

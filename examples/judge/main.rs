@@ -1,6 +1,7 @@
 //! An online judge on real submissions: `cargo run --example judge -- --help`.
 //!
 //! Each submission is compiled in one sandbox and run on every test in another, two at a time, each on a CPU of its own.
+//! More can be run at a time: what decides is the time on the CPU, which does not grow with who else wants it.
 //! The first line of a submission says which verdict it must get. Exit status 1 if one gets another, 2 if the judge itself
 //! fails.
 
@@ -28,11 +29,15 @@ struct Options {
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/judge"))]
     problem: PathBuf,
 
+    /// How much is done at a time; beyond the number of CPUs they are shared [default: 2, or as many as there are CPUs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    jobs: Option<u32>,
+
     /// How often everything is run, after it was compiled once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
 
-    /// Writes every verdict to a file, as JSON
+    /// Writes every verdict to a file as soon as it is there, as a line of JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -43,9 +48,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// What was judged, how often it must be judged, and all results: each run of each submission.
 struct Results {
     submissions: Vec<Submission>,
-    /// One after the other for the first submission, then for the second, and so on.
+    /// Every submission for the first time, then for the second, and so on.
     judged: Vec<Judged>,
-    repeat: usize,
 }
 
 fn main() -> ExitCode {
@@ -64,10 +68,7 @@ fn main() -> ExitCode {
 fn judge(options: &Options) -> Result<usize, Failure> {
     let tests = corpus::tests(&options.problem.join("tests"))?;
     let submissions = present(corpus::submissions(&options.problem.join("submissions"))?)?;
-    let results = run(submissions, &tests, options.repeat as usize)?;
-    if let Some(path) = &options.json {
-        report::json(path, &results).map_err(|error| format!("writing {}: {error}", path.display()))?;
-    }
+    let results = run(submissions, &tests, options)?;
     Ok(report::table(&mut io::stdout().lock(), &results)?)
 }
 
@@ -85,14 +86,19 @@ fn present(submissions: Vec<Submission>) -> io::Result<Vec<Submission>> {
 }
 
 /// Compiles every submission, and runs each so many times.
-fn run(submissions: Vec<Submission>, tests: &[Test], repeat: usize) -> Result<Results, Failure> {
-    let cpus = pool::cpus()?;
+fn run(submissions: Vec<Submission>, tests: &[Test], options: &Options) -> Result<Results, Failure> {
+    let cpus = pool::cpus(options.jobs)?;
     let judge = Judge::new(tests)?;
+    let json = options.json.as_deref().map(report::Json::create).transpose()?;
     let compiled = pool::each(&cpus, "compiling", &submissions, |one, cpu| judge.compile(one, cpu))?;
-    let jobs: Vec<_> = submissions.iter().zip(&compiled).flat_map(|job| std::iter::repeat_n(job, repeat)).collect();
-    let judged = pool::each(&cpus, "judging", &jobs, |(one, compiled), cpu| match compiled {
-        Some(error) => Ok(error.clone()),
-        None => judge.run(one, cpu),
+    let jobs: Vec<_> = (0..options.repeat).flat_map(|_| submissions.iter().zip(&compiled)).collect();
+    let judged = pool::each(&cpus, "judging", &jobs, |(one, compiled), cpu| {
+        let judged = match compiled {
+            Some(error) => error.clone(),
+            None => judge.run(one, cpu)?,
+        };
+        json.as_ref().map_or(Ok(()), |json| json.write(one, &judged))?;
+        Ok(judged)
     })?;
-    Ok(Results { submissions, judged, repeat })
+    Ok(Results { submissions, judged })
 }

@@ -7,11 +7,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Failure;
 
-/// How much is done at a time.
+/// How much is done at a time, if nobody says.
 const WORKERS: usize = 2;
 
-/// The CPUs that are worked for: as many as there are workers, or all that this process may run on.
-pub fn cpus() -> Result<Vec<u32>, Failure> {
+/// The CPU of each worker: one of its own if there are enough that this process may run on, which there are by default.
+pub fn cpus(workers: Option<u32>) -> Result<Vec<u32>, Failure> {
     let status = fs::read_to_string("/proc/self/status")?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     let ranges = list.ok_or("/proc/self/status does not say on which CPUs this process may run")?.trim().split(',');
@@ -20,8 +20,8 @@ pub fn cpus() -> Result<Vec<u32>, Failure> {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         cpus.extend(first.parse::<u32>()?..=last.parse()?);
     }
-    cpus.truncate(WORKERS);
-    Ok(cpus)
+    let workers = workers.map_or(WORKERS.min(cpus.len()), |workers| workers as usize);
+    Ok(cpus.into_iter().cycle().take(workers).collect())
 }
 
 /// Does some work for each item, with the CPU that it is to be done on. The results are in the order of the items. After

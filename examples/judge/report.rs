@@ -1,19 +1,21 @@
 //! What is told in the end: a table, and the same for programs.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use crate::Results;
 use crate::corpus::Submission;
 use crate::verdict::Judged;
+use crate::{Failure, Results};
 
 impl Results {
     /// The submissions with all runs of each.
-    fn each(&self) -> impl Iterator<Item = (&Submission, &[Judged])> {
-        self.submissions.iter().zip(self.judged.chunks(self.repeat))
+    fn each(&self) -> impl Iterator<Item = (&Submission, Vec<&Judged>)> {
+        let runs = |place| self.judged.iter().skip(place).step_by(self.submissions.len()).collect();
+        self.submissions.iter().enumerate().map(move |(place, submission)| (submission, runs(place)))
     }
 }
 
@@ -29,7 +31,7 @@ pub fn table(out: &mut impl Write, results: &Results) -> io::Result<usize> {
     for (submission, runs) in results.each() {
         let others: Vec<_> = runs.iter().filter(|judged| differs(submission, judged)).collect();
         differing += others.len();
-        row(out, submission, others.first().unwrap_or(&&runs[0]), runs)?;
+        row(out, submission, others.first().unwrap_or(&&runs[0]), &runs)?;
         if let Some(first) = others.first() {
             let (count, all, expected) = (others.len(), runs.len(), &submission.expected);
             writeln!(out, "    expected: {expected}, which {count} of {all} did not get; it said {:?}", first.said)?;
@@ -41,7 +43,7 @@ pub fn table(out: &mut impl Write, results: &Results) -> io::Result<usize> {
 }
 
 /// A verdict, with the most that any run used.
-fn row(out: &mut impl Write, submission: &Submission, judged: &Judged, runs: &[Judged]) -> io::Result<()> {
+fn row(out: &mut impl Write, submission: &Submission, judged: &Judged, runs: &[&Judged]) -> io::Result<()> {
     let cpu = runs.iter().map(|run| run.cpu).max().unwrap_or_default();
     let wall = runs.iter().map(|run| run.wall).max().unwrap_or_default();
     let memory = runs.iter().map(|run| run.memory).max().unwrap_or_default();
@@ -62,10 +64,19 @@ fn line(out: &mut impl Write, cells: [String; 7]) -> io::Result<()> {
     writeln!(out, "{submission:<18} {language:<8} {verdict:<24} {test:>4} {cpu:>9} {wall:>9} {memory:>10}")
 }
 
-/// Writes every run of every submission to a file.
-pub fn json(path: &Path, results: &Results) -> io::Result<()> {
-    let runs = results.each().flat_map(|(submission, runs)| runs.iter().map(|judged| object(submission, judged)));
-    fs::write(path, format!("{:#}\n", Value::Array(runs.collect())))
+/// A file with a line for every run, in the order in which they came to their end.
+pub struct Json(Mutex<File>);
+
+impl Json {
+    pub fn create(path: &Path) -> Result<Self, Failure> {
+        let file = File::create(path).map_err(|error| format!("creating {}: {error}", path.display()))?;
+        Ok(Self(Mutex::new(file)))
+    }
+
+    pub fn write(&self, submission: &Submission, judged: &Judged) -> Result<(), Failure> {
+        let line = format!("{}\n", object(submission, judged));
+        Ok(self.0.lock().unwrap().write_all(line.as_bytes()).map_err(|error| format!("writing JSON: {error}"))?)
+    }
 }
 
 fn object(submission: &Submission, judged: &Judged) -> Value {

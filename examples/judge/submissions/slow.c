@@ -8,6 +8,6 @@ int main(void) {
         clock_t end = clock() + 2 * CLOCKS_PER_SEC / 1000;
         while (clock() < end) {
         }
-        usleep(100000);
+        usleep(250000);
     }
 }

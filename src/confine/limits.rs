@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nix::sys::resource::Resource::RLIMIT_NOFILE;
+use nix::sys::resource::Resource::{RLIMIT_CPU, RLIMIT_NOFILE};
 use nix::sys::resource::getrlimit;
 
 use crate::error::{Error, Result};
@@ -193,7 +193,9 @@ impl Limits {
         limits.extend((!is_set(Resource::Core)).then_some((Resource::Core, 1, 1)));
         // The kernel counts nanoseconds in 64 bits: a limit of more seconds would be one of few.
         const MOST: u64 = u64::MAX / 1_000_000_000;
-        let backstop = self.cpu.map(|cpu| cpu.as_secs().saturating_add(1)).filter(|&seconds| seconds <= MOST);
+        // The host's own stands already, and can't be raised.
+        let most = getrlimit(RLIMIT_CPU).map_or(MOST, |(_, hard)| hard.min(MOST));
+        let backstop = self.cpu.map(|cpu| cpu.as_secs().saturating_add(1)).filter(|&seconds| seconds <= most);
         limits.extend(backstop.filter(|_| !is_set(Resource::Cpu)).map(|seconds| (Resource::Cpu, seconds, seconds)));
         for (resource, soft, hard) in limits {
             child.step(Step::new(format!("limiting {resource:?}")).remedies(&[

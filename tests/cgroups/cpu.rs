@@ -5,7 +5,7 @@ use std::time::Duration;
 use stockade::{Cgroup, Limits, Outcome, Sandbox, Source, Termination};
 
 use crate::groups::{self, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_v1};
-use crate::support::{self, Test, field, stdout, unless_root, unless_user};
+use crate::support::{self, Payload, Test, field, stdout, unless_root, unless_user};
 use crate::tests;
 use crate::{MS, group, payload, sleeper, succeeds, with, without};
 
@@ -21,12 +21,15 @@ pub const TESTS: &[Test] = tests![
     who_uses_less_cpu_time_is_not_touched if unless_accounts,
     no_cpu_time_ends_at_once if unless_accounts,
     the_longest_cpu_time_never_ends if unless_accounts,
+    a_limit_on_cpu_time_may_be_above_the_hosts_own if unless_accounts,
     a_limit_on_cpu_time_makes_a_group_by_itself if unless_root_with_accounts,
     without_a_place_for_a_group_a_limit_on_cpu_time_says_so if unless_user_without_a_place,
     who_does_nothing_is_ended if unless_accounts,
     no_idleness_ends_at_once_and_the_longest_never if unless_accounts,
     who_does_something_now_and_then_is_not_idle if unless_accounts,
 ];
+
+pub const PAYLOADS: &[Payload] = &[("limited", host_with_a_limit)];
 
 fn unless_root_with_accounts() -> Option<String> {
     unless_root().or_else(unless_accounts)
@@ -166,6 +169,19 @@ fn the_longest_cpu_time_never_ends() {
         succeeds(&limited(Duration::from_secs(seconds)), "burn", &["20"]);
     }
     succeeds(&limited(Duration::MAX), "burn", &["20"]);
+}
+
+fn a_limit_on_cpu_time_may_be_above_the_hosts_own() {
+    for limit in ["50", "100", "200"] {
+        support::on_host(&["prlimit", "--cpu=100:100"], "limited", &[limit]);
+    }
+}
+
+/// A host that limits a program to so many seconds.
+fn host_with_a_limit(args: &[String]) -> i32 {
+    let limit = limited(Duration::from_secs(args[0].parse().expect("seconds")));
+    let outcome = limit.status(crate::quiet("true")).expect("a program");
+    i32::from(!outcome.success())
 }
 
 fn a_limit_on_cpu_time_makes_a_group_by_itself() {

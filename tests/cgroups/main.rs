@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         life::TESTS,
         sweep::TESTS,
     ];
-    let payloads = [payloads::PAYLOADS, born::PAYLOADS, memory::PAYLOADS, life::PAYLOADS, sweep::PAYLOADS];
+    let payloads = [payloads::PAYLOADS, born::PAYLOADS, memory::PAYLOADS, cpu::PAYLOADS, life::PAYLOADS, sweep::PAYLOADS];
     let _delegated = delegation::delegate();
     support::run(&tests.concat(), &payloads.concat())
 }

@@ -20,7 +20,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal as NixSign
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use stockade::{Command, Error, Identity, Namespaces, Outcome, Root, Sandbox, Signal, Stdio, Termination};
-use support::{children, descriptors, on_host, text};
+use support::{at_most, children, descriptors, on_host, rounds, text};
 
 fn main() -> ExitCode {
     let tests = tests![
@@ -456,7 +456,7 @@ fn host_with_threads(_: &[String]) -> i32 {
         for number in 0..8 {
             let sandbox = &sandbox;
             scope.spawn(move || {
-                for round in 0..200 {
+                for round in 0..rounds(200) {
                     let expected = format!("{number} {round}");
                     let output = sandbox.output(Command::new("echo").arg(&expected)).expect("echo");
                     assert!(output.outcome.success());
@@ -564,7 +564,7 @@ impl Drop for Mortal {
 fn until(what: &str, done: impl Fn() -> bool) {
     let started = Instant::now();
     while !done() {
-        assert!(started.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
+        assert!(started.elapsed() < at_most(Duration::from_secs(10)), "not within 10 s: {what}");
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -579,7 +579,7 @@ fn bury(since: Instant, marker: &str) {
             Err(Errno::ECHILD) if sleepers(marker) == 0 => return,
             Err(errno) => assert_eq!(errno, Errno::ECHILD),
         }
-        if since.elapsed() > Duration::from_secs(2) {
+        if since.elapsed() > at_most(Duration::from_secs(2)) {
             let left: Vec<String> = support::processes(|line| line.contains(marker) || line.starts_with("stockade:"))
                 .into_iter()
                 .map(|pid| format!("{pid} {:?}", fs::read_to_string(format!("/proc/{pid}/cmdline"))))
@@ -590,7 +590,7 @@ fn bury(since: Instant, marker: &str) {
 }
 
 fn killed(kind: &str, rounds: u32) {
-    let longest = on_host(&[], "undertaker", &[kind, &rounds.to_string()]);
+    let longest = on_host(&[], "undertaker", &[kind, &support::rounds(rounds).to_string()]);
     println!("after a killed host ({kind}) the last process was gone within {longest}");
 }
 

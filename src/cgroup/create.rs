@@ -103,14 +103,27 @@ impl Made {
 
 /// Lets groups below a place of v2 have its controllers.
 fn enable(place: &Place, owner: &Owner, below_own: bool) -> Result<()> {
+    // What is started in the host's own cgroup meanwhile has to move as well.
+    const ROUNDS: u32 = 100;
+    const PAUSE: Duration = Duration::from_millis(1);
     let control = place.parent.join("cgroup.subtree_control");
     for name in place.controllers.iter().filter_map(|controller| controller.v2()) {
         if has_word(&control, name) {
             continue;
         }
-        let mut result = write(&control, &format!("+{name}"));
-        if below_own && result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy) {
-            result = make_room(&place.parent, owner).and_then(|()| write(&control, &format!("+{name}")));
+        let give_on = || write(&control, &format!("+{name}"));
+        let is_busy = |result: &io::Result<()>| {
+            below_own && result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
+        };
+        let mut result = give_on();
+        for round in 0..ROUNDS {
+            if !is_busy(&result) {
+                break;
+            }
+            if round > 0 {
+                std::thread::sleep(PAUSE);
+            }
+            result = make_room(&place.parent, owner).and_then(|()| give_on());
         }
         result.map_err(|error| {
             let remedy = "the cgroup has processes of its own, or may not give the controller on: name another parent \

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use stockade::{Cgroup, Command, Limits, Output, Root, Sandbox, Termination, Tmpfs};
 
-use crate::support::{Test, children, text, unless_root};
+use crate::support::{Test, at_most, children, text, unless_root};
 
 pub const TESTS: &[Test] = tests![
-    processes_and_threads_end_at_their_limit if unless_root,
-    memory_and_what_is_made_of_it_ends_at_its_limit if unless_root,
-    file_systems_in_memory_end_at_their_size,
+    processes_and_threads_end_at_their_limit if unless_root_with_python,
+    who_forks_and_forks_ends_in_time if unless_root,
+    memory_and_what_is_made_of_it_ends_at_its_limit if unless_root_with_python,
+    file_systems_in_memory_end_at_their_size if unless_python,
     who_does_not_want_to_end_ends_in_time if unless_root,
     a_flood_of_output_ends_at_its_limit,
 ];
@@ -23,6 +24,16 @@ pub const TESTS: &[Test] = tests![
 const LATE: Duration = Duration::from_millis(800);
 const HOST_LATE: Duration = Duration::from_millis(500);
 const WALL: Duration = Duration::from_millis(700);
+
+/// A reason to skip what takes Python.
+fn unless_python() -> Option<String> {
+    let found = std::process::Command::new("python3").arg("--version").output();
+    found.err().map(|error| format!("no Python, python3: {error}"))
+}
+
+fn unless_root_with_python() -> Option<String> {
+    unless_root().or_else(unless_python)
+}
 
 fn limits() -> Limits {
     Limits::new().wall(WALL).stdout(1 << 20).stderr(1 << 20)
@@ -55,8 +66,8 @@ fn explode(sandbox: &Sandbox, command: &Command) -> Output {
         over.store(true, Ordering::Relaxed);
         (output, took, clock.join().expect("a clock"))
     });
-    assert!(took < WALL + LATE, "{command:?} took {took:?}: {}", output.outcome);
-    assert!(latest < HOST_LATE, "the host was late by {latest:?} under {command:?}");
+    assert!(took < WALL + at_most(LATE), "{command:?} took {took:?}: {}", output.outcome);
+    assert!(latest < at_most(HOST_LATE), "the host was late by {latest:?} under {command:?}");
     assert_eq!(mounts(), before, "{command:?}");
     output
 }
@@ -72,7 +83,9 @@ fn assert_nothing_left() {
     let own = format!("-{}-", std::process::id());
     let left = |folder: fs::DirEntry| {
         let groups = fs::read_dir(folder.path()).into_iter().flatten().flatten();
-        groups.filter(|group| group.file_name().to_string_lossy().contains(&own)).count()
+        let names = groups.map(|group| group.file_name().to_string_lossy().into_owned());
+        // On v2 this process is in a leaf of its own.
+        names.filter(|name| name.contains(&own) && !name.starts_with("stockade-host-")).count()
     };
     let groups: usize = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(left).sum();
     assert_eq!(groups, 0, "cgroups are left");
@@ -117,7 +130,12 @@ fn processes_and_threads_end_at_their_limit() {
             assert_eq!(how(&explode(&sandbox, &python(bomb))), (Termination::WallTime, most.to_string()));
         }
     }
-    // Each of its processes forks on: nobody is left to count.
+    assert_nothing_left();
+}
+
+/// Attack 26: Each of its processes forks on: nobody is left to count.
+fn who_forks_and_forks_ends_in_time() {
+    let _alone = alone();
     let sandbox = Sandbox::new().cgroup(cgroup()).limits(limits());
     let output = explode(&sandbox, Command::new("sh").args(["-c", "bomb() { bomb | bomb & }; bomb; sleep 1000"]));
     assert_ne!(output.outcome.termination, Termination::Exited(0));

@@ -16,7 +16,9 @@ use crate::common::{
     Attempts, Bystander, as_before, attack, attack_by, attack_on_host, attempt, first_line, in_namespaces, sandbox,
     tell,
 };
-use crate::support::{Payload, Test, children, kernel, own_path, payload, payload_on_host, sh, shared_dir, text};
+use crate::support::{
+    self, Payload, Test, at_most, children, kernel, own_path, payload, payload_on_host, sh, shared_dir, text,
+};
 use crate::sys;
 
 pub const TESTS: &[Test] = tests![
@@ -214,7 +216,7 @@ fn host_with_few_pids(_: &[String]) -> i32 {
     let first = spawned();
     attempt("a pid comes back", (0..1000).find(|_| spawned() == first).ok_or("never"));
     let mut ends = BTreeSet::new();
-    for _ in 0..40 {
+    for _ in 0..support::rounds(40) {
         let mut child = sandbox().spawn(payload("fork_on")).unwrap();
         let pid = child.id();
         // Long enough for every pid to be used several times, while the program's end is still to be taken.
@@ -298,7 +300,7 @@ fn arena(args: &[String]) -> i32 {
         child.wait().unwrap();
         let killed = Instant::now();
         let mut left = survivors();
-        while !left.is_empty() && killed.elapsed() < Duration::from_secs(3) {
+        while !left.is_empty() && killed.elapsed() < at_most(Duration::from_secs(3)) {
             std::thread::sleep(Duration::from_millis(1));
             left = survivors();
         }
@@ -337,11 +339,11 @@ fn survivors() -> Vec<String> {
 fn in_the_arena(host: &str, how: &str, rounds: u32) -> Attempts {
     let place = shared_dir();
     fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    let args = [host, how, &rounds.to_string(), place.path().to_str().unwrap(), &as_before()];
+    let args = [host, how, &support::rounds(rounds).to_string(), place.path().to_str().unwrap(), &as_before()];
     let namespaces = ["-p", "-f", "-m", "--mount-proc", "--kill-child"];
     let mut command = in_namespaces(&namespaces, ":", "", "arena", &args);
     let mut arena = Bystander::start(&mut command);
-    Attempts::parse(&arena.finish(Duration::from_secs(120)))
+    Attempts::parse(&arena.finish(at_most(Duration::from_secs(120))))
 }
 
 #[track_caller]

@@ -1,4 +1,5 @@
-//! Directories in the hierarchies of v1 that root gives to the ordinary user for the time of the run.
+//! Where the tests make groups: in the hierarchies of v1 an ordinary user in directories that root gives to it for the time
+//! of the run, on v2 everybody in the group that they are in.
 
 use std::fs;
 use std::io;
@@ -7,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::chown;
 
-use crate::groups::{CONTROLLERS, hierarchy};
+use stockade::{Cgroup, Command, Sandbox};
+
+use crate::groups::{CONTROLLERS, hierarchy, unless_accounts, unless_cpu, unless_cpuset, unless_io};
 use crate::support::{USER, is_root};
 
 /// Tells the run as an ordinary user what the directories are called.
@@ -35,7 +38,7 @@ fn remove(directory: &Path) -> io::Result<()> {
     fs::remove_dir(directory)
 }
 
-/// The name of the directories that this run may make groups in, if it is an ordinary user's.
+/// The name of the directories of v1 that this run may make groups in, if it is an ordinary user's.
 pub fn name() -> Option<String> {
     std::env::var(NAME).ok().filter(|_| !is_root())
 }
@@ -62,9 +65,36 @@ pub fn delegate() -> Option<Delegated> {
         made.0.push(directory.clone());
         give(&point, &directory);
     }
-    // SAFETY: no other thread has been started.
-    unsafe { std::env::set_var(NAME, &name) };
+    if !made.0.is_empty() {
+        // SAFETY: no other thread has been started.
+        unsafe { std::env::set_var(NAME, &name) };
+    }
     Some(made)
+}
+
+/// On v2 lets the group that this run is in give all of its controllers on, for which its processes move to a leaf of it:
+/// who sets no limit gets those alone that are given on.
+pub fn make_room() {
+    if hierarchy("memory").is_none_or(|found| found.is_v1) || std::env::args().any(|arg| arg == "--payload") {
+        return;
+    }
+    let mut cgroup = Cgroup::new();
+    if unless_accounts().is_none() {
+        cgroup = cgroup.memory_max(1 << 30).pids_max(1000);
+    }
+    if unless_cpu().is_none() {
+        cgroup = cgroup.cpu_weight(100);
+    }
+    if unless_cpuset().is_none() {
+        cgroup = cgroup.cpuset_cpus("0");
+    }
+    if unless_io().is_none() {
+        cgroup = cgroup.raw("io.max", "");
+    }
+    if cgroup != Cgroup::new() {
+        let outcome = Sandbox::new().cgroup(cgroup).status(Command::new("true")).expect("a first group");
+        assert!(outcome.success(), "{outcome}");
+    }
 }
 
 /// Gives a directory to the ordinary user. A new one has no CPUs and no memory nodes. It gets much of the CPUs, whatever

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stockade::{Cgroup, CgroupParent, Command, Error, IoMax, Sandbox};
 
-use crate::groups::{self, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_io, unless_v1};
+use crate::groups::{self, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_io, unless_limits};
 use crate::support::{Test, invalid, refused, unless_root};
 use crate::tests;
 use crate::{MS, group, sleeper, with};
@@ -16,8 +16,8 @@ pub const TESTS: &[Test] = tests![
     cpus_that_can_not_be_had_are_refused,
     lists_that_are_none_are_refused,
     lists_of_what_is_not_there_are_the_kernels_errors if unless_cpuset,
-    raw_files_are_written if unless_v1,
-    a_raw_file_comes_after_all_else if unless_v1,
+    raw_files_are_written if unless_limits,
+    a_raw_file_comes_after_all_else if unless_limits,
     raw_files_of_no_controller_are_refused,
     raw_files_that_can_not_be_written_are_errors if unless_cpu,
     an_io_weight_is_kept_or_named if unless_io,
@@ -83,18 +83,25 @@ fn written(cgroup: Cgroup, controller: &str, file: &str) -> String {
     groups::read(&of_process(child.id(), controller), file)
 }
 
+/// The file of the share of CPU time, and what a new group has there.
+fn shares() -> (&'static str, &'static str) {
+    if groups::is_v1("cpu") { ("cpu.shares", "1024") } else { ("cpu.weight", "100") }
+}
+
 fn raw_files_are_written() {
-    assert_eq!(written(group(), "cpu", "cpu.shares"), "1024");
-    assert_eq!(written(group().raw("cpu.shares", "512"), "cpu", "cpu.shares"), "512");
-    let soft = "memory.soft_limit_in_bytes";
+    let (shares, default) = shares();
+    assert_eq!(written(group(), "cpu", shares), default);
+    assert_eq!(written(group().raw(shares, "512"), "cpu", shares), "512");
+    let soft = groups::file("memory", "memory.soft_limit_in_bytes", "memory.low");
     assert_eq!(written(group().raw(soft, "16777216"), "memory", soft), "16777216");
 }
 
 fn a_raw_file_comes_after_all_else() {
-    let both = group().raw("cpu.shares", "512").cpu_weight(300);
-    assert_eq!(written(both, "cpu", "cpu.shares"), "512");
-    let twice = group().raw("cpu.shares", "512").raw("cpu.shares", "600");
-    assert_eq!(written(twice, "cpu", "cpu.shares"), "600");
+    let (shares, _) = shares();
+    let both = group().raw(shares, "512").cpu_weight(300);
+    assert_eq!(written(both, "cpu", shares), "512");
+    let twice = group().raw(shares, "512").raw(shares, "600");
+    assert_eq!(written(twice, "cpu", shares), "600");
 }
 
 fn raw_files_of_no_controller_are_refused() {
@@ -135,7 +142,7 @@ fn disk() -> Option<(String, PathBuf)> {
 
 fn unless_root_with_a_disk() -> Option<String> {
     let no_disk = || disk().is_none().then(|| "this host has no disk".to_owned());
-    unless_root().or_else(unless_v1).or_else(unless_io).or_else(no_disk)
+    unless_root().or_else(unless_limits).or_else(unless_io).or_else(no_disk)
 }
 
 fn limits_of_what_is_no_block_device_are_refused() {
@@ -149,6 +156,11 @@ fn limits_of_a_block_device_are_set() {
     let (number, node) = disk().unwrap();
     let max = IoMax { read_bytes: Some(1 << 20), write_operations: Some(100), ..IoMax::default() };
     let limited = || group().io_max(&node, max.clone());
+    if !groups::is_v1("blkio") {
+        let said = written(limited(), "io", "io.max");
+        assert_eq!(said, format!("{number} rbps=1048576 wbps=max riops=max wiops=100"));
+        return;
+    }
     for (file, value) in [
         ("blkio.throttle.read_bps_device", format!("{number} 1048576")),
         ("blkio.throttle.write_iops_device", format!("{number} 100")),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 
 use crate::delegation;
+use crate::support::is_root;
 
 pub const CONTROLLERS: [&str; 7] = ["memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer"];
 
@@ -56,6 +57,9 @@ fn of_table(table: &str, controller: &str) -> Option<PathBuf> {
 pub fn place(controller: &str) -> Option<PathBuf> {
     if let Some(name) = delegation::name() {
         return Some(hierarchy(controller).filter(|found| found.is_v1)?.point.join(name));
+    }
+    if !is_root() && hierarchy(controller)?.is_v1 {
+        return None;
     }
     let own = of_table(&fs::read_to_string("/proc/self/cgroup").expect("own groups"), controller)?;
     let is_leaf = own.file_name().is_some_and(|name| name.to_string_lossy().starts_with("stockade-host-"));
@@ -120,9 +124,31 @@ pub fn unless_freezer() -> Option<String> {
     unless(&["freezer", "memory"])
 }
 
-/// What files of v1 are read or written for.
+/// Whether a controller is one of v1 here.
+pub fn is_v1(controller: &str) -> bool {
+    hierarchy(controller).is_some_and(|found| found.is_v1)
+}
+
+/// What is of v1 alone.
 pub fn unless_v1() -> Option<String> {
-    let is_v1 = |controller: &&str| hierarchy(controller).is_some_and(|found| found.is_v1);
     let missing = ["memory", "cpu", "cpuacct", "pids"].iter().find(|controller| !is_v1(controller));
-    missing.map(|controller| format!("this host has no {controller} hierarchy of cgroup v1")).or_else(unless_cpu)
+    missing.map(|controller| format!("this host has no {controller} hierarchy of cgroup v1")).or_else(unless_limits)
+}
+
+/// What is of v2 alone.
+pub fn unless_v2() -> Option<String> {
+    let other = ["memory", "cpu", "pids"].iter().find(|controller| is_v1(controller));
+    other
+        .map(|controller| format!("the {controller} controller of this host is one of cgroup v1"))
+        .or_else(unless_limits)
+}
+
+/// What files of the usual limits are read or written for.
+pub fn unless_limits() -> Option<String> {
+    unless(&["memory", "cpu", "cpuacct", "pids"])
+}
+
+/// The file that a limit stands in, by its names on both versions.
+pub fn file<'a>(controller: &str, v1: &'a str, v2: &'a str) -> &'a str {
+    if is_v1(controller) { v1 } else { v2 }
 }

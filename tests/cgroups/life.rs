@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stockade::{Cgroup, Command, Error, Namespaces, Sandbox, Termination};
 
-use crate::groups::{left_by, of_process, unless_accounts, unless_v1};
-use crate::support::{Payload, Test, on_host, processes};
+use crate::groups::{is_v1, left_by, of_process, unless_accounts};
+use crate::support::{Payload, Test, on_host, processes, unless_pivot_root};
 use crate::tests;
 use crate::{MS, eventually, group, quiet, sleeper, with, without};
 
@@ -19,11 +19,16 @@ pub const TESTS: &[Test] = tests![
     no_group_stays_after_a_drop if unless_accounts,
     no_group_stays_after_a_failed_spawn if unless_accounts,
     no_group_stays_of_processes_left_behind if unless_accounts,
-    the_host_stays_where_it_is if unless_v1,
+    the_host_stays_where_it_is if unless_accounts,
     threads_that_spawn_at_once_get_groups_of_their_own if unless_accounts,
     without_a_pid_namespace_the_group_ends_who_has_left_the_session if unless_accounts,
-    without_a_pid_namespace_the_group_ends_who_has_made_one_below_it if unless_v1,
+    without_a_pid_namespace_the_group_ends_who_has_made_one_below_it if unless_accounts_and_namespaces,
 ];
+
+/// As for `a_program_that_mounts_its_group_can_not_leave_it`.
+fn unless_accounts_and_namespaces() -> Option<String> {
+    unless_accounts().or_else(unless_pivot_root)
+}
 
 pub const PAYLOADS: &[Payload] = &[
     ("waits", host_that_waits),
@@ -201,7 +206,8 @@ fn without_a_pid_namespace_the_group_ends_who_has_made_one_below_it() {
     let time = format!("{}.4", 100_000 + std::process::id());
     let there = || processes(|line| line == format!("sleep {time} "));
     let own = format!(
-        "mount -t cgroup -o memory none /tmp && mkdir /tmp/inner && echo 0 >/tmp/inner/tasks; exec setsid sleep {time}"
+        "{} && mkdir /tmp/inner && echo 0 >/tmp/inner/cgroup.procs; exec setsid sleep {time}",
+        if is_v1("memory") { "mount -t cgroup -o memory none /tmp" } else { "mount -t cgroup2 none /tmp" }
     );
     let script = format!("unshare --user --keep-caps --mount --cgroup -- sh -c '{own}' & exec sleep 1000");
     let mut command = quiet("sh");

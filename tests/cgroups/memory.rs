@@ -4,7 +4,7 @@ use std::fs;
 
 use stockade::{Command, Error, Layer, Signal, Termination};
 
-use crate::groups::{self, of_process, unless_accounts, unless_hugetlb, unless_v1};
+use crate::groups::{self, is_v1, of_process, unless_accounts, unless_hugetlb, unless_v1, unless_v2};
 use crate::support::{self, Payload, Test, sh, unless_root};
 use crate::tests;
 use crate::{MB, group, payload, sleeper, succeeds, with, without};
@@ -17,11 +17,13 @@ pub const TESTS: &[Test] = tests![
     what_was_ended_for_memory_is_no_limit_to_the_next if unless_accounts,
     tiny_limits_end_a_program_and_hang_nobody if unless_accounts,
     the_largest_limit_is_none if unless_accounts,
-    nothing_is_swapped_by_default if unless_v1,
-    swap_is_what_was_asked_for if unless_v1,
+    nothing_is_swapped_by_default if unless_swap_is_limited,
+    swap_is_what_was_asked_for if unless_swap_is_limited,
+    swap_alone_can_be_limited_on_v2 if unless_swap_is_limited_alone,
     swap_alone_can_not_be_limited_on_v1 if unless_v1,
     memory_high_is_refused_on_v1 if unless_v1,
     huge_pages_end_at_their_limit if unless_huge_pages,
+    memory_high_is_kept_on_v2 if unless_v2,
     the_group_is_reported_as_enforced if unless_accounts,
 ];
 
@@ -95,11 +97,31 @@ fn the_largest_limit_is_none() {
     }
 }
 
-/// What the group of a program with this limit says.
+/// A reason to skip what takes the file of a limit on swap: some kernels have it only if they are booted so.
+fn unless_swap_is_limited() -> Option<String> {
+    let missing = || {
+        let child = sleeper(&with(group()));
+        let file = groups::file("memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
+        let is_there = of_process(child.id(), "memory").join(file).exists();
+        (!is_there).then(|| format!("this kernel has no {file}"))
+    };
+    unless_accounts().or_else(missing)
+}
+
+fn unless_swap_is_limited_alone() -> Option<String> {
+    unless_v2().or_else(unless_swap_is_limited)
+}
+
+/// What the group of a program with this limit says: memory, and memory with swap.
 fn limits_of(cgroup: stockade::Cgroup) -> [u64; 2] {
     let child = sleeper(&with(cgroup));
     let own = of_process(child.id(), "memory");
-    ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"].map(|file| groups::read(&own, file).parse().unwrap())
+    let bytes = |file| groups::read(&own, file).replace("max", &i64::MAX.to_string()).parse::<u64>().unwrap();
+    if is_v1("memory") {
+        return ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"].map(bytes);
+    }
+    let [memory, swap] = ["memory.max", "memory.swap.max"].map(bytes);
+    [memory, memory + swap]
 }
 
 fn nothing_is_swapped_by_default() {
@@ -120,6 +142,16 @@ fn swap_is_what_was_asked_for() {
 fn swap_alone_can_not_be_limited_on_v1() {
     let (what, remedy) = support::invalid(&with(group().swap_max(MB)));
     assert!(what.contains("swap_max") && remedy.contains("memory_max"), "{what}: {remedy}");
+}
+
+fn swap_alone_can_be_limited_on_v2() {
+    let [memory, both] = limits_of(group().swap_max(MB));
+    assert_eq!(both - memory, MB);
+}
+
+fn memory_high_is_kept_on_v2() {
+    let child = sleeper(&with(group().memory_high(64 * MB)));
+    assert_eq!(groups::read(&of_process(child.id(), "memory"), "memory.high"), (64 * MB).to_string());
 }
 
 fn memory_high_is_refused_on_v1() {

@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader};
 
 use stockade::{Command, Namespaces, Sandbox, Stdio, Termination};
 
-use crate::groups::{self, of_process, unless_accounts, unless_v1};
-use crate::support::{self, Test, is_root, sh, stdout, text};
+use crate::groups::{self, is_v1, of_process, unless_accounts, unless_limits, unless_v1};
+use crate::support::{self, Test, is_root, sh, stdout, text, unless_pivot_root};
 use crate::tests;
 use crate::{group, sleeper, succeeds, with, without};
 
@@ -15,12 +15,17 @@ pub const TESTS: &[Test] = tests![
     one_process_is_the_program_alone if unless_accounts,
     no_processes_are_no_more_than_the_program if unless_accounts,
     the_largest_number_of_processes if unless_accounts,
-    the_init_is_outside_of_the_group if unless_v1,
+    the_init_is_outside_of_the_group if unless_accounts,
     a_program_does_not_see_where_its_group_is if unless_accounts,
     a_program_can_not_reach_its_limits if unless_accounts,
-    a_program_that_mounts_its_group_can_not_change_it if unless_v1,
-    a_program_that_mounts_its_group_can_not_leave_it if unless_v1,
+    a_program_that_mounts_its_group_can_not_change_it if unless_limits_and_namespaces,
+    a_program_that_mounts_its_group_can_not_leave_it if unless_limits_and_namespaces,
 ];
+
+/// A program that is not in a root of its own can make no user namespaces, in which it could mount its group.
+fn unless_limits_and_namespaces() -> Option<String> {
+    unless_limits().or_else(unless_pivot_root)
+}
 
 const AGAIN: i32 = libc::EAGAIN;
 
@@ -95,15 +100,31 @@ fn a_program_can_not_reach_its_limits() {
     assert_eq!(stdout(&sandbox, "ls /sys/fs/cgroup 2>/dev/null | wc -l"), "0");
 }
 
+/// Mounts the hierarchy that has a controller.
+fn mount_of(controller: &str) -> String {
+    if is_v1(controller) {
+        format!("mount -t cgroup -o {controller} none /tmp")
+    } else {
+        "mount -t cgroup2 none /tmp".into()
+    }
+}
+
 /// In a user namespace of its own a program has the rights to mount, and sees its group at the root.
 fn a_program_that_mounts_its_group_can_not_change_it() {
-    for (controller, file, value, wanted) in [
-        ("memory", "memory.limit_in_bytes", "67108864", "1073741824"),
-        ("memory", "memory.memsw.limit_in_bytes", "67108864", "1073741824"),
-        ("pids", "pids.max", "50", "5000"),
-        ("cpu", "cpu.cfs_quota_us", "50000", "-1"),
+    for (controller, v1, v2, value, wanted) in [
+        ("memory", "memory.limit_in_bytes", "memory.max", "67108864", "1073741824"),
+        (
+            "memory",
+            "memory.memsw.limit_in_bytes",
+            "memory.oom.group",
+            if is_v1("memory") { "67108864" } else { "1" },
+            "0",
+        ),
+        ("pids", "pids.max", "pids.max", "50", "5000"),
+        ("cpu", "cpu.cfs_quota_us", "cpu.max", if is_v1("cpu") { "50000" } else { "50000 100000" }, "-1"),
     ] {
-        let own = format!("mount -t cgroup -o {controller} none /tmp && (echo {wanted} >/tmp/{file}; cat /tmp/{file})");
+        let (file, mount) = (groups::file(controller, v1, v2), mount_of(controller));
+        let own = format!("{mount} && (echo {wanted} >/tmp/{file}; cat /tmp/{file})");
         let script =
             format!("unshare --user --map-root-user --mount --cgroup -- sh -c '{own}'; echo tried; sleep 1000");
         let mut command = Command::new("sh");
@@ -118,12 +139,12 @@ fn a_program_that_mounts_its_group_can_not_change_it() {
 
 /// Nor can it leave it: a group that it makes lies below, where the same limits hold.
 fn a_program_that_mounts_its_group_can_not_leave_it() {
-    let own = "mount -t cgroup -o memory none /tmp && mkdir /tmp/inner && echo 0 >/tmp/inner/tasks && echo inner";
+    let own = format!("{} && mkdir /tmp/inner && echo 0 >/tmp/inner/cgroup.procs && echo inner", mount_of("memory"));
     let script = format!(
         "unshare --user --map-root-user --mount --cgroup -- sh -c '{own}; head -c 200000000 /dev/zero | tail >/dev/null' 2>&1"
     );
     let output = sh(&with(group().memory_max(64 << 20)), &script);
-    assert_eq!(output.outcome.termination, Termination::Memory);
+    assert_eq!(output.outcome.termination, Termination::Memory, "{}", text(&output.stdout));
     // The files are those of an ordinary user's host, and so the program's.
     assert_eq!(text(&output.stdout).starts_with("inner"), !is_root(), "{}", text(&output.stdout));
 }

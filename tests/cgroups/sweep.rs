@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use stockade::{Cgroup, Namespaces, Sandbox};
 
 use crate::groups::{left_by, unless_accounts, unless_freezer};
-use crate::support::{Payload, Test, on_host, payload_on_host, processes};
+use crate::support::{Payload, Test, at_most, on_host, payload_on_host, processes};
 use crate::tests;
 use crate::{MS, eventually, group, quiet, with};
 
@@ -89,7 +89,7 @@ fn killed(mut host: HostChild) -> u32 {
 /// Nothing is left of a dead host when the next one has started a sandbox.
 fn is_swept(pid: u32, time: &str) {
     on_host(&[], "next", &[]);
-    let deadline = std::time::Instant::now() + 2000 * MS;
+    let deadline = std::time::Instant::now() + at_most(2000 * MS);
     while (!left_by(pid).is_empty() || !sleepers(time).is_empty()) && std::time::Instant::now() < deadline {
         std::thread::sleep(10 * MS);
     }
@@ -99,6 +99,7 @@ fn is_swept(pid: u32, time: &str) {
     }
     for group in &groups {
         let _ = std::fs::write(group.join("freezer.state"), "THAWED");
+        let _ = std::fs::write(group.join("cgroup.freeze"), "0");
     }
     eventually("they are gone", || sleepers(time).is_empty());
     for group in &groups {

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Host, ExitCode};
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use stockade::{Command, Output, Sandbox};
@@ -15,6 +16,23 @@ use tempfile::TempDir;
 
 /// The ordinary user that root runs the tests as.
 pub const USER: u32 = 1000;
+
+/// How many times slower than real CPUs those of this machine are, as far as the tests must know: what starts it says so in
+/// `STOCKADE_TESTS_SLOW` where they are emulated. It is 1 without.
+pub fn slowness() -> u32 {
+    let said = std::env::var("STOCKADE_TESTS_SLOW").ok();
+    said.map_or(1, |factor| factor.parse().ok().filter(|&factor| factor > 0).expect("STOCKADE_TESTS_SLOW is a number"))
+}
+
+/// A time that something takes at most, as long as it is on this machine.
+pub fn at_most(time: Duration) -> Duration {
+    time * slowness()
+}
+
+/// How often something is done: less often on a slow machine, but three times if it is so often at all.
+pub fn rounds(count: u32) -> u32 {
+    (count / slowness()).max(count.min(3))
+}
 
 /// A test: its name, what it does, and what it needs of the host.
 #[derive(Clone, Copy)]
@@ -341,7 +359,12 @@ pub fn in_mount_namespace(script: &str, name: &str, dir: &Path) {
 /// wrote to standard output. It must succeed, and is killed after ten minutes.
 pub fn on_host(way: &[&str], name: &str, args: &[&str]) -> String {
     let mut command = Host::new("timeout");
-    command.args(["-s", "KILL", "600"]).args(way).arg(own_path()).args(["--payload", name]).args(args);
+    command
+        .args(["-s", "KILL", &(600 * slowness()).to_string()])
+        .args(way)
+        .arg(own_path())
+        .args(["--payload", name])
+        .args(args);
     let output = command.output().expect("a host of its own");
     let said = text(&output.stderr);
     assert!(output.status.success(), "the host {name} {args:?} by {way:?}: {}, it said:\n{said}", output.status);

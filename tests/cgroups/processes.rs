@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 
 use stockade::{Command, Namespaces, Sandbox, Stdio, Termination};
 
-use crate::groups::{self, is_v1, of_process, unless_accounts, unless_limits, unless_v1};
+use crate::groups::{self, is_v1, of_process, unless_accounts, unless_limits};
 use crate::support::{self, Test, is_root, sh, stdout, text, unless_pivot_root};
 use crate::tests;
 use crate::{group, sleeper, succeeds, with, without};

@@ -111,24 +111,29 @@ fn enable(place: &Place, owner: &Owner, below_own: bool) -> Result<()> {
         if has_word(&control, name) {
             continue;
         }
-        let give_on = || write(&control, &format!("+{name}"));
-        let is_busy = |result: &io::Result<()>| {
-            below_own && result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
+        // With processes the kernel gives a threaded controller on (cpu, pids), but then no process may enter the groups
+        // below (EOPNOTSUPP); only the root may have both, and has no type.
+        let movable = below_own && place.parent.join("cgroup.type").exists();
+        let give_on = || {
+            if movable {
+                make_room(&place.parent, owner)?;
+            }
+            write(&control, &format!("+{name}"))
         };
         let mut result = give_on();
-        for round in 0..ROUNDS {
-            if !is_busy(&result) {
+        for _ in 1..ROUNDS {
+            // A process may have been started there meanwhile.
+            let is_busy = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy);
+            if !movable || !is_busy {
                 break;
             }
-            if round > 0 {
-                std::thread::sleep(PAUSE);
-            }
-            result = make_room(&place.parent, owner).and_then(|()| give_on());
+            std::thread::sleep(PAUSE);
+            result = give_on();
         }
         result.map_err(|error| {
             let remedy = "the cgroup has processes of its own, or may not give the controller on: name another parent \
-                          (CgroupParent::Path), or run the host in a delegated scope (systemd-run --user --scope -p \
-                          Delegate=yes)";
+                          (CgroupParent::Path), or have a delegated scope (CgroupParent::SystemdScope, or systemd-run \
+                          --user --scope -p Delegate=yes for the host)";
             Error::set_up(format!("enabling the {name} controller"), "write", error, Some(remedy))
                 .of(Layer::Cgroup)
                 .on(&control)
@@ -139,12 +144,16 @@ fn enable(place: &Place, owner: &Owner, below_own: bool) -> Result<()> {
 
 /// Moves the processes of the host's own cgroup to a leaf of it: a group of v2 with processes has no controllers to give.
 fn make_room(own: &Path, owner: &Owner) -> io::Result<()> {
+    let processes = processes(own);
+    if processes.is_empty() {
+        return Ok(());
+    }
     let leaf = own.join(format!("{HOST_LEAF}{}", owner.0));
     match fs::create_dir(&leaf) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    for pid in processes(own) {
+    for pid in processes {
         // One that has ended meanwhile needs no place.
         let _ = write(&leaf.join("cgroup.procs"), &pid.to_string());
     }

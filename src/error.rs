@@ -146,6 +146,23 @@ pub enum Error {
     )]
     StatusTaken,
 
+    /// systemd was asked for a scope, and gave none: see
+    /// [`CgroupParent::SystemdScope`](crate::CgroupParent::SystemdScope). The host stays in its cgroup, but after
+    /// [`SystemdFailure::TimedOut`] may be moved yet.
+    #[error("{step} {on}: {answer}: {remedy}")]
+    Systemd {
+        /// What was being done.
+        step: &'static str,
+        /// What it was being done to: a bus, or the scope.
+        on: String,
+        /// Why it failed.
+        failure: SystemdFailure,
+        /// What was answered, in the words of who answered.
+        answer: String,
+        /// What can be done about it.
+        remedy: String,
+    },
+
     /// Reading, writing or waiting failed in the host.
     #[error("{what}: {errno}{}", Remedy(remedy))]
     Host {
@@ -156,6 +173,33 @@ pub enum Error {
         /// What can be done about it, where that is known.
         remedy: Option<String>,
     },
+}
+
+/// Why systemd gave no scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SystemdFailure {
+    /// The bus can't be reached.
+    NoBus,
+    /// No systemd is on the bus.
+    NoManager,
+    /// The manager does not let this user have one.
+    Refused,
+    /// The manager tried, and failed.
+    Failed,
+    /// There was no answer in time.
+    TimedOut,
+}
+
+impl SystemdFailure {
+    fn kind(self) -> io::ErrorKind {
+        match self {
+            Self::NoBus | Self::NoManager => io::ErrorKind::NotFound,
+            Self::Refused => io::ErrorKind::PermissionDenied,
+            Self::Failed => io::ErrorKind::Other,
+            Self::TimedOut => io::ErrorKind::TimedOut,
+        }
+    }
 }
 
 /// The result of an operation on a sandbox.
@@ -213,6 +257,7 @@ impl Error {
             Self::Invalid { .. } => io::ErrorKind::InvalidInput,
             Self::SetUp { errno, .. } | Self::NotExecutable { errno, .. } | Self::Host { errno, .. } => errno.kind(),
             Self::NotFound { .. } => io::ErrorKind::NotFound,
+            Self::Systemd { failure, .. } => failure.kind(),
             Self::Died { .. } | Self::StatusTaken => io::ErrorKind::Other,
         }
     }
@@ -223,7 +268,7 @@ impl Error {
             Self::SetUp { errno, .. } | Self::NotExecutable { errno, .. } | Self::Host { errno, .. } => Some(*errno),
             Self::NotFound { .. } => Some(Errno(libc::ENOENT)),
             Self::StatusTaken => Some(Errno(libc::ECHILD)),
-            Self::Invalid { .. } | Self::Died { .. } => None,
+            Self::Invalid { .. } | Self::Systemd { .. } | Self::Died { .. } => None,
         }
     }
 
@@ -248,7 +293,7 @@ impl Error {
     /// What can be done about it, where that is known.
     pub fn remedy(&self) -> Option<&str> {
         match self {
-            Self::Invalid { remedy, .. } => Some(remedy),
+            Self::Invalid { remedy, .. } | Self::Systemd { remedy, .. } => Some(remedy),
             Self::SetUp { remedy, .. }
             | Self::NotFound { remedy, .. }
             | Self::NotExecutable { remedy, .. }

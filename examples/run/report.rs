@@ -59,6 +59,7 @@ pub fn class(error: &Error) -> (u8, &'static str) {
         Error::SetUp { .. } => (125, "SetUp"),
         Error::Died { .. } => (125, "Died"),
         Error::StatusTaken => (125, "StatusTaken"),
+        Error::Systemd { .. } => (125, "Systemd"),
         _ => (125, "Host"),
     }
 }

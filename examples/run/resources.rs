@@ -34,8 +34,8 @@ pub struct Resources {
     #[arg(long, value_name = "DEVICE:LIMIT,…", value_parser = io_max)]
     io_max: Vec<(PathBuf, IoMax)>,
 
-    /// Where its cgroup is made: below the host's own, nowhere, or below a cgroup by its path
-    #[arg(long, value_name = "auto|none|PATH", value_parser = parent)]
+    /// Where its cgroup is made: below the host's own, nowhere, in a scope of systemd's, or below a cgroup by its path
+    #[arg(long, value_name = "auto|none|systemd|PATH", value_parser = parent)]
     cgroup_parent: Option<Parent>,
 
     /// Time that it may run: 500ms, 2s, 1.5m
@@ -74,6 +74,7 @@ fn parent(text: &str) -> Result<Parent, String> {
     match text {
         "auto" => Ok(Parent::Below(CgroupParent::Auto)),
         "none" => Ok(Parent::None),
+        "systemd" => Ok(Parent::Below(CgroupParent::SystemdScope)),
         path => Ok(Parent::Below(CgroupParent::Path(path.into()))),
     }
 }

@@ -8,6 +8,7 @@ mod hierarchy;
 mod leftovers;
 mod place;
 mod readings;
+mod systemd;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +42,24 @@ pub enum CgroupParent {
     /// A cgroup by its path below the root of each hierarchy, as `/proc/[pid]/cgroup` has it. It must exist, and the host
     /// must be allowed to make directories in it.
     Path(PathBuf),
+    /// A delegated scope of systemd's, into which the manager moves the host's process: the user's manager, or for root the
+    /// system's. From then on it is as [`CgroupParent::Auto`] is below the scope, so that an ordinary user whose session is
+    /// not delegated can limit a sandbox. It is what `systemd-run --scope -p Delegate=yes` does for a program that it
+    /// starts (systemd.scope(5); `StartTransientUnit` of org.freedesktop.systemd1(5)).
+    ///
+    /// The host's process is moved once in its life, when the first plan of such a sandbox is made
+    /// ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn): which limits can be kept depends on the scope. Its other
+    /// children stay where they are. The scope is called `stockade-….scope`, is shared by all sandboxes of the host, and is
+    /// gone when the last process in it has ended.
+    ///
+    /// Whatever limited the host's previous cgroup does not limit the scope, nor the host in it. The limits of
+    /// the user's slice still do. An ordinary user has in it the controllers that are delegated to the user's manager: memory
+    /// and pids, since systemd 252 cpu, and none on v1.
+    ///
+    /// Errors: [`Error::Systemd`](crate::Error::Systemd) if there is no bus, no systemd, or no scope. It needs systemd 238,
+    /// for an ordinary user both its user manager (`loginctl enable-linger`, where nobody logs in) and the system's bus,
+    /// and the feature `systemd`; without the feature it is an [`Error::Invalid`](crate::Error::Invalid).
+    SystemdScope,
 }
 
 /// How much may be swapped out.

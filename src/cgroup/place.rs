@@ -6,7 +6,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::files::Setting;
 use super::hierarchy::{Controller, Hierarchies, Version};
-use super::{Cgroup, CgroupParent};
+use super::{Cgroup, CgroupParent, systemd};
 use crate::error::{Error, Result};
 use crate::outcome::{Layer, Lost};
 
@@ -47,9 +47,13 @@ impl Spec {
     /// error, or is left to `lose`, if there is one.
     pub fn resolve(cgroup: &Cgroup, cpu_time: bool, lose: Option<&mut Vec<Lost>>) -> Result<Self> {
         let mut lose = lose;
+        // The host is in another cgroup afterwards.
+        if cgroup.parent == CgroupParent::SystemdScope {
+            systemd::enter_scope()?;
+        }
         let hierarchies = Hierarchies::read()?;
         let parent = match &cgroup.parent {
-            CgroupParent::Auto => None,
+            CgroupParent::Auto | CgroupParent::SystemdScope => None,
             CgroupParent::Path(path) => Some(path.strip_prefix("/").unwrap_or(path).to_owned()),
         };
         let places = Controller::ALL.iter().filter_map(|&controller| hierarchies.place(controller, parent.as_deref()));
@@ -115,8 +119,8 @@ impl Spec {
         if !may_make_in(&directory) {
             return Err(Error::invalid(
                 format!("{name} can't be kept: this user may make no cgroup in {}", directory.display()),
-                "have a subtree delegated to this user and name it (CgroupParent::Path), run the host in a scope of its \
-                 own (systemd-run --user --scope -p Delegate=yes), or run as root",
+                "have a delegated scope (CgroupParent::SystemdScope, or systemd-run --user --scope -p Delegate=yes for the \
+                 host), have a subtree delegated to this user and name it (CgroupParent::Path), or run as root",
             )
             .of(Layer::Cgroup));
         }

@@ -57,7 +57,7 @@ pub use confine::{
     Action, Bind, Capabilities, Comparison, Condition, FsAccess, HidePid, IdRange, Identity, Landlock, Limits, Mount,
     NamespaceOf, Namespaces, Overlay, Proc, Resource, Root, Rule, Seccomp, TimeOffsets, Tmpfs,
 };
-pub use error::{Errno, Error, Result};
+pub use error::{Errno, Error, Result, SystemdFailure};
 pub use outcome::{
     Enforcement, Layer, Leaked, Lost, Outcome, Output, Reading, Signal, Source, Termination, Usage, Violation,
 };

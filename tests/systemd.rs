@@ -1,0 +1,379 @@
+//! A scope of systemd's, for hosts that may make no cgroup where they are. Each host that is moved is a process of its own.
+//! Where systemd does not run the machine, what is said of that is tested; `tests/vm/run systemd` boots one.
+
+mod support;
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Host, ExitCode, Stdio as HostStdio};
+use std::time::{Duration, Instant};
+
+use stockade::{Cgroup, CgroupParent, Child, Command, Error, Limits, Sandbox, Stdio, Termination};
+use support::{Payload, Test, example, is_root, on_host, payload_on_host, refused, shared_dir, text};
+
+const MB: u64 = 1 << 20;
+
+/// A program that uses 100 MB of memory.
+const EATER: [&str; 5] = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"];
+
+const TESTS: &[Test] = tests![
+    without_systemd_it_is_said_what_was_looked_for if unless_no_systemd,
+    a_bus_that_never_answers_is_given_up,
+    a_bus_that_is_not_there_is_named if unless_systemd,
+    a_manager_that_refuses_is_named if unless_user_manager,
+    a_host_is_moved_once if unless_manager,
+    a_plan_alone_moves_the_host if unless_manager,
+    threads_that_spawn_at_once_share_the_scope if unless_manager,
+    memory_is_limited_in_a_scope if unless_manager,
+    processes_are_limited_in_a_scope if unless_manager,
+    cpu_time_is_limited_in_a_scope if unless_cpu,
+    a_scope_is_gone_when_its_host_was_killed if unless_manager,
+    run_limits_in_a_scope if unless_manager,
+];
+
+const PAYLOADS: &[Payload] = &[
+    ("refused", host_that_is_refused),
+    ("once", host_that_spawns_twice),
+    ("plan", host_that_plans),
+    ("threads", host_with_threads),
+    ("memory", host_that_limits_memory),
+    ("processes", host_that_limits_processes),
+    ("cpu", host_that_limits_cpu),
+    ("killed", host_that_is_killed),
+];
+
+fn main() -> ExitCode {
+    support::run_with_examples(TESTS, PAYLOADS, &["run"])
+}
+
+fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").exists()
+}
+
+fn unless_systemd() -> Option<String> {
+    (!has_systemd()).then(|| "systemd does not run this machine: tests/vm/run systemd".into())
+}
+
+fn unless_no_systemd() -> Option<String> {
+    has_systemd().then(|| "systemd runs this machine".into())
+}
+
+/// A reason to skip what needs a manager that this user can have a scope of.
+fn unless_manager() -> Option<String> {
+    let v1 = || (!Path::new("/sys/fs/cgroup/cgroup.controllers").exists()).then(|| "cgroup v1 is not delegated".into());
+    let bus = if is_root() { "/run/dbus/system_bus_socket".into() } else { format!("/run/user/{}/bus", support::USER) };
+    let none =
+        || (!Path::new(&bus).exists()).then(|| format!("there is no {bus}: loginctl enable-linger makes a user's"));
+    unless_systemd().or_else(v1).or_else(none)
+}
+
+fn unless_user_manager() -> Option<String> {
+    support::unless_user().or_else(unless_manager)
+}
+
+fn unless_cpu() -> Option<String> {
+    let user = format!("/sys/fs/cgroup/user.slice/user-{0}.slice/user@{0}.service", support::USER);
+    let manager = if is_root() { "/sys/fs/cgroup" } else { &user };
+    let has = |controllers: String| controllers.split_whitespace().any(|controller| controller == "cpu");
+    let delegated = || fs::read_to_string(Path::new(manager).join("cgroup.controllers")).is_ok_and(has);
+    unless_manager().or_else(|| (!delegated()).then(|| format!("{manager} has no cpu controller (systemd 252)")))
+}
+
+/// A sandbox with a group in a scope.
+fn with(cgroup: Cgroup) -> Sandbox {
+    Sandbox::new().cgroup(cgroup.parent(CgroupParent::SystemdScope)).limits(Limits::new().wall(Duration::from_secs(60)))
+}
+
+fn sleeper(sandbox: &Sandbox) -> Child {
+    let mut command = Command::new("sleep");
+    command.arg("1000").stdin(Stdio::null()).stdout(Stdio::null());
+    sandbox.spawn(&command).expect("a sleeper")
+}
+
+/// The directory of the cgroup that a process is in.
+fn group_of(pid: u32) -> PathBuf {
+    let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroups of a process");
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/")).expect("one of v2");
+    Path::new("/sys/fs/cgroup").join(path)
+}
+
+/// The directory of the scope that a directory is in.
+fn scope_above(directory: &Path) -> Option<PathBuf> {
+    let is_scope = |path: &&Path| {
+        let name = path.file_name().map(|name| name.to_string_lossy());
+        name.is_some_and(|name| name.starts_with("stockade-") && name.ends_with(".scope"))
+    };
+    directory.ancestors().find(is_scope).map(Path::to_owned)
+}
+
+/// The scope that this process is in.
+fn own_scope() -> Option<PathBuf> {
+    scope_above(&group_of(std::process::id()))
+}
+
+/// The scope that a program is in, which must be the host's own.
+fn scope_of(child: &Child) -> PathBuf {
+    let scope = scope_above(&group_of(child.id())).expect("the program is in a scope");
+    assert_eq!(own_scope(), Some(scope.clone()), "the host is in it");
+    scope
+}
+
+/// Says which scope it was, for the test to see that it is gone with the host.
+fn told(scope: &Path) -> i32 {
+    assert!(scope.is_dir());
+    println!("{}", scope.display());
+    0
+}
+
+/// Waits for something to become true.
+fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if is_true() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("never: {what}");
+}
+
+/// The scope and its unit are no more.
+fn is_gone(scope: &Path) {
+    eventually("the scope's cgroup is gone", || !scope.exists());
+    let mut systemctl = Host::new("systemctl");
+    if !is_root() {
+        systemctl.arg("--user").env("XDG_RUNTIME_DIR", format!("/run/user/{}", support::USER));
+    }
+    let units =
+        systemctl.args(["list-units", "--all", "--plain", "--no-legend", "*.scope"]).output().expect("systemctl");
+    assert!(units.status.success(), "{}", text(&units.stderr));
+    let name = scope.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(!text(&units.stdout).contains(&name), "{}", text(&units.stdout));
+}
+
+/// Runs a host that has a scope, and sees that it is gone afterwards.
+fn host(name: &str) {
+    let said = on_host(&[], name, &[]);
+    let scope = said.lines().last().unwrap_or_default();
+    assert!(scope.ends_with(".scope"), "{said}");
+    is_gone(Path::new(scope));
+}
+
+/// What a host is told that is refused, by this address of its bus.
+fn refusal(address: Option<&str>) -> String {
+    let mut host = payload_on_host("refused");
+    for variable in ["DBUS_SYSTEM_BUS_ADDRESS", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"] {
+        host.env_remove(variable);
+    }
+    if let Some(address) = address {
+        host.env("DBUS_SYSTEM_BUS_ADDRESS", address).env("DBUS_SESSION_BUS_ADDRESS", address);
+    }
+    let output = host.output().expect("a host");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn host_that_is_refused(_: &[String]) -> i32 {
+    let before = group_files();
+    let error = refused(&with(Cgroup::new().memory_max(64 * MB)));
+    assert_eq!(group_files(), before, "it stays where it is");
+    let Error::Systemd { failure, .. } = &error else { panic!("{error:?}") };
+    println!("{failure:?}\n{:?}\n{error}", error.kind());
+    0
+}
+
+fn group_files() -> String {
+    fs::read_to_string("/proc/self/cgroup").expect("own cgroups")
+}
+
+/// What the bus is called in messages, and where it is by default.
+fn bus() -> (&'static str, String) {
+    match is_root() {
+        true => ("the system's", "unix:path=/run/dbus/system_bus_socket".into()),
+        false => ("the user's", format!("unix:path=/run/user/{}/bus", support::USER)),
+    }
+}
+
+fn without_systemd_it_is_said_what_was_looked_for() {
+    let (whose, address) = bus();
+    let expected = format!(
+        "NoManager\nNotFound\nconnecting to {whose} bus {address}: No such file or directory (ENOENT): this machine is not \
+         run by systemd; use CgroupParent::Auto, or CgroupParent::Path with a cgroup in which this user may make others"
+    );
+    assert_eq!(refusal(None), expected);
+}
+
+fn a_bus_that_is_not_there_is_named() {
+    let (whose, _) = bus();
+    let remedy = match is_root() {
+        true => "start it (package dbus)",
+        false => {
+            "log in with a user manager, or have one run always (loginctl enable-linger 1000); its bus is where \
+             DBUS_SESSION_BUS_ADDRESS or XDG_RUNTIME_DIR says"
+        }
+    };
+    let expected = format!(
+        "NoBus\nNotFound\nconnecting to {whose} bus unix:path=/nowhere/bus: No such file or directory (ENOENT): {remedy}"
+    );
+    assert_eq!(refusal(Some("unix:path=/nowhere/bus")), expected);
+}
+
+fn a_bus_that_never_answers_is_given_up() {
+    let place = shared_dir();
+    let socket = place.path().join("bus");
+    let _listener = UnixListener::bind(&socket).expect("a socket");
+    let address = format!("unix:path={}", socket.display());
+    let start = Instant::now();
+    let said = refusal(Some(&address));
+    assert!((24..60).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    let (whose, _) = bus();
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines[..2], ["TimedOut", "TimedOut"]);
+    let option = if is_root() { "" } else { "--user " };
+    let unit =
+        lines[2].split_whitespace().find(|word| word.starts_with("stockade-")).expect("the unit").trim_end_matches(':');
+    let expected = format!(
+        "asking {whose} systemd for the scope {unit}: no answer in 25s on {address}: `systemctl {option}status` and \
+         `journalctl {option}-u {unit}` say more"
+    );
+    assert_eq!(lines[2], expected);
+}
+
+/// The system's manager lets no ordinary user start a unit.
+fn a_manager_that_refuses_is_named() {
+    let said = refusal(Some("unix:path=/run/dbus/system_bus_socket"));
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines[..2], ["Refused", "PermissionDenied"], "{said}");
+    assert!(lines[2].starts_with("asking the user's systemd for the scope stockade-"), "{said}");
+    let remedy = "have the policy of the bus and polkit (org.freedesktop.systemd1.manage-units) allow it, or name another \
+                  parent (CgroupParent::Path)";
+    assert!(lines[2].ends_with(remedy), "{said}");
+}
+
+fn a_host_is_moved_once() {
+    host("once");
+}
+
+fn host_that_spawns_twice(_: &[String]) -> i32 {
+    assert_eq!(own_scope(), None, "not yet");
+    if !is_root() {
+        let auto = Sandbox::new().cgroup(Cgroup::new().memory_max(64 * MB));
+        match refused(&auto) {
+            Error::Invalid { what, .. } => assert!(what.contains("this user may make no cgroup in"), "{what}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let first = sleeper(&with(Cgroup::new().memory_max(64 * MB).pids_max(20)));
+    let scope = scope_of(&first);
+    let group = group_of(first.id());
+    assert_eq!(fs::read_to_string(group.parent().unwrap().join("memory.max")).unwrap(), format!("{}\n", 64 * MB));
+    let second = sleeper(&with(Cgroup::new().pids_max(20)));
+    assert_eq!(scope_of(&second), scope, "the second is in the same");
+    assert_ne!(group_of(second.id()), group);
+    drop(first);
+    assert!(!group.exists() && !group.parent().unwrap().exists(), "its group is gone, the other's is not");
+    assert!(group_of(second.id()).exists());
+    drop(second);
+    let left: Vec<_> = fs::read_dir(&scope).unwrap().flatten().filter(|entry| entry.path().is_dir()).collect();
+    assert_eq!(left.len(), 1, "the host's leaf: {left:?}");
+    told(&scope)
+}
+
+fn a_plan_alone_moves_the_host() {
+    host("plan");
+}
+
+fn host_that_plans(_: &[String]) -> i32 {
+    with(Cgroup::new().pids_max(20)).plan(Command::new("true")).expect("a plan");
+    told(&own_scope().expect("the host's scope"))
+}
+
+fn threads_that_spawn_at_once_share_the_scope() {
+    host("threads");
+}
+
+fn host_with_threads(_: &[String]) -> i32 {
+    let spawn = || sleeper(&with(Cgroup::new().pids_max(20)));
+    let children: Vec<Child> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(spawn)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a thread")).collect()
+    });
+    let scopes: Vec<PathBuf> = children.iter().map(scope_of).collect();
+    assert!(scopes.iter().all(|scope| *scope == scopes[0]), "{scopes:?}");
+    told(&scopes[0])
+}
+
+fn memory_is_limited_in_a_scope() {
+    host("memory");
+}
+
+fn host_that_limits_memory(_: &[String]) -> i32 {
+    let ends = |cgroup| with(cgroup).output(Command::new(EATER[0]).args(&EATER[1..])).expect("an eater").outcome;
+    assert_eq!(ends(Cgroup::new()).termination, Termination::Exited(0), "without a limit it may");
+    let limited = ends(Cgroup::new().memory_max(64 * MB));
+    assert_eq!(limited.termination, Termination::Memory, "{limited}");
+    told(&own_scope().expect("a scope"))
+}
+
+fn processes_are_limited_in_a_scope() {
+    host("processes");
+}
+
+fn host_that_limits_processes(_: &[String]) -> i32 {
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 10 & done; echo all";
+    let starts = |max| {
+        let output =
+            with(Cgroup::new().pids_max(max)).output(Command::new("sh").args(["-c", script])).expect("a shell");
+        text(&output.stdout) == "all"
+    };
+    assert!(starts(20));
+    assert!(!starts(5));
+    told(&own_scope().expect("a scope"))
+}
+
+fn cpu_time_is_limited_in_a_scope() {
+    host("cpu");
+}
+
+fn host_that_limits_cpu(_: &[String]) -> i32 {
+    let sandbox = with(Cgroup::new().cpu_max(0.2)).limits(Limits::new().wall(Duration::from_secs(3)));
+    let mut command = Command::new("sh");
+    command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
+    let mut child = sandbox.spawn(&command).expect("a busy program");
+    let limit = group_of(child.id()).parent().unwrap().join("cpu.max");
+    assert_eq!(fs::read_to_string(limit).unwrap(), "20000 100000\n");
+    let outcome = child.wait().expect("its end");
+    assert_eq!(outcome.termination, Termination::WallTime);
+    let used = outcome.usage.cpu.expect("its CPU time").value;
+    assert!(used < Duration::from_millis(1200), "{used:?} of 3 s");
+    told(&own_scope().expect("a scope"))
+}
+
+fn a_scope_is_gone_when_its_host_was_killed() {
+    let mut host = payload_on_host("killed").stdout(HostStdio::piped()).spawn().expect("a host");
+    let mut line = String::new();
+    let mut lines = std::io::BufReader::new(host.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut lines, &mut line).expect("its scope");
+    let scope = PathBuf::from(line.trim());
+    assert!(scope.is_dir(), "{line:?}");
+    host.kill().expect("its end");
+    host.wait().expect("its end");
+    is_gone(&scope);
+}
+
+fn host_that_is_killed(_: &[String]) -> i32 {
+    let child = sleeper(&with(Cgroup::new().pids_max(20)));
+    told(&scope_of(&child));
+    std::thread::sleep(Duration::from_secs(600));
+    1
+}
+
+fn run_limits_in_a_scope() {
+    let output = Host::new(example("run"))
+        .args(["--cgroup-parent", "systemd", "--memory", "64M", "--report", "-", "--"])
+        .args(EATER)
+        .output()
+        .expect("run");
+    assert_eq!(output.status.code(), Some(124), "{} {}", text(&output.stdout), text(&output.stderr));
+    assert!(text(&output.stdout).contains("Memory"), "{}", text(&output.stdout));
+}

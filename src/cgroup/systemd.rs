@@ -7,7 +7,7 @@ pub(super) fn enter_scope() -> Result<()> {
     Err(crate::error::Error::invalid(
         "CgroupParent::SystemdScope can't be had: this build of stockade does not speak to systemd",
         "enable the feature `systemd` of stockade, or run the host in such a scope (systemd-run --user --scope -p \
-         Delegate=yes)",
+         Delegate=yes) with CgroupParent::Auto",
     ))
 }
 

@@ -20,6 +20,7 @@
 //!   starts, which share its few pages.
 //! * `watch`: [`Child`]: waiting, signals, output, the end.
 //! * `outcome`, `error`: what is told.
+//! * `support`: what the host can do ([`Support`]), found by launching programs of trials.
 //!
 //! The processes of a sandbox are children of the host:
 //!
@@ -47,6 +48,7 @@ mod mountinfo;
 mod outcome;
 mod plan;
 mod sandbox;
+mod support;
 mod system_call;
 mod watch;
 
@@ -65,5 +67,6 @@ pub use outcome::{
 pub use plan::Part;
 pub use plan::Plan;
 pub use sandbox::Sandbox;
+pub use support::{Feature, Finding, State, Support};
 pub use system_call::SystemCall;
 pub use watch::{Child, Decision, Group, Notification, Overflow};

@@ -7,6 +7,7 @@ mod group;
 mod hierarchy;
 mod leftovers;
 mod place;
+mod probe;
 mod readings;
 mod systemd;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub(crate) use create::Made;
 pub(crate) use place::Spec;
+pub(crate) use probe::{Found, probe};
 
 /// A limit on the input and output of a block device; `None` is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -29,11 +29,14 @@ use crate::plan::Stream;
 
 pub use capabilities::Capabilities;
 pub(crate) use compile::compile;
+pub(crate) use host::Host;
+pub(crate) use identity::write_maps;
 pub use identity::{IdRange, Identity};
 pub use landlock::{FsAccess, Landlock};
 pub use limits::{Limits, Resource};
 pub(crate) use namespaces::Descriptor;
 pub use namespaces::{NamespaceOf, Namespaces, TimeOffsets};
+pub(crate) use network::loopback_up;
 pub use root::{Bind, HidePid, Mount, Overlay, Proc, Root, Tmpfs};
 pub use seccomp::{Action, Comparison, Condition, Rule, Seccomp};
 

@@ -11,6 +11,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::interpreter;
 use super::layout::Layout;
+use crate::error::Error;
 
 /// Where the interpreter lies in an image.
 const CODE: u64 = 0x40_0000;
@@ -31,6 +32,13 @@ pub(super) fn executable(layout: &Layout<'_>) -> nix::Result<OwnedFd> {
     let data = bytes(&memory);
     let code = [&headers(data.len() as u64), interpreter::code()].concat();
     write(&code, data).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+}
+
+/// The error for an image that can't be written.
+pub(super) fn refused(errno: Errno) -> Error {
+    let remedy = "set vm.memfd_noexec to 0 or 1, or TMPDIR to a file system where programs may be executed";
+    let step = "writing an image to a memfd, or to an unnamed file in TMPDIR";
+    Error::set_up(step, "memfd_create", errno, Some(remedy))
 }
 
 /// The bytes of words, in the order of the machine.
@@ -54,7 +62,7 @@ fn write(code: &[u8], data: &[u8]) -> io::Result<OwnedFd> {
     }
 }
 
-fn memfd() -> nix::Result<OwnedFd> {
+pub(super) fn memfd() -> nix::Result<OwnedFd> {
     match memfd_create(c"stockade", MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(libc::MFD_EXEC)) {
         // Linux before 6.3 has no MFD_EXEC, and makes every memfd executable.
         Err(Errno::EINVAL) => memfd_create(c"stockade", MFdFlags::MFD_CLOEXEC),

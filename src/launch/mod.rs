@@ -15,6 +15,7 @@ mod reports;
 mod running;
 mod strays;
 mod streams;
+pub(crate) mod trial;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -190,11 +191,7 @@ impl<'a> Launch<'a> {
     /// The executable of the helper.
     fn image(&self, ends: &Ends) -> Result<OwnedFd> {
         let executable = image::executable(&self.layout(Part::Helper, &|input| self.input(input, ends)));
-        executable.map_err(|errno| {
-            let remedy = "set vm.memfd_noexec to 0 or 1, or TMPDIR to a file system where programs may be executed";
-            let step = "writing an image to a memfd, or to an unnamed file in TMPDIR";
-            Error::set_up(step, "memfd_create", errno, Some(remedy))
-        })
+        executable.map_err(image::refused)
     }
 
     /// Starts the helper with its stub.
@@ -209,18 +206,23 @@ impl<'a> Launch<'a> {
         let inputs = self.plan.helper.inputs();
         let mut kept: Vec<u64> = inputs.filter(|input| input.is_descriptor()).map(|i| self.input(i, ends)).collect();
         kept.push(ends.image as u64);
-        kept.sort_unstable();
-        let mut gaps = vec![];
-        let mut first = 0;
-        for fd in kept {
-            if fd > first {
-                gaps.push((first, fd - 1));
-            }
-            first = first.max(fd + 1);
-        }
-        gaps.push((first, u64::from(u32::MAX)));
-        gaps
+        gaps(kept)
     }
+}
+
+/// The gaps between descriptors that are kept.
+fn gaps(mut kept: Vec<u64>) -> Vec<(u64, u64)> {
+    kept.sort_unstable();
+    let mut gaps = vec![];
+    let mut first = 0;
+    for fd in kept {
+        if fd > first {
+            gaps.push((first, fd - 1));
+        }
+        first = first.max(fd + 1);
+    }
+    gaps.push((first, u64::from(u32::MAX)));
+    gaps
 }
 
 impl Ends {

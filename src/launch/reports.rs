@@ -1,7 +1,7 @@
 //! What the processes of a sandbox say over their channels, turned back into the steps of the plan.
 
 use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::process::Process;
 use crate::error::{Error, Result};
-use crate::plan::{Part, Pids, Plan, Report, Search};
+use crate::plan::{Part, Pids, Plan, Program, Report, Search};
 
 /// The host's end of a channel.
 pub(super) struct Channel(OwnedFd);
@@ -50,7 +50,7 @@ impl Channel {
         // A sandbox that has failed may have an init, and a command that was not executed.
         let mut left = Pids::default();
         let mut listener = None;
-        while let Some(Received { report, fds }) = self.receive(plan)? {
+        while let Some(Received { report, fds }) = self.receive(Report::longest(plan.search.candidates.len()))? {
             match report {
                 Report::MapsWanted => write_maps()?,
                 Report::Listening => listener = fds.into_iter().next(),
@@ -61,6 +61,8 @@ impl Channel {
                 Report::NotExecuted(failures) => {
                     failed.get_or_insert_with(|| not_executed(&plan.search, &failures));
                 }
+                // Of no sandbox.
+                Report::Tried(_) => {}
                 Report::Started(pids, at) => {
                     let started = Started { listener, ..started(pids, at, fds)? };
                     return failed.map_or(Ok(started), Err);
@@ -71,8 +73,13 @@ impl Channel {
         Err(failed.unwrap_or(Error::Died { step: "setting up the sandbox" }))
     }
 
-    fn receive(&self, plan: &Plan) -> Result<Option<Received>> {
-        let mut bytes = vec![0; Report::longest(plan.search.candidates.len())];
+    /// A report of that many bytes at most; `None` when nobody is left to make one.
+    pub fn read(&self, longest: usize) -> Result<Option<Report>> {
+        Ok(self.receive(longest)?.map(|received| received.report))
+    }
+
+    fn receive(&self, longest: usize) -> Result<Option<Received>> {
+        let mut bytes = vec![0; longest];
         let mut space = cmsg_space!([i32; 2]);
         let (len, fds) = loop {
             let mut buffers = [IoSliceMut::new(&mut bytes)];
@@ -88,6 +95,12 @@ impl Channel {
         }
         let report = Report::decode(&bytes[..len]).ok_or(Error::Died { step: "reading a report" })?;
         Ok(Some(Received { report, fds }))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -142,7 +155,11 @@ fn descriptors(messages: nix::Result<nix::sys::socket::CmsgIterator<'_>>) -> Vec
 
 /// The error for a call of the plan that has failed.
 pub(super) fn failure(plan: &Plan, part: Part, call: usize, errno: i32) -> Error {
-    let program = plan.program(part);
+    failure_of(plan.program(part), call, errno)
+}
+
+/// The error for a call of a program that has failed.
+pub(super) fn failure_of(program: &Program, call: usize, errno: i32) -> Error {
     let Some(call) = program.calls.get(call) else {
         return Error::Died { step: "reading a report" };
     };

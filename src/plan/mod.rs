@@ -15,6 +15,7 @@ mod show;
 mod stub;
 mod sync;
 mod syscalls;
+mod trial;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

@@ -134,7 +134,8 @@ pub(crate) struct Program {
 
 impl Program {
     /// Slots with a meaning of their own to the interpreter: see the head of its source.
-    const RESERVED: [&'static str; 8] = ["_", "<report>", "_", "_", "pid of the init", "pid of the command", "_", "_"];
+    pub(super) const RESERVED: [&'static str; 8] =
+        ["_", "<report>", "_", "_", "pid of the init", "pid of the command", "_", "_"];
 
     /// The pids of the init and of the command, which come along with every report; 0 until they are started.
     pub const INIT: Slot = Slot(4);

@@ -32,6 +32,8 @@ pub(crate) const EXEC_FAILED: u64 = 17 << 32;
 pub(crate) const MAPS_WANTED: u64 = 18 << 32;
 /// `{LISTENING}`, with the listener of the seccomp filter as a passed descriptor
 pub(crate) const LISTENING: u64 = 19 << 32;
+/// `{TRIED, slots ..}`
+pub(crate) const TRIED: u64 = 20 << 32;
 
 /// The processes beside the helper, as far as they are started; 0 stands for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub(crate) enum Report {
     Started(Pids, Duration),
     /// No candidate could be executed: for each, the errno and whether it is visible in the sandbox.
     NotExecuted(Vec<(i32, bool)>),
+    /// What a program of trials has in its slots, from the first of its own on.
+    Tried(Vec<u64>),
 }
 
 impl Report {
@@ -71,6 +75,7 @@ impl Report {
             }
             MAPS_WANTED => Some(Self::MapsWanted),
             LISTENING => Some(Self::Listening),
+            TRIED => Some(Self::Tried(words)),
             EXEC_FAILED => {
                 let (results, visible) = words[1..].split_at((words.len() - 1) / 2);
                 let failures = results.iter().zip(visible);

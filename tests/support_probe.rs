@@ -1,0 +1,507 @@
+//! What a host can do is found as it is: on this machine, and on hosts that refuse. For whatever is missing, the reason and
+//! the remedy.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
+use stockade::{
+    Cgroup, Command, Feature, Finding, Identity, Namespaces, Overlay, Root, Sandbox, State, Support, Termination,
+};
+use support::{children, descriptors, example, is_root, on_host, text};
+
+fn main() -> ExitCode {
+    let tests = tests![
+        every_feature_is_judged_once,
+        what_is_found_is_what_works,
+        controllers_that_are_found_keep_limits,
+        sub_ids_are_found_where_they_can_be_mapped,
+        several_threads_find_the_same,
+        a_host_that_ignores_its_children_finds_the_same,
+        a_probe_leaves_nothing,
+        a_probe_is_over_within_50_ms,
+        no_user_namespaces_names_the_limit,
+        no_network_namespaces_names_the_limit,
+        a_filter_like_that_of_a_container_is_named,
+        what_is_refused_after_the_user_namespace_is_found_by_trying,
+        a_masked_proc_is_named if unless_proc_can_be_masked,
+        read_only_cgroups_are_named if unless_cgroups_can_be_read_only,
+        memfds_that_may_not_execute_are_named if unless_memfd_noexec,
+        the_doctor_prints_the_report,
+        the_doctor_of_a_host_without_user_namespaces_fails,
+    ];
+    support::run_with_examples(
+        tests,
+        &[
+            ("same", host_that_finds_the_same),
+            ("traceless", host_without_traces),
+            ("timed", host_with_a_clock),
+            ("limited", host_without_namespaces),
+            ("filtered", host_under_a_filter),
+            ("late", host_that_refuses_late),
+            ("masked", host_with_a_masked_proc),
+            ("read-only", host_with_read_only_cgroups),
+            ("noexec", host_without_executable_memfds),
+        ],
+        &["doctor"],
+    )
+}
+
+fn find(support: &Support, feature: Feature) -> &Finding {
+    support.finding(feature).unwrap_or_else(|| panic!("{feature} is not in {support}"))
+}
+
+/// Asserts that something is missing, for this reason, and with this remedy.
+#[track_caller]
+fn unavailable(support: &Support, feature: Feature, reason: &str, remedy: &str) {
+    let state = State::Unavailable { reason: reason.into(), remedy: remedy.into() };
+    assert_eq!(find(support, feature).state, state, "{feature}");
+}
+
+#[track_caller]
+fn available(support: &Support, features: &[Feature]) {
+    for &feature in features {
+        assert_eq!(find(support, feature).state, State::Available, "{feature}");
+    }
+}
+
+fn runs(sandbox: &Sandbox) -> bool {
+    sandbox.status(Command::new("true")).is_ok_and(|outcome| outcome.success())
+}
+
+fn every_feature_is_judged_once() {
+    let support = Support::probe();
+    let features: Vec<Feature> = support.findings.iter().map(|finding| finding.feature).collect();
+    assert_eq!(features, Feature::ALL);
+    let report = support.to_string();
+    for finding in &support.findings {
+        let line = format!("\n{:19}", finding.feature);
+        assert_eq!(report.matches(&line).count(), 1, "{line:?} in\n{report}");
+        for words in [finding.reason(), finding.remedy()].into_iter().flatten() {
+            assert!(!words.is_empty(), "{finding:?}");
+            assert!(words.lines().all(|line| report.contains(line)), "{words:?} in\n{report}");
+        }
+    }
+    let json = serde_json::to_string(&support).expect("JSON");
+    assert_eq!(serde_json::from_str::<Support>(&json).expect("the same"), support);
+    assert_eq!(support.uid, nix::unistd::geteuid().as_raw());
+    assert_eq!(support.landlock_abi.is_some(), support.has(Feature::Landlock));
+}
+
+fn what_is_found_is_what_works() {
+    let support = Support::probe();
+    let one = |kinds: Namespaces| Sandbox::new().namespaces(kinds).root(Root::inherit()).identity(Identity::caller());
+    let outside = if is_root() { Namespaces::empty() } else { Namespaces::USER };
+    let kinds = [
+        (Feature::UserNamespace, Namespaces::USER),
+        (Feature::MountNamespace, Namespaces::MOUNT),
+        (Feature::PidNamespace, Namespaces::PID),
+        (Feature::NetNamespace, Namespaces::NET),
+        (Feature::IpcNamespace, Namespaces::IPC),
+        (Feature::UtsNamespace, Namespaces::UTS),
+        (Feature::CgroupNamespace, Namespaces::CGROUP),
+        (Feature::TimeNamespace, Namespaces::TIME),
+    ];
+    for (feature, kind) in kinds {
+        assert_eq!(support.has(feature), runs(&one(outside | kind)), "{feature}");
+    }
+    assert_eq!(support.has(Feature::Sandbox), runs(&Sandbox::new()));
+    let dir = support::shared_dir();
+    let overlay = Sandbox::new().root(Root::host().mount(Overlay::new("/overlay").lower(dir.path())));
+    assert_eq!(support.has(Feature::Overlay), runs(&overlay));
+    let empty = Sandbox::new().root(Root::empty().bind("/usr", "/usr").proc("/proc"));
+    let made = !matches!(empty.status(Command::new("/nowhere")), Err(stockade::Error::SetUp { .. }));
+    assert_eq!(support.has(Feature::Proc) && support.has(Feature::PivotRoot), made);
+    if is_root() {
+        let writable = runs(&Sandbox::new().root(Root::host().bind_rw(dir.path(), "/rw")));
+        let detail = &find(&support, Feature::IdmappedMounts).detail;
+        assert!(writable || !detail.contains(&std::env::temp_dir().display().to_string()), "{detail}");
+    } else {
+        unavailable(
+            &support,
+            Feature::IdmappedMounts,
+            "making an idmapped mount of /: open_tree: Operation not permitted (EPERM)",
+            "nothing: root alone may map the mounts of this host, and the sandboxes of other users, who keep their ids \
+             inside, need none",
+        );
+    }
+    // Every kernel that the crate runs on has these.
+    available(&support, &[Feature::Pidfd, Feature::CloseRange, Feature::Openat2, Feature::SeccompErrno]);
+}
+
+fn controllers_that_are_found_keep_limits() {
+    let support = Support::probe();
+    let limits = [
+        (Feature::CgroupMemory, Cgroup::new().memory_max(64 << 20)),
+        (Feature::CgroupCpu, Cgroup::new().cpu_max(1.0)),
+        (Feature::CgroupPids, Cgroup::new().pids_max(64)),
+        (Feature::CgroupCpuset, Cgroup::new().cpuset_cpus("0")),
+        (Feature::CgroupFreezer, Cgroup::new().freezable()),
+    ];
+    for (feature, cgroup) in limits {
+        assert_eq!(support.has(feature), runs(&Sandbox::new().cgroup(cgroup)), "{feature}: {support}");
+    }
+}
+
+fn sub_ids_are_found_where_they_can_be_mapped() {
+    let sandbox = Sandbox::new().identity(Identity::new().sub_ids());
+    let support = Support::probe();
+    assert_eq!(support.has(Feature::SubIds), runs(&sandbox), "{support}");
+    if !support.has(Feature::SubIds) {
+        assert!(find(&support, Feature::SubIds).reason().is_some_and(|reason| !reason.ends_with(':')));
+    }
+}
+
+fn several_threads_find_the_same() {
+    let one = Support::probe();
+    let several: Vec<_> = (0..4).map(|_| std::thread::spawn(Support::probe)).collect();
+    for other in several {
+        assert_eq!(other.join().expect("a probe"), one);
+    }
+}
+
+/// A host that was told what another one has found.
+fn host_that_finds_the_same(args: &[String]) -> i32 {
+    let other: Support = serde_json::from_str(&args[0]).expect("findings");
+    assert_eq!(Support::probe(), other);
+    0
+}
+
+fn a_host_that_ignores_its_children_finds_the_same() {
+    let found = serde_json::to_string(&Support::probe()).expect("JSON");
+    on_host(&["sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"], "same", &[&found]);
+    on_host(&[], "same", &[&found]);
+    on_host(&["sh", "-c", "exec \"$@\" <&- 2>&-", "sh"], "same", &[&found]);
+}
+
+/// Directories of cgroups that this process has made.
+fn own_groups() -> Vec<PathBuf> {
+    let own = format!("-{}-", std::process::id());
+    let mut found = vec![];
+    let mut next = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = next.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.starts_with("stockade-") && name.contains(&own) {
+                    found.push(entry.path());
+                }
+                next.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+fn host_without_traces(_: &[String]) -> i32 {
+    let now = || {
+        let temporary = fs::read_dir(std::env::temp_dir()).expect("temporary directory").flatten();
+        let ours = |path: &PathBuf| path.to_string_lossy().contains("stockade");
+        let temporary: Vec<PathBuf> = temporary.map(|entry| entry.path()).filter(ours).collect();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        let status = fs::read_to_string("/proc/self/status").expect("status");
+        let kept = ["Seccomp", "NoNewPrivs", "CapEff", "Uid", "SigBlk", "SigIgn", "Cpus_allowed", "Threads", "Umask"];
+        let status = kept.map(|name| support::field(&status, name));
+        (children(), descriptors(), mounts, temporary, own_groups(), status)
+    };
+    let before = now();
+    for _ in 0..3 {
+        Support::probe();
+        assert_eq!(now(), before);
+    }
+    0
+}
+
+fn a_probe_leaves_nothing() {
+    on_host(&[], "traceless", &[]);
+}
+
+fn host_with_a_clock(_: &[String]) -> i32 {
+    const RUNS: usize = 20;
+    let mut times: Vec<Duration> = (0..RUNS)
+        .map(|_| {
+            let start = Instant::now();
+            Support::probe();
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("a probe takes {:?} (median of {RUNS}; the best {:?})", times[RUNS / 2], times[0]);
+    assert!(times[0] < Duration::from_millis(50), "{times:?}");
+    0
+}
+
+fn a_probe_is_over_within_50_ms() {
+    println!("{}", on_host(&[], "timed", &[]));
+}
+
+/// A way to a host whose user namespace may make none of these namespaces.
+fn without(limit: &str) -> String {
+    format!("echo 0 >/proc/sys/user/{limit} && exec \"$@\"")
+}
+
+const NO_USER_NAMESPACES: &str = "user.max_user_namespaces is 0: as root, run `sysctl -w \
+                                  user.max_user_namespaces=15000`, and keep it in /etc/sysctl.d; in a container do so on \
+                                  its host";
+
+/// A host that is at a limit on namespaces.
+fn host_without_namespaces(args: &[String]) -> i32 {
+    let support = Support::probe();
+    let kind = args[0].as_str();
+    let none = "No space left on device (ENOSPC)";
+    let remedy = NO_USER_NAMESPACES.replace("user_namespaces", &format!("{kind}_namespaces"));
+    if kind == "user" {
+        unavailable(&support, Feature::UserNamespace, &format!("making a user namespace: unshare: {none}"), &remedy);
+        let needs = "not tried: it takes a user namespace, which can't be had";
+        for feature in [Feature::IdMaps, Feature::MountNamespace, Feature::PidNamespace, Feature::SubIds] {
+            unavailable(&support, feature, needs, &remedy);
+        }
+    } else {
+        unavailable(&support, Feature::NetNamespace, &format!("making a net namespace: unshare: {none}"), &remedy);
+        let needs = "not tried: it takes a net namespace, which can't be had";
+        unavailable(&support, Feature::Loopback, needs, &remedy);
+        available(&support, &[Feature::UserNamespace, Feature::MountNamespace, Feature::Tmpfs, Feature::Proc]);
+    }
+    assert_eq!(find(&support, Feature::Sandbox).remedy(), Some(remedy.as_str()).filter(|_| !runs(&Sandbox::new())));
+    available(&support, &[Feature::Clone3, Feature::Pidfd, Feature::Memfd]);
+    0
+}
+
+fn no_user_namespaces_names_the_limit() {
+    let script = without("max_user_namespaces");
+    on_host(&["unshare", "-Urm", "sh", "-c", &script, "sh"], "limited", &["user"]);
+}
+
+fn no_network_namespaces_names_the_limit() {
+    let script = without("max_net_namespaces");
+    on_host(&["unshare", "-Urm", "sh", "-c", &script, "sh"], "limited", &["net"]);
+}
+
+/// Lets a filter answer some system calls with an errno, from here on.
+fn filter(errno: i32, rules: BTreeMap<i64, Vec<SeccompRule>>) {
+    let arch = TargetArch::try_from(std::env::consts::ARCH).expect("an architecture");
+    let answer = SeccompAction::Errno(errno.unsigned_abs());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, arch).expect("a filter");
+    seccompiler::apply_filter(&BpfProgram::try_from(filter).expect("a program")).expect("the filter is in force");
+}
+
+/// If the first argument has one of these bits.
+fn having(bits: impl IntoIterator<Item = i32>) -> Vec<SeccompRule> {
+    let rule = |bit: i32| {
+        let bit = u64::from(bit.cast_unsigned());
+        let has = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bit), bit);
+        SeccompRule::new(vec![has.expect("a condition")]).expect("a rule")
+    };
+    bits.into_iter().map(rule).collect()
+}
+
+/// The calls of mounts that the profiles of container runtimes refuse.
+const MOUNTS: [i64; 9] = [
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_mount_setattr,
+];
+
+const FILTER: &str = "a filter of system calls (seccomp) forbids it, as container runtimes set one: run the container with a \
+                      profile that allows it (docker run --security-opt seccomp=profile.json, where seccomp=unconfined \
+                      allows everything; in Kubernetes securityContext.seccompProfile)";
+const REFUSED: &str = "Operation not permitted (EPERM)";
+
+/// A host in a container as Docker makes them by default.
+fn host_under_a_filter(_: &[String]) -> i32 {
+    let kinds = Namespaces::all().iter().map(|kind| kind.bits() as i32);
+    let mut rules = BTreeMap::from(MOUNTS.map(|call| (call, vec![])));
+    rules.extend([(libc::SYS_unshare, vec![]), (libc::SYS_setns, vec![]), (libc::SYS_clone, having(kinds))]);
+    filter(libc::EPERM, rules);
+    filter(libc::ENOSYS, BTreeMap::from([(libc::SYS_clone3, vec![]), (libc::SYS_landlock_create_ruleset, vec![])]));
+    let support = Support::probe();
+    unavailable(&support, Feature::UserNamespace, &format!("making a user namespace: unshare: {REFUSED}"), FILTER);
+    if is_root() {
+        unavailable(&support, Feature::PidNamespace, &format!("making a pid namespace: unshare: {REFUSED}"), FILTER);
+        let needs = "not tried: it takes a mount namespace, which can't be had";
+        unavailable(&support, Feature::Tmpfs, needs, FILTER);
+    }
+    let lacking = "Function not implemented (ENOSYS)";
+    let clone3 = format!("starting a child with clone3: clone3: {lacking}");
+    unavailable(&support, Feature::Clone3, &clone3, "nothing: clone(2) stands in for it");
+    let landlock = format!("asking for the version of Landlock: landlock_create_ruleset: {lacking}");
+    unavailable(&support, Feature::Landlock, &landlock, FILTER);
+    assert_eq!(support.landlock_abi, None);
+    let sandbox = find(&support, Feature::Sandbox);
+    assert_eq!(sandbox.remedy(), Some(FILTER));
+    assert!(sandbox.reason().is_some_and(|reason| reason.ends_with(REFUSED)), "{sandbox:?}");
+    assert!(!support.has(Feature::Sandbox) && !runs(&Sandbox::new()));
+    available(&support, &[Feature::Pidfd, Feature::Memfd, Feature::CloseRange, Feature::Seccomp, Feature::SeccompLog]);
+    assert!(children().is_empty());
+    0
+}
+
+fn a_filter_like_that_of_a_container_is_named() {
+    on_host(&[], "filtered", &[]);
+}
+
+/// A host that lets user namespaces be made, and refuses what they are made for, as AppArmor does on Ubuntu 24.04.
+fn host_that_refuses_late(_: &[String]) -> i32 {
+    let kinds = (Namespaces::all() - Namespaces::USER).iter().map(|kind| kind.bits() as i32);
+    let mut rules = BTreeMap::from(MOUNTS.map(|call| (call, vec![])));
+    rules.insert(libc::SYS_unshare, having(kinds));
+    filter(libc::EPERM, rules);
+    let support = Support::probe();
+    available(&support, &[Feature::UserNamespace, Feature::IdMaps]);
+    unavailable(&support, Feature::MountNamespace, &format!("making a mount namespace: unshare: {REFUSED}"), FILTER);
+    assert!(!support.has(Feature::Sandbox) && !runs(&Sandbox::new()));
+    0
+}
+
+fn what_is_refused_after_the_user_namespace_is_found_by_trying() {
+    on_host(&[], "late", &[]);
+}
+
+/// The way to a host in a mount namespace of its own, where a script is run first.
+fn after_mounts(script: &str) -> Vec<String> {
+    let mut way = vec!["unshare", "-m"];
+    if !is_root() {
+        way.extend(["-U", "--map-current-user", "--keep-caps"]);
+    }
+    let script = format!("{script} && exec \"$@\"");
+    way.extend(["sh", "-c", &script, "sh"]);
+    way.into_iter().map(str::to_owned).collect()
+}
+
+fn on_host_after_mounts(script: &str, name: &str) {
+    let way = after_mounts(script);
+    let way: Vec<&str> = way.iter().map(String::as_str).collect();
+    on_host(&way, name, &[]);
+}
+
+fn unless_it_works(script: &str) -> Option<String> {
+    let way = after_mounts(script);
+    let output = std::process::Command::new(&way[0]).args(&way[1..]).arg("true").output().ok()?;
+    (!output.status.success()).then(|| format!("mounts can't be made here: {}", text(&output.stderr)))
+}
+
+const MASK: &str = "mount --bind /dev/null /proc/uptime";
+
+fn unless_proc_can_be_masked() -> Option<String> {
+    unless_it_works(MASK)
+}
+
+fn host_with_a_masked_proc(_: &[String]) -> i32 {
+    let support = Support::probe();
+    let remedy = "a part of /proc is covered, so the kernel refuses a new one (\"mount too revealing\"): run the container \
+                  with an unmasked /proc (docker run --security-opt systempaths=unconfined, in Kubernetes \
+                  securityContext.procMount: Unmasked), or leave Namespaces::PID out and share the container's processes";
+    unavailable(&support, Feature::Proc, &format!("mounting a new /proc: fsmount: {REFUSED}"), remedy);
+    available(&support, &[Feature::UserNamespace, Feature::PidNamespace, Feature::Tmpfs, Feature::Overlay]);
+    assert!(!runs(&Sandbox::new()));
+    let sandbox = find(&support, Feature::Sandbox);
+    assert_eq!(sandbox.remedy(), Some(remedy));
+    assert_eq!(sandbox.reason(), Some(&*format!("mounting a proc file system on /proc: fsmount: {REFUSED}")));
+    0
+}
+
+fn a_masked_proc_is_named() {
+    on_host_after_mounts(MASK, "masked");
+}
+
+const READ_ONLY: &str = "for point in $(awk '$3 ~ /^cgroup/ {print $2}' /proc/mounts); do mount -o remount,bind,ro $point || \
+                         exit 1; done";
+
+fn unless_cgroups_can_be_read_only() -> Option<String> {
+    unless_it_works(READ_ONLY)
+}
+
+fn host_with_read_only_cgroups(_: &[String]) -> i32 {
+    let support = Support::probe();
+    let remedy = "the cgroup file system is read-only here: run the container with a writable one of its own (podman run \
+                  --security-opt unmask=/sys/fs/cgroup, docker run --privileged --cgroupns=private), or mount one";
+    let mut refused = 0;
+    for feature in [Feature::CgroupMemory, Feature::CgroupCpu, Feature::CgroupPids, Feature::CgroupFreezer] {
+        let finding = find(&support, feature);
+        let Some(below) = finding.detail.split(" below ").nth(1) else { continue };
+        let reason = format!("making a cgroup in {below}: mkdir: Read-only file system (EROFS)");
+        unavailable(&support, feature, &reason, remedy);
+        refused += 1;
+    }
+    assert!(refused > 0, "{support}");
+    available(&support, &[Feature::Sandbox]);
+    0
+}
+
+fn read_only_cgroups_are_named() {
+    on_host_after_mounts(READ_ONLY, "read-only");
+}
+
+const MEMFD_NOEXEC: &str = "/proc/sys/vm/memfd_noexec";
+
+fn unless_memfd_noexec() -> Option<String> {
+    let absent = || (!Path::new(MEMFD_NOEXEC).exists()).then(|| "it takes vm.memfd_noexec (Linux 6.3)".to_owned());
+    support::unless_root().or_else(absent)
+}
+
+/// A host in a pid namespace where no memfd may be executed; perhaps nothing in TMPDIR either.
+fn host_without_executable_memfds(args: &[String]) -> i32 {
+    let support = Support::probe();
+    let reason = "making a memfd that may be executed: memfd_create: Permission denied (EACCES)".to_owned();
+    let remedy =
+        "as root, set vm.memfd_noexec to 0 or 1 (sysctl); until then a file without a name in TMPDIR stands in, \
+                  whose file system must let programs be executed"
+            .to_owned();
+    let finding = find(&support, Feature::Memfd);
+    if args[0] == "stood in" {
+        assert_eq!(finding.state, State::Limited { reason, remedy });
+        available(&support, &[Feature::Sandbox, Feature::UserNamespace]);
+    } else {
+        assert_eq!(finding.state, State::Unavailable { reason, remedy: remedy.clone() });
+        assert!(!support.has(Feature::Sandbox) && !runs(&Sandbox::new()));
+        assert_eq!(find(&support, Feature::Sandbox).remedy(), Some(remedy.as_str()));
+        let reason = find(&support, Feature::UserNamespace).reason().expect("nothing was tried");
+        assert_eq!(reason, "executing the image: execveat: Permission denied (EACCES)");
+    }
+    0
+}
+
+fn memfds_that_may_not_execute_are_named() {
+    let temporary = support::shared_dir();
+    let variable = format!("TMPDIR={}", temporary.path().display());
+    for (mount, how) in [("", "stood in"), ("mount -t tmpfs -o noexec tmpfs $TMPDIR &&", "forbidden")] {
+        let script = format!("echo 2 >{MEMFD_NOEXEC} && {mount} exec \"$@\"");
+        let way = ["env", &variable, "unshare", "-m", "-p", "-f", "--mount-proc", "sh", "-c", &script, "sh"];
+        on_host(&way, "noexec", &[how]);
+    }
+}
+
+fn the_doctor_prints_the_report() {
+    let support = Support::probe();
+    let output = std::process::Command::new(example("doctor")).output().expect("the doctor");
+    assert_eq!(text(&output.stdout), support.to_string().trim_end());
+    assert_eq!(output.status.success(), support.has(Feature::Sandbox));
+    let output = std::process::Command::new(example("doctor")).arg("--json").output().expect("the doctor");
+    assert_eq!(serde_json::from_slice::<Support>(&output.stdout).expect("findings"), support);
+    let outcome = Sandbox::new().status(Command::new("true")).map(|outcome| outcome.termination);
+    assert_eq!(output.status.success(), outcome.is_ok_and(|termination| termination == Termination::Exited(0)));
+}
+
+fn the_doctor_of_a_host_without_user_namespaces_fails() {
+    let script = without("max_user_namespaces");
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-Urm", "sh", "-c", &script, "sh"]).arg(example("doctor"));
+    let output = command.output().expect("unshare");
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    assert!(said.contains("default sandbox    unavailable"), "{said}");
+    assert_eq!(said.matches(&format!("  what to do: {NO_USER_NAMESPACES}")).count(), 1, "{said}");
+}

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
@@ -223,18 +225,42 @@ fn a_probe_leaves_nothing() {
     on_host(&[], "traceless", &[]);
 }
 
+/// Processor time of this process and of its children.
+fn processor_time() -> Duration {
+    let used = [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN].map(|who| {
+        let usage = getrusage(who).expect("usage");
+        [usage.user_time(), usage.system_time()]
+            .map(|time| Duration::from_micros(time.num_microseconds().unsigned_abs()))
+    });
+    used.as_flattened().iter().sum()
+}
+
+/// Tells how long a probe takes. On a busy machine it waits for a quiet moment.
 fn host_with_a_clock(_: &[String]) -> i32 {
     const RUNS: usize = 20;
-    let mut times: Vec<Duration> = (0..RUNS)
-        .map(|_| {
-            let start = Instant::now();
-            Support::probe();
-            start.elapsed()
-        })
-        .collect();
+    const LONGEST: Duration = Duration::from_millis(50);
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let begin = Instant::now();
+    let used = processor_time();
+    let probe = || {
+        let start = Instant::now();
+        Support::probe();
+        start.elapsed()
+    };
+    let mut times: Vec<Duration> = (0..RUNS).map(|_| probe()).collect();
     times.sort();
-    println!("a probe takes {:?} (median of {RUNS}; the best {:?})", times[RUNS / 2], times[0]);
-    assert!(times[0] < Duration::from_millis(50), "{times:?}");
+    let used = (processor_time() - used) / RUNS as u32;
+    println!(
+        "a probe takes {:?} (median of {RUNS}; the best {:?}), {used:?} of them a processor",
+        times[RUNS / 2],
+        times[0]
+    );
+    assert!(used < LONGEST, "{used:?}");
+    let mut best = times[0];
+    while best >= LONGEST && begin.elapsed() < PATIENCE {
+        best = best.min(probe());
+    }
+    assert!(best < LONGEST, "{best:?}");
     0
 }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
+use super::affinity::{Kept, Processors};
 use super::process::{Process, own_pidfd};
 use super::reports::{Channel, failure_of};
 use super::{Ends, gaps, identity, image, interpreter, layout::Layout, refused};
@@ -35,7 +36,9 @@ pub(crate) fn run(program: &Program, mapping: Option<&OwnedFd>) -> Result<Vec<u6
     ends.gaps = gaps(kept.chain([ends.image as u64]).collect());
     let stub = stub(program);
     let mut memory = layout(&stub, Part::Stub, &|wanted| input(wanted, &ends)).in_place();
+    let kept = Kept::on_one_of(Processors::of_thread());
     let cloned = interpreter::clone(0, &mut memory).map_err(|errno| refused("starting a trial", errno))?;
+    drop(kept);
     // Dropped before `memory`, which it runs in at first.
     let mut process = Process::new(cloned);
     drop((report, executable));

@@ -24,7 +24,8 @@ use crate::sandbox::Sandbox;
 const NOWHERE: &str = "/nowhere/stockade-probe";
 
 /// What no sandbox of the default kind can do without, each before what takes it.
-const BASIS: [Feature; 14] = [
+const BASIS: [Feature; 16] = [
+    Feature::Memfd,
     Feature::Pidfd,
     Feature::CloseRange,
     Feature::Openat2,
@@ -39,6 +40,7 @@ const BASIS: [Feature; 14] = [
     Feature::Loopback,
     Feature::Tmpfs,
     Feature::Proc,
+    Feature::PivotRoot,
 ];
 
 /// What the programs of trials are about.
@@ -241,7 +243,10 @@ impl Judge {
     fn default_sandbox(&mut self) {
         let mut state = self.made(&Sandbox::new());
         // What is missing has the better remedy.
-        let missing = BASIS.iter().filter_map(|feature| self.found.get(feature)?.remedy()).next();
+        let missing = BASIS.iter().find_map(|feature| match &self.found.get(feature)?.state {
+            State::Unavailable { remedy, .. } => Some(remedy),
+            _ => None,
+        });
         if let (State::Unavailable { remedy, .. }, Some(better)) = (&mut state, missing) {
             better.clone_into(remedy);
         }

@@ -9,7 +9,7 @@ use std::process::{Command as Host, Stdio as HostStdio};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
 use nix::unistd::setsid;
-use stockade::{Identity, Namespaces, Root, Sandbox, Stdio};
+use stockade::{Identity, Namespaces, Root, Sandbox, Seccomp, Stdio};
 
 use crate::common::{Attempts, attempt, host_output, tell};
 use crate::support::{Payload, Test, is_root, payload, payload_on_host, text, with_payload};
@@ -66,6 +66,8 @@ fn host_on_terminal(args: &[String]) -> i32 {
         "with-tty" => Sandbox::new().namespaces(Namespaces::USER | Namespaces::MOUNT).root(root.mount(bind)),
         _ => Sandbox::new().root(root),
     };
+    // In the host's session without the filter nothing is in the way.
+    let sandbox = if args[1] == "shared" { sandbox.seccomp(Seccomp::unconfined()) } else { sandbox };
     let mut command = payload("type_into");
     command.new_session(args[1] == "new").stdin(Stdio::inherit());
     let output = sandbox.output(&command).unwrap();
@@ -103,6 +105,13 @@ fn nothing_is_typed_into_the_hosts_terminal() {
         shared.assert_done(&["TIOCSTI", "TIOCSTI deadbeef", "then TIOCSTI"]);
         assert_eq!(shared.get("typed"), "\"xxxxyyyy\"");
     }
+    let filtered = on_terminal("caller", "filtered");
+    filtered.assert_done(&["controlling terminal"]);
+    for upper in ["1", "deadbeef", "80000000"] {
+        filtered.assert_refused(&[&format!("TIOCSTI {upper}"), &format!("then TIOCSTI {upper}")]);
+    }
+    filtered.assert_refused(&["TIOCSTI", "TIOCLINUX 0", "TIOCLINUX ffffffff"]);
+    assert_eq!(filtered.get("typed"), "\"\"", "by the filter alone: {filtered:?}");
     for sandbox in sandboxes {
         let inside = on_terminal(sandbox, "new");
         for attempt in ["controlling terminal", "TIOCSTI", "take the terminal", "foreground"] {

@@ -20,7 +20,6 @@ const EATER: [&str; 5] = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "coun
 const TESTS: &[Test] = tests![
     without_systemd_it_is_said_what_was_looked_for if unless_no_systemd,
     a_bus_that_never_answers_is_given_up,
-    a_bus_without_systemd_is_named if unless_dbus_daemon,
     a_bus_that_is_not_there_is_named if unless_systemd,
     a_manager_that_refuses_is_named if unless_user_manager,
     a_host_is_moved_once if unless_manager,
@@ -58,11 +57,6 @@ fn unless_systemd() -> Option<String> {
 
 fn unless_no_systemd() -> Option<String> {
     has_systemd().then(|| "systemd runs this machine".into())
-}
-
-fn unless_dbus_daemon() -> Option<String> {
-    let runs = Host::new("dbus-daemon").arg("--version").output().is_ok();
-    (!runs).then(|| "there is no dbus-daemon".into())
 }
 
 /// A reason to skip what needs a manager that this user can have a scope of.
@@ -236,44 +230,13 @@ fn a_bus_that_never_answers_is_given_up() {
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(lines[..2], ["TimedOut", "TimedOut"]);
     let option = if is_root() { "" } else { "--user " };
-    let unit = unit_in(lines[2]);
+    let unit =
+        lines[2].split_whitespace().find(|word| word.starts_with("stockade-")).expect("the unit").trim_end_matches(':');
     let expected = format!(
         "asking {whose} systemd for the scope {unit}: no answer in 25s on {address}: `systemctl {option}status` and \
          `journalctl {option}-u {unit}` say more"
     );
     assert_eq!(lines[2], expected);
-}
-
-/// A bus of the test's own, which starts no service.
-fn a_bus_without_systemd_is_named() {
-    let place = shared_dir();
-    let address = format!("unix:path={}", place.path().join("bus").display());
-    let config = place.path().join("config");
-    let policy = r#"<policy context="default"><allow send_destination="*"/><allow own="*"/></policy>"#;
-    fs::write(&config, format!("<busconfig><listen>{address}</listen>{policy}</busconfig>"))
-        .expect("its configuration");
-    let mut bus = Host::new("dbus-daemon");
-    bus.arg("--nofork").arg("--config-file").arg(&config);
-    let mut bus = bus.stderr(HostStdio::null()).spawn().expect("a bus");
-    eventually("the bus is there", || place.path().join("bus").exists());
-    let said = refusal(Some(&address));
-    bus.kill().and_then(|()| bus.wait()).expect("its end");
-    let lines: Vec<_> = said.lines().collect();
-    assert_eq!(lines[..2], ["NoManager", "NotFound"], "{said}");
-    let unit = unit_in(lines[2]);
-    let (whose, _) = self::bus();
-    let expected = format!(
-        "asking {whose} systemd for the scope {unit}: The name org.freedesktop.systemd1 was not provided by any .service \
-         files (org.freedesktop.DBus.Error.ServiceUnknown): no systemd is on the bus {address}: have the environment name \
-         one that it is on"
-    );
-    assert_eq!(lines[2], expected);
-}
-
-/// The scope that a message names.
-fn unit_in(message: &str) -> &str {
-    let unit = message.split_whitespace().find(|word| word.starts_with("stockade-")).expect("a unit");
-    unit.trim_end_matches(':')
 }
 
 /// The system's manager lets no ordinary user start a unit.

@@ -11,7 +11,7 @@ use stockade::{Cgroup, Command, Error, Namespaces, Sandbox, Termination};
 use crate::groups::{is_v1, left_by, of_process, unless_accounts};
 use crate::support::{Payload, Test, on_host, processes, unless_pivot_root};
 use crate::tests;
-use crate::{MS, eventually, group, quiet, sleeper, with, without};
+use crate::{MS, eventually, group, quiet, sleeper, unfiltered, with, without};
 
 pub const TESTS: &[Test] = tests![
     no_group_stays_after_a_wait if unless_accounts,
@@ -212,7 +212,7 @@ fn without_a_pid_namespace_the_group_ends_who_has_made_one_below_it() {
     let script = format!("unshare --user --keep-caps --mount --cgroup -- sh -c '{own}' & exec sleep 1000");
     let mut command = quiet("sh");
     command.args(["-c", &script]).stderr(stockade::Stdio::null());
-    let child = with(group()).namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::PID).spawn(&command);
+    let child = unfiltered(group()).namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::PID).spawn(&command);
     eventually("it sleeps", || !there().is_empty());
     drop(child.unwrap());
     std::thread::sleep(200 * MS);

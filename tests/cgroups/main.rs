@@ -21,7 +21,7 @@ mod usage;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use stockade::{Cgroup, CgroupParent, Command, Limits, Outcome, Output, Root, Sandbox, Stdio, Termination};
+use stockade::{Cgroup, CgroupParent, Command, Limits, Outcome, Output, Root, Sandbox, Seccomp, Stdio, Termination};
 use support::{at_most, slowness};
 
 const MS: Duration = Duration::from_millis(1);
@@ -60,6 +60,11 @@ fn with(cgroup: Cgroup) -> Sandbox {
         .root(support::with_payload(Root::host()))
         .cgroup(cgroup)
         .limits(Limits::new().wall(at_most(60_000 * MS)))
+}
+
+/// The same without a filter of system calls, which refuses user namespaces within.
+fn unfiltered(cgroup: Cgroup) -> Sandbox {
+    with(cgroup).seccomp(Seccomp::unconfined())
 }
 
 /// The same without a group.

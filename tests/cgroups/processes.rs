@@ -7,7 +7,7 @@ use stockade::{Command, Namespaces, Sandbox, Stdio, Termination};
 use crate::groups::{self, is_v1, of_process, unless_accounts, unless_limits};
 use crate::support::{self, Test, is_root, sh, stdout, text, unless_pivot_root};
 use crate::tests;
-use crate::{group, sleeper, succeeds, with, without};
+use crate::{group, sleeper, succeeds, unfiltered, with, without};
 
 pub const TESTS: &[Test] = tests![
     as_many_processes_as_are_allowed_and_not_one_more if unless_accounts,
@@ -129,7 +129,7 @@ fn a_program_that_mounts_its_group_can_not_change_it() {
             format!("unshare --user --map-root-user --mount --cgroup -- sh -c '{own}'; echo tried; sleep 1000");
         let mut command = Command::new("sh");
         command.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = with(group().memory_max(64 << 20).pids_max(50).cpu_max(0.5)).spawn(&command).unwrap();
+        let mut child = unfiltered(group().memory_max(64 << 20).pids_max(50).cpu_max(0.5)).spawn(&command).unwrap();
         let group = of_process(child.id(), controller);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.map_while(Result::ok).any(|line| line == "tried"));
@@ -143,7 +143,7 @@ fn a_program_that_mounts_its_group_can_not_leave_it() {
     let script = format!(
         "unshare --user --map-root-user --mount --cgroup -- sh -c '{own}; head -c 200000000 /dev/zero | tail >/dev/null' 2>&1"
     );
-    let output = sh(&with(group().memory_max(64 << 20)), &script);
+    let output = sh(&unfiltered(group().memory_max(64 << 20)), &script);
     assert_eq!(output.outcome.termination, Termination::Memory, "{}", text(&output.stdout));
     // The files are those of an ordinary user's host, and so the program's.
     assert_eq!(text(&output.stdout).starts_with("inner"), !is_root(), "{}", text(&output.stdout));

@@ -2,6 +2,7 @@
 //! other.
 
 use std::borrow::Cow;
+use std::vec;
 
 use nix::unistd::geteuid;
 
@@ -24,7 +25,7 @@ struct Trial {
     /// How that failed.
     why: String,
     lost: Vec<Lost>,
-    left: Vec<Namespaces>,
+    left: vec::IntoIter<Namespaces>,
 }
 
 impl<'a> Attempt<'a> {
@@ -46,10 +47,8 @@ impl<'a> Attempt<'a> {
             Layer::Namespaces => {
                 let kinds =
                     self.config.namespaces.iter().filter(|&kind| kind != Namespaces::USER || geteuid().is_root());
-                // The last ones first: they are taken from the end.
-                let mut left: Vec<Namespaces> = kinds.collect();
-                left.reverse();
-                left.insert(0, self.config.namespaces);
+                let left: Vec<Namespaces> = kinds.chain([self.config.namespaces]).collect();
+                let left = left.into_iter();
                 return Trial { whole: self.config.into_owned(), why: lost.why, lost: self.lost, left }.next();
             }
             Layer::Root if !self.config.root.is_inherited() => self.config.to_mut().root = Root::inherit(),
@@ -78,7 +77,7 @@ impl<'a> Attempt<'a> {
 
 impl Trial {
     fn next<'a>(mut self) -> Option<Attempt<'a>> {
-        while let Some(kinds) = self.left.pop() {
+        while let Some(kinds) = self.left.next() {
             let mut lost = self.lost.clone();
             let Some(config) = without(&self.whole, kinds, &self.why, &mut lost) else { continue };
             return Some(Attempt { config: Cow::Owned(config), lost, trial: Some(self) });

@@ -46,9 +46,9 @@ impl Made {
         self.entries[group as usize].file.as_raw_fd()
     }
 
-    /// What clone3(2) takes for a group.
+    /// What clone3(2) takes for a group of v2.
     pub fn directory(&self, group: u16) -> RawFd {
-        self.entries[group as usize].directory.as_raw_fd()
+        self.entries[group as usize].directory.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 
     /// What was used so far.
@@ -107,13 +107,13 @@ fn enable(place: &Place, owner: &Owner, below_own: bool) -> Result<()> {
     const ROUNDS: u32 = 100;
     const PAUSE: Duration = Duration::from_millis(1);
     let control = place.parent.join("cgroup.subtree_control");
+    // With processes the kernel gives a threaded controller on (cpu, pids), but then no process may enter the groups below
+    // (EOPNOTSUPP); only the root may have both, and has no type.
+    let movable = below_own && place.parent.join("cgroup.type").exists();
     for name in place.controllers.iter().filter_map(|controller| controller.v2()) {
         if has_word(&control, name) {
             continue;
         }
-        // With processes the kernel gives a threaded controller on (cpu, pids), but then no process may enter the groups
-        // below (EOPNOTSUPP); only the root may have both, and has no type.
-        let movable = below_own && place.parent.join("cgroup.type").exists();
         let give_on = || {
             if movable {
                 make_room(&place.parent, owner)?;

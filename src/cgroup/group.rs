@@ -25,8 +25,8 @@ pub(super) struct Group {
 pub(super) struct Entry {
     /// Who writes `0` to it is in the group.
     pub file: OwnedFd,
-    /// Who is cloned into it is in the group (v2).
-    pub directory: OwnedFd,
+    /// Who is cloned into it is in the group: of v2 alone.
+    pub directory: Option<OwnedFd>,
 }
 
 /// The group that the program enters, below the one with the limits: it is the root of the program's cgroup namespace, so
@@ -53,13 +53,16 @@ impl Group {
         place.files.iter().try_for_each(|file| group.set(file))?;
         let inside = group.make_inside().map_err(failed("making a cgroup".into(), "mkdir", &group.directory))?;
         // Of the one thread that writes: without the lock that moving a whole process takes.
-        let file = inside.join(if place.version == Version::V1 { "tasks" } else { "cgroup.procs" });
+        let v1 = place.version == Version::V1;
+        let file = inside.join(if v1 { "tasks" } else { "cgroup.procs" });
         let open = |path: &Path, options: &mut OpenOptions| {
             let opened = options.open(path).map(OwnedFd::from);
             opened.map_err(failed("opening a cgroup".into(), "open", path))
         };
         let file = open(&file, OpenOptions::new().write(true))?;
-        let directory = open(&inside, OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY))?;
+        let mut place_alone = OpenOptions::new();
+        place_alone.read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY);
+        let directory = if v1 { None } else { Some(open(&inside, &mut place_alone)?) };
         Ok((group, Entry { file, directory }))
     }
 

@@ -45,8 +45,7 @@ const ACCOUNTS: [Controller; 4] = [Controller::Memory, Controller::Cpuacct, Cont
 impl Spec {
     /// Finds the hierarchies that keep the limits. With `cpu_time` the CPU time must be counted. What can't be kept is an
     /// error, or is left to `lose`, if there is one.
-    pub fn resolve(cgroup: &Cgroup, cpu_time: bool, lose: Option<&mut Vec<Lost>>) -> Result<Self> {
-        let mut lose = lose;
+    pub fn resolve(cgroup: &Cgroup, cpu_time: bool, mut lose: Option<&mut Vec<Lost>>) -> Result<Self> {
         // The host is in another cgroup afterwards.
         if cgroup.parent == CgroupParent::SystemdScope {
             systemd::enter_scope()?;

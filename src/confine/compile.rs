@@ -50,6 +50,7 @@ fn cgroup(config: &Config, lost: &mut Vec<Lost>) -> Result<Option<Spec>> {
 /// What Landlock restricts here of what is asked for.
 fn handled(config: &Config, host: &Host, lost: &mut Vec<Lost>) -> Result<Option<Handled>> {
     let Some(asked) = &config.landlock else { return Ok(None) };
+    asked.check()?;
     let (handled, lacks) = Handled::negotiate(asked, host.landlock());
     if !lacks.is_empty() {
         let error = landlock::refuse(&lacks);
@@ -99,7 +100,7 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>, mut lost: Vec<Lost>) -> Re
     let stdio = job.stdio.clone().map(|stream| stream.lower(&mut compiler.descriptors));
     let search = search(job)?;
     let helper = compiler.helper(job, &stdio, &search)?;
-    let enforced = compiler.enforcement(job);
+    let (enforced, rules) = (compiler.enforcement(job), compiler.rules());
     let (said, helper_stays) = (config.cgroup.as_ref(), compiler.helper_stays());
     if [&compiler.host_program, &helper].into_iter().any(Program::is_too_long) {
         return Err(Error::invalid("the plan has more than 65,535 calls or values", "leave some of the mounts out"));
@@ -117,10 +118,7 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>, mut lost: Vec<Lost>) -> Re
         cgroup: compiler.cgroup,
         bounds: compiler.config.limits.bounds(said.and_then(Cgroup::cpus), said.is_some_and(Cgroup::limits_memory)),
         owner: compiler.host.privileged.then_some((compiler.who.host_uid, compiler.who.host_gid)),
-        rules: compiler
-            .filter
-            .map(|filter| -> Arc<dyn Rules> { filter.policy.clone() })
-            .filter(|rules| rules.need_listener()),
+        rules,
         asks: config.seccomp.asks(),
         search,
         enforced,
@@ -185,19 +183,17 @@ impl Compiler<'_> {
         };
         let cwd = job.cwd.unwrap_or(Path::new("/"));
         no_zero("the working directory", cwd.as_os_str())?;
-        let mut confined = Ok(());
         let confine_in_groups = |command: &mut Program| {
             if groups.count > 0 && has_namespace {
                 helper::make_cgroup_namespace(command);
             }
             command.reset_signals();
-            confined = self.confine_command(command);
+            self.confine_command(command);
         };
         let command = helper::start(&mut helper, &start, confine_in_groups, |command| {
             change_directory(command, cwd);
             self.config.limits.set(command);
         });
-        confined?;
         // The kernel takes its time for that, in which the command's process is confined.
         root::take_away(&mut helper, covering);
         helper::finish(&mut helper, &start, &command, confine);
@@ -205,18 +201,18 @@ impl Compiler<'_> {
     }
 
     /// Takes from the command's process what the program is not to have.
-    fn confine_command(&self, process: &mut Program) -> Result<()> {
+    fn confine_command(&self, process: &mut Program) {
         // A filter takes the right to install it, or that there are no new privileges.
         if self.config.new_privs {
             identity::umask(process, 0o022);
-            self.filter(process)?;
+            self.filter(process);
             self.limit_capabilities(process, &self.config.capabilities);
-            return Ok(());
+            return;
         }
         self.limit_capabilities(process, &self.config.capabilities);
         capabilities::no_new_privs(process);
         identity::umask(process, 0o022);
-        self.filter(process)
+        self.filter(process);
     }
 
     fn has_rights(&self) -> bool {
@@ -228,15 +224,20 @@ impl Compiler<'_> {
     }
 
     /// Landlock, and the filter of system calls.
-    fn filter(&self, process: &mut Program) -> Result<()> {
+    fn filter(&self, process: &mut Program) {
         if let (Some(asked), Some(handled)) = (&self.config.landlock, &self.landlock) {
-            process.within(Layer::Landlock, |process| landlock::restrict(process, asked, handled))?;
+            process.within(Layer::Landlock, |process| landlock::restrict(process, asked, handled));
         }
         if let Some(filter) = &self.filter {
             let killable = self.host.has_killable_listeners();
             process.within(Layer::Seccomp, |process| seccomp::install(process, filter, killable));
         }
-        Ok(())
+    }
+
+    /// What decides the calls that the filter hands to the host, if it does.
+    fn rules(&self) -> Option<Arc<dyn Rules>> {
+        let policy = &self.filter.as_ref()?.policy;
+        if policy.needs_listener() { Some(policy.clone()) } else { None }
     }
 
     /// Filters without `no_new_privs` take rights over the user namespace.

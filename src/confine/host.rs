@@ -65,17 +65,19 @@ impl Host {
 
     /// The newest ABI of Landlock that the kernel has.
     pub fn landlock(&self) -> ABI {
-        let has = |abi: ABI, kernel| if self.kernel < kernel { None } else { Some(abi) };
-        let of_version = has(ABI::V10, (7, 2))
-            .or(has(ABI::V9, (7, 1)))
-            .or(has(ABI::V8, (7, 0)))
-            .or(has(ABI::V7, (6, 15)))
-            .or(has(ABI::V6, (6, 12)))
-            .or(has(ABI::V5, (6, 10)))
-            .or(has(ABI::V4, (6, 7)))
-            .or(has(ABI::V3, (6, 2)))
-            .or(has(ABI::V2, (5, 19)))
-            .or(has(ABI::V1, (5, 13)));
+        const SINCE: [((u32, u32), ABI); 10] = [
+            ((7, 2), ABI::V10),
+            ((7, 1), ABI::V9),
+            ((7, 0), ABI::V8),
+            ((6, 15), ABI::V7),
+            ((6, 12), ABI::V6),
+            ((6, 10), ABI::V5),
+            ((6, 7), ABI::V4),
+            ((6, 2), ABI::V3),
+            ((5, 19), ABI::V2),
+            ((5, 13), ABI::V1),
+        ];
+        let of_version = SINCE.iter().find(|(since, _)| self.kernel >= *since).map(|&(_, abi)| abi);
         of_version.unwrap_or(ABI::Unsupported).min(super::landlock::newest())
     }
 

@@ -183,6 +183,11 @@ impl Landlock {
         self
     }
 
+    /// Refuses what is no path.
+    pub(super) fn check(&self) -> Result<()> {
+        self.paths.iter().try_for_each(|(path, _)| super::no_zero("the path of a Landlock rule", path.as_os_str()))
+    }
+
     /// The root with the masks of what is denied.
     pub(super) fn cover(&self, root: &Root) -> Option<Root> {
         if self.denied.is_empty() && self.read_only.is_empty() {
@@ -289,7 +294,7 @@ const PATH_BENEATH: u64 = 1;
 const NET_PORT: u64 = 2;
 
 /// Restricts the process that runs the program, and all that it starts.
-pub(super) fn restrict(process: &mut Program, asked: &Landlock, handled: &Handled) -> Result<()> {
+pub(super) fn restrict(process: &mut Program, asked: &Landlock, handled: &Handled) {
     process.step(Step::new("making a Landlock ruleset").remedies(&[
         (libc::ENOSYS, "the kernel has no Landlock, or a seccomp filter of the surrounding container hides it"),
         (
@@ -310,7 +315,6 @@ pub(super) fn restrict(process: &mut Program, asked: &Landlock, handled: &Handle
         process.call(nr!(SYS_landlock_create_ruleset), [attributes.into(), size.into(), Arg::NONE]).store("ruleset");
     if !handled.fs.is_empty() {
         for (path, access) in &asked.paths {
-            super::no_zero("the path of a Landlock rule", path.as_os_str())?;
             allow_path(process, ruleset.into(), path, *access & handled.fs);
         }
     }
@@ -327,7 +331,6 @@ pub(super) fn restrict(process: &mut Program, asked: &Landlock, handled: &Handle
     ]));
     process.call(nr!(SYS_landlock_restrict_self), [ruleset.into(), Arg::NONE]);
     process.close(ruleset);
-    Ok(())
 }
 
 /// A rule for a path that is a directory, or for a file, which has fewer rights.
@@ -346,7 +349,7 @@ fn allow_path(process: &mut Program, ruleset: Arg, path: &Path, access: FsAccess
     let beneath = process.value("allowed", access.bits());
     let fd = process.open_directory(path);
     add(process, beneath);
-    process.last_on_error(OnError::goto_if([libc::EINVAL; 2], is_file));
+    process.last().on_error(OnError::goto_if([libc::EINVAL; 2], is_file));
     process.jump(done);
     process.bind(is_file);
     let of_file = process.value("allowed for a file", (access & FsAccess::OF_FILE).bits());

@@ -206,7 +206,7 @@ pub(crate) fn join(chosen: &Chosen, helper: &mut Program) {
     if !user.is_empty() {
         for &each in &others {
             set(helper, each);
-            helper.last_or_goto(user_first);
+            helper.last().or_goto(user_first);
         }
         user.iter().for_each(|&each| set(helper, each));
         helper.jump(end);

@@ -241,8 +241,8 @@ fn clone_command(helper: &mut Program, message: &Message, executed: Flag, groups
         let args = clone_args(helper, message.fds, executed, group);
         let size = (8 * CLONE_ARGS).into();
         // Refused where this user does not own what is above both cgroups, or by a filter that can't see into it.
-        helper.call(nr!(SYS_clone3), [Arg::SlotAddress(args), size]).or_goto(elsewhere).above_zero(parent);
-        helper.last_store_in(Program::COMMAND);
+        let cloned = helper.call(nr!(SYS_clone3), [Arg::SlotAddress(args), size]).or_goto(elsewhere);
+        cloned.above_zero(parent).store_in(Program::COMMAND);
         helper.jump(inside);
         helper.bind(elsewhere);
     }

@@ -289,19 +289,9 @@ impl Program {
         self.call(super::nr!(SYS_gettid), []).above_zero(label);
     }
 
-    /// Where the result of the call that was appended last is kept.
-    pub fn last_store_in(&mut self, slot: Slot) {
-        Added(self).store_in(slot);
-    }
-
-    /// What to do when the call that was appended last fails.
-    pub fn last_or_goto(&mut self, label: Label) {
-        Added(self).or_goto(label);
-    }
-
-    /// The same, for certain errors.
-    pub fn last_on_error(&mut self, on_error: OnError) {
-        Added(self).on_error(on_error);
+    /// The call that was appended last, to say more about it.
+    pub fn last(&mut self) -> Added<'_> {
+        Added(self)
     }
 
     /// A string in the arena.

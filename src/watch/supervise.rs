@@ -57,9 +57,6 @@ pub(crate) enum Ruling {
 
 /// A policy, as the thread sees it.
 pub(crate) trait Rules: Debug + Send + Sync {
-    /// Whether any call is handed to the host at all.
-    fn need_listener(&self) -> bool;
-
     fn ruling(&self, number: i32, args: &[u64; 6]) -> Ruling;
 
     /// The path that a call names, by the number of the argument that points to it.

@@ -71,10 +71,6 @@ impl Policy {
 }
 
 impl Rules for Policy {
-    fn need_listener(&self) -> bool {
-        self.needs_listener()
-    }
-
     fn ruling(&self, number: i32, args: &[u64; 6]) -> Ruling {
         match self.decide(number, args) {
             Action::Allow | Action::Log => Ruling::Let,

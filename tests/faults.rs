@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use stockade::{Command, Error, Identity, Mount, Namespaces, Overlay, Part, Plan, Proc, Root, Sandbox, TimeOffsets};
+use stockade::{
+    Command, Error, Identity, Mount, Namespaces, Overlay, Part, Plan, Proc, Root, Sandbox, Seccomp, TimeOffsets,
+};
 use support::{children, descriptors, is_root, kernel, slowness};
 
 fn main() -> ExitCode {
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
             every_call_without_a_pid_namespace_may_fail,
             every_call_without_namespaces_may_fail,
             every_call_that_joins_may_fail,
+            every_call_under_a_strict_filter_may_fail,
         ],
         &[],
     )
@@ -151,4 +154,14 @@ fn every_call_that_joins_may_fail() {
     }
     attack(&true_in(&sandbox));
     holder.kill().expect("the end of the sandbox that was joined");
+}
+
+/// Under a filter the set-up has to fail as it does without: also where the policy allows a call that fails, and not those
+/// by which that is told, and where it hands what it refuses to a host that does not listen yet.
+fn every_call_under_a_strict_filter_may_fail() {
+    let _alone = alone();
+    for policy in [Seccomp::allow_list(), Seccomp::allow_list().record()] {
+        let policy = policy.allow(["openat2", "setsid", "prlimit64", "fchdir"]);
+        attack(&Sandbox::new().seccomp(policy).plan(Command::new("/bin/true")).unwrap());
+    }
 }

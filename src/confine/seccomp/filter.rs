@@ -23,8 +23,8 @@ pub(crate) struct Filter {
     pub program: Vec<u8>,
     /// The sixth argument by which the set-up's own calls are let through: the program never learns it.
     pub pass: u64,
-    /// Those that need it, by their numbers.
-    pub passed: Vec<u32>,
+    /// Those that carry it, by their numbers.
+    pub carrying: Vec<u32>,
 }
 
 /// Bytes of a `struct sock_filter`.
@@ -48,6 +48,9 @@ const SET_UP: [&SystemCall; 15] = [
     nr!(SYS_sendmsg),
     nr!(SYS_exit_group),
 ];
+
+/// How the interpreter tells that a call has failed, and ends: with the sixth argument of the call that has failed.
+const REPORTING: [&SystemCall; 2] = [nr!(SYS_write), nr!(SYS_exit_group)];
 
 /// Calls of x32 have this bit (`__X32_SYSCALL_BIT`).
 #[cfg(target_arch = "x86_64")]
@@ -96,7 +99,10 @@ fn secret() -> u64 {
 impl Filter {
     fn new(policy: Policy) -> Result<Self> {
         let needs_pass = |&number: &u32| !policy.always_allows(number as i32);
-        let passed: Vec<u32> = SET_UP.iter().map(|call| call.number).filter(needs_pass).collect();
+        let numbers = SET_UP.iter().map(|call| call.number);
+        let passed: Vec<u32> = numbers.clone().filter(needs_pass).collect();
+        let carrying =
+            if REPORTING.iter().any(|call| passed.contains(&call.number)) { numbers.collect() } else { passed.clone() };
         let pass = secret();
         let mut program = prelude(policy.foreign());
         let passes = Condition::new(5, Comparison::Equal(pass));
@@ -109,7 +115,7 @@ impl Filter {
             let what = format!("the seccomp policy is a filter of {} instructions", program.len());
             return Err(Error::invalid(what, "the kernel takes 4096: name fewer calls, or fewer conditions"));
         }
-        Ok(Self { policy: Arc::new(policy), program: program.iter().flat_map(bytes).collect(), pass, passed })
+        Ok(Self { policy: Arc::new(policy), program: program.iter().flat_map(bytes).collect(), pass, carrying })
     }
 
     /// Instructions of the filter.

@@ -32,7 +32,7 @@ pub(crate) fn install(process: &mut Program, filter: &Filter, killable: bool) {
     if let Some(listener) = &listener {
         installed.store_in(listener.fd);
     }
-    process.carry_pass(filter.pass, filter.passed.clone());
+    process.carry_pass(filter.pass, filter.carrying.clone());
     if let Some(listener) = listener {
         listener.send(process);
     }

@@ -77,7 +77,7 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>, mut lost: Vec<Lost>) -> Re
     let chosen = namespaces::choose(config.namespaces, &config.joins, &mut descriptors, host.privileged)?;
     namespaces::check_offsets(chosen.created, config.time_offsets)?;
     let who = identity::resolve(&config.identity, &chosen, &host)?;
-    let host_program = Program::new("stockade: host");
+    let host_program = Program::new("stockade: host").of(Layer::Root);
     let cgroup = cgroup(config, &mut lost)?;
     let landlock = handled(config, &host, &mut lost)?;
     let filter = (!config.seccomp.is_unconfined()).then(|| seccomp::compile(&config.seccomp)).transpose()?;
@@ -295,7 +295,8 @@ impl Compiler<'_> {
         let created = self.chosen.created;
         let default = created.contains(Namespaces::UTS).then_some(OsStr::new("sandbox"));
         let hostname = self.config.hostname.as_deref().or(default);
-        namespaces::set_names(created, helper, hostname, self.config.domain_name.as_deref())?;
+        let domain_name = self.config.domain_name.as_deref();
+        helper.within(Layer::Namespaces, |helper| namespaces::set_names(created, helper, hostname, domain_name))?;
         let has_mounts = created.contains(Namespaces::MOUNT);
         let mounts = if has_mounts { root::mounts(&self.config.root, &self.host) } else { vec![] };
         let (init, procs) = match created.contains(Namespaces::PID) {
@@ -303,7 +304,7 @@ impl Compiler<'_> {
                 let last_word = self.config.limits.last_word();
                 let (init, procs) = init::start(helper, last_word, |init| {
                     self.bring_up_loopback(init);
-                    root::open_procs(&mounts, init)
+                    init.within(Layer::Root, |init| root::open_procs(&mounts, init))
                 });
                 (Some(init), procs)
             }
@@ -315,16 +316,18 @@ impl Compiler<'_> {
         let mut procs = root::Procs { init, made: procs.into_iter() };
         let mut covering = Covering::default();
         if has_mounts {
-            let lowering = root::Lowering {
-                helper,
-                host_program: &mut self.host_program,
-                id_mappings: &mut self.id_mappings,
-                host: &self.host,
-                who: &self.who,
-                chosen: &self.chosen,
-                procs: &mut procs,
-            };
-            covering = root::lower(&self.config.root, &mounts, lowering)?;
+            covering = helper.within(Layer::Root, |helper| {
+                let lowering = root::Lowering {
+                    helper,
+                    host_program: &mut self.host_program,
+                    id_mappings: &mut self.id_mappings,
+                    host: &self.host,
+                    who: &self.who,
+                    chosen: &self.chosen,
+                    procs: &mut procs,
+                };
+                root::lower(&self.config.root, &mounts, lowering)
+            })?;
         } else if let Some(path) = self.config.root.chroot() {
             root::change_root(helper, path)?;
         }
@@ -335,7 +338,7 @@ impl Compiler<'_> {
     /// In the init, if there is one: the kernel may take its time (the lock of rtnetlink(7)), and the helper goes on.
     fn bring_up_loopback(&self, program: &mut Program) {
         if self.chosen.created.contains(Namespaces::NET) {
-            network::loopback_up(program);
+            program.within(Layer::Namespaces, network::loopback_up);
         }
     }
 

@@ -169,6 +169,11 @@ impl Program {
         self.steps.push(Step { layer: self.layer, ..step });
     }
 
+    /// The same with steps that all belong to a layer.
+    pub fn of(self, layer: Layer) -> Self {
+        Self { layer: Some(layer), ..self }
+    }
+
     /// The steps that are begun in `calls` belong to a layer.
     pub fn within<T>(&mut self, layer: Layer, calls: impl FnOnce(&mut Self) -> T) -> T {
         let around = self.layer.replace(layer);

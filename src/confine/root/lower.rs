@@ -14,6 +14,7 @@ use crate::confine::identity::Resolved;
 use crate::confine::mountinfo::Table;
 use crate::confine::namespaces::{Chosen, Namespaces};
 use crate::error::{Error, Result};
+use crate::outcome::Layer;
 use crate::plan::init::{self, Init};
 use crate::plan::{Arg, Attributes, Change, IdMaps, Program, Slot, Step, flags, nr};
 
@@ -83,11 +84,16 @@ pub(crate) fn open_procs(mounts: &[Mount], init: &mut Program) -> Vec<Slot> {
     procs.map(|proc| open_proc(init, proc)).collect()
 }
 
+fn keep_from_propagating(helper: &mut Program) {
+    helper.step(Step::new("keeping mounts from propagating").path("/").remedies(MAKE));
+    let private = [Arg::NULL, helper.text("/"), Arg::NULL, flags!(MS_REC | MS_PRIVATE), Arg::NULL];
+    helper.call(nr!(SYS_mount), private);
+}
+
 /// The calls that make the root, and move the helper there.
 pub(crate) fn lower(root: &Root, mounts: &[Mount], l: Lowering<'_>) -> Result<Covering> {
-    l.helper.step(Step::new("keeping mounts from propagating").path("/").remedies(MAKE));
-    let private = [Arg::NULL, l.helper.text("/"), Arg::NULL, flags!(MS_REC | MS_PRIVATE), Arg::NULL];
-    l.helper.call(nr!(SYS_mount), private);
+    // It is what makes a mount namespace one, whatever the root is.
+    l.helper.within(Layer::Namespaces, keep_from_propagating);
     if root.base == Base::Inherit {
         return if mounts.is_empty() {
             Ok(Covering::default())

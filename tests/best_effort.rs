@@ -1,0 +1,164 @@
+//! Layers that a host can't give: an error that names the layer, or a sandbox that does without and says so. Every test
+//! shows the error first.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use stockade::{
+    Cgroup, CgroupParent, Command, Enforcement, Error, Identity, Landlock, Layer, Namespaces, Root, Sandbox,
+};
+use support::{on_host, refused};
+
+fn main() -> ExitCode {
+    let tests = tests![
+        without_user_namespaces_there_are_none_and_no_root,
+        the_one_namespace_that_is_refused_is_left_out_alone,
+        what_mounts_are_refused_is_a_lost_root,
+        a_root_that_must_be_kept_stays_an_error,
+        a_cgroup_that_can_not_be_made_is_lost,
+        what_an_old_landlock_lacks_is_lost_and_the_rest_is_kept,
+        what_is_wrong_with_the_configuration_stays_an_error,
+        nothing_is_lost_where_everything_can_be_had,
+    ];
+    support::run(tests, &[("limited", host_with_a_limit), ("unmounting", host_without_mounts)])
+}
+
+/// What was in force for a program that ran.
+fn enforced(sandbox: &Sandbox) -> Enforcement {
+    let outcome = sandbox.status(Command::new("/bin/true")).unwrap_or_else(|error| panic!("{error}"));
+    assert!(outcome.success(), "{outcome}");
+    outcome.enforced
+}
+
+/// The layers that were lost, each with what was asked for.
+fn lost(sandbox: &Sandbox) -> Vec<(Layer, String)> {
+    enforced(sandbox).lost.into_iter().map(|lost| (lost.layer, lost.requested)).collect()
+}
+
+/// A way to a host that may make no namespaces of a kind.
+fn limited(limit: &str, payload_args: &[&str]) {
+    let script = format!("echo 0 >/proc/sys/user/{limit} && exec \"$@\"");
+    on_host(&["unshare", "-Urm", "sh", "-c", &script, "sh"], "limited", payload_args);
+}
+
+fn host_with_a_limit(args: &[String]) -> i32 {
+    let sandbox = Sandbox::new().identity(Identity::caller());
+    let error = refused(&sandbox);
+    assert_eq!(error.layer(), Some(Layer::Namespaces), "{error}");
+    let effort = sandbox.clone().best_effort([Layer::Namespaces]);
+    if args[0] == "net" {
+        let enforced = enforced(&effort);
+        assert_eq!(enforced.lost.len(), 1, "{enforced:?}");
+        let lost = &enforced.lost[0];
+        assert_eq!((lost.layer, lost.requested.as_str(), &lost.why), (Layer::Namespaces, "net", &error.to_string()));
+        assert!(enforced.has(Layer::Root) && enforced.has(Layer::Namespaces), "{enforced:?}");
+        let kept = enforced.enforced.iter().find(|(layer, _)| *layer == Layer::Namespaces).expect("the others");
+        assert_eq!(kept.1, "user, mnt, pid, ipc, uts, cgroup");
+        return 0;
+    }
+    // Without a mount namespace there is no root of its own.
+    assert!(matches!(refused(&effort), Error::Invalid { .. } | Error::SetUp { .. }));
+    let bare = sandbox.best_effort([Layer::Namespaces, Layer::Root]);
+    let enforced = enforced(&bare);
+    let layers: Vec<Layer> = enforced.lost.iter().map(|lost| lost.layer).collect();
+    assert_eq!(layers, [Layer::Namespaces, Layer::Root], "{enforced:?}");
+    assert!(!enforced.has(Layer::Namespaces) && !enforced.has(Layer::Root), "{enforced:?}");
+    assert!(enforced.has(Layer::Seccomp) && enforced.has(Layer::NoNewPrivs), "what is left: {enforced:?}");
+    0
+}
+
+fn without_user_namespaces_there_are_none_and_no_root() {
+    limited("max_user_namespaces", &["user"]);
+}
+
+fn the_one_namespace_that_is_refused_is_left_out_alone() {
+    limited("max_net_namespaces", &["net"]);
+}
+
+/// A host whose filter lets nobody make a file system, as a container's does.
+fn host_without_mounts(args: &[String]) -> i32 {
+    let sandbox = Sandbox::new();
+    assert!(lost(&sandbox).is_empty(), "before");
+    let arch = TargetArch::try_from(std::env::consts::ARCH).expect("an architecture");
+    let calls = [libc::SYS_fsopen, libc::SYS_open_tree, libc::SYS_pivot_root, libc::SYS_mount];
+    // The last of them makes mounts private, without which there is no mount namespace.
+    let all = args[0] == "all";
+    let rules: BTreeMap<i64, _> = calls.into_iter().take(if all { 4 } else { 3 }).map(|call| (call, vec![])).collect();
+    let answer = SeccompAction::Errno(libc::EPERM as u32);
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, arch).expect("a filter");
+    seccompiler::apply_filter(&BpfProgram::try_from(filter).expect("a program")).expect("the filter is in force");
+    let error = refused(&sandbox);
+    if all {
+        // A host that is root opens what it binds before the namespaces are made.
+        let first = if support::is_root() { Layer::Root } else { Layer::Namespaces };
+        assert_eq!(error.layer(), Some(first), "{error}");
+        let mut lost = lost(&sandbox.best_effort([Layer::Namespaces, Layer::Root]));
+        lost.sort();
+        assert_eq!(lost, [(Layer::Namespaces, "mnt".into()), (Layer::Root, "the host's, read-only".into())]);
+        return 0;
+    }
+    assert_eq!(error.layer(), Some(Layer::Root), "{error}");
+    if args[0] == "kept" {
+        let other = refused(&sandbox.best_effort([Layer::Namespaces, Layer::Cgroup]));
+        assert_eq!(other, error);
+        return 0;
+    }
+    let enforced = enforced(&sandbox.best_effort([Layer::Root]));
+    assert_eq!(enforced.lost.len(), 1, "{enforced:?}");
+    assert_eq!((enforced.lost[0].layer, &enforced.lost[0].why), (Layer::Root, &error.to_string()));
+    assert!(enforced.has(Layer::Namespaces) && !enforced.has(Layer::Root), "{enforced:?}");
+    0
+}
+
+fn what_mounts_are_refused_is_a_lost_root() {
+    on_host(&[], "unmounting", &["lost"]);
+    on_host(&[], "unmounting", &["all"]);
+}
+
+fn a_root_that_must_be_kept_stays_an_error() {
+    on_host(&[], "unmounting", &["kept"]);
+}
+
+fn a_cgroup_that_can_not_be_made_is_lost() {
+    let nowhere = Cgroup::new().parent(CgroupParent::Path("/nowhere".into())).pids_max(50);
+    let sandbox = Sandbox::new().cgroup(nowhere);
+    let error = refused(&sandbox);
+    assert_eq!(error.layer(), Some(Layer::Cgroup), "{error}");
+    let lost = lost(&sandbox.best_effort([Layer::Cgroup]));
+    assert!(!lost.is_empty() && lost.iter().all(|(layer, _)| *layer == Layer::Cgroup), "{lost:?}");
+}
+
+fn what_an_old_landlock_lacks_is_lost_and_the_rest_is_kept() {
+    let everywhere = Landlock::new().read_only("/");
+    let old = Sandbox::new().landlock(everywhere).as_on_kernel(6, 3);
+    let error = refused(&old);
+    let said = "the kernel's Landlock can't keep the program from TCP (since Linux 6.7), abstract Unix sockets (since Linux \
+                6.12), signals (since Linux 6.12)";
+    assert!(error.to_string().starts_with(said), "{error}");
+    assert_eq!(error.layer(), Some(Layer::Landlock));
+    let enforced = enforced(&old.best_effort([Layer::Landlock]));
+    assert_eq!(enforced.lost.len(), 1, "{enforced:?}");
+    assert!(enforced.has(Layer::Landlock), "files are restricted all the same: {enforced:?}");
+    let none = Sandbox::new().landlock(Landlock::new()).as_on_kernel(5, 12).best_effort([Layer::Landlock]);
+    assert_eq!(lost(&none).len(), 1);
+}
+
+/// Best effort is about what a host can't give, and not about mistakes.
+fn what_is_wrong_with_the_configuration_stays_an_error() {
+    let layers = [Layer::Namespaces, Layer::Root, Layer::Cgroup, Layer::Landlock, Layer::Seccomp];
+    let missing = Sandbox::new().root(Root::host().bind("/no-such-directory", "/mnt"));
+    let unknown = Sandbox::new().seccomp(stockade::Seccomp::new().deny(["moumt"]));
+    let twice = Sandbox::new().join(Namespaces::NET, stockade::NamespaceOf::pid(1)).namespaces(Namespaces::NET);
+    for sandbox in [missing, unknown, twice] {
+        let error = refused(&sandbox);
+        assert_eq!(refused(&sandbox.best_effort(layers)), error);
+    }
+}
+
+fn nothing_is_lost_where_everything_can_be_had() {
+    let layers = [Layer::Namespaces, Layer::Root, Layer::Cgroup, Layer::Landlock, Layer::Seccomp];
+    assert_eq!(lost(&Sandbox::new().best_effort(layers)), []);
+}

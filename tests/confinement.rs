@@ -1,0 +1,183 @@
+//! Landlock rules, and capabilities that a program keeps.
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::ExitCode;
+
+use stockade::{Capabilities, Capability, Command, FsAccess, Identity, Landlock, Layer, Namespaces, Root, Sandbox};
+use support::{fails, field, invalid, sh, stdout};
+
+fn main() -> ExitCode {
+    let tests = tests![
+        nothing_is_kept_by_default,
+        kept_capabilities_are_in_every_set_and_outlive_execve,
+        what_is_kept_lets_a_program_do_what_it_takes,
+        capabilities_can_not_be_kept_without_a_user_namespace if support::unless_user,
+        new_privileges_are_given_up_unless_asked_otherwise,
+        landlock_denies_what_no_rule_allows if unless_landlock,
+        landlock_rules_are_for_paths_inside if unless_landlock,
+        landlock_rules_may_be_for_a_file if unless_landlock,
+        landlock_denies_inside_of_an_allowed_tree if unless_landlock,
+        landlock_works_without_namespaces if unless_landlock,
+        landlock_denies_tcp_ports if unless_landlock_of_tcp,
+        landlock_keeps_signals_inside if unless_landlock_of_signals,
+    ];
+    support::run(tests, &[])
+}
+
+fn unless_landlock() -> Option<String> {
+    since((6, 2))
+}
+
+fn unless_landlock_of_tcp() -> Option<String> {
+    since((6, 7))
+}
+
+fn unless_landlock_of_signals() -> Option<String> {
+    since((6, 12))
+}
+
+fn since(kernel: (u32, u32)) -> Option<String> {
+    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or("landlock".into());
+    let is_old = support::kernel() < kernel;
+    (is_old || !modules.contains("landlock")).then(|| format!("it takes Landlock of Linux {}.{}", kernel.0, kernel.1))
+}
+
+/// A set of the program's, by the name that `/proc/self/status` has for it.
+fn set(sandbox: &Sandbox, name: &str) -> u64 {
+    let status = stdout(sandbox, "cat /proc/self/status");
+    u64::from_str_radix(&field(&status, name), 16).expect("a mask")
+}
+
+const SETS: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
+
+fn nothing_is_kept_by_default() {
+    for name in SETS {
+        assert_eq!(set(&Sandbox::new(), name), 0, "{name}");
+    }
+}
+
+fn kept_capabilities_are_in_every_set_and_outlive_execve() {
+    let kept = [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_RAW];
+    let mask = kept.iter().fold(0, |mask, capability| mask | capability.bitmask());
+    let sandbox = Sandbox::new().capabilities(Capabilities::none().keep(kept));
+    for name in SETS {
+        assert_eq!(set(&sandbox, name), mask, "{name}");
+    }
+    let outcome = sh(&sandbox, "true").outcome;
+    let said = outcome.enforced.enforced.iter().find(|(layer, _)| *layer == Layer::Capabilities).expect("the layer");
+    assert_eq!(said.1, "CAP_SYS_ADMIN, CAP_NET_RAW");
+}
+
+fn what_is_kept_lets_a_program_do_what_it_takes() {
+    let script = "hostname other && hostname";
+    let named = Sandbox::new().seccomp(stockade::Seccomp::new().allow(["sethostname"]));
+    assert!(fails(&named, script).contains("hostname"));
+    let admin = named.capabilities(Capabilities::none().keep([Capability::CAP_SYS_ADMIN]));
+    assert_eq!(stdout(&admin, script), "other");
+}
+
+fn capabilities_can_not_be_kept_without_a_user_namespace() {
+    let bare = Sandbox::new().namespaces(Namespaces::empty()).root(Root::inherit());
+    let (what, remedy) = invalid(&bare.capabilities(Capabilities::none().keep([Capability::CAP_NET_RAW])));
+    assert_eq!(what, "CAP_NET_RAW can't be kept: this host is not root, and the sandbox has no user namespace");
+    assert_eq!(remedy, "add Namespaces::USER, or leave the capabilities out");
+}
+
+fn new_privileges_are_given_up_unless_asked_otherwise() {
+    let status = |sandbox: &Sandbox, name| field(&stdout(sandbox, "cat /proc/self/status"), name);
+    assert_eq!(status(&Sandbox::new(), "NoNewPrivs"), "1");
+    let asked = Sandbox::new().allow_new_privs();
+    assert_eq!(status(&asked, "NoNewPrivs"), "0");
+    assert_eq!(status(&asked, "Seccomp"), "2", "the filter is there all the same");
+    assert_eq!(set(&asked, "CapEff"), 0);
+}
+
+/// Rules by which a shell runs.
+fn programs() -> Landlock {
+    ["/usr", "/bin", "/lib", "/lib64", "/etc"].iter().fold(Landlock::new(), |rules, path| rules.read_only(path))
+}
+
+fn landlock_denies_what_no_rule_allows() {
+    assert_eq!(stdout(&Sandbox::new(), "echo x >/tmp/file; cat /tmp/file /proc/self/comm"), "x\ncat");
+    let sandbox = Sandbox::new().landlock(programs());
+    for script in ["echo x >/tmp/file", "cat /proc/self/comm", "ls /", "mkdir /tmp/dir"] {
+        assert!(fails(&sandbox, script).contains("ermission denied"), "{script}");
+    }
+    // An empty list allows nothing, not even the program.
+    assert!(support::refused(&Sandbox::new().landlock(Landlock::new())).to_string().contains("EACCES"));
+}
+
+fn landlock_rules_are_for_paths_inside() {
+    let sandbox = Sandbox::new().root(Root::host().tmpfs("/scratch", 1 << 20));
+    let sandbox = sandbox.landlock(programs().read_write("/scratch"));
+    assert_eq!(
+        stdout(&sandbox, "mkdir /scratch/a && echo x >/scratch/a/b && mv /scratch/a/b /scratch/c && cat /scratch/c"),
+        "x"
+    );
+    fails(&sandbox, "echo x >/tmp/file");
+    let read = Sandbox::new().landlock(programs().access("/tmp", FsAccess::MAKE_DIR));
+    assert_eq!(stdout(&read, "mkdir /tmp/a && echo made"), "made");
+    fails(&read, "echo x >/tmp/a/file");
+}
+
+fn landlock_rules_may_be_for_a_file() {
+    let root = Root::host().file("/one", "1").file("/other", "2");
+    let sandbox = Sandbox::new().root(root.clone());
+    assert_eq!(stdout(&sandbox, "cat /one /other"), "12");
+    let sandbox = sandbox.landlock(programs().read_only("/one"));
+    assert_eq!(stdout(&sandbox, "cat /one"), "1");
+    fails(&sandbox, "cat /other");
+}
+
+fn landlock_denies_inside_of_an_allowed_tree() {
+    let root = || Root::host().tmpfs("/scratch", 1 << 20).file("/scratch/secret", "hidden").directory("/scratch/shown");
+    let sandbox = |rules| Sandbox::new().root(root()).landlock(rules);
+    let open = programs().read_write("/scratch");
+    assert_eq!(
+        stdout(&sandbox(open.clone()), "cat /scratch/secret; echo x >/scratch/shown/file && echo written"),
+        "hiddenwritten"
+    );
+    let closed = sandbox(open.deny("/scratch/secret").deny_write("/scratch/shown"));
+    assert!(!sh(&closed, "cat /scratch/secret").stdout.starts_with(b"hidden"));
+    fails(&closed, "echo x >/scratch/shown/file");
+    let bare = Sandbox::new().namespaces(Namespaces::empty()).root(Root::inherit());
+    let (what, _) = invalid(&bare.landlock(programs().deny("/etc/passwd")));
+    assert!(what.contains("the root needs mounts"), "{what}");
+}
+
+fn landlock_works_without_namespaces() {
+    let dir = support::shared_dir();
+    fs::write(dir.path().join("secret"), "hidden").expect("a secret");
+    let bare = Sandbox::new().namespaces(Namespaces::empty()).root(Root::inherit());
+    let script = format!("cat {}/secret", dir.path().display());
+    assert_eq!(stdout(&bare, &script), "hidden");
+    let restricted = bare.landlock(programs());
+    assert!(fails(&restricted, &script).contains("ermission denied"));
+    assert_eq!(stdout(&restricted, "cat /etc/hostname >/dev/null 2>&1; echo runs"), "runs");
+    assert!(sh(&restricted, "true").outcome.enforced.has(Layer::Landlock));
+}
+
+fn landlock_denies_tcp_ports() {
+    let allowed = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let denied = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let port = |listener: &TcpListener| listener.local_addr().expect("its address").port();
+    let shared = Sandbox::new().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::NET);
+    let connect = |port| format!("exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port} && echo connected'");
+    assert_eq!(stdout(&shared, &connect(port(&denied))), "connected");
+    let rules = programs().read_write("/dev").connect_port(port(&allowed));
+    let sandbox = shared.landlock(rules);
+    assert_eq!(stdout(&sandbox, &connect(port(&allowed))), "connected");
+    assert!(fails(&sandbox, &connect(port(&denied))).contains("ermission denied"));
+}
+
+fn landlock_keeps_signals_inside() {
+    let bare = Sandbox::new().namespaces(Namespaces::empty()).root(Root::inherit()).identity(Identity::caller());
+    let mut other = bare.spawn(Command::new("sleep").arg("1000")).expect("another sandbox");
+    let script = format!("kill -0 {} && echo reached", other.id());
+    assert_eq!(stdout(&bare, &script), "reached");
+    assert!(fails(&bare.landlock(programs()), &script).contains("ermitted"));
+    other.kill().expect("its end");
+}

@@ -92,9 +92,8 @@ fn host_without_mounts(args: &[String]) -> i32 {
     seccompiler::apply_filter(&BpfProgram::try_from(filter).expect("a program")).expect("the filter is in force");
     let error = refused(&sandbox);
     if all {
-        // A host that is root opens what it binds before the namespaces are made.
-        let first = if support::is_root() { Layer::Root } else { Layer::Namespaces };
-        assert_eq!(error.layer(), Some(first), "{error}");
+        // Which of them is refused first is up to the processes that make them.
+        assert!(matches!(error.layer(), Some(Layer::Namespaces | Layer::Root)), "{error}");
         let mut lost = lost(&sandbox.best_effort([Layer::Namespaces, Layer::Root]));
         lost.sort();
         assert_eq!(lost, [(Layer::Namespaces, "mnt".into()), (Layer::Root, "the host's, read-only".into())]);
@@ -103,12 +102,14 @@ fn host_without_mounts(args: &[String]) -> i32 {
     assert_eq!(error.layer(), Some(Layer::Root), "{error}");
     if args[0] == "kept" {
         let other = refused(&sandbox.best_effort([Layer::Namespaces, Layer::Cgroup]));
-        assert_eq!(other, error);
+        assert_eq!((other.layer(), other.errno()), (error.layer(), error.errno()));
         return 0;
     }
     let enforced = enforced(&sandbox.best_effort([Layer::Root]));
     assert_eq!(enforced.lost.len(), 1, "{enforced:?}");
-    assert_eq!((enforced.lost[0].layer, &enforced.lost[0].why), (Layer::Root, &error.to_string()));
+    // Which call is refused first is up to the processes that make them.
+    assert_eq!(enforced.lost[0].layer, Layer::Root);
+    assert!(enforced.lost[0].why.contains(": Operation not permitted (EPERM): "), "{enforced:?}");
     assert!(enforced.has(Layer::Namespaces) && !enforced.has(Layer::Root), "{enforced:?}");
     0
 }

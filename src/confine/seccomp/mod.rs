@@ -2,6 +2,7 @@
 
 mod filter;
 mod install;
+mod lowering;
 mod paths;
 mod policy;
 mod presets;

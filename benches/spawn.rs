@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use stockade::{Bind, Command, Namespaces, Root, Sandbox};
+use stockade::{Bind, Cgroup, Command, Namespaces, Root, Sandbox, Seccomp};
 use tempfile::TempDir;
 
 /// Touched memory of the host, in GB.
@@ -23,6 +23,9 @@ const GOALS: [(&str, f64); 3] = [(NO_NET, 2.6), (ALL, 3.9), (DEFAULT, 6.0)];
 const NO_NET: &str = "a: all namespaces but net";
 const ALL: &str = "b: all namespaces";
 const DEFAULT: &str = "c: Sandbox::new()";
+
+/// What a layer may add to a sandbox, in runs of `std`.
+const CGROUP_ADDS: f64 = 0.5;
 
 /// A static program that does nothing.
 struct Program {
@@ -47,6 +50,27 @@ impl Program {
 
 type Run = Box<dyn Fn() + Sync>;
 
+/// A file system of `/usr`, the program and `/proc`, and all namespaces.
+fn all_namespaces(program: &Program) -> Sandbox {
+    let root = Root::empty()
+        .mount(Bind::new("/usr", "/usr").unmapped())
+        .mount(Bind::new(program.folder(), "/bin").unmapped())
+        .proc("/proc");
+    Sandbox::new().namespaces(Namespaces::all() - Namespaces::TIME).root(root)
+}
+
+fn default(program: &Program) -> Sandbox {
+    Sandbox::new().root(Root::host().mount(Bind::new(program.folder(), "/mnt").unmapped()))
+}
+
+fn sandboxed(sandbox: Sandbox, path: &'static str) -> Run {
+    let command = Command::new(path);
+    Box::new(move || {
+        let outcome = sandbox.status(&command);
+        assert!(black_box(outcome).expect("a sandbox").success());
+    })
+}
+
 /// What is compared, `std` first.
 fn contestants(program: &Program) -> Vec<(&'static str, Run)> {
     let path = program.path.clone();
@@ -54,25 +78,34 @@ fn contestants(program: &Program) -> Vec<(&'static str, Run)> {
         let status = std::process::Command::new(&path).env_clear().status();
         assert!(black_box(status).is_ok_and(|status| status.success()));
     });
-    let root = Root::empty()
-        .mount(Bind::new("/usr", "/usr").unmapped())
-        .mount(Bind::new(program.folder(), "/bin").unmapped())
-        .proc("/proc");
-    let all = Sandbox::new().namespaces(Namespaces::all() - Namespaces::TIME).root(root);
+    let all = all_namespaces(program);
     let no_net = all.clone().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::NET);
-    let default = Sandbox::new().root(Root::host().mount(Bind::new(program.folder(), "/mnt").unmapped()));
-    let sandboxed = |sandbox: Sandbox, path: &'static str| -> Run {
-        let command = Command::new(path);
-        Box::new(move || {
-            let outcome = sandbox.status(&command);
-            assert!(black_box(outcome).expect("a sandbox").success());
-        })
-    };
     vec![
         (STD, std),
         (NO_NET, sandboxed(no_net, "/bin/true")),
         (ALL, sandboxed(all, "/bin/true")),
-        (DEFAULT, sandboxed(default, "/mnt/true")),
+        (DEFAULT, sandboxed(default(program), "/mnt/true")),
+    ]
+}
+
+/// What a layer adds: a sandbox without it, and with it.
+fn layers(program: &Program) -> Vec<(&'static str, f64, Run, Run)> {
+    let limits = Cgroup::new().memory_max(256 << 20).pids_max(64).cpu_max(1.5);
+    let (all, default) = (all_namespaces(program), default(program));
+    let without_filter = default.clone().seccomp(Seccomp::unconfined());
+    vec![
+        (
+            "a cgroup of memory, pids and cpu, to b",
+            CGROUP_ADDS,
+            sandboxed(all.clone(), "/bin/true"),
+            sandboxed(all.cgroup(limits), "/bin/true"),
+        ),
+        (
+            "the filter of system calls, in c",
+            f64::NAN,
+            sandboxed(without_filter, "/mnt/true"),
+            sandboxed(default, "/mnt/true"),
+        ),
     ]
 }
 
@@ -118,6 +151,23 @@ fn paired(std: &Run, run: &Run, pairs: usize) -> f64 {
     ratios[pairs / 2]
 }
 
+/// What `run` takes longer than `base`, in runs of `std`, when the three take turns: the median over triples of blocks.
+fn added(std: &Run, base: &Run, run: &Run, triples: usize) -> f64 {
+    const BLOCK: u64 = 32;
+    let time = |run| on_threads(run, 1, BLOCK).as_secs_f64();
+    let mut added: Vec<f64> = (0..triples).map(|_| (time(run) - time(base)) / time(std)).collect();
+    added.sort_by(f64::total_cmp);
+    added[triples / 2]
+}
+
+fn print_layers(std: &Run, layers: &[(&str, f64, Run, Run)], triples: usize) {
+    println!("\nwhat a layer adds, in runs of {STD}, in turns (median of {triples} triples of blocks)");
+    for (name, goal, without, with) in layers {
+        let goal = if goal.is_nan() { String::new() } else { format!("   goal {goal:.1}x") };
+        println!("{name:<40}{:>8.2}x{goal}", added(std, without, with, triples));
+    }
+}
+
 fn print_paired(contestants: &[(&str, Run)], pairs: usize) {
     println!("\nratio to {STD} in turns with it (median of {pairs} pairs of blocks)");
     for (name, run) in &contestants[1..] {
@@ -148,7 +198,9 @@ fn main() {
         .without_plots()
         .configure_from_args();
     let smoke = std::env::args().any(|arg| arg == "--test");
-    print_paired(&contestants, if smoke { 1 } else { 100 });
+    let turns = if smoke { 1 } else { 100 };
+    print_paired(&contestants, turns);
+    print_layers(&contestants[0].1, &layers(&program), turns);
     let mut groups = vec![];
     let mut memory: Vec<u8> = vec![];
     for gigabytes in MEMORY {

@@ -11,7 +11,7 @@ use stockade::{
     Child, Command, Error, Layer, Limits, Namespaces, Output, Overflow, Resource, Root, Sandbox, Signal, Source, Stdio,
     Termination,
 };
-use support::{at_most, sh, stdout, text, unless_user};
+use support::{at_most, invalid, on_host, sh, stdout, text, unless_root, unless_user};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -41,10 +41,12 @@ fn main() -> ExitCode {
             the_stack_ends_at_its_limit,
             cpu_seconds_end_a_process,
             a_soft_limit_above_the_hard_one_is_refused,
+            a_host_without_cores_has_sandboxes_without_cores,
+            a_pipe_that_would_get_a_core_is_an_error if unless_root,
             a_hard_limit_above_the_hosts_is_refused if unless_user,
             limits_are_reported_as_enforced,
         ],
-        &[("recurse", recurse)],
+        &[("recurse", recurse), ("coreless", coreless), ("piped", piped)],
     )
 }
 
@@ -469,4 +471,34 @@ fn limits_are_reported_as_enforced() {
     let enforced = |sandbox: &Sandbox| sh(sandbox, "true").outcome.enforced.has(Layer::Limits);
     assert!(enforced(&wall(10_000 * MS)));
     assert!(!enforced(&Sandbox::new()));
+}
+
+/// A host whose own hard limit on cores is 0.
+fn coreless(_: &[String]) -> i32 {
+    let seen = stdout(&Sandbox::new(), "cat /proc/self/limits");
+    assert_eq!(listed(&seen, "Max core file size"), [0, 0]);
+    0
+}
+
+fn a_host_without_cores_has_sandboxes_without_cores() {
+    on_host(&["prlimit", "--core=0:0"], "coreless", &[]);
+    assert_eq!(listed(&stdout(&Sandbox::new(), "cat /proc/self/limits"), "Max core file size"), [1, 1]);
+}
+
+/// The same, where cores go to a pipe: its size is no limit there.
+fn piped(_: &[String]) -> i32 {
+    let (what, remedy) = invalid(&Sandbox::new());
+    assert!(what.contains("kernel.core_pattern") && remedy.contains("RLIMIT_CORE"), "{what}: {remedy}");
+    let said_so = with(Limits::new().rlimit(Resource::Core, 0, 0)).plan(Command::new("true"));
+    assert!(said_so.is_ok(), "{said_so:?}");
+    0
+}
+
+fn a_pipe_that_would_get_a_core_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let pattern = folder.path().join("core_pattern");
+    std::fs::write(&pattern, "|/usr/bin/handler %p\n").unwrap();
+    let script =
+        format!("mount --bind {} /proc/sys/kernel/core_pattern && exec prlimit --core=0:0 \"$@\"", pattern.display());
+    on_host(&["unshare", "--mount", "sh", "-c", &script, "sh"], "piped", &[]);
 }

@@ -37,6 +37,11 @@ impl Setting {
     }
 }
 
+/// The kernel has no more processes (`PID_MAX_LIMIT`), and takes no higher limit on them.
+const MOST_PIDS: u64 = 4_194_304;
+/// Microseconds of CPU time in a period that the kernel counts to (`MAX_BW` of `kernel/sched/sched.h`).
+const MOST_QUOTA: f64 = ((1_u64 << 44) - 1) as f64;
+
 fn refuse<T>(what: String, remedy: &str) -> Result<T> {
     Err(Error::invalid(what, remedy))
 }
@@ -47,7 +52,8 @@ impl Cgroup {
         let mut settings = self.memory()?;
         settings.extend(self.cpu()?);
         if let Some(count) = self.pids_max {
-            let file = [("pids.max", count.to_string())];
+            let most = if count > MOST_PIDS { "max".into() } else { count.to_string() };
+            let file = [("pids.max", most)];
             settings.push(Setting::new("pids_max", Controller::Pids, &file, &file));
         }
         for (device, max) in self.io_max.iter().filter(|(_, max)| *max != IoMax::default()) {
@@ -66,7 +72,7 @@ impl Cgroup {
             ));
         }
         for (size, bytes) in &self.hugetlb_max {
-            if !size.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            if size.is_empty() || !size.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
                 return refuse(format!("{size:?} is no size of huge pages"), "name it as in 2MB or 1GB");
             }
             settings.push(Setting::new(
@@ -118,11 +124,11 @@ impl Cgroup {
         if let Some((cpus, period)) = self.cpu_max {
             let quota = cpus * period.as_micros() as f64;
             if !(Duration::from_millis(1)..=Duration::from_secs(1)).contains(&period)
-                || !(1000.0..1e15).contains(&quota)
+                || !(1000.0..MOST_QUOTA).contains(&quota)
             {
                 return refuse(
                     format!("{cpus} CPUs in {period:?} can't be had"),
-                    "give a period of 1 ms to 1 s, and CPUs that are at least 1 ms of it",
+                    "give a period of 1 ms to 1 s, and CPUs that are at least 1 ms of it and at most 200 days",
                 );
             }
             let (quota, period) = (quota.round() as u64, period.as_micros());
@@ -158,12 +164,22 @@ fn io_max(path: &Path, max: &IoMax) -> Result<Setting> {
     let Some(device) = block.map(|meta| meta.rdev()) else {
         return refuse(format!("{} is no block device", path.display()), "name a device's node, such as /dev/sda");
     };
+    let values = [max.read_bytes, max.write_bytes, max.read_operations, max.write_operations];
+    if values.contains(&Some(0)) {
+        let what = format!("nothing in a second can't be the limit of {}", path.display());
+        return refuse(
+            what,
+            "give at least 1 (cgroup v1 takes 0 for no limit), or don't let the program have the device",
+        );
+    }
     let device = format!("{}:{}", major(device), minor(device));
+    // v1 cuts what has more than 32 bits.
+    let operations = |count: Option<u64>| count.map(|count| count.min(u32::MAX.into()));
     let limits = [
         ("blkio.throttle.read_bps_device", "rbps", max.read_bytes),
         ("blkio.throttle.write_bps_device", "wbps", max.write_bytes),
-        ("blkio.throttle.read_iops_device", "riops", max.read_operations),
-        ("blkio.throttle.write_iops_device", "wiops", max.write_operations),
+        ("blkio.throttle.read_iops_device", "riops", operations(max.read_operations)),
+        ("blkio.throttle.write_iops_device", "wiops", operations(max.write_operations)),
     ];
     let set = || limits.iter().filter_map(|&(v1, v2, value)| Some((v1, v2, value?)));
     let v1: Vec<_> = set().map(|(file, _, value)| (file, format!("{device} {value}"))).collect();

@@ -36,7 +36,16 @@ const INSIDE: &str = "program";
 /// The error of a call on a file or directory of a group.
 fn failed(step: String, call: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
     move |error| {
-        let remedy = "this user must be allowed to make cgroups there, and the group above must allow as much";
+        let remedy = match error.raw_os_error() {
+            Some(libc::ENOENT) if call == "write" => {
+                "the kernel has no such file in this cgroup: leave the limit out, or name what is there (the sizes of huge \
+                 pages are in /sys/kernel/mm/hugepages)"
+            }
+            Some(libc::EINVAL | libc::ERANGE) if call == "write" => {
+                "the kernel does not take this value: see cgroups(7)"
+            }
+            _ => "this user must be allowed to make cgroups there, and the group above must allow as much",
+        };
         Error::set_up(step.clone(), call, error, Some(remedy)).of(Layer::Cgroup).on(path)
     }
 }

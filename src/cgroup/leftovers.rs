@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::group::{Group, processes, tree, write};
-use super::hierarchy::Version;
+use super::hierarchy::{HOST_LEAF, Version};
 use crate::error::{Error, Result};
 
 /// What every group's name begins with.
@@ -43,20 +43,39 @@ impl Owner {
     fn knows_dead(&self, group: &str) -> bool {
         let parts: Vec<&str> = group.split('-').collect();
         let ["stockade", namespace, pid, started, _] = parts[..] else { return false };
+        self.is_dead(namespace, pid, started)
+    }
+
+    /// The same of a leaf that a host's processes were moved to.
+    fn knows_dead_leaf(&self, leaf: &str) -> bool {
+        let parts: Vec<&str> = leaf.strip_prefix(HOST_LEAF).into_iter().flat_map(|owner| owner.split('-')).collect();
+        let [namespace, pid, started] = parts[..] else { return false };
+        self.is_dead(namespace, pid, started)
+    }
+
+    fn is_dead(&self, namespace: &str, pid: &str, started: &str) -> bool {
         let here = self.0.split('-').next() == Some(namespace);
         let owner = format!("{namespace}-{pid}-{started}");
         here && pid.parse::<u32>().is_ok() && Self::of(pid).is_none_or(|living| living.0 != owner)
     }
 }
 
-/// Removes, once in the life of this host, the groups that dead hosts have left in some places, with whoever is in them.
+/// Removes, once in the life of this host, the groups that dead hosts have left in some places, with whoever is in them; and
+/// the leaves that were made for dead hosts, once nobody is in them.
 pub(super) fn sweep(places: &[PathBuf], owner: &Owner) {
     static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let mut left = vec![];
     for place in places.iter().filter(|place| swept.insert((*place).clone())) {
-        let groups = fs::read_dir(place).into_iter().flatten().flatten();
-        left.extend(groups.filter(|group| group.file_name().to_str().is_some_and(|name| owner.knows_dead(name))));
+        for group in fs::read_dir(place).into_iter().flatten().flatten() {
+            match group.file_name().to_str() {
+                Some(name) if owner.knows_dead(name) => left.push(group),
+                Some(name) if owner.knows_dead_leaf(name) => {
+                    let _ = fs::remove_dir(group.path());
+                }
+                _ => {}
+            }
+        }
     }
     // All are killed before one is removed: in whichever hierarchy somebody is frozen or held.
     let left: Vec<Group> =
@@ -83,5 +102,11 @@ mod tests {
         assert!(this.knows_dead(&format!("{PREFIX}{namespace}-{pid}-1-0")), "another process with this pid");
         assert!(!this.knows_dead(&format!("{PREFIX}1-{pid}-1-0")), "of another pid namespace");
         assert!(!this.knows_dead("stockade-something"));
+        assert!(!this.knows_dead_leaf(&format!("{HOST_LEAF}{}", this.0)));
+        assert!(this.knows_dead_leaf(&format!("{HOST_LEAF}{namespace}-{pid}-1")), "another process with this pid");
+        assert!(
+            !this.knows_dead(&format!("{HOST_LEAF}{namespace}-{pid}-1")),
+            "who was moved there is not to be killed"
+        );
     }
 }

@@ -18,7 +18,7 @@ pub(crate) use create::Made;
 pub(crate) use place::Spec;
 pub(crate) use probe::{Found, probe};
 
-/// A limit on the input and output of a block device; `None` is none.
+/// A limit on the input and output of a block device; `None` is none, and 0 is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct IoMax {
@@ -181,7 +181,8 @@ impl Cgroup {
         self
     }
 
-    /// Processes and threads, the program among them. Who starts more gets EAGAIN. `pids.max`.
+    /// Processes and threads, the program among them. Who starts more gets EAGAIN. More than the kernel can have at all
+    /// (4194304) is no limit. `pids.max`.
     #[must_use]
     pub fn pids_max(mut self, count: u64) -> Self {
         self.pids_max = Some(count);

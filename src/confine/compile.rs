@@ -190,9 +190,10 @@ impl Compiler<'_> {
             command.reset_signals();
             self.confine_command(command);
         };
+        let rlimits = self.config.limits.of_process()?;
         let command = helper::start(&mut helper, &start, confine_in_groups, |command| {
             change_directory(command, cwd);
-            self.config.limits.set(command);
+            limits::set(command, rlimits);
         });
         // The kernel takes its time for that, in which the command's process is confined.
         root::take_away(&mut helper, covering);

@@ -1,8 +1,9 @@
 //! What a program may use: limits of the process (setrlimit(2)), of time, and of output.
 
+use std::fs;
 use std::time::Duration;
 
-use nix::sys::resource::Resource::{RLIMIT_CPU, RLIMIT_NOFILE};
+use nix::sys::resource::Resource::{RLIMIT_CORE, RLIMIT_CPU, RLIMIT_NOFILE};
 use nix::sys::resource::getrlimit;
 
 use crate::error::{Error, Result};
@@ -17,9 +18,12 @@ use crate::watch::{Bounds, Overflow};
 pub enum Resource {
     /// Bytes of address space. Programs that reserve far more than they use (Java, Go, Node) don't start with it.
     As,
-    /// Bytes of a core dump. Default 1, which keeps cores also from the pipe of `kernel.core_pattern`; 0 does not.
+    /// Bytes of a core dump. Default 1, which keeps cores also from the pipe of `kernel.core_pattern`; 0 does not
+    /// (core(5)). A host whose own hard limit is 0 can't give 1: then it is 0, and an error where there is such a pipe,
+    /// unless it is set here.
     Core,
-    /// Seconds of CPU time of one process.
+    /// Seconds of CPU time of one process, which is sent SIGXCPU at the soft limit and SIGKILL at the hard one. With 0 it is
+    /// at the first tick of the clock that meets it.
     Cpu,
     /// Bytes of data segments and private mappings.
     Data,
@@ -77,7 +81,7 @@ pub struct Limits {
     stdout: Option<u64>,
     stderr: Option<u64>,
     overflow: Overflow,
-    rlimits: Vec<(Resource, u64, u64)>,
+    rlimits: Rlimits,
 }
 
 impl Limits {
@@ -186,26 +190,55 @@ impl Limits {
         *self == Self::default()
     }
 
-    /// Sets the limits of the process, which are the program's from then on.
-    pub(crate) fn set(&self, child: &mut Program) {
+    /// The resource limits of the program: what is set, and what goes without saying.
+    pub(crate) fn of_process(&self) -> Result<Rlimits> {
         let is_set = |resource| self.rlimits.iter().any(|(known, ..)| *known == resource);
         let mut limits = self.rlimits.clone();
-        limits.extend((!is_set(Resource::Core)).then_some((Resource::Core, 1, 1)));
+        if !is_set(Resource::Core) {
+            let most = no_core()?;
+            limits.push((Resource::Core, most, most));
+        }
         // The kernel counts nanoseconds in 64 bits: a limit of more seconds would be one of few.
         const MOST: u64 = u64::MAX / 1_000_000_000;
         // The host's own stands already, and can't be raised.
         let most = getrlimit(RLIMIT_CPU).map_or(MOST, |(_, hard)| hard.min(MOST));
         let backstop = self.cpu.map(|cpu| cpu.as_secs().saturating_add(1)).filter(|&seconds| seconds <= most);
         limits.extend(backstop.filter(|_| !is_set(Resource::Cpu)).map(|seconds| (Resource::Cpu, seconds, seconds)));
-        for (resource, soft, hard) in limits {
-            child.step(Step::new(format!("limiting {resource:?}")).remedies(&[
-                (libc::EPERM, "the hard limit is above the host's own: lower it"),
-                (libc::EINVAL, "the soft limit is above the hard one"),
-            ]));
-            let limit = [soft, hard].map(u64::to_ne_bytes);
-            let limit = child.arena.bytes(limit.as_flattened(), format!("{{rlim_cur = {soft}, rlim_max = {hard}}}"));
-            child.call(nr!(SYS_prlimit64), [Arg::NONE, resource.arg(), limit.into(), Arg::NULL]);
-        }
+        Ok(limits)
+    }
+}
+
+/// Resources with their soft and hard limits.
+type Rlimits = Vec<(Resource, u64, u64)>;
+
+/// Sets the limits of the process, which are the program's from then on.
+pub(crate) fn set(process: &mut Program, limits: Rlimits) {
+    for (resource, soft, hard) in limits {
+        process.step(Step::new(format!("limiting {resource:?}")).remedies(&[
+            (libc::EPERM, "the hard limit is above the host's own: lower it"),
+            (libc::EINVAL, "the soft limit is above the hard one"),
+        ]));
+        let limit = [soft, hard].map(u64::to_ne_bytes);
+        let limit = process.arena.bytes(limit.as_flattened(), format!("{{rlim_cur = {soft}, rlim_max = {hard}}}"));
+        process.call(nr!(SYS_prlimit64), [Arg::NONE, resource.arg(), limit.into(), Arg::NULL]);
+    }
+}
+
+/// The limit under which no core is dumped anywhere.
+fn no_core() -> Result<u64> {
+    let (_, hard) = getrlimit(RLIMIT_CORE).map_err(Error::host("reading RLIMIT_CORE"))?;
+    if hard > 0 {
+        return Ok(1);
+    }
+    // To a file nothing is dumped then; a pipe, or a socket, gets all of it.
+    let pattern = fs::read("/proc/sys/kernel/core_pattern").map_err(Error::host("reading kernel.core_pattern"))?;
+    match pattern.first() {
+        Some(b'|' | b'@') => Err(Error::invalid(
+            "a crash of the program would be handed to what kernel.core_pattern names: the host's hard limit on cores is 0, \
+             and 1 is needed to prevent it",
+            "raise the host's hard RLIMIT_CORE to 1 or more, or let it happen: Limits::rlimit(Resource::Core, 0, 0)",
+        )),
+        _ => Ok(0),
     }
 }
 

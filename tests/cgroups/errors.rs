@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use stockade::{Cgroup, CgroupParent, Command, Error, IoMax, Sandbox};
 
-use crate::groups::{self, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_io, unless_limits};
+use crate::groups::{
+    self, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_hugetlb, unless_io, unless_limits,
+};
 use crate::support::{Test, invalid, refused, unless_root};
 use crate::tests;
 use crate::{MS, group, sleeper, with};
@@ -24,7 +26,9 @@ pub const TESTS: &[Test] = tests![
     limits_of_what_is_no_block_device_are_refused,
     limits_of_a_block_device_are_set if unless_root_with_a_disk,
     no_limit_of_a_block_device_is_no_error if unless_root_with_a_disk,
+    nothing_from_a_block_device_is_refused if unless_a_disk,
     sizes_of_huge_pages_that_are_none_are_refused,
+    a_size_of_huge_pages_that_the_kernel_has_not_is_named if unless_root_with_huge_pages,
     a_parent_that_does_not_exist_is_refused if unless_accounts,
     a_parent_outside_of_the_hierarchies_gets_no_group if unless_accounts,
 ];
@@ -55,7 +59,7 @@ fn weights_out_of_range_are_refused() {
 }
 
 fn cpus_that_can_not_be_had_are_refused() {
-    for cpus in [0.0, -1.0, 0.001, 0.0099, 1e10, f64::NAN, f64::INFINITY, f64::MAX] {
+    for cpus in [0.0, -1.0, 0.001, 0.0099, 1e9, 1e10, f64::NAN, f64::INFINITY, f64::MAX] {
         is_refused(group().cpu_max(cpus), &["CPUs"]);
     }
     for period in [Duration::ZERO, 999 * MS / 1000, 1001 * MS, Duration::MAX] {
@@ -141,8 +145,11 @@ fn disk() -> Option<(String, PathBuf)> {
 }
 
 fn unless_root_with_a_disk() -> Option<String> {
-    let no_disk = || disk().is_none().then(|| "this host has no disk".to_owned());
-    unless_root().or_else(unless_limits).or_else(unless_io).or_else(no_disk)
+    unless_root().or_else(unless_limits).or_else(unless_io).or_else(unless_a_disk)
+}
+
+fn unless_a_disk() -> Option<String> {
+    disk().is_none().then(|| "this host has no disk".to_owned())
 }
 
 fn limits_of_what_is_no_block_device_are_refused() {
@@ -176,10 +183,32 @@ fn no_limit_of_a_block_device_is_no_error() {
     assert!(outcome.as_ref().is_ok_and(|outcome| outcome.success()), "{outcome:?}");
 }
 
+/// cgroup v1 would take 0 for no limit at all.
+fn nothing_from_a_block_device_is_refused() {
+    let (_, node) = disk().unwrap();
+    let nothing = Some(0);
+    for max in [
+        IoMax { read_bytes: nothing, ..IoMax::default() },
+        IoMax { write_bytes: nothing, read_bytes: Some(1), ..IoMax::default() },
+        IoMax { read_operations: nothing, ..IoMax::default() },
+        IoMax { write_operations: nothing, ..IoMax::default() },
+    ] {
+        is_refused(group().io_max(&node, max), &["nothing in a second", node.to_str().unwrap()]);
+    }
+}
+
 fn sizes_of_huge_pages_that_are_none_are_refused() {
-    for size in ["2 MB", "../2MB", "2MB.max/"] {
+    for size in ["", "2 MB", "../2MB", "2MB.max/"] {
         is_refused(group().hugetlb_max(size, 0), &["huge pages"]);
     }
+}
+
+fn unless_root_with_huge_pages() -> Option<String> {
+    unless_root().or_else(unless_hugetlb)
+}
+
+fn a_size_of_huge_pages_that_the_kernel_has_not_is_named() {
+    fails(group().hugetlb_max("3MB", 0), &["hugetlb_max", "hugetlb.3MB", "ENOENT", "/sys/kernel/mm/hugepages"]);
 }
 
 fn a_parent_that_does_not_exist_is_refused() {

@@ -49,7 +49,9 @@ impl Builder<'_> {
         let target = Target::new(&tmpfs.target)?;
         let mut options = vec![("mode", Some(format!("{:o}", tmpfs.mode)))];
         options.extend(limit("size", "bytes", tmpfs.size)?);
-        options.extend(limit("nr_inodes", "inodes", tmpfs.inodes)?);
+        // The kernel counts 1 KB of memory for each (`BOGO_INODE_SIZE`), and takes no more of them than that can be counted.
+        let inodes = tmpfs.inodes.map(|count| count.min(u64::MAX >> 10));
+        options.extend(limit("nr_inodes", "inodes", inodes)?);
         let mut attributes = Attributes::SAFE;
         attributes.set(Attributes::NOEXEC, tmpfs.noexec);
         target.step(self.l.helper, "making a tmpfs for");

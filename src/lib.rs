@@ -43,6 +43,8 @@ mod command;
 mod confine;
 mod effort;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod launch;
 mod mountinfo;
 mod outcome;

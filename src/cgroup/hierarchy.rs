@@ -90,17 +90,21 @@ struct Hierarchy {
 /// What the name of a leaf begins with that the processes of hosts were moved to.
 pub(super) const HOST_LEAF: &str = "stockade-host-";
 
-/// The hierarchies of the host.
-pub(super) struct Hierarchies(Vec<Hierarchy>);
+/// The hierarchies of the host, and below which cgroup of theirs groups are made.
+pub(super) struct Hierarchies {
+    mounted: Vec<Hierarchy>,
+    /// Below the root of each; without one it is the host's own.
+    pub parent: Option<PathBuf>,
+}
 
 impl Hierarchies {
-    pub fn read() -> Result<Self> {
+    pub fn read(parent: Option<PathBuf>) -> Result<Self> {
         let own = fs::read_to_string("/proc/self/cgroup").map_err(Error::host("reading /proc/self/cgroup"))?;
-        Ok(Self::new(mountinfo::read()?, &own))
+        Ok(Self::new(mountinfo::read()?, &own, parent))
     }
 
-    fn new(mounts: Vec<Line>, own: &str) -> Self {
-        let mut found: Vec<Hierarchy> = vec![];
+    fn new(mounts: Vec<Line>, own: &str, parent: Option<PathBuf>) -> Self {
+        let mut mounted: Vec<Hierarchy> = vec![];
         for mount in mounts {
             let version = match mount.kind.as_slice() {
                 b"cgroup" => Version::V1,
@@ -110,19 +114,19 @@ impl Hierarchies {
             let options = String::from_utf8_lossy(&mount.super_options).into_owned();
             let controllers: Vec<String> = options.split(',').map(str::to_owned).collect();
             let Some(own) = own_cgroup(own, version, &controllers) else { continue };
-            found.push(Hierarchy { version, point: mount.point, root: mount.root, controllers, own });
+            mounted.push(Hierarchy { version, point: mount.point, root: mount.root, controllers, own });
         }
-        Self(found)
+        Self { mounted, parent }
     }
 
-    /// The directory below which groups with a controller are made, and its version. `parent` is a path below the root of
-    /// the hierarchy; without one it is the host's own.
-    pub fn place(&self, controller: Controller, parent: Option<&Path>) -> Option<(Version, PathBuf)> {
-        let v1 = self.0.iter().find(|hierarchy| {
+    /// The directory below which groups with a controller are made, and its version.
+    pub fn place(&self, controller: Controller) -> Option<(Version, PathBuf)> {
+        let parent = self.parent.as_deref();
+        let v1 = self.mounted.iter().find(|hierarchy| {
             let named = |name: &String| name == controller.v1();
             hierarchy.version == Version::V1 && hierarchy.controllers.iter().any(named)
         });
-        let v2 = || self.0.iter().find(|hierarchy| hierarchy.version == Version::V2);
+        let v2 = || self.mounted.iter().find(|hierarchy| hierarchy.version == Version::V2);
         if let Some(hierarchy) = v1 {
             return Some((Version::V1, hierarchy.directory(parent)?));
         }
@@ -141,6 +145,15 @@ impl Hierarchy {
         };
         let cgroup = parent.map_or_else(|| own.to_owned(), |parent| Path::new("/").join(parent));
         Some(self.point.join(cgroup.strip_prefix(&self.root).ok()?))
+    }
+}
+
+/// Where groups would be made by these tables, below the host's own and below a parent.
+#[cfg(fuzzing)]
+pub(crate) fn places(mounts: &[u8], own: &str) {
+    for parent in [None, Some("parent".into())] {
+        let hierarchies = Hierarchies::new(mountinfo::parse(mounts), own, parent);
+        Controller::ALL.map(|controller| hierarchies.place(controller));
     }
 }
 
@@ -173,7 +186,7 @@ mod tests {
     const OWN: &str = "4:memory:/docker/x/job\n1:cpu,cpuacct:/\n0::/user\n";
 
     fn place(controller: Controller, parent: Option<&str>) -> Option<(Version, PathBuf)> {
-        Hierarchies::new(mountinfo::parse(HYBRID.as_bytes()), OWN).place(controller, parent.map(Path::new))
+        Hierarchies::new(mountinfo::parse(HYBRID.as_bytes()), OWN, parent.map(PathBuf::from)).place(controller)
     }
 
     #[test]

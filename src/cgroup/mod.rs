@@ -15,8 +15,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use create::Made;
+#[cfg(fuzzing)]
+pub(crate) use hierarchy::places;
 pub(crate) use place::Spec;
 pub(crate) use probe::{Found, probe};
+#[cfg(fuzzing)]
+pub(crate) use readings::figures;
 
 /// A limit on the input and output of a block device; `None` is none, and 0 is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

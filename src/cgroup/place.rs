@@ -50,38 +50,39 @@ impl Spec {
         if cgroup.parent == CgroupParent::SystemdScope {
             systemd::enter_scope()?;
         }
-        let hierarchies = Hierarchies::read()?;
         let parent = match &cgroup.parent {
             CgroupParent::Auto | CgroupParent::SystemdScope => None,
             CgroupParent::Path(path) => Some(path.strip_prefix("/").unwrap_or(path).to_owned()),
         };
-        let places = Controller::ALL.iter().filter_map(|&controller| hierarchies.place(controller, parent.as_deref()));
+        let below_own = parent.is_none();
+        let hierarchies = Hierarchies::read(parent)?;
+        let places = Controller::ALL.iter().filter_map(|&controller| hierarchies.place(controller));
         let mut swept: Vec<PathBuf> = vec![];
         for (_, directory) in places {
             if !swept.contains(&directory) {
                 swept.push(directory);
             }
         }
-        let mut spec = Self { places: vec![], swept, below_own: parent.is_none() };
+        let mut spec = Self { places: vec![], swept, below_own };
         for setting in cgroup.settings()? {
-            let place = spec.place(&hierarchies, parent.as_deref(), setting.controller, setting.name);
+            let place = spec.place(&hierarchies, setting.controller, setting.name);
             match (place.and_then(|place| place.add(&setting)), &mut lose) {
                 (Err(error), Some(lost)) if error.layer().is_some() => lost.push(Lost::new(setting.name, &error)),
                 (result, _) => result?,
             }
         }
         if cpu_time {
-            spec.place(&hierarchies, parent.as_deref(), Controller::Cpuacct, "a limit on CPU time")?;
+            spec.place(&hierarchies, Controller::Cpuacct, "a limit on CPU time")?;
         }
         if cgroup.freezable {
-            spec.place(&hierarchies, parent.as_deref(), Controller::Freezer, "freezable")?;
+            spec.place(&hierarchies, Controller::Freezer, "freezable")?;
         }
         for controller in ACCOUNTS {
-            let Some((version, directory)) = hierarchies.place(controller, parent.as_deref()) else { continue };
+            let Some((version, directory)) = hierarchies.place(controller) else { continue };
             // A figure that can't be had is absent, and one that costs a group of its own.
             let costs = controller == Controller::Io && version == Version::V1;
             if !costs && may_make_in(&directory) && version.may_give(controller, &directory) {
-                spec.place(&hierarchies, parent.as_deref(), controller, "accounting")?;
+                spec.place(&hierarchies, controller, "accounting")?;
             }
         }
         Ok(spec)
@@ -97,15 +98,12 @@ impl Spec {
         self.places.iter().position(|place| place.version == Version::V2).map(|index| index as u16)
     }
 
-    fn place(
-        &mut self,
-        hierarchies: &Hierarchies,
-        parent: Option<&Path>,
-        controller: Controller,
-        name: &str,
-    ) -> Result<&mut Place> {
-        let Some((version, directory)) = hierarchies.place(controller, parent) else {
-            let at = parent.map_or("here".into(), |parent| format!("in the cgroup {}", parent.display()));
+    fn place(&mut self, hierarchies: &Hierarchies, controller: Controller, name: &str) -> Result<&mut Place> {
+        let Some((version, directory)) = hierarchies.place(controller) else {
+            let at = hierarchies
+                .parent
+                .as_ref()
+                .map_or("here".into(), |parent| format!("in the cgroup {}", parent.display()));
             return Err(Error::invalid(
                 format!(
                     "{name} can't be kept: no cgroup hierarchy of this host has the {} controller {at}",

@@ -27,11 +27,11 @@ pub(crate) enum Found {
 
 /// Tries every controller, in the order of [`Controller::ALL`]: its name on v2, and what was found.
 pub(crate) fn probe() -> Result<Vec<(&'static str, Found)>> {
-    let hierarchies = Hierarchies::read()?;
+    let hierarchies = Hierarchies::read(None)?;
     let name = Owner::this()?.new_name();
     let mut tried = BTreeMap::new();
     let found = Controller::ALL.map(|controller| {
-        let found = match hierarchies.place(controller, None) {
+        let found = match hierarchies.place(controller) {
             None => Found::Absent,
             Some((version, below)) => {
                 // Without a slash at its end.

@@ -21,7 +21,7 @@ impl Group {
                     // Counted in the group of who was killed.
                     let of =
                         |group: PathBuf| keyed(&fs::read_to_string(group.join("memory.oom_control")).ok()?, "oom_kill");
-                    account.oom_kills = tree(&self.directory).into_iter().filter_map(of).sum();
+                    account.oom_kills = total_of(tree(&self.directory).into_iter().filter_map(of));
                 }
                 (Controller::Memory, Version::V2) => {
                     account.memory_peak = number("memory.peak");
@@ -47,7 +47,7 @@ impl Group {
                     (account.read_bytes, account.written_bytes) = (sum("Read"), sum("Write"));
                 }
                 (Controller::Io, Version::V2) => {
-                    let sum = |key: &str| Some(assigned(&text("io.stat")?, key).sum());
+                    let sum = |key: &str| Some(total_of(assigned(&text("io.stat")?, key)));
                     (account.read_bytes, account.written_bytes) = (sum("rbytes"), sum("wbytes"));
                 }
                 _ => {}
@@ -67,7 +67,21 @@ fn sum_of(text: &str, key: &str) -> Option<u64> {
         let mut fields = line.split_whitespace().skip(1);
         (fields.next()? == key).then(|| fields.next()?.parse::<u64>().ok()).flatten()
     };
-    Some(text.lines().filter_map(value).sum())
+    Some(total_of(text.lines().filter_map(value)))
+}
+
+/// The sum, or the largest number that there is.
+fn total_of(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
+}
+
+/// All that is read of the text of a file.
+#[cfg(fuzzing)]
+pub(crate) fn figures(text: &str) {
+    keyed(text, "oom_kill");
+    sum_of(text, "Read");
+    total_of(assigned(text, "rbytes"));
+    total(text);
 }
 
 /// `key=value` among words.

@@ -441,18 +441,21 @@ pub(crate) fn read_sub_ids(path: &Path, name: &str, uid: u32) -> Result<Vec<(u32
         Error::invalid(format!("{} gives no sub-ids to {name}", path.display()), remedy)
     };
     let text = fs::read_to_string(path).map_err(|_| none())?;
-    let number = uid.to_string();
-    let ranges: Vec<(u32, u32)> = text
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.trim().split(':');
-            let owner = fields.next()?;
-            let (first, count): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-            first.checked_add(count)?;
-            (owner == name || owner == number).then_some((first, count))
-        })
-        .collect();
+    let ranges = sub_ids(&text, name, uid);
     if ranges.is_empty() { Err(none()) } else { Ok(ranges) }
+}
+
+/// The ranges of a sub-id file's text.
+pub(crate) fn sub_ids(text: &str, name: &str, uid: u32) -> Vec<(u32, u32)> {
+    let number = uid.to_string();
+    let range = |line: &str| {
+        let mut fields = line.trim().split(':');
+        let owner = fields.next()?;
+        let (first, count): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        first.checked_add(count)?;
+        (owner == name || owner == number).then_some((first, count))
+    };
+    text.lines().filter_map(range).collect()
 }
 
 /// Sets the mask of file modes that the program starts with.

@@ -30,6 +30,8 @@ use crate::plan::Stream;
 pub use capabilities::Capabilities;
 pub(crate) use compile::compile;
 pub(crate) use host::Host;
+#[cfg(fuzzing)]
+pub(crate) use identity::sub_ids;
 pub(crate) use identity::write_maps;
 pub use identity::{IdRange, Identity};
 pub use landlock::{FsAccess, Landlock};

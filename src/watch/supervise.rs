@@ -96,7 +96,11 @@ const LONGEST_PATH: usize = 4096;
 /// Memory is readable by pages of at least so many bytes.
 const PAGE: u64 = 4096;
 
-impl Notification<'_> {
+impl<'a> Notification<'a> {
+    pub(crate) fn new(heard: &'a Heard, listener: &'a dyn Listen) -> Self {
+        Self { heard, listener }
+    }
+
     /// Which one.
     pub fn system_call(&self) -> SystemCall {
         SystemCall(self.heard.number)
@@ -252,7 +256,7 @@ fn lock(noted: &Mutex<Noted>) -> MutexGuard<'_, Noted> {
 
 impl Desk {
     fn decide(&mut self, heard: &Heard) {
-        let notification = Notification { heard, listener: &*self.listener };
+        let notification = Notification::new(heard, &*self.listener);
         let ruling = self.rules.ruling(heard.number, &heard.args);
         let answer = match (ruling, &mut self.callback) {
             (Ruling::Let, _) => Answer::Continue,

@@ -1,0 +1,30 @@
+//! Random sandboxes: each is refused, or launched, or fails with a typed error; and nothing of it is left.
+#![no_main]
+
+use std::fs;
+
+use arbitrary::Unstructured;
+use libfuzzer_sys::fuzz_target;
+use stockade::Error;
+
+/// Descriptors, children and mounts of this process.
+fn held() -> (usize, String, String) {
+    let descriptors = fs::read_dir("/proc/self/fd").expect("descriptors").count();
+    let threads = fs::read_dir("/proc/self/task").expect("threads").flatten();
+    let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok()).collect();
+    (descriptors, children, fs::read_to_string("/proc/self/mountinfo").expect("mounts"))
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(sandbox) = stockade_fuzz::sandbox(&mut Unstructured::new(bytes)) else { return };
+    let before = held();
+    if let Some(plan) = stockade_fuzz::planned(&sandbox) {
+        match plan.spawn() {
+            Ok(mut child) => drop(child.wait().expect("an outcome")),
+            Err(Error::SetUp { step, .. }) => assert!(!step.is_empty()),
+            Err(Error::NotFound { .. } | Error::NotExecutable { .. } | Error::Died { .. } | Error::Invalid { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(held(), before, "{sandbox:?}");
+});

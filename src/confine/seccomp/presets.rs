@@ -83,12 +83,14 @@ impl Seccomp {
         self.on(["clone3"], Action::Errno(libc::ENOSYS))
     }
 
-    fn with_narrow_sockets(self) -> Self {
+    /// Sockets of the usual families alone.
+    pub(crate) fn with_narrow_sockets(self) -> Self {
         let others = FAMILIES.map(|family| Condition::int(0, Comparison::NotEqual(family as u64)));
         self.when("socket", others, Action::Errno(libc::EAFNOSUPPORT))
     }
 
-    fn without_typing(self) -> Self {
+    /// Nothing is put into the input of a terminal.
+    pub(crate) fn without_typing(self) -> Self {
         // The kernel looks at the lower half of a request alone.
         [libc::TIOCSTI, libc::TIOCLINUX].into_iter().fold(self, |policy, request| {
             policy.when("ioctl", [is(1, request as libc::c_int)], Action::Errno(libc::EPERM))
@@ -104,6 +106,9 @@ impl Seccomp {
     /// Python run, linked statically or not. Anything else ends the sandbox:
     /// [`Termination::Syscall`](crate::Termination::Syscall).
     ///
+    /// A Unix socket is refused with `EACCES` alone, since C libraries look for a cache there when somebody asks for a user's
+    /// name or home, as Python does at its start.
+    ///
     /// Files can be opened for reading alone. There are no processes, threads, sockets, signals to others, changes of the
     /// file system, or limits to set, so that Java, Go and Node don't run.
     pub fn pure_computation() -> Self {
@@ -112,7 +117,7 @@ impl Seccomp {
             // Descriptors that it has.
             "close", "dup", "dup2", "dup3", "fcntl", "fstat", "lseek", "poll", "ppoll", "pread64", "preadv", "preadv2",
             "pselect6", "pwrite64", "pwritev", "pwritev2", "read", "readv", "select", "write", "writev", "fadvise64",
-            "fsync", "fdatasync", "ftruncate",
+            "fsync", "fdatasync", "ftruncate", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait",
             // Looking at files.
             "access", "faccessat", "faccessat2", "fstatfs", "getcwd", "getdents", "getdents64", "lstat", "newfstatat",
             "readlink", "readlinkat", "stat", "statfs", "statx",
@@ -141,7 +146,7 @@ impl Seccomp {
         for option in [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_GET_DUMPABLE] {
             policy = policy.when("prctl", [is(0, option)], Action::Allow);
         }
-        policy
+        policy.when("socket", [is(0, libc::AF_UNIX)], Action::Errno(libc::EACCES))
     }
 
     /// An allow-list of what the default profile of common container engines allows a container without capabilities, as
@@ -219,6 +224,8 @@ mod tests {
         for name in ["fork", "clone", "execve", "socket", "kill", "ptrace"] {
             assert!(SystemCall::is_elsewhere(name) || decides(&pure, name, &[]) == Action::Kill, "{name}");
         }
+        assert_eq!(decides(&pure, "socket", &[libc::AF_UNIX as u64]), Action::Errno(libc::EACCES));
+        assert_eq!(decides(&pure, "socket", &[libc::AF_INET as u64]), Action::Kill);
         assert_eq!(decides(&pure, "prlimit64", &[0, 7, 0]), Action::Allow);
         assert_eq!(decides(&pure, "prlimit64", &[0, 7, 4096]), Action::Kill);
     }

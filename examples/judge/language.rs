@@ -5,6 +5,10 @@ use std::process::Command;
 use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
+use stockade::Seccomp;
+
+use crate::policy;
+
 /// Where a sandbox looks for programs, and so where the tools must be.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -23,6 +27,8 @@ pub struct Language {
     /// The program needs nothing but itself.
     pub is_static: bool,
     pub allowance: Allowance,
+    /// Which system calls the program may make.
+    pub policy: fn() -> Seccomp,
     /// The directory that the probe has told; `None` inside if the probe has failed.
     found: OnceLock<Option<PathBuf>>,
 }
@@ -50,6 +56,7 @@ fn c() -> Language {
         run: &["/out/program"],
         is_static: true,
         allowance: PLAIN,
+        policy: policy::computation,
         found: OnceLock::new(),
     }
 }
@@ -87,6 +94,7 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
             has_directory: true,
             compile: Some(&["/toolchain/bin/go", "build", "-o", "/out/program", "/src/program.go"]),
             allowance: HEAVY,
+            policy: policy::runtime,
             ..c()
         },
         Language {
@@ -97,6 +105,7 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
             run: &["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx64m", "-cp", "/out", "Main"],
             is_static: false,
             allowance: HEAVY,
+            policy: policy::runtime,
             ..c()
         },
         Language {
@@ -107,6 +116,7 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
             run: &["node", "/src/program.js"],
             is_static: false,
             allowance: HEAVY,
+            policy: policy::runtime,
             ..c()
         },
         Language {

@@ -1,12 +1,14 @@
 //! An online judge on real submissions: `cargo run --example judge -- --help`.
 //!
-//! Each submission is compiled in one sandbox and run on every test in another, two at a time, each on a CPU of its own.
+//! Each submission is compiled in one sandbox and run on every test in another, two at a time, each on a CPU of its own, and
+//! with the system calls alone that programs of its language need.
 //! More can be run at a time: what decides is the time on the CPU, which does not grow with who else wants it.
 //! The first line of a submission says which verdict it must get. Exit status 1 if one gets another, 2 if the judge itself
 //! fails.
 
 mod corpus;
 mod language;
+mod policy;
 mod pool;
 mod report;
 mod sandboxes;

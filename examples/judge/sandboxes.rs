@@ -109,7 +109,7 @@ impl<'a> Judge<'a> {
         let allowance = &language.allowance;
         let limits = Limits::new().cpu(allowance.cpu).wall(WALL).idle(IDLE).stdout(OUTPUT).stderr(OUTPUT);
         let cgroup = pinned(cpu).memory_max(allowance.memory).pids_max(allowance.processes);
-        Sandbox::new().root(root).limits(limits).cgroup(cgroup)
+        Sandbox::new().root(root).seccomp((language.policy)()).limits(limits).cgroup(cgroup)
     }
 }
 

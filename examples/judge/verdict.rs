@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
-use stockade::{Outcome, Signal, Termination};
+use stockade::{Outcome, Signal, SystemCall, Termination};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -17,6 +17,8 @@ pub enum Verdict {
     Output,
     Exit(i32),
     Signal(Signal),
+    /// It made a call that the policy of its language forbids.
+    Forbidden(SystemCall),
     /// It ended in a way that this judge does not know.
     Unknown,
 }
@@ -29,6 +31,7 @@ impl Verdict {
             Termination::Exited(0) => Self::WrongAnswer,
             Termination::Exited(code) => Self::Exit(code),
             Termination::Signaled { signal, .. } => Self::Signal(signal),
+            Termination::Syscall(call) => Self::Forbidden(call),
             Termination::CpuTime => Self::CpuTime,
             Termination::WallTime => Self::WallTime,
             Termination::Idle => Self::Idle,
@@ -52,6 +55,7 @@ impl Display for Verdict {
             Self::Output => f.write_str("Output"),
             Self::Exit(code) => write!(f, "Runtime error (exit {code})"),
             Self::Signal(signal) => write!(f, "Runtime error ({signal})"),
+            Self::Forbidden(call) => write!(f, "Forbidden call ({call})"),
             Self::Unknown => f.write_str("Unknown"),
         }
     }

@@ -10,6 +10,7 @@
 //! ```
 //!
 //! * `sandbox`, `command`: what a user says. Nothing touches the kernel.
+//! * [`profile`]: sandboxes as a starting point for some uses, said as any user would say them.
 //! * `confine`: one file a feature; each writes its calls into a `Program` of the plan. `confine::compile` alone knows
 //!   all of them and the order in which they come. Whatever can be refused beforehand is refused here.
 //! * `plan`: calls, the bytes that they point to, the step that each belongs to. The same list is executed, shown
@@ -49,6 +50,7 @@ mod launch;
 mod mountinfo;
 mod outcome;
 mod plan;
+pub mod profile;
 mod sandbox;
 mod support;
 mod system_call;

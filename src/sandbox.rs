@@ -1,5 +1,7 @@
 //! The sandbox as its user says it: a builder over the configuration of the features.
 
+mod change;
+
 use std::ffi::OsString;
 
 use crate::cgroup::Cgroup;

@@ -203,6 +203,21 @@ pub fn unless_overlays_and_idmapped_mounts() -> Option<String> {
     unless_overlays().or_else(unless_idmapped_mounts)
 }
 
+/// A reason to skip what takes Python.
+pub fn unless_python() -> Option<String> {
+    unless_runs("/usr/bin/python3")
+}
+
+/// A reason to skip what takes compilers of C and C++.
+pub fn unless_compilers() -> Option<String> {
+    unless_runs("cc").or_else(|| unless_runs("c++"))
+}
+
+fn unless_runs(program: &str) -> Option<String> {
+    let error = Host::new(program).arg("--version").output().err();
+    error.map(|error| format!("{program} can't be run: {error}"))
+}
+
 /// A temporary directory that every user can enter and read.
 pub fn shared_dir() -> TempDir {
     let dir = tempfile::Builder::new().prefix("test-").tempdir().expect("temporary directory");

@@ -1,0 +1,162 @@
+//! Sandboxes as a starting point for four uses. Each is [`Sandbox::new`] with what its use asks for on top, so that all that
+//! stands there holds here too: no network but a loopback of its own, no home directories, no host root, no capabilities, an
+//! empty environment but `PATH`, and an end for every process that is left behind.
+//!
+//! A profile works for root and for ordinary users, and asks for nothing that a usual host may lack. So there is **no limit on
+//! memory, processes or CPU time of the whole tree** in it, which takes a cgroup, and a cgroup takes root or a delegated
+//! subtree; and no Landlock, which takes Linux 6.12 to say all that mounts and namespaces say already. Add the first wherever
+//! you can have it, and what the program is to see:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use stockade::{Cgroup, Command, profile};
+//!
+//! let sandbox = profile::build_step()
+//!     .map_root(|root| root.bind("src", "/src").bind_rw("out", "/out"))
+//!     .map_limits(|limits| limits.cpu(Duration::from_secs(60)))
+//!     .cgroup(Cgroup::new().memory_max(2 << 30).pids_max(256));
+//! let output = sandbox.output(Command::new("cc").args(["-O2", "-c", "/src/a.c", "-o", "/out/a.o"]))?;
+//! # Ok::<(), stockade::Error>(())
+//! ```
+//!
+//! What can't be had is an error, as always. Four things of a profile may be missing on some host: user namespaces; a hard
+//! limit that is not below that of the profile (`ulimit -Hu`, `-Hf`, `-Hs`, `-Hv`); with [`judge`] a filter that can end the
+//! sandbox, which the kernel gives to nobody who runs under another such filter; and, on Linux before 5.14, processes within
+//! the limit of [`build_step`], [`test()`] and [`agent`], since all those of an ordinary user count there, whatever sandbox they
+//! are in.
+//!
+//! Limits on output are kept by [`Sandbox::output`] and [`Child::wait_with_output`](crate::Child::wait_with_output), which
+//! collect it.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::confine::{Bind, Limits, Proc, Resource, Root, Seccomp, Tmpfs};
+use crate::sandbox::Sandbox;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// For a step of a build: a compiler, a linker, a code generator. It is to depend on nothing but its declared inputs, and to
+/// change nothing but its outputs.
+///
+/// | what | why |
+/// |---|---|
+/// | the host's file system, read-only; bind sources with `bind`, the directory of outputs with `bind_rw` | a toolchain may be anywhere; a step that writes into its sources makes the next build another one |
+/// | no network | what was downloaded is an input that nobody declared |
+/// | `/tmp`, `/var/tmp`, `/dev/shm` of its own, 1 GiB each | compilers keep their intermediate files there, and must not meet those of other steps; without a size each may take half of the memory |
+/// | [`Seccomp::new`] without ptrace(2) and its like | steps execute whatever tools they like, but none looks into other processes |
+/// | 1,024 processes | `make -j` and parallel linkers have room, a recipe that calls itself has not |
+/// | files of 4 GiB at most | the outputs are on the host's disk; a log that never ends is cut short by `SIGXFSZ` |
+/// | 10 minutes, then SIGTERM, 2 s later SIGKILL | a step that hangs fails; compilers remove their partial outputs when asked to end |
+/// | 64 MiB of each of stdout and stderr | errors of templates are long, but nobody reads more |
+pub fn build_step() -> Sandbox {
+    let limits = ending(600, 2).stdout(64 * MIB).stderr(64 * MIB);
+    Sandbox::new().root(scratch(Root::host(), GIB)).seccomp(Seccomp::new().deny(TRACING)).limits(bounded(
+        limits,
+        1024,
+        4 * GIB,
+    ))
+}
+
+/// For a test that should come to the same result whatever ran before it, beside it, or is left over from it.
+///
+/// | what | why |
+/// |---|---|
+/// | the host's file system, read-only | the test and its fixtures may be anywhere; what it writes there would be seen by the next one |
+/// | a network of its own with a loopback | each test has all ports: two that listen on 8080 don't meet, and none depends on a server that is down |
+/// | a pid namespace | daemons that the test leaves end with it, and it can't kill those of others |
+/// | `/tmp`, `/var/tmp`, `/dev/shm` of its own, 1 GiB each | no file of an earlier run is there, and none stays |
+/// | [`Seccomp::new`] | tests do strange things on purpose: debuggers and sanitizers (ptrace(2)) run |
+/// | 1,024 processes | a test that starts more in a loop is told so by `EAGAIN`, and the host goes on |
+/// | files of 1 GiB at most | one that fills a disk fails alone |
+/// | 5 minutes, then SIGTERM, 5 s later SIGKILL | a test that hangs fails; harnesses write where it hung when asked to end |
+/// | 16 MiB of each of stdout and stderr | a log that is longer is a loop |
+pub fn test() -> Sandbox {
+    let limits = ending(300, 5).stdout(16 * MIB).stderr(16 * MIB);
+    Sandbox::new().root(scratch(Root::host(), GIB)).limits(bounded(limits, 1024, GIB))
+}
+
+/// For a submission to an online judge, in C, C++, Rust or Python: it reads its input, computes, and writes an answer.
+///
+/// | what | why |
+/// |---|---|
+/// | programs and libraries of the host (`/usr` without `/usr/src`), and nothing else of it; bind the submission with `bind` | the answers, other submissions and the judge's own files are on the same disk |
+/// | [`Seccomp::pure_computation`] | whoever makes a process, opens a socket, or writes a file wants something else than the answer: [`Termination::Syscall`](crate::Termination::Syscall) names the call |
+/// | `/proc` with processes alone, a minimal `/dev` | `/dev/stdin` is how some read their input; the machine's load is nobody's business |
+/// | 10 s, then SIGKILL | the last resort, for a sleeper too: the limit of the problem is [`Limits::cpu`], which takes a cgroup |
+/// | 1 GiB of address space | the last resort as well: a verdict on memory is that of [`Cgroup::memory_max`](crate::Cgroup::memory_max). It holds since there is one process alone |
+/// | 256 MiB of stack | deep recursion is no mistake of the contestant's |
+/// | 8 MiB of stdout, 64 KiB of stderr | no answer is longer |
+///
+/// Java, Go and Node need threads and more address space than they use, so that a cgroup is what limits their memory: give
+/// them limits of their own, and a policy such as `runtime` in `examples/judge/policy.rs`.
+pub fn judge() -> Sandbox {
+    let limits = ending(10, 0).stdout(8 * MIB).stderr(64 * KIB);
+    let limits = limits.rlimit(Resource::As, GIB, GIB).rlimit(Resource::Stack, 256 * MIB, 256 * MIB);
+    let root = programs(&["/etc/alternatives", "/etc/ld.so.cache"]).mount(Proc::new("/proc").subset_pid()).dev("/dev");
+    Sandbox::new().root(root).seccomp(Seccomp::pure_computation()).limits(limits)
+}
+
+/// For code that a model has written, or a plug-in, or anything else that nobody has read: it works in a workspace, with the
+/// tools of the host.
+///
+/// | what | why |
+/// |---|---|
+/// | programs and libraries of the host (`/usr` without `/usr/src`) and `/etc`, read-only, and nothing else of it; bind the workspace with `bind_rw` | keys, tokens and other projects can't be told to anybody by who can't read them, wherever they are; and what the code changes is in the workspace |
+/// | an empty environment but `PATH` | tokens are most often there; name what it needs by [`Command::env`](crate::Command::env) |
+/// | no network | what it has read can't leave, and nothing comes in; a service of the host's that listens on its loopback is not there |
+/// | [`Seccomp::container`] with sockets of the usual families alone, without typing into a terminal | an allow-list: what is new in the kernel, or was often the way out, is not there |
+/// | `/tmp`, `/var/tmp`, `/dev/shm` of its own, 256 MiB each | scratch files that end with it, and can't fill the memory |
+/// | 512 processes | a package manager or a test run has room, a fork bomb has not |
+/// | files of 1 GiB at most | the workspace is on the host's disk |
+/// | 2 minutes, then SIGTERM, 2 s later SIGKILL | somebody waits for the answer |
+/// | 1 MiB of each of stdout and stderr | whoever reads it, a model or a person, reads no more |
+///
+/// What it leaves in the workspace nobody has read either: scripts, hooks of a version control system, recipes of a build are to
+/// be run in a sandbox as well.
+pub fn agent() -> Sandbox {
+    let limits = ending(120, 2).stdout(MIB).stderr(MIB);
+    let root = programs(&["/etc"]).proc("/proc").dev("/dev");
+    Sandbox::new()
+        .root(scratch(root, 256 * MIB))
+        .seccomp(Seccomp::container().with_narrow_sockets().without_typing())
+        .limits(bounded(limits, 512, GIB))
+}
+
+/// What looks into other processes, or changes them.
+const TRACING: [&str; 4] = ["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd"];
+
+/// The programs and libraries of the host, as far as it has them, and what they need of `/etc`.
+fn programs(of_etc: &[&str]) -> Root {
+    let system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
+    let present = system.iter().chain(of_etc).map(Path::new).filter(|path| path.exists());
+    let root = present.fold(Root::empty(), |root, path| match fs::read_link(path) {
+        Ok(text) => root.symlink(text, path),
+        // As any other user sees them: what root alone may read is not among them, also where the host is root.
+        Err(_) => root.mount(Bind::new(path, path).unmapped()),
+    });
+    // Images of containers have their application there.
+    root.mask("/usr/src")
+}
+
+/// Places for scratch files in memory, of so many bytes each.
+fn scratch(root: Root, bytes: u64) -> Root {
+    // An inode takes memory that the size does not count.
+    const BYTES_OF_INODE: u64 = 8 * KIB;
+    let place = |path| Tmpfs::new(path).size(bytes).inodes(bytes / BYTES_OF_INODE).mode(0o1777);
+    ["/tmp", "/var/tmp", "/dev/shm"].into_iter().fold(root, |root, path| root.mount(place(path)))
+}
+
+/// An end after so many seconds, and so many more for those who have something to tidy up.
+fn ending(seconds: u64, grace: u64) -> Limits {
+    let limits = Limits::new().wall(Duration::from_secs(seconds));
+    if grace == 0 { limits } else { limits.kill_grace(Duration::from_secs(grace)) }
+}
+
+/// So many processes, and files of so many bytes.
+fn bounded(limits: Limits, processes: u64, file: u64) -> Limits {
+    limits.rlimit(Resource::Nproc, processes, processes).rlimit(Resource::Fsize, file, file)
+}

@@ -1,0 +1,117 @@
+//! The profiles, each on its use: what it is for works, and the harm that it is against happens without it.
+
+#[path = "../support/mod.rs"]
+#[macro_use]
+mod support;
+
+mod agent;
+mod build_step;
+mod judge;
+mod test;
+
+use std::process::ExitCode;
+
+use stockade::{Command, Sandbox, profile};
+use support::{Test, stdout, text};
+
+fn main() -> ExitCode {
+    let own: &[Test] = tests![
+        a_profile_takes_no_cgroup,
+        a_profile_is_no_less_than_the_default,
+        a_loop_of_forks_ends_at_the_limit if support::unless_python,
+        a_profile_survives_as_data,
+        what_the_host_may_not_have_is_an_error if support::unless_user,
+    ];
+    let tests = [own, build_step::TESTS, test::TESTS, judge::TESTS, agent::TESTS].concat();
+    let payloads = [test::PAYLOADS, &[("host_with_less", host_with_less)]].concat();
+    support::run(&tests, &payloads)
+}
+
+fn all() -> [(&'static str, Sandbox); 4] {
+    [
+        ("build_step", profile::build_step()),
+        ("test", profile::test()),
+        ("judge", profile::judge()),
+        ("agent", profile::agent()),
+    ]
+}
+
+/// So that one works wherever there are user namespaces.
+fn a_profile_takes_no_cgroup() {
+    for (name, sandbox) in all() {
+        let outcome = sandbox.status(Command::new("true")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(outcome.success(), "{name}: {outcome}");
+        assert!(!outcome.enforced.has(stockade::Layer::Cgroup), "{name}: {:?}", outcome.enforced);
+        assert_eq!(outcome.enforced.lost, [], "{name}");
+    }
+}
+
+fn a_profile_is_no_less_than_the_default() {
+    let layers = |sandbox: &Sandbox| {
+        let outcome = sandbox.status(Command::new("true")).expect("an outcome");
+        outcome.enforced.enforced.into_iter().map(|(layer, _)| layer).collect::<Vec<_>>()
+    };
+    let default = layers(&Sandbox::new());
+    for (name, sandbox) in all() {
+        let its = layers(&sandbox);
+        assert!(default.iter().all(|layer| its.contains(layer)), "{name}: {its:?}, {default:?} by default");
+    }
+}
+
+/// A program that makes 1,100 processes at a time, or tells how far it came.
+const FORKS: &str = "
+import os, signal
+for count in range(1100):
+    try:
+        child = os.fork()
+    except BlockingIOError:
+        raise SystemExit(f'{count} processes')
+    if child == 0:
+        signal.pause()
+print('all')
+";
+
+fn a_loop_of_forks_ends_at_the_limit() {
+    let forks = |sandbox: Sandbox| {
+        let output = sandbox.output(Command::new("/usr/bin/python3").args(["-c", FORKS])).expect("an outcome");
+        (output.outcome.success(), text(&output.stdout), text(&output.stderr))
+    };
+    assert_eq!(forks(Sandbox::new()), (true, "all".into(), "".into()));
+    for (sandbox, limit) in [(profile::build_step(), 1024), (profile::test(), 1024), (profile::agent(), 512)] {
+        let (succeeded, _, said) = forks(sandbox);
+        let count: u64 = said.trim_end_matches(" processes").parse().unwrap_or_else(|_| panic!("{said}"));
+        assert!(!succeeded && count < limit, "{said}");
+    }
+}
+
+/// What is kept in a configuration file is the same sandbox.
+fn a_profile_survives_as_data() {
+    for (name, sandbox) in all() {
+        let json = serde_json::to_string(&sandbox).expect("JSON");
+        let read: Sandbox = serde_json::from_str(&json).expect("a sandbox");
+        assert_eq!(read, sandbox, "{name}");
+    }
+}
+
+/// A host whose own hard limits are below those of the profiles.
+fn host_with_less(_: &[String]) -> i32 {
+    for (name, sandbox) in all() {
+        println!("{name}: {}", support::refused(&sandbox));
+    }
+    0
+}
+
+fn what_the_host_may_not_have_is_an_error() {
+    let said = support::on_host(&["prlimit", "--nproc=400:400", "--stack=8388608:8388608"], "host_with_less", &[]);
+    let why = "prlimit64: Operation not permitted (EPERM): the hard limit is above the host's own: lower it";
+    let limits = [("build_step", "Nproc"), ("test", "Nproc"), ("judge", "Stack"), ("agent", "Nproc")];
+    let expected = limits.map(|(name, limit)| format!("{name}: limiting {limit}: {why}"));
+    assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+}
+
+/// A place for scratch files is there, and holds as much as it should.
+fn holds(sandbox: &Sandbox, place: &str, bytes: u64) {
+    let said = stdout(sandbox, &format!("stat -f -c '%b %S' {place} && echo x >{place}/file"));
+    let size: u64 = said.split(' ').map(|number| number.parse::<u64>().expect("a number")).product();
+    assert_eq!(size, bytes, "{place}");
+}

@@ -1,5 +1,6 @@
 //! The crate on the command line, for trying things: `cargo run --example run -- --help`.
 
+mod confinement;
 mod options;
 mod report;
 mod resources;
@@ -50,17 +51,27 @@ fn run(options: &Options) -> u8 {
     };
     let (sandbox, mut command) = (options.sandbox(), options.command());
     command.stdin(Stdio::inherit());
-    let result = match options.resources.output {
+    let result = match options.collects_output() {
         _ if options.pty => terminal::run(&sandbox, command),
-        Some(_) => sandbox.output(command).map(show),
-        None => sandbox.status(command),
+        true => sandbox.output(command).map(show),
+        false => sandbox.status(command),
     };
     if let Some(Err(error)) = report.map(|report| report.write(&result)) {
         return fail(FAILED, format_args!("writing the report: {error}"));
     }
     match result {
-        Ok(outcome) => exit_status(&outcome),
+        Ok(outcome) => {
+            tell_lost(&outcome);
+            exit_status(&outcome)
+        }
         Err(error) => failed(error),
+    }
+}
+
+/// Tells what the sandbox did without.
+fn tell_lost(outcome: &Outcome) {
+    for lost in &outcome.enforced.lost {
+        let _ = writeln!(io::stderr(), "run: without {} ({}): {}", lost.layer, lost.requested, lost.why);
     }
 }
 

@@ -9,13 +9,14 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser};
 use stockade::{Bind, Command, Identity, Mount, Namespaces, Overlay, Root, Sandbox, TimeOffsets, Tmpfs};
 
+use crate::confinement::Confinement;
 use crate::resources::Resources;
 
 /// Runs a program in a sandbox, and ends as the program does.
 ///
 /// The options that change the file system are carried out in the order in which they are said. Exit status: the
 /// program's; 128+N if signal N ended it; 125 if the sandbox could not be made; 126 if the program could not be
-/// executed; 127 if it was not found; 124 if a limit ended it; 2 if the options are wrong.
+/// executed; 127 if it was not found; 124 if a limit or a forbidden system call ended it; 2 if the options are wrong.
 #[derive(Parser)]
 #[command(name = "run", override_usage = "run [OPTION]… -- PROGRAM [ARG]…")]
 pub struct Options {
@@ -23,8 +24,9 @@ pub struct Options {
     mounts: Mounts,
 
     /// The file system that the others change: the host's read-only, nothing, the host's as it is, or a directory
-    #[arg(long, value_name = "host|empty|inherit|PATH", default_value = "host", value_parser = paths().map(root))]
-    root: Root,
+    /// [default: host, or that of the profile]
+    #[arg(long, value_name = "host|empty|inherit|PATH", value_parser = paths().map(root))]
+    root: Option<Root>,
 
     /// Namespaces that are not made, but shared with the host
     #[arg(long, value_name = "NS,…", value_delimiter = ',', value_parser = PossibleValuesParser::new(SHARED.map(|(name, _)| name)).map(shared))]
@@ -57,6 +59,9 @@ pub struct Options {
     #[command(flatten)]
     pub resources: Resources,
 
+    #[command(flatten)]
+    confinement: Confinement,
+
     /// Gives the program a terminal of its own, which is shown on this one
     #[arg(long)]
     pub pty: bool,
@@ -77,14 +82,17 @@ pub struct Options {
 impl Options {
     /// The sandbox that they describe.
     pub fn sandbox(&self) -> Sandbox {
-        let shared = self.share.iter().copied().collect();
+        let shared: Namespaces = self.share.iter().copied().collect();
         let mut identity = Identity::new();
         identity = self.uid.into_iter().fold(identity, Identity::uid);
         identity = self.gid.into_iter().fold(identity, Identity::gid);
-        let mut sandbox = Sandbox::new()
-            .limits(self.resources.limits())
-            .namespaces(Namespaces::all() - Namespaces::TIME - shared)
-            .root(self.mounts.0.iter().cloned().fold(self.root.clone(), Root::mount))
+        let mounts = self.mounts.0.iter().cloned();
+        let mut sandbox = self
+            .confinement
+            .base()
+            .map_limits(|limits| self.resources.limit(limits))
+            .map_namespaces(|made| made - shared)
+            .map_root(|root| mounts.fold(self.root.clone().unwrap_or(root), Root::mount))
             .identity(identity);
         if let Some(cgroup) = self.resources.cgroup() {
             sandbox = sandbox.cgroup(cgroup);
@@ -92,7 +100,12 @@ impl Options {
         if let Some(seconds) = self.time_offset {
             sandbox = sandbox.time_offsets(TimeOffsets { monotonic: seconds, boottime: seconds });
         }
-        self.hostname.iter().fold(sandbox, Sandbox::hostname)
+        self.confinement.confine(self.hostname.iter().fold(sandbox, Sandbox::hostname))
+    }
+
+    /// Whether what it writes is collected, and shown when it has ended.
+    pub fn collects_output(&self) -> bool {
+        self.resources.output.is_some() || self.confinement.has_profile()
     }
 
     /// The program that runs in it.

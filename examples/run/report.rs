@@ -44,6 +44,7 @@ pub fn exit_status(outcome: &Outcome) -> u8 {
         Termination::WallTime
         | Termination::CpuTime
         | Termination::Idle
+        | Termination::Syscall(_)
         | Termination::Memory
         | Termination::Output => 124,
         _ => 128 + libc::SIGKILL as u8,

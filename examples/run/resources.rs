@@ -51,7 +51,7 @@ pub struct Resources {
     idle: Option<Duration>,
 
     /// Bytes that it may write to each of standard output and standard error, which are shown when it has ended
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "pty")]
     pub output: Option<u64>,
 
     /// Time between SIGTERM and SIGKILL for a program that exceeds a limit
@@ -101,8 +101,8 @@ fn io_max(text: &str) -> Result<(PathBuf, IoMax), String> {
 }
 
 impl Resources {
-    pub fn limits(&self) -> Limits {
-        let mut limits = Limits::new();
+    /// Limits with those that are asked for.
+    pub fn limit(&self, mut limits: Limits) -> Limits {
         limits = self.wall.into_iter().fold(limits, Limits::wall);
         limits = self.cpu.into_iter().fold(limits, Limits::cpu);
         limits = self.idle.into_iter().fold(limits, Limits::idle);

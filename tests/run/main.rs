@@ -1,73 +1,63 @@
 //! The example `run`: each of its options, its exit statuses, and what it says when something is wrong.
 
+#[path = "../support/mod.rs"]
+#[macro_use]
 mod support;
 
+mod confinement;
+mod terminal;
+
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command as Host, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command as Host, ExitCode, Stdio};
+use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::pty::{Winsize, openpty};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::termios::tcgetattr;
-use nix::unistd::Pid;
 use serde_json::Value;
-use support::{at_most, example, exists, is_root, shared_dir, text};
+use support::{Test, at_most, example, exists, is_root, shared_dir, text};
 use tempfile::TempDir;
 
 fn main() -> ExitCode {
-    support::run_with_examples(
-        tests![
-            the_exit_status_is_the_programs,
-            a_signal_gives_128_and_its_number,
-            a_program_that_is_not_found_gives_127,
-            a_program_that_cant_be_executed_gives_126,
-            a_sandbox_that_cant_be_made_gives_125,
-            wrong_options_give_2_and_one_line,
-            contradictory_options_give_2_and_one_line,
-            a_limit_that_ends_the_program_gives_124,
-            a_limit_on_all_its_processes_gives_124 if unless_root_with_groups,
-            what_it_may_use_is_what_was_said if unless_root_with_groups,
-            help_is_no_error,
-            the_streams_are_the_programs_own,
-            binds_are_read_only_or_writable_as_said if support::unless_idmapped_mounts,
-            a_bind_is_at_its_own_path_by_default,
-            paths_are_bytes,
-            a_tmpfs_holds_as_much_as_said,
-            changes_of_an_overlay_end_with_the_sandbox if support::unless_overlays,
-            masked_paths_are_hidden,
-            directories_and_symlinks_are_made,
-            mounts_happen_in_the_order_of_the_options if support::unless_overlays_and_idmapped_mounts,
-            the_root_is_the_one_that_was_chosen,
-            shared_namespaces_are_the_hosts if support::unless_root_can_pivot,
-            an_ordinary_user_shares_the_user_namespace_with_all_others_alone if support::unless_user,
-            the_clocks_are_ahead_by_the_offset,
-            the_host_name_is_set,
-            the_ids_are_set,
-            the_working_directory_is_set,
-            the_environment_is_path_and_what_was_said,
-            explain_shows_the_plan_and_runs_nothing if unless_as_shown,
-            the_report_is_the_outcome,
-            the_report_of_a_failure_is_the_error,
-            a_report_that_cant_be_written_keeps_the_program_from_running,
-            a_terminal_of_its_own_has_24_lines_where_there_is_none,
-            the_terminal_takes_input_to_its_end,
-            the_terminal_shows_everything_that_was_written,
-            a_program_that_closes_its_terminal_goes_on_and_can_open_it_again,
-            the_terminal_has_the_size_of_the_callers_and_follows_it,
-            keys_reach_the_program_and_the_callers_terminal_is_restored,
-            signals_reach_the_program_on_a_terminal,
-        ],
-        &[],
-        &["run"],
-    )
+    let own: &[Test] = tests![
+        the_exit_status_is_the_programs,
+        a_signal_gives_128_and_its_number,
+        a_program_that_is_not_found_gives_127,
+        a_program_that_cant_be_executed_gives_126,
+        a_sandbox_that_cant_be_made_gives_125,
+        wrong_options_give_2_and_one_line,
+        contradictory_options_give_2_and_one_line,
+        a_limit_that_ends_the_program_gives_124,
+        a_limit_on_all_its_processes_gives_124 if unless_root_with_groups,
+        what_it_may_use_is_what_was_said if unless_root_with_groups,
+        help_is_no_error,
+        the_streams_are_the_programs_own,
+        binds_are_read_only_or_writable_as_said if support::unless_idmapped_mounts,
+        a_bind_is_at_its_own_path_by_default,
+        paths_are_bytes,
+        a_tmpfs_holds_as_much_as_said,
+        changes_of_an_overlay_end_with_the_sandbox if support::unless_overlays,
+        masked_paths_are_hidden,
+        directories_and_symlinks_are_made,
+        mounts_happen_in_the_order_of_the_options if support::unless_overlays_and_idmapped_mounts,
+        the_root_is_the_one_that_was_chosen,
+        shared_namespaces_are_the_hosts if support::unless_root_can_pivot,
+        an_ordinary_user_shares_the_user_namespace_with_all_others_alone if support::unless_user,
+        the_clocks_are_ahead_by_the_offset,
+        the_host_name_is_set,
+        the_ids_are_set,
+        the_working_directory_is_set,
+        the_environment_is_path_and_what_was_said,
+        explain_shows_the_plan_and_runs_nothing if unless_as_shown,
+        the_report_is_the_outcome,
+        the_report_of_a_failure_is_the_error,
+        a_report_that_cant_be_written_keeps_the_program_from_running,
+    ];
+    let tests = [own, confinement::TESTS, terminal::TESTS].concat();
+    support::run_with_examples(&tests, &[], &["run"])
 }
 
 /// What came of a `run`.
@@ -205,6 +195,7 @@ fn wrong_options_give_2_and_one_line() {
 fn contradictory_options_give_2_and_one_line() {
     let cases: &[(&[&str], &str)] = &[
         (&["--explain", "--report", "-"], "'--explain'"),
+        (&["--output", "1K", "--pty"], "'--output <SIZE>'"),
         (&["--hostname", "a", "--hostname", "b"], "--hostname"),
         (&["--uid", "1", "--uid", "2"], "--uid"),
         (&["--root", "host", "--root", "empty"], "--root"),
@@ -294,7 +285,7 @@ fn what_it_may_use_is_what_was_said() {
 
 fn help_is_no_error() {
     let help = run(&["--help"]).output();
-    let options = "ro rw tmpfs overlay mask dir symlink root share time-offset hostname uid gid cwd env wall kill-grace nofile memory swap pids cpus cpuset io-max cgroup-parent cpu idle output pty explain report";
+    let options = "ro rw tmpfs overlay mask dir symlink root share time-offset hostname uid gid cwd env wall kill-grace nofile memory swap pids cpus cpuset io-max cgroup-parent cpu idle output pty explain report profile cap-add landlock-ro landlock-rw connect bind-port seccomp best-effort";
     for option in options.split(' ') {
         assert!(help.contains(&format!("--{option}")), "--{option} is not in {help}");
     }
@@ -592,133 +583,4 @@ fn a_report_that_cant_be_written_keeps_the_program_from_running() {
     let said = sh(&options, "touch /out/touched").refusal(125);
     assert!(said.contains("report") && said.contains("No such file"), "{said}");
     assert!(!exists(dir.path().join("touched")));
-}
-
-fn a_terminal_of_its_own_has_24_lines_where_there_is_none() {
-    let script = "for fd in 0 1 2; do test -t $fd && echo $fd; done; stty size; tty";
-    assert_eq!(sh(&[], "test -t 0 || test -t 1 || echo none").output(), "none");
-    assert_eq!(sh(&["--pty"], script).output(), "0\r\n1\r\n2\r\n24 80\r\n/dev/pts/0\r");
-    assert_eq!(sh(&["--pty"], "exit 9").status, 9);
-    assert_eq!(sh(&["--pty"], "kill -9 $$").status, 137);
-    let (report, _) = reported(&["--pty", "--", "echo", "shown"]);
-    assert_eq!(report["termination"]["Exited"], 0);
-}
-
-fn the_terminal_takes_input_to_its_end() {
-    for (input, expected) in [("", ""), ("one line\n", "<one line>"), ("no end", "<no end>"), ("1\n2\n", "<1><2>")] {
-        let script = "stty -echo; cat | sed 's/.*/<&>/' | tr -d '\\n'";
-        let mut host = example_run(["--pty", "--", "sh", "-c", script]);
-        let mut child = host.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the example");
-        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("input");
-        let output = child.wait_with_output().expect("its end");
-        assert!(output.status.success(), "{output:?}");
-        // Whether the input is echoed depends on who comes first.
-        let shown = text(&output.stdout);
-        assert!(shown.ends_with(expected), "{input:?}: {shown:?}");
-    }
-}
-
-fn the_terminal_shows_everything_that_was_written() {
-    let shown = run(&["--pty", "--", "seq", "100000"]).output();
-    assert_eq!(shown.lines().count(), 100_000);
-    assert!(shown.ends_with("\r\n100000\r"));
-}
-
-fn a_program_that_closes_its_terminal_goes_on_and_can_open_it_again() {
-    // Longer than it takes to see that nobody has it open.
-    let script = "echo before; exec <&- >&- 2>&-; sleep 0.3; echo after >/dev/tty; exit 4";
-    let ran = sh(&["--pty"], script);
-    assert_eq!((ran.status, ran.stdout.as_str()), (4, "before\r\nafter\r"));
-}
-
-/// A `run --pty` on a terminal of the test's own, of 33 lines and 101 columns. A script that awaits a signal sleeps in
-/// short turns: one that comes just before a `read` would not end it.
-struct OnTerminal {
-    child: Child,
-    master: File,
-    slave: OwnedFd,
-    shown: String,
-}
-
-impl OnTerminal {
-    fn start(script: &str) -> Self {
-        let size = Winsize { ws_row: 33, ws_col: 101, ws_xpixel: 0, ws_ypixel: 0 };
-        let ends = openpty(&size, None).expect("a terminal");
-        let stream = || Stdio::from(ends.slave.try_clone().expect("descriptor"));
-        let mut host = example_run(["--pty", "--", "sh", "-c", script]);
-        let child = host.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("the example");
-        Self { child, master: ends.master.into(), slave: ends.slave, shown: String::new() }
-    }
-
-    /// Waits until it shows this.
-    fn until(&mut self, expected: &str) {
-        let end = Instant::now() + Duration::from_secs(60);
-        let mut buffer = [0; 1024];
-        while !self.shown.contains(expected) {
-            let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{expected:?} is not shown: {:?}", self.shown);
-            let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
-            let timeout = PollTimeout::try_from(left).expect("a minute");
-            if poll(&mut fds, timeout).expect("poll") > 0 {
-                let count = self.master.read(&mut buffer).expect("what is shown");
-                self.shown += &String::from_utf8_lossy(&buffer[..count]);
-            }
-        }
-    }
-
-    fn keys(&mut self, keys: &str) {
-        self.master.write_all(keys.as_bytes()).expect("keys");
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).expect("a signal");
-    }
-
-    fn status(mut self) -> Option<i32> {
-        self.child.wait().expect("its end").code()
-    }
-}
-
-impl Drop for OnTerminal {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn the_terminal_has_the_size_of_the_callers_and_follows_it() {
-    let mut terminal = OnTerminal::start("trap 'stty size; exit 5' WINCH; stty size; while :; do sleep 0.05; done");
-    terminal.until("33 101");
-    let size = rustix::termios::Winsize { ws_row: 44, ws_col: 55, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&terminal.master, size).expect("a new size");
-    // The example is not of the terminal's session, so that the kernel does not tell it.
-    terminal.signal(Signal::SIGWINCH);
-    terminal.until("44 55");
-    assert_eq!(terminal.status(), Some(5));
-}
-
-fn keys_reach_the_program_and_the_callers_terminal_is_restored() {
-    let mut terminal = OnTerminal::start(
-        "trap 'echo interrupted; exit 6' INT; echo ready; read line; echo \"<$line>\"; while :; do sleep 0.05; done",
-    );
-    let slave = terminal.slave.try_clone().expect("descriptor");
-    let master = terminal.master.try_clone().expect("descriptor");
-    let before = tcgetattr(&slave).expect("its modes");
-    terminal.until("ready");
-    terminal.keys("typed\r");
-    terminal.until("<typed>");
-    assert_ne!(tcgetattr(&slave).expect("its modes"), before, "raw while the program runs");
-    terminal.keys("\x03");
-    terminal.until("interrupted");
-    assert_eq!(terminal.status(), Some(6));
-    assert_eq!(tcgetattr(&slave).expect("its modes"), before);
-    drop(master);
-}
-
-fn signals_reach_the_program_on_a_terminal() {
-    let mut terminal = OnTerminal::start("trap 'echo asked; exit 8' TERM; echo ready; while :; do sleep 0.05; done");
-    terminal.until("ready");
-    terminal.signal(Signal::SIGTERM);
-    terminal.until("asked");
-    assert_eq!(terminal.status(), Some(8));
 }

@@ -6,12 +6,21 @@
 #[macro_use]
 mod support;
 
+mod abis;
 mod bombs;
+mod busy;
 mod common;
+mod cores;
 mod descriptors;
 mod filesystem;
+mod filter;
 mod host_size;
+mod ipc;
+mod kernel;
+mod keys;
+mod living;
 mod network;
+mod nothing;
 mod paths;
 mod processes;
 mod sys;
@@ -28,6 +37,15 @@ fn main() -> ExitCode {
         bombs::TESTS,
         terminal::TESTS,
         network::TESTS,
+        abis::TESTS,
+        kernel::TESTS,
+        cores::TESTS,
+        ipc::TESTS,
+        keys::TESTS,
+        living::TESTS,
+        nothing::TESTS,
+        busy::TESTS,
+        filter::TESTS,
         host_size::TESTS,
     ]
     .concat();
@@ -38,6 +56,15 @@ fn main() -> ExitCode {
         processes::PAYLOADS,
         terminal::PAYLOADS,
         network::PAYLOADS,
+        abis::PAYLOADS,
+        kernel::PAYLOADS,
+        cores::PAYLOADS,
+        ipc::PAYLOADS,
+        keys::PAYLOADS,
+        living::PAYLOADS,
+        nothing::PAYLOADS,
+        busy::PAYLOADS,
+        filter::PAYLOADS,
         host_size::PAYLOADS,
     ]
     .concat();

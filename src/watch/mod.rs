@@ -25,7 +25,7 @@ use noted::Noted;
 use output::{Counted, Streams};
 use running::times;
 pub(crate) use running::{Account, Ended, How, Running};
-pub(crate) use supervise::{Answer, Callback, Heard, Listen, Rules, Ruling, Supervisor};
+pub(crate) use supervise::{Answer, Callback, Heard, LAST_ERRNO, Listen, Rules, Ruling, Supervisor};
 pub use supervise::{Decision, Notification};
 
 use crate::outcome::{Enforcement, Leaked, Outcome, Output, Reading, Signal, Source, Termination, Usage};

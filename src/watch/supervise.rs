@@ -79,9 +79,9 @@ pub enum Decision {
     /// The kernel does it. What its pointers lead to may have changed since it was looked at, by another thread of the
     /// program: this is no way to keep a program from a path (seccomp_unotify(2)).
     Allow,
-    /// It fails with this error number.
+    /// It fails with this error number, 1 to 4095; with 0 it does nothing and gives 0, and with any other `ENOSYS`.
     Errno(i32),
-    /// It is not done, and gives this to the program.
+    /// It is not done, and gives this to the program. What lies from -4095 to -1 is an error to it.
     Return(i64),
     /// The sandbox is ended.
     Kill,
@@ -98,6 +98,9 @@ impl Debug for Notification<'_> {
         write!(f, "{}{:x?} of {}", self.system_call(), self.heard.args, self.heard.pid)
     }
 }
+
+/// The largest error number (`MAX_ERRNO` of the kernel).
+pub(crate) const LAST_ERRNO: i32 = 4095;
 
 /// Bytes that are read at a time.
 const LONGEST: usize = 1 << 20;
@@ -307,5 +310,10 @@ impl Desk {
 }
 
 fn errno_answer(errno: i32) -> Answer {
-    if errno == 0 { Answer::Value(0) } else { Answer::Error(errno) }
+    match errno {
+        0 => Answer::Value(0),
+        1..=LAST_ERRNO => Answer::Error(errno),
+        // The program would take anything else for a result.
+        _ => Answer::Error(libc::ENOSYS),
+    }
 }

@@ -104,8 +104,10 @@ impl Seccomp {
     /// Python run, linked statically or not. Anything else ends the sandbox:
     /// [`Termination::Syscall`](crate::Termination::Syscall).
     ///
-    /// Files can be opened for reading alone. There are no processes, threads, sockets, signals to others, changes of the
-    /// file system, or limits to set, so that Java, Go and Node don't run.
+    /// Files can be opened for reading alone. There are no processes, threads, sockets, changes of the file system, or
+    /// limits to set, so that Java, Go and Node don't run. A Unix socket, by which C libraries look for a name service as
+    /// Python starts, fails with `EACCES`. tgkill(2), by which `abort` ends a program, reaches other processes of the same
+    /// user if there is no pid namespace.
     pub fn pure_computation() -> Self {
         #[rustfmt::skip]
         const ALLOWED: &[&str] = &[
@@ -136,6 +138,7 @@ impl Seccomp {
         for request in [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::FIOCLEX] {
             policy = policy.when("ioctl", [is(1, request as libc::c_int)], Action::Allow);
         }
+        policy = policy.when("socket", [is(0, libc::AF_UNIX)], Action::Errno(libc::EACCES));
         // A limit may be asked for, and not set.
         policy = policy.when("prlimit64", [Condition::new(2, Comparison::Equal(0))], Action::Allow);
         for option in [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_GET_DUMPABLE] {

@@ -18,7 +18,10 @@ pub const TESTS: &[Test] = tests![
 const LARGE: u64 = 0x1234_5678_9abc_def0;
 const EDGES: [u64; 4] = [0, 1 << 32, LARGE, u64::MAX];
 
-fn comparisons(value: u64) -> [(Comparison, fn(u64, u64) -> bool); 6] {
+/// Whether a comparison holds of an argument and its value.
+type Holds = fn(u64, u64) -> bool;
+
+fn comparisons(value: u64) -> [(Comparison, Holds); 6] {
     [
         (Comparison::Equal(value), |one, other| one == other),
         (Comparison::NotEqual(value), |one, other| one != other),

@@ -6,6 +6,7 @@ mod support;
 
 mod abis;
 mod calls;
+mod computing;
 mod conditions;
 mod endings;
 mod kills;
@@ -23,7 +24,7 @@ use stockade::{
     Action, Child, Command, Decision, Limits, Namespaces, Notification, Outcome, Output, Root, Sandbox, Seccomp, Stdio,
     Termination,
 };
-use support::{at_most, slowness, text};
+use support::{at_most, eventually, text};
 
 const MS: Duration = Duration::from_millis(1);
 const EPERM: &str = "EPERM";
@@ -38,10 +39,11 @@ fn main() -> ExitCode {
         notify::TESTS,
         endings::TESTS,
         memory::TESTS,
+        computing::TESTS,
         presets::TESTS,
     ];
     let payloads =
-        [payloads::PAYLOADS, abis::PAYLOADS, kills::PAYLOADS, notify::PAYLOADS, memory::PAYLOADS, presets::PAYLOADS];
+        [payloads::PAYLOADS, abis::PAYLOADS, kills::PAYLOADS, notify::PAYLOADS, memory::PAYLOADS, computing::PAYLOADS];
     support::run(&tests.concat(), &payloads.concat())
 }
 
@@ -118,17 +120,6 @@ fn ended_for(outcome: &Outcome) -> &'static str {
         }
         _ => panic!("{outcome}"),
     }
-}
-
-/// Waits for something to become true.
-fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
-    for _ in 0..500 * slowness() {
-        if is_true() {
-            return;
-        }
-        std::thread::sleep(10 * MS);
-    }
-    panic!("never: {what}");
 }
 
 /// A shell script under a policy, as a bounded sandbox runs it.

@@ -39,7 +39,8 @@ impl Display for Signal {
 
 /// How a program ended: as the kernel tells its parent (wait(2)), or, if it exceeded a limit, for which one it was ended.
 /// What counts is, in this order: that the kernel killed a process of it for memory; the first limit that the host found
-/// exceeded, whatever it did when it was asked to end; that it used too much CPU time; how it ended itself.
+/// exceeded, whatever it did when it was asked to end; a system call that ended the sandbox; that it used too much CPU time;
+/// how it ended itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

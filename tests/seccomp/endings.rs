@@ -14,7 +14,7 @@ use crate::{MS, ended_for, eventually, priority, result, run, shell, silent, suc
 
 pub const TESTS: &[Test] = tests![
     a_callback_that_panics_refuses_and_the_rest_of_the_policy_holds,
-    a_slow_callback_delays_its_call_alone,
+    a_slow_callback_delays_what_it_is_asked,
     limits_hold_while_a_callback_decides,
     a_caller_that_dies_meanwhile_is_none_any_more,
     a_child_that_is_dropped_is_gone_while_its_call_is_decided,
@@ -45,7 +45,7 @@ fn a_callback_that_panics_refuses_and_the_rest_of_the_policy_holds() {
     assert_eq!(ended_for(&output.expect("an outcome").outcome), "getppid");
 }
 
-fn a_slow_callback_delays_its_call_alone() {
+fn a_slow_callback_delays_what_it_is_asked() {
     let start = Instant::now();
     let child = supervised(asking(), "calls", &["getpriority:0,0", "getpgid", "getpriority:0,0"], |_| {
         thread::sleep(300 * MS);

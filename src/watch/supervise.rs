@@ -133,7 +133,8 @@ impl<'a> Notification<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Host`] if the memory can't be read (`EFAULT`), if the caller is not there any more (`ESRCH`), or for more
+    /// [`Error::Host`] if the memory can't be read (`EFAULT`; `EPERM` of a program without a user namespace that has hidden
+    /// it, by `PR_SET_DUMPABLE` of prctl(2), unless the host is root), if the caller is not there any more (`ESRCH`), or for more
     /// bytes than that (`EMSGSIZE`).
     pub fn bytes(&self, argument: usize, len: usize) -> Result<Vec<u8>> {
         if len > LONGEST {

@@ -9,6 +9,7 @@ mod calls;
 mod computing;
 mod conditions;
 mod endings;
+mod hosts;
 mod kills;
 mod lists;
 mod memory;
@@ -41,9 +42,17 @@ fn main() -> ExitCode {
         memory::TESTS,
         computing::TESTS,
         presets::TESTS,
+        hosts::TESTS,
     ];
-    let payloads =
-        [payloads::PAYLOADS, abis::PAYLOADS, kills::PAYLOADS, notify::PAYLOADS, memory::PAYLOADS, computing::PAYLOADS];
+    let payloads = [
+        payloads::PAYLOADS,
+        abis::PAYLOADS,
+        kills::PAYLOADS,
+        notify::PAYLOADS,
+        memory::PAYLOADS,
+        computing::PAYLOADS,
+        hosts::PAYLOADS,
+    ];
     support::run(&tests.concat(), &payloads.concat())
 }
 

@@ -1,13 +1,14 @@
 //! What the arguments of a waiting call point to, read by the host.
 
+use std::path::Path;
 use std::sync::mpsc;
 
-use stockade::{Action, Decision, Notification, Seccomp};
+use stockade::{Action, Command, Decision, Namespaces, Notification, Root, Sandbox, Seccomp, Stdio};
 
 use crate::calls::{PAGE, call, page_before_a_gap, put_at_end};
 use crate::payloads::number;
-use crate::support::{Payload, Test};
-use crate::{succeeded, supervised, tests};
+use crate::support::{Payload, Test, is_root, own_path};
+use crate::{bounded, succeeded, supervised, tests, under};
 
 pub const TESTS: &[Test] = tests![
     strings_are_read_up_to_their_end,
@@ -16,6 +17,7 @@ pub const TESTS: &[Test] = tests![
     a_string_is_no_longer_than_a_path,
     bytes_are_read_whole_or_not_at_all,
     what_the_program_says_of_sizes_costs_the_host_nothing,
+    a_program_that_hides_its_memory_is_read_by_the_owner_of_its_user_namespace,
 ];
 
 pub const PAYLOADS: &[Payload] = &[("points", points)];
@@ -117,4 +119,30 @@ fn what_the_program_says_of_sizes_costs_the_host_nothing() {
         [mebibyte, mebibyte + 1, usize::MAX].map(|len| call.bytes(0, len).map(drop).map_err(|error| name(&error)))
     });
     assert_eq!(read, [[error("EFAULT"), error("EMSGSIZE"), error("EMSGSIZE")]]);
+}
+
+/// prctl(PR_SET_DUMPABLE, 0), and a call with a string.
+const HIDING: [&str; 4] = ["--payload", "calls", "prctl:4,0", "getppid:secret"];
+
+/// What the host reads of such a program.
+fn read_of_hiding(sandbox: &Sandbox, program: &Path) -> Result<Vec<u8>, String> {
+    let (sender, read) = mpsc::channel();
+    let mut command = Command::new(program);
+    command.args(HIDING).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = sandbox.spawn_supervised(&command, move |call| {
+        sender.send(call.string(0).map_err(|error| name(&error))).expect("a receiver");
+        Decision::Return(7)
+    });
+    assert_eq!(succeeded(child.expect("a child")).0, ["0", "7"]);
+    read.recv().expect("a call")
+}
+
+fn a_program_that_hides_its_memory_is_read_by_the_owner_of_its_user_namespace() {
+    let policy = || Seccomp::new().on(["getppid"], Action::Notify);
+    assert_eq!(read_of_hiding(&under(policy()), Path::new(crate::support::PAYLOAD)), Ok(b"secret".to_vec()));
+    if !is_root() {
+        // Without one the host is nothing but another process of the same user.
+        let bare = Sandbox::new().namespaces(Namespaces::empty()).root(Root::inherit());
+        assert_eq!(read_of_hiding(&bounded(bare.seccomp(policy())), &own_path()), error("EPERM"));
+    }
 }

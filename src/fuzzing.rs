@@ -38,11 +38,13 @@ impl Listen for Waiting {
     fn answer(&self, _: u64, _: Answer) -> nix::Result<()> {
         Ok(())
     }
+
+    fn kill(&self, _: &Heard) {}
 }
 
 /// What is read of a call of this process: the string that its first argument points to.
 pub fn notified(number: i32, args: [u64; 6]) -> Option<Vec<u8>> {
-    let heard = Heard { id: 0, pid: nix::unistd::getpid().as_raw(), number, args };
+    let heard = Heard { id: 0, pid: nix::unistd::getpid().as_raw(), number, is_foreign: false, args };
     let notification = Notification::new(&heard, &Waiting);
     let shown = format!("{notification:?}");
     assert!(!shown.is_empty());

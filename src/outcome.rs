@@ -39,7 +39,8 @@ impl Display for Signal {
 
 /// How a program ended: as the kernel tells its parent (wait(2)), or, if it exceeded a limit, for which one it was ended.
 /// What counts is, in this order: that the kernel killed a process of it for memory; the first limit that the host found
-/// exceeded, whatever it did when it was asked to end; that it used too much CPU time; how it ended itself.
+/// exceeded, whatever it did when it was asked to end; a system call that ended the sandbox; that it used too much CPU time;
+/// how it ended itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -65,6 +66,9 @@ pub enum Termination {
     Idle,
     /// It made a system call for which the policy ends the sandbox: [`Action::Kill`](crate::Action::Kill).
     Syscall(SystemCall),
+    /// The same of another ABI of the architecture, by the number there, which means another call than here: on x86_64 of
+    /// i386, or, with the bit 0x40000000, of x32. Any such call ends the sandbox if the policy ends it for some call.
+    ForeignSyscall(i32),
     /// The kernel killed a process of it for want of memory: [`Cgroup::memory_max`](crate::Cgroup::memory_max).
     Memory,
 }
@@ -97,6 +101,7 @@ impl Display for Termination {
             Self::CpuTime => f.write_str("ended at its limit of CPU time"),
             Self::Idle => f.write_str("ended because it did nothing"),
             Self::Syscall(call) => write!(f, "ended because it called {call}"),
+            Self::ForeignSyscall(number) => write!(f, "ended because it made system call {number:#x} of another ABI"),
             Self::Memory => f.write_str("ended at its limit of memory"),
         }
     }
@@ -190,13 +195,8 @@ pub struct Violation {
 }
 
 impl Violation {
-    pub(crate) fn new(call: SystemCall, args: [u64; 6], path: Option<Vec<u8>>) -> Self {
-        Self { call, args, path: path.map(|path| OsString::from_vec(path).into()), count: 1 }
-    }
-
-    /// Whether it is the same again.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
-        self.call == other.call && self.path == other.path && (self.path.is_some() || self.args == other.args)
+    pub(crate) fn new(call: SystemCall, args: [u64; 6], path: Option<Vec<u8>>, count: u64) -> Self {
+        Self { call, args, path: path.map(|path| OsString::from_vec(path).into()), count }
     }
 }
 

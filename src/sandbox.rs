@@ -219,7 +219,7 @@ impl Sandbox {
     }
 
     /// The same with a callback, on a thread of its own, that decides the calls of [`Action::Notify`](crate::Action::Notify)
-    /// while they wait. A callback that panics leaves the program with `ENOSYS` for each of them; one that never returns
+    /// while they wait: one at a time, so that each waits for those before it. A callback that panics leaves the program with `ENOSYS` for each of them; one that never returns
     /// keeps [`Child::wait`] from returning.
     ///
     /// ```

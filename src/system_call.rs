@@ -49,6 +49,25 @@ impl Display for SystemCall {
     }
 }
 
+/// This architecture and its own ABI: `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_AARCH64` of `linux/audit.h`.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const ARCHITECTURE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+pub(crate) const ARCHITECTURE: u32 = 0xc000_00b7;
+
+/// Calls of x32 have this bit (`__X32_SYSCALL_BIT`).
+#[cfg(target_arch = "x86_64")]
+pub(crate) const X32: u32 = 0x4000_0000;
+
+/// Whether a call is one of another ABI, where its number means another call.
+pub(crate) fn is_foreign(architecture: u32, number: i32) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let is_x32 = number as u32 & X32 != 0;
+    #[cfg(not(target_arch = "x86_64"))]
+    let is_x32 = false;
+    architecture != ARCHITECTURE || is_x32
+}
+
 /// How many letters have to be changed, put in or left out to make one word of another.
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();

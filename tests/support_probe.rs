@@ -15,7 +15,8 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 use stockade::{
-    Cgroup, Command, Feature, Finding, Identity, Namespaces, Overlay, Root, Sandbox, State, Support, Termination,
+    Cgroup, Command, Feature, Finding, Identity, Namespaces, Overlay, Root, Sandbox, Seccomp, State, Support,
+    Termination,
 };
 use support::{children, descriptors, example, is_root, on_host, text};
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         no_network_namespaces_names_the_limit,
         a_filter_like_that_of_a_container_is_named,
         what_is_refused_after_the_user_namespace_is_found_by_trying,
+        no_filters_of_system_calls_are_what_the_default_sandbox_lacks,
         a_masked_proc_is_named if unless_proc_can_be_masked,
         read_only_cgroups_are_named if unless_cgroups_can_be_read_only,
         memfds_that_may_not_execute_are_named if unless_memfd_noexec,
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
             ("limited", host_without_namespaces),
             ("filtered", host_under_a_filter),
             ("late", host_that_refuses_late),
+            ("unfiltered", host_without_filters),
             ("masked", host_with_a_masked_proc),
             ("read-only", host_with_read_only_cgroups),
             ("noexec", host_without_executable_memfds),
@@ -394,6 +397,23 @@ fn host_that_refuses_late(_: &[String]) -> i32 {
 
 fn what_is_refused_after_the_user_namespace_is_found_by_trying() {
     on_host(&[], "late", &[]);
+}
+
+/// A host that lets no filter of system calls be installed.
+fn host_without_filters(_: &[String]) -> i32 {
+    filter(libc::EINVAL, BTreeMap::from([(libc::SYS_seccomp, vec![])]));
+    let support = Support::probe();
+    let seccomp = find(&support, Feature::Seccomp);
+    assert!(matches!(seccomp.state, State::Unavailable { .. }), "{seccomp:?}");
+    let sandbox = find(&support, Feature::Sandbox);
+    assert!(sandbox.reason().is_some_and(|reason| reason.contains("installing the seccomp filter")), "{sandbox:?}");
+    assert_eq!(sandbox.remedy(), seccomp.remedy());
+    assert!(!runs(&Sandbox::new()) && runs(&Sandbox::new().seccomp(Seccomp::unconfined())));
+    0
+}
+
+fn no_filters_of_system_calls_are_what_the_default_sandbox_lacks() {
+    on_host(&[], "unfiltered", &[]);
 }
 
 /// The way to a host in a mount namespace of its own, where a script is run first.

@@ -10,7 +10,7 @@ use std::process::{Command as Host, ExitCode, Stdio as HostStdio};
 use std::time::{Duration, Instant};
 
 use stockade::{Cgroup, CgroupParent, Child, Command, Error, Limits, Sandbox, Stdio, Termination};
-use support::{Payload, Test, example, is_root, on_host, payload_on_host, refused, shared_dir, text};
+use support::{Payload, Test, eventually, example, is_root, on_host, payload_on_host, refused, shared_dir, text};
 
 const MB: u64 = 1 << 20;
 
@@ -124,17 +124,6 @@ fn told(scope: &Path) -> i32 {
     assert!(scope.is_dir());
     println!("{}", scope.display());
     0
-}
-
-/// Waits for something to become true.
-fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
-    for _ in 0..1000 {
-        if is_true() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("never: {what}");
 }
 
 /// The scope and its unit are no more.

@@ -231,7 +231,7 @@ impl Compiler<'_> {
         }
         if let Some(filter) = &self.filter {
             let killable = self.host.has_killable_listeners();
-            process.within(Layer::Seccomp, |process| seccomp::install(process, filter, killable));
+            process.within(Layer::Seccomp, |process| seccomp::install(process, filter, &self.config.seccomp, killable));
         }
     }
 

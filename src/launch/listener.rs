@@ -1,11 +1,14 @@
 //! The listener of a seccomp filter (seccomp_unotify(2), since Linux 5.0).
 #![allow(unsafe_code)]
 
+use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::process::Handle;
+use crate::system_call::is_foreign;
 use crate::watch::{Answer, Heard, Listen};
 
 #[derive(Debug)]
@@ -38,7 +41,8 @@ impl Listen for Listener {
             match Errno::result(result) {
                 Ok(_) => {
                     let (pid, data) = (heard.pid as i32, heard.data);
-                    return Ok(Some(Heard { id: heard.id, pid, number: data.nr, args: data.args }));
+                    let is_foreign = is_foreign(data.arch, data.nr);
+                    return Ok(Some(Heard { id: heard.id, pid, number: data.nr, is_foreign, args: data.args }));
                 }
                 // Who made the call was killed meanwhile, or a signal of the host came between.
                 Err(Errno::ENOENT | Errno::EINTR) => {}
@@ -68,4 +72,19 @@ impl Listen for Listener {
             other => other.map(drop),
         }
     }
+
+    fn kill(&self, heard: &Heard) {
+        let Ok(process) = Handle::open(process_of(heard.pid)) else { return };
+        // While the call waits, the pid is nobody else's.
+        if self.is_waiting(heard.id) {
+            let _ = process.signal(libc::SIGKILL);
+        }
+    }
+}
+
+/// The process that a thread belongs to (proc(5), `/proc/[pid]/status`).
+fn process_of(thread: i32) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let group = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
+    group.unwrap_or(thread)
 }

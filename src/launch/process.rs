@@ -150,6 +150,11 @@ impl Process {
 pub(super) struct Handle(OwnedFd);
 
 impl Handle {
+    /// Of whoever has this pid now.
+    pub fn open(pid: i32) -> nix::Result<Self> {
+        pidfd_open(pid).map(Self)
+    }
+
     pub fn signal(&self, signal: i32) -> nix::Result<()> {
         send(self.0.as_fd(), signal)
     }

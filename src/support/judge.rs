@@ -24,7 +24,7 @@ use crate::sandbox::Sandbox;
 const NOWHERE: &str = "/nowhere/stockade-probe";
 
 /// What no sandbox of the default kind can do without, each before what takes it.
-const BASIS: [Feature; 16] = [
+const BASIS: [Feature; 17] = [
     Feature::Memfd,
     Feature::Pidfd,
     Feature::CloseRange,
@@ -41,6 +41,7 @@ const BASIS: [Feature; 16] = [
     Feature::Tmpfs,
     Feature::Proc,
     Feature::PivotRoot,
+    Feature::Seccomp,
 ];
 
 /// What the programs of trials are about.

@@ -3,6 +3,7 @@
 mod bounds;
 mod group;
 mod meter;
+mod noted;
 mod output;
 mod running;
 mod supervise;
@@ -20,11 +21,11 @@ pub use bounds::Overflow;
 use bounds::{Action, Stage};
 pub use group::Group;
 use meter::Meter;
+use noted::Noted;
 use output::{Counted, Streams};
 use running::times;
 pub(crate) use running::{Account, Ended, How, Running};
-use supervise::Noted;
-pub(crate) use supervise::{Answer, Callback, Heard, Listen, Rules, Ruling, Supervisor};
+pub(crate) use supervise::{Answer, Callback, Heard, LAST_ERRNO, Listen, Rules, Ruling, Supervisor};
 pub use supervise::{Decision, Notification};
 
 use crate::outcome::{Enforcement, Leaked, Outcome, Output, Reading, Signal, Source, Termination, Usage};
@@ -243,13 +244,13 @@ impl Child {
         let wall = self.running.started().elapsed();
         self.note_leaked();
         let ended = self.running.reap().map_err(waiting)?;
-        let noted = self.supervisor.as_mut().map(Supervisor::finish).unwrap_or_default();
+        let mut noted = self.supervisor.as_mut().map(Supervisor::finish).unwrap_or_default();
         let outcome = Outcome {
             termination: self.termination(&ended, &noted)?,
             usage: usage(wall, counted, ended.rusage.as_ref(), ended.account),
             enforced: self.enforced.clone(),
             leaked: self.leaked.take().unwrap_or_default(),
-            violations: noted.violations,
+            violations: noted.violations(),
         };
         self.outcome = Some(outcome.clone());
         Ok(outcome)
@@ -271,8 +272,8 @@ impl Child {
         if let Some(why) = self.stage.why() {
             return Ok(why);
         }
-        if let Some(call) = noted.ended_for {
-            return Ok(Termination::Syscall(call));
+        if let Some(why) = noted.ended_for {
+            return Ok(why);
         }
         if self.bounds.cpu.is_some_and(|limit| account.cpu.is_some_and(|used| used >= limit)) {
             return Ok(Termination::CpuTime);

@@ -4,6 +4,7 @@
 use std::fmt::{self, Debug, Formatter};
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -13,16 +14,20 @@ use nix::sys::signal::SigSet;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::{Pid, pipe2};
 
+use super::noted::Noted;
 use crate::error::{Error, Result};
-use crate::outcome::Violation;
+use crate::outcome::Termination;
 use crate::system_call::SystemCall;
 
 /// A call that waits for its answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heard {
     pub id: u64,
+    /// The thread that makes it.
     pub pid: i32,
     pub number: i32,
+    /// It is one of another ABI, where the number means something else.
+    pub is_foreign: bool,
     pub args: [u64; 6],
 }
 
@@ -44,6 +49,9 @@ pub(crate) trait Listen: Debug + Send + Sync {
     fn is_waiting(&self, id: u64) -> bool;
 
     fn answer(&self, id: u64, answer: Answer) -> nix::Result<()>;
+
+    /// Kills the process that makes a call, if the call waits still.
+    fn kill(&self, heard: &Heard);
 }
 
 /// What a policy says of a call.
@@ -71,9 +79,9 @@ pub enum Decision {
     /// The kernel does it. What its pointers lead to may have changed since it was looked at, by another thread of the
     /// program: this is no way to keep a program from a path (seccomp_unotify(2)).
     Allow,
-    /// It fails with this error number.
+    /// It fails with this error number, 1 to 4095; with 0 it does nothing and gives 0, and with any other `ENOSYS`.
     Errno(i32),
-    /// It is not done, and gives this to the program.
+    /// It is not done, and gives this to the program. What lies from -4095 to -1 is an error to it.
     Return(i64),
     /// The sandbox is ended.
     Kill,
@@ -91,6 +99,11 @@ impl Debug for Notification<'_> {
     }
 }
 
+/// The largest error number (`MAX_ERRNO` of the kernel).
+pub(crate) const LAST_ERRNO: i32 = 4095;
+
+/// Bytes that are read at a time.
+const LONGEST: usize = 1 << 20;
 /// Bytes of the longest path (`PATH_MAX`), its end included.
 const LONGEST_PATH: usize = 4096;
 /// Memory is readable by pages of at least so many bytes.
@@ -116,12 +129,17 @@ impl<'a> Notification<'a> {
         self.heard.pid
     }
 
-    /// `len` bytes that an argument points to.
+    /// `len` bytes that an argument points to: 1 MiB at most, since `len` may well be what the program says.
     ///
     /// # Errors
     ///
-    /// [`Error::Host`] if the memory can't be read, or the caller is not there any more.
+    /// [`Error::Host`] if the memory can't be read (`EFAULT`; `EPERM` of a program without a user namespace that has hidden
+    /// it, by `PR_SET_DUMPABLE` of prctl(2), unless the host is root), if the caller is not there any more (`ESRCH`), or for more
+    /// bytes than that (`EMSGSIZE`).
     pub fn bytes(&self, argument: usize, len: usize) -> Result<Vec<u8>> {
+        if len > LONGEST {
+            return Err(self.unreadable(Errno::EMSGSIZE));
+        }
         let address = self.heard.args.get(argument).copied().unwrap_or_default();
         let bytes = self.read(address, len)?;
         if bytes.len() < len { Err(self.unreadable(Errno::EFAULT)) } else { Ok(bytes) }
@@ -172,27 +190,6 @@ impl<'a> Notification<'a> {
 /// A callback that decides system calls.
 pub(crate) type Callback = Box<dyn FnMut(&Notification<'_>) -> Decision + Send>;
 
-/// What the thread has noted.
-#[derive(Debug, Default)]
-pub(super) struct Noted {
-    pub violations: Vec<Violation>,
-    /// The call for which the sandbox was ended.
-    pub ended_for: Option<SystemCall>,
-}
-
-/// Different violations that are kept.
-const KEPT: usize = 1024;
-
-impl Noted {
-    fn add(&mut self, violation: Violation) {
-        match self.violations.iter().position(|known| known.is_like(&violation)) {
-            Some(known) => self.violations[known].count += 1,
-            None if self.violations.len() < KEPT => self.violations.push(violation),
-            None => {}
-        }
-    }
-}
-
 /// The thread that decides. It ends with the sandbox.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
@@ -237,7 +234,7 @@ impl Supervisor {
     pub(super) fn finish(&mut self) -> Noted {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // A callback that has panicked has said so; the program's calls have failed since then.
+            // It does not panic.
             let _ = thread.join();
         }
         std::mem::take(&mut *lock(&self.noted))
@@ -256,23 +253,20 @@ fn lock(noted: &Mutex<Noted>) -> MutexGuard<'_, Noted> {
 
 impl Desk {
     fn decide(&mut self, heard: &Heard) {
-        let notification = Notification::new(heard, &*self.listener);
-        let ruling = self.rules.ruling(heard.number, &heard.args);
-        let answer = match (ruling, &mut self.callback) {
-            (Ruling::Let, _) => Answer::Continue,
-            (Ruling::Refuse(errno), _) => {
-                let violation = self.violation(&notification);
-                lock(&self.noted).add(violation);
+        let answer = match self.ruling(heard) {
+            Ruling::Let => Answer::Continue,
+            Ruling::Refuse(errno) => {
+                let (call, args, path) = self.said(heard);
+                lock(&self.noted).add(call, args, path);
                 errno_answer(errno)
             }
-            (Ruling::Ask, Some(callback)) => match callback(&notification) {
+            Ruling::Ask => match self.ask(heard) {
                 Decision::Allow => Answer::Continue,
                 Decision::Errno(errno) => errno_answer(errno),
                 Decision::Return(value) => Answer::Value(value),
-                Decision::Kill => return self.end(&notification),
+                Decision::Kill => return self.end(heard),
             },
-            // Nobody is there to ask.
-            (Ruling::Ask | Ruling::End, _) => return self.end(&notification),
+            Ruling::End => return self.end(heard),
         };
         if self.listener.answer(heard.id, answer).is_err() {
             // The kernel takes no such answer: the call must not wait for ever, and must not be made.
@@ -280,23 +274,47 @@ impl Desk {
         }
     }
 
-    /// Ends the sandbox; the call is never answered.
-    fn end(&self, notification: &Notification<'_>) {
-        let violation = self.violation(notification);
-        let mut noted = lock(&self.noted);
-        noted.ended_for.get_or_insert(notification.system_call());
-        noted.add(violation);
-        drop(noted);
-        (self.end)();
+    /// Of other ABIs the filter hands over what ends the sandbox alone.
+    fn ruling(&self, heard: &Heard) -> Ruling {
+        if heard.is_foreign { Ruling::End } else { self.rules.ruling(heard.number, &heard.args) }
     }
 
-    fn violation(&self, notification: &Notification<'_>) -> Violation {
-        let heard = notification.heard;
+    /// Asks the callback. After it has panicked, which it has said itself, all that it is asked fails.
+    fn ask(&mut self, heard: &Heard) -> Decision {
+        let Some(callback) = &mut self.callback else { return Decision::Kill };
+        let notification = Notification::new(heard, &*self.listener);
+        catch_unwind(AssertUnwindSafe(|| callback(&notification))).unwrap_or_else(|_| {
+            *callback = Box::new(|_| Decision::Errno(libc::ENOSYS));
+            Decision::Errno(libc::ENOSYS)
+        })
+    }
+
+    /// Ends the sandbox; the call is never answered. Who makes it may be out of reach of the sandbox's end: without a pid
+    /// namespace, in a session of its own.
+    fn end(&self, heard: &Heard) {
+        if heard.is_foreign {
+            lock(&self.noted).ended_for.get_or_insert(Termination::ForeignSyscall(heard.number));
+        } else {
+            let (call, args, path) = self.said(heard);
+            lock(&self.noted).end(call, args, path);
+        }
+        (self.end)();
+        self.listener.kill(heard);
+    }
+
+    /// What a call says: which it is, its arguments, and the path that it names.
+    fn said(&self, heard: &Heard) -> (SystemCall, [u64; 6], Option<Vec<u8>>) {
+        let notification = Notification::new(heard, &*self.listener);
         let path = self.rules.path_argument(heard.number).and_then(|argument| notification.string(argument).ok());
-        Violation::new(notification.system_call(), heard.args, path)
+        (notification.system_call(), heard.args, path)
     }
 }
 
 fn errno_answer(errno: i32) -> Answer {
-    if errno == 0 { Answer::Value(0) } else { Answer::Error(errno) }
+    match errno {
+        0 => Answer::Value(0),
+        1..=LAST_ERRNO => Answer::Error(errno),
+        // The program would take anything else for a result.
+        _ => Answer::Error(libc::ENOSYS),
+    }
 }

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use stockade::{Cgroup, CgroupParent, Command, Limits, Outcome, Output, Root, Sandbox, Seccomp, Stdio, Termination};
-use support::{at_most, slowness};
+use support::{at_most, eventually};
 
 const MS: Duration = Duration::from_millis(1);
 const MB: u64 = 1 << 20;
@@ -97,15 +97,4 @@ fn quiet(program: &str) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
-}
-
-/// Waits for something to become true.
-fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
-    for _ in 0..500 * slowness() {
-        if is_true() {
-            return;
-        }
-        std::thread::sleep(10 * MS);
-    }
-    panic!("never: {what}");
 }

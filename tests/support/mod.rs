@@ -411,3 +411,14 @@ pub fn invalid(sandbox: &Sandbox) -> (String, String) {
 pub fn is_second_run() -> bool {
     std::env::var_os(AGAIN).is_some()
 }
+
+/// Waits for something to become true.
+pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+    for _ in 0..1000 * slowness() {
+        if is_true() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("never: {what}");
+}

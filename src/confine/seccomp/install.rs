@@ -1,13 +1,14 @@
 //! The calls that put a filter in force.
 
-use super::Filter;
+use super::{Filter, Seccomp};
 use crate::plan::{Arg, Listener, Program, Step, Word, flags, nr};
 
 /// Puts a filter in force for the process that runs the program, and for all that it starts. What comes behind it in the
 /// program carries the pass.
 ///
-/// `killable`: while the host decides, no signal but one that kills interrupts the call (since Linux 5.19).
-pub(crate) fn install(process: &mut Program, filter: &Filter, killable: bool) {
+/// `said` is the policy that the filter was made of. `killable`: while the host decides, no signal but one that kills
+/// interrupts the call (since Linux 5.19).
+pub(crate) fn install(process: &mut Program, filter: &Filter, said: &Seccomp, killable: bool) {
     process.step(Step::new("installing the seccomp filter").remedies(&[
         (
             libc::EBUSY,
@@ -21,7 +22,7 @@ pub(crate) fn install(process: &mut Program, filter: &Filter, killable: bool) {
     let instructions = process.arena.bytes(&filter.program, format!("<{} instructions>", filter.len()));
     // struct sock_fprog {unsigned short len; struct sock_filter *filter}
     let words = [Word::Value(filter.len() as u64), instructions.into()];
-    let program = process.arena.words(&words, format!("{{{}, <filter>}}", filter.len()));
+    let program = process.arena.words(&words, format!("{{{}, <filter of {said}>}}", filter.len()));
     let how = match (filter.policy.needs_listener(), killable) {
         (false, _) => Arg::NONE,
         (true, false) => flags!(SECCOMP_FILTER_FLAG_NEW_LISTENER),

@@ -16,13 +16,10 @@ use seccompiler::{
 
 use super::{Action, Comparison, Condition, Policy};
 use crate::error::{Error, Result};
+use crate::system_call;
 
 /// Bytes of a `struct sock_filter`.
 pub(super) const INSTRUCTION: usize = 8;
-
-/// Calls of x32 have this bit (`__X32_SYSCALL_BIT`).
-#[cfg(target_arch = "x86_64")]
-pub(super) const X32: u32 = 0x4000_0000;
 
 /// Instructions of `seccompiler`'s check of the architecture, and of those that load and compare the number.
 const CHECK: usize = 3;
@@ -36,9 +33,8 @@ const JUMP: u16 = 0x05;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const JUMP_IF_GREATER_OR_EQUAL: u16 = 0x35;
 const RETURN: u16 = 0x06;
-pub(super) const RET_KILL_PROCESS: u32 = 0x8000_0000;
 pub(super) const RET_ERRNO: u32 = 0x0005_0000;
-const RET_USER_NOTIF: u32 = 0x7fc0_0000;
+pub(super) const RET_USER_NOTIF: u32 = 0x7fc0_0000;
 const RET_LOG: u32 = 0x7ffc_0000;
 pub(super) const RET_ALLOW: u32 = 0x7fff_0000;
 
@@ -154,7 +150,7 @@ impl Policy {
 
     /// What it returns for calls of another ABI, whose numbers mean something else.
     fn foreign(&self) -> u32 {
-        if self.kills() { RET_KILL_PROCESS } else { RET_ERRNO | libc::ENOSYS as u32 }
+        if self.kills() { RET_USER_NOTIF } else { RET_ERRNO | libc::ENOSYS as u32 }
     }
 }
 
@@ -174,11 +170,6 @@ pub(super) fn bytes(instruction: &sock_filter) -> [u8; INSTRUCTION] {
 const ARCHITECTURE: TargetArch = TargetArch::x86_64;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: TargetArch = TargetArch::aarch64;
-/// `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_AARCH64` of `linux/audit.h`.
-#[cfg(target_arch = "x86_64")]
-pub(super) const AUDIT_ARCHITECTURE: u32 = 0xc000_003e;
-#[cfg(target_arch = "aarch64")]
-pub(super) const AUDIT_ARCHITECTURE: u32 = 0xc000_00b7;
 
 /// What `seccompiler` gives for the alternatives of a call, without its check of the architecture and of the number.
 fn comparisons(alternatives: Vec<Vec<Condition>>) -> Result<BpfProgram> {
@@ -215,11 +206,14 @@ fn translate(condition: &Condition) -> Result<SeccompCondition, seccompiler::Bac
 fn prelude(word: u32) -> BpfProgram {
     let mut program = vec![
         instruction(LOAD, ARCHITECTURE_OFFSET),
-        sock_filter { code: JUMP_IF_EQUAL, jt: 1, jf: 0, k: AUDIT_ARCHITECTURE },
+        sock_filter { code: JUMP_IF_EQUAL, jt: 1, jf: 0, k: system_call::ARCHITECTURE },
         instruction(RETURN, word),
         instruction(LOAD, NUMBER_OFFSET),
     ];
     #[cfg(target_arch = "x86_64")]
-    program.extend([sock_filter { code: JUMP_IF_GREATER_OR_EQUAL, jt: 0, jf: 1, k: X32 }, instruction(RETURN, word)]);
+    program.extend([
+        sock_filter { code: JUMP_IF_GREATER_OR_EQUAL, jt: 0, jf: 1, k: system_call::X32 },
+        instruction(RETURN, word),
+    ]);
     program
 }

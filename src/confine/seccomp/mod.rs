@@ -1,5 +1,6 @@
 //! seccomp: which system calls a program may make (seccomp(2), Linux's `Documentation/userspace-api/seccomp_filter.rst`).
 
+mod describe;
 mod filter;
 mod install;
 mod lowering;
@@ -9,7 +10,6 @@ mod presets;
 mod rule;
 
 use std::borrow::Cow;
-use std::fmt::{self, Display, Formatter};
 
 pub(crate) use filter::{Filter, compile};
 pub(crate) use install::install;
@@ -21,7 +21,10 @@ pub use rule::{Action, Comparison, Condition, Rule};
 /// A policy is a list of rules, and what becomes of a call that no rule matches. Names are those of the manual pages; one
 /// that another architecture has and this one has not is passed over, and one that none has is an error of
 /// [`Sandbox::plan`](crate::Sandbox::plan) that names the nearest one. Whatever the policy, calls of another ABI (32-bit
-/// ones and x32 on x86_64) are refused: with `ENOSYS`, or, where the policy kills, by the kernel with `SIGSYS`.
+/// ones and x32 on x86_64) are refused: with `ENOSYS`, or, where the policy ends the sandbox for some call, by ending it:
+/// [`Termination::ForeignSyscall`](crate::Termination::ForeignSyscall).
+///
+/// Its [`Display`](std::fmt::Display) is short, and with `{:#}` the whole list.
 ///
 /// The program's own execve(2) is always let through, and with a policy that lacks it no other one.
 ///
@@ -118,7 +121,7 @@ impl Seccomp {
     }
 
     /// Notes what is refused, with its arguments: [`Outcome::violations`](crate::Outcome::violations). A refused call then
-    /// takes a way over the host, some ten times as long as without.
+    /// takes a way over the host, some ten times as long as without. Calls of another ABI are not noted.
     #[must_use]
     pub fn record(mut self) -> Self {
         self.record = true;
@@ -138,27 +141,5 @@ impl Seccomp {
     /// Whether a callback of the host is asked.
     pub(crate) fn asks(&self) -> bool {
         self.rules.iter().map(|rule| rule.action).chain([self.otherwise]).any(|action| action == Action::Notify)
-    }
-}
-
-/// What it comes to, in a few words.
-impl Display for Seccomp {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let count = |allows: bool| {
-            let mut calls: Vec<_> = self
-                .rules
-                .iter()
-                .filter(|rule| (rule.action == Action::Allow) == allows)
-                .map(|rule| &rule.call)
-                .collect();
-            calls.sort_unstable();
-            calls.dedup();
-            calls.len()
-        };
-        match self.otherwise {
-            Action::Allow => write!(f, "all but {} system calls", count(false)),
-            _ => write!(f, "{} system calls", count(true)),
-        }?;
-        f.write_str(if self.record { ", recording" } else { "" })
     }
 }

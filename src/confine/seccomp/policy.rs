@@ -6,7 +6,7 @@ use super::paths::path_argument;
 use super::{Action, Condition, Rule, Seccomp};
 use crate::error::{Error, Result};
 use crate::system_call::SystemCall;
-use crate::watch::{Rules, Ruling};
+use crate::watch::{LAST_ERRNO, Rules, Ruling};
 
 /// Conditions, and what becomes of a call for which all of them hold.
 pub(super) type Case = (Vec<Condition>, Action);
@@ -21,8 +21,6 @@ pub(crate) struct Policy {
 
 /// Arguments that a call has at most.
 const ARGUMENTS: u8 = 6;
-/// The largest error number (`MAX_ERRNO` of the kernel).
-const LAST_ERRNO: i32 = 4095;
 
 impl Policy {
     pub fn resolve(seccomp: &Seccomp) -> Result<Self> {

@@ -16,7 +16,8 @@ pub enum Action {
     Notify,
     /// It fails with this error number, 0 to 4095; with 0 it does nothing and gives 0.
     Errno(i32),
-    /// The sandbox is ended: [`Termination::Syscall`](crate::Termination::Syscall).
+    /// The sandbox is ended: [`Termination::Syscall`](crate::Termination::Syscall). Without a pid namespace and a cgroup
+    /// that are the program, its process group, and who makes the call.
     Kill,
 }
 

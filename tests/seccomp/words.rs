@@ -1,0 +1,103 @@
+//! A policy as its user reads and stores it.
+
+use stockade::{Action, Command, Comparison, Condition, Layer, Sandbox, Seccomp};
+
+use crate::support::{Test, sh};
+use crate::{computing, tests};
+
+pub const TESTS: &[Test] = tests![
+    every_kind_of_policy_survives_serde,
+    a_policy_is_shown_in_a_few_words_and_as_a_whole,
+    the_plan_and_the_outcome_name_the_policy,
+];
+
+/// One with each thing that a policy can say.
+fn of_everything() -> Seccomp {
+    let mask = Comparison::Masked { mask: 3, value: 1 };
+    let comparisons = [
+        Comparison::Equal(u64::MAX),
+        Comparison::NotEqual(0),
+        Comparison::Less(1 << 63),
+        Comparison::LessOrEqual(2),
+        Comparison::Greater(3),
+        Comparison::GreaterOrEqual(4),
+        mask,
+    ];
+    let policy = comparisons.into_iter().zip(0..).fold(Seccomp::allow_list(), |policy, (comparison, argument)| {
+        policy.when("ioctl", [Condition::new(argument % 6, comparison), Condition::int(0, mask)], Action::Allow)
+    });
+    policy
+        .allow(["read", "write"])
+        .on(["mkdir"], Action::Notify)
+        .on(["rmdir"], Action::Log)
+        .on(["chdir"], Action::Errno(0))
+        .on(["ptrace"], Action::Kill)
+        .on(["chmod"], Action::Errno(4000))
+        .record()
+}
+
+fn every_kind_of_policy_survives_serde() {
+    for policy in [
+        Seccomp::new(),
+        Seccomp::unconfined(),
+        Seccomp::allow_list(),
+        Seccomp::pure_computation(),
+        Seccomp::container(),
+        computing().record(),
+        of_everything(),
+    ] {
+        let json = serde_json::to_string(&policy).expect("JSON");
+        assert_eq!(serde_json::from_str::<Seccomp>(&json).expect("a policy"), policy, "{json}");
+        let sandbox = Sandbox::new().seccomp(policy);
+        let json = serde_json::to_string(&sandbox).expect("JSON");
+        assert_eq!(serde_json::from_str::<Sandbox>(&json).expect("a sandbox"), sandbox, "{json}");
+    }
+    for wrong in ["{}", "{\"otherwise\":\"Maybe\",\"rules\":[],\"record\":false}", "[]", "7"] {
+        assert!(serde_json::from_str::<Seccomp>(wrong).is_err(), "{wrong}");
+    }
+}
+
+fn a_policy_is_shown_in_a_few_words_and_as_a_whole() {
+    assert_eq!(Seccomp::allow_list().to_string(), "0 system calls");
+    assert_eq!(Seccomp::deny_list().deny(["mount", "bpf"]).record().to_string(), "all but 2 system calls, recording");
+    let policy = Seccomp::allow_list()
+        .allow(["read", "write"])
+        .on(["mkdir"], Action::Notify)
+        .on(["chdir"], Action::Errno(0))
+        .on(["ptrace"], Action::Kill)
+        .on(["chmod"], Action::Errno(4000))
+        .on(["rmdir"], Action::Log)
+        .when(
+            "socket",
+            [Condition::int(0, Comparison::Equal(1)), Condition::new(2, Comparison::Less(9))],
+            Action::Allow,
+        )
+        .when("ioctl", [Condition::int(1, Comparison::Masked { mask: 3, value: 1 })], Action::Errno(libc::ENOTTY))
+        .record();
+    assert_eq!(policy.to_string(), "3 system calls, recording");
+    assert_eq!(
+        format!("{policy:#}"),
+        "read, write: allow\n\
+         rmdir: allow and log\n\
+         mkdir: ask the host\n\
+         chdir: do nothing\n\
+         chmod: error 4000\n\
+         ptrace: end the sandbox\n\
+         socket if argument 0 as int == 0x1 and argument 2 < 0x9: allow\n\
+         ioctl if argument 1 as int & 0x3 == 0x1: ENOTTY\n\
+         all others: EPERM\n\
+         what is refused is recorded"
+    );
+    let default = format!("{:#}", Seccomp::new());
+    assert!(default.contains("\nclone3: ENOSYS\n") && default.ends_with("\nall others: allow"), "{default}");
+}
+
+fn the_plan_and_the_outcome_name_the_policy() {
+    let sandbox = Sandbox::new().seccomp(Seccomp::deny_list().deny(["mount", "bpf"]));
+    let plan = sandbox.plan(Command::new("true")).expect("a plan").to_string();
+    let line = plan.lines().find(|line| line.contains(" seccomp(")).expect("the call");
+    assert!(line.contains("<filter of all but 2 system calls>"), "{line}");
+    let outcome = sh(&sandbox, "true").outcome;
+    let said = outcome.enforced.enforced.iter().find(|(layer, _)| *layer == Layer::Seccomp).expect("the layer");
+    assert_eq!(said.1, "all but 2 system calls");
+}

@@ -183,6 +183,17 @@ impl Landlock {
         self
     }
 
+    /// The same rules for paths and ports, with what others deny by mounts and with the processes that those leave alone.
+    pub(crate) fn instead_of(self, others: &Self) -> Self {
+        Self {
+            denied: others.denied.clone(),
+            read_only: others.read_only.clone(),
+            any_signal: others.any_signal,
+            any_abstract_socket: self.any_abstract_socket || others.any_abstract_socket,
+            ..self
+        }
+    }
+
     /// Refuses what is no path.
     pub(super) fn check(&self) -> Result<()> {
         self.paths.iter().try_for_each(|(path, _)| super::no_zero("the path of a Landlock rule", path.as_os_str()))
@@ -314,7 +325,9 @@ pub(super) fn restrict(process: &mut Program, asked: &Landlock, handled: &Handle
     let ruleset =
         process.call(nr!(SYS_landlock_create_ruleset), [attributes.into(), size.into(), Arg::NONE]).store("ruleset");
     if !handled.fs.is_empty() {
-        for (path, access) in &asked.paths {
+        // What the kernel doesn't restrict is allowed without a rule.
+        let left_alone = |access: FsAccess| !access.is_empty() && !access.intersects(handled.fs);
+        for (path, access) in asked.paths.iter().filter(|(_, access)| !left_alone(*access)) {
             allow_path(process, ruleset.into(), path, *access & handled.fs);
         }
     }

@@ -8,6 +8,7 @@ mod presets;
 mod rule;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 
 pub(crate) use filter::{Filter, compile};
@@ -96,6 +97,31 @@ impl Seccomp {
     ) -> Self {
         self.rules.push(Rule { call: name.into(), conditions: conditions.into_iter().collect(), action });
         self
+    }
+
+    /// Refuses everything but these calls. What is refused of them so far stays so, and so does how: other calls that no
+    /// rule refuses fail with `EPERM`, or as those that no rule matches.
+    #[must_use]
+    pub fn only<N: Into<Cow<'static, str>>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        let names: BTreeSet<Cow<'static, str>> = names.into_iter().map(Into::into).collect();
+        self.rules.retain(|rule| rule.action.refuses() || names.contains(&rule.call));
+        if self.otherwise.refuses() {
+            return self;
+        }
+        let action = std::mem::replace(&mut self.otherwise, Action::Errno(libc::EPERM));
+        names.into_iter().fold(self, |policy, name| policy.when(name, [], action))
+    }
+
+    /// Has the host hear of whatever is allowed, but for these calls.
+    pub(crate) fn hearing_all_but(mut self, unheard: &[&'static str]) -> Self {
+        for rule in self.rules.iter_mut().filter(|rule| !rule.action.refuses()) {
+            rule.action = if unheard.contains(&&*rule.call) { Action::Allow } else { Action::Notify };
+        }
+        if self.otherwise.refuses() {
+            return self;
+        }
+        self.otherwise = Action::Notify;
+        unheard.iter().fold(self, |policy, &name| policy.when(name, [], Action::Allow))
     }
 
     /// What becomes of a call that no rule matches.

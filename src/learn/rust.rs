@@ -51,6 +51,9 @@ fn bytes(path: &OsStr) -> String {
 }
 
 fn rights(access: FsAccess) -> String {
+    if access.is_empty() || access.is_all() {
+        return format!("stockade::FsAccess::{}()", if access.is_empty() { "empty" } else { "all" });
+    }
     let names: Vec<String> = access.iter_names().map(|(name, _)| format!("stockade::FsAccess::{name}")).collect();
-    if names.is_empty() { "stockade::FsAccess::empty()".into() } else { names.join(" | ") }
+    names.join(" | ")
 }

@@ -187,3 +187,50 @@ impl Display for Seccomp {
         f.write_str(if self.record { ", recording" } else { "" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system_call::SystemCall;
+
+    /// What a policy says of a call with no arguments, and of one with a flag that makes a namespace.
+    fn decides(seccomp: &Seccomp, name: &str) -> [Action; 2] {
+        let policy = Policy::resolve(seccomp).expect("a policy");
+        let number = SystemCall::named(name).expect(name).number();
+        [0, libc::CLONE_NEWUSER as u64].map(|flags| policy.decide(number, &[flags, 0, 0, 0, 0, 0]))
+    }
+
+    const REFUSED: Action = Action::Errno(libc::EPERM);
+    const MISSING: Action = Action::Errno(libc::ENOSYS);
+
+    #[test]
+    fn only_some_are_allowed_and_of_those_what_was_allowed_before() {
+        let names = ["read", "clone", "clone3", "mount"];
+        let narrow = Seccomp::new().only(names);
+        assert_eq!(decides(&narrow, "read"), [Action::Allow; 2]);
+        assert_eq!(decides(&narrow, "write"), [REFUSED; 2]);
+        assert_eq!(decides(&narrow, "clone"), [Action::Allow, REFUSED]);
+        assert_eq!(decides(&narrow, "mount"), [REFUSED; 2]);
+        assert_eq!(decides(&Seccomp::new().only(["read"]), "clone3"), [MISSING; 2], "as it was refused");
+        let listed = Seccomp::allow_list().allow(["read", "write"]).otherwise(Action::Kill).only(["read", "openat"]);
+        for (name, action) in [("read", Action::Allow), ("write", Action::Kill), ("openat", Action::Kill)] {
+            assert_eq!(decides(&listed, name), [action; 2], "{name}");
+        }
+        assert_eq!(decides(&Seccomp::deny_list().otherwise(Action::Log).only(["read"]), "read"), [Action::Log; 2]);
+        assert_eq!(decides(&Seccomp::new().only::<&str>([]), "read"), [REFUSED; 2]);
+    }
+
+    #[test]
+    fn what_is_allowed_is_heard_and_what_is_refused_is_refused() {
+        let heard = Seccomp::new().hearing_all_but(&["read", "mount"]);
+        assert_eq!(decides(&heard, "read"), [Action::Allow; 2]);
+        assert_eq!(decides(&heard, "openat"), [Action::Notify; 2]);
+        assert_eq!(decides(&heard, "clone"), [Action::Notify, REFUSED]);
+        assert_eq!(decides(&heard, "mount"), [REFUSED; 2]);
+        assert_eq!(decides(&heard, "clone3"), [MISSING; 2]);
+        let listed = Seccomp::allow_list().allow(["read", "openat"]).hearing_all_but(&["read", "write"]);
+        for (name, action) in [("read", Action::Allow), ("write", REFUSED), ("openat", Action::Notify)] {
+            assert_eq!(decides(&listed, name), [action; 2], "{name}");
+        }
+    }
+}

@@ -183,13 +183,24 @@ impl Landlock {
         self
     }
 
-    /// The same rules for paths and ports, with what others deny by mounts and with the processes that those leave alone.
-    pub(crate) fn instead_of(self, others: &Self) -> Self {
+    /// Of these rules what others allow too, with what those deny by mounts, and with the processes that they leave alone.
+    pub(crate) fn within(mut self, others: &Self) -> Self {
+        if !others.any_path {
+            for (path, access) in &mut self.paths {
+                let above = others.paths.iter().filter(|(above, _)| path.starts_with(above));
+                *access &= above.map(|(_, access)| *access).collect::<FsAccess>();
+            }
+            self.paths.retain(|(_, access)| !access.is_empty());
+        }
+        if !others.any_tcp {
+            self.bind.retain(|port| others.bind.contains(port));
+            self.connect.retain(|port| others.connect.contains(port));
+        }
         Self {
             denied: others.denied.clone(),
             read_only: others.read_only.clone(),
             any_signal: others.any_signal,
-            any_abstract_socket: self.any_abstract_socket || others.any_abstract_socket,
+            any_abstract_socket: self.any_abstract_socket && others.any_abstract_socket,
             ..self
         }
     }

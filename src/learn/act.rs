@@ -93,3 +93,15 @@ impl Act {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system_call::SystemCall;
+
+    #[test]
+    fn all_names_are_those_of_system_calls() {
+        let known = SystemCall::all().filter_map(SystemCall::name).filter(|name| Act::of(name).is_some()).count();
+        assert_eq!(known, if cfg!(target_arch = "x86_64") { 28 } else { 18 });
+    }
+}

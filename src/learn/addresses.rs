@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 
 use super::act::Act;
-use super::record::{Recorder, Scene, WORKING_DIRECTORY};
+use super::record::{Recorder, Scene, WORKING_DIRECTORY, errno};
 use crate::confine::FsAccess;
 
 /// Bytes of the longest address (`struct sockaddr_storage`).
@@ -108,12 +108,12 @@ fn address(scene: &Scene<'_>, at: u64, len: u64) -> nix::Result<Vec<u8>> {
     if at == 0 {
         return Err(Errno::EDESTADDRREQ);
     }
-    scene.call.bytes_at(at, len).map_err(|_| Errno::EFAULT)
+    scene.call.bytes_at(at, len).map_err(errno)
 }
 
 /// The address of a message, which begins with a pointer to it and its length (`struct msghdr`).
 fn addressee(scene: &Scene<'_>, message: u64) -> nix::Result<Vec<u8>> {
-    let head = scene.call.bytes_at(message, 12).map_err(|_| Errno::EFAULT)?;
+    let head = scene.call.bytes_at(message, 12).map_err(errno)?;
     let (Some(at), Some(len)) = (head.first_chunk(), head.last_chunk()) else { return Err(Errno::EFAULT) };
     address(scene, u64::from_ne_bytes(*at), u32::from_ne_bytes(*len).into())
 }

@@ -4,7 +4,7 @@ use nix::sys::stat::SFlag;
 
 use super::act::{Act, At, Making, Opening, Removing};
 use super::caller::Place;
-use super::record::{Recorder, Scene, has};
+use super::record::{Recorder, Scene, errno, has};
 use crate::confine::FsAccess;
 
 impl Recorder {
@@ -55,10 +55,10 @@ impl Recorder {
             Opening::Flags(number) => scene.arg(number),
             Opening::Creat => (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64,
             // Its first field is the flags.
-            Opening::How(number) => match scene.call.bytes(number, 8).ok().map(<[u8; 8]>::try_from) {
-                Some(Ok(bytes)) => u64::from_ne_bytes(bytes),
-                _ => return Ok(()),
-            },
+            Opening::How(number) => {
+                let bytes = scene.call.bytes(number, 8).map_err(errno)?;
+                bytes.first_chunk().map_or(0, |flags| u64::from_ne_bytes(*flags))
+            }
         };
         if has(flags, libc::O_PATH) {
             return Ok(());

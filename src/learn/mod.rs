@@ -75,8 +75,8 @@ impl Sandbox {
     /// Runs a command in this sandbox, waits for its end, and gives what it needed, with what came of it. Standard streams
     /// are those of [`Sandbox::status`].
     ///
-    /// The sandbox is as it is: what it refuses is refused while the program is learned from, and is not learned. Each
-    /// system call but [`Learned::UNHEARD`] takes a way over a thread of the host, some ten microseconds and more.
+    /// The sandbox is as it is: what it refuses is refused while the program is learned from, and system calls that its
+    /// policy refuses are not learned. Each other one but [`Learned::UNHEARD`] takes a way over a thread of the host, some ten microseconds and more.
     /// Descendants and threads are learned from as well, as long as the program itself runs. Neither root nor ptrace(2)
     /// is needed (seccomp_unotify(2), since Linux 5.5).
     ///
@@ -85,10 +85,11 @@ impl Sandbox {
     /// the kernel does, and another thread may change them in between. Not seen are:
     ///
     /// - whether a call succeeds: one on a file that is there, or in a directory that is there, is taken for one that
-    ///   does, unless the mount is read-only;
+    ///   does, unless the mount is read-only, so that what permissions or Landlock refuse is noted;
     /// - what this run did not come to: learn from several, and join them by [`Learned::union`];
     /// - what no rule of Landlock restricts: looking at files (stat(2)), permissions, owners, times;
     /// - what io_uring does, which the default policy refuses; interpreters of binfmt_misc;
+    /// - files in directories that the host's user can't enter, where the sandbox has sub-ids;
     /// - files by descriptors that come from outside, and paths of a program that has changed its root (chroot(2));
     /// - signals to processes outside, where there is no pid namespace: see [`Landlock::any_signal`](crate::Landlock::any_signal).
     ///
@@ -220,12 +221,13 @@ impl Learned {
     }
 
     /// A sandbox that leaves a program what was learned, and nothing else of system calls, files and TCP ports: of its
-    /// policy [only](Seccomp::only) the calls, and [`Learned::landlock`]. Of Landlock rules of its own it keeps what they
-    /// deny by mounts, and the processes that they leave alone.
+    /// policy [only](Seccomp::only) the calls, and the rules of [`Learned::landlock`]. It never allows more than before: of
+    /// Landlock rules that it has these are what counts, as far as they name paths without symbolic links, and what they
+    /// deny by mounts stays denied.
     #[must_use]
     pub fn apply(&self, mut sandbox: Sandbox) -> Sandbox {
         let landlock = match &sandbox.config.landlock {
-            Some(own) => self.landlock().instead_of(own),
+            Some(own) => self.landlock().within(own),
             None => self.landlock(),
         };
         sandbox.config.landlock = Some(landlock);

@@ -64,7 +64,22 @@ impl Scene<'_> {
     }
 
     fn text(&self, number: usize) -> nix::Result<Vec<u8>> {
-        self.call.string(number).map_err(|_| Errno::EFAULT)
+        self.call.string(number).map_err(errno)
+    }
+}
+
+/// The number of an error of reading the caller's memory.
+pub(super) fn errno(error: Error) -> Errno {
+    error.errno().map_or(Errno::EFAULT, |errno| Errno::from_raw(errno.0))
+}
+
+/// What can't be looked up, the kernel refuses as well, unless it is the host that may not look.
+fn looked(result: nix::Result<()>) -> Result<()> {
+    match result {
+        Err(errno @ (Errno::EPERM | Errno::ENOSYS)) => {
+            Err(Error::host("reading the memory of a process by process_vm_readv(2)")(errno))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -127,18 +142,16 @@ impl Recorder {
         }
         let Some(caller) = Caller::of(call)? else { return Ok(()) };
         let scene = Scene { call, caller };
-        // What can't be looked up, the kernel refuses as well.
         if !std::mem::replace(&mut self.knows_program, true) {
-            let _ = self.program(&scene);
+            looked(self.program(&scene))?;
         }
-        let _ = act.map(|act| self.act(act, &scene));
-        Ok(())
+        act.map_or(Ok(()), |act| looked(self.act(act, &scene)))
     }
 
     /// The program that makes its first call.
     fn program(&mut self, scene: &Scene<'_>) -> nix::Result<()> {
         let address = scene.caller.auxiliary(AT_EXECFN).ok_or(Errno::ESRCH)?;
-        let path = scene.call.string_at(address).map_err(|_| Errno::EFAULT)?;
+        let path = scene.call.string_at(address).map_err(errno)?;
         self.execute(scene, scene.caller.locate(WORKING_DIRECTORY, &path, true)?);
         Ok(())
     }

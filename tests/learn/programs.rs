@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command as Host;
 
-use stockade::{Command, FsAccess, Learned, Root, Sandbox};
+use stockade::{Command, FsAccess, Landlock, Learned, Root, Sandbox};
 
 use crate::deeds::deeds;
 use crate::support::{Test, shared_dir};
@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = crate::tests![
     several_runs_are_joined if unless_landlock,
     whole_directories_are_for_files_with_other_names if unless_landlock,
     what_the_sandbox_refuses_stays_refused if unless_landlock,
+    rules_that_the_sandbox_has_are_not_widened if unless_landlock,
 ];
 
 fn unless_c() -> Option<String> {
@@ -223,4 +224,17 @@ fn what_the_sandbox_refuses_stays_refused() {
     let flags = learned.clone().allow_calls(["clone", "unshare"]).apply(sandbox());
     let output = flags.output(&unshare).expect("an outcome");
     assert_eq!(crate::support::text(&output.stdout), "refused");
+}
+
+fn rules_that_the_sandbox_has_are_not_widened() {
+    let own =
+        ["/usr", "/etc", crate::support::PAYLOAD].iter().fold(Landlock::new(), |rules, path| rules.read_only(path));
+    let sandbox = sandbox().landlock(own.bind_port(4000));
+    let learned = learn(&sandbox, &deeds(&["read /etc/passwd", "listen 4000"]));
+    let more = learned.allow_paths([("/proc", FsAccess::READ_FILE)]).allow_bind([4001]);
+    succeeds(&more, &sandbox, &deeds(&["read /etc/passwd", "listen 4000"]));
+    for deed in ["read /etc/group", "listen 4001", "read /proc/version"] {
+        let outcome = more.apply(sandbox.clone()).output(deeds(&[deed])).expect("an outcome").outcome;
+        assert!(!outcome.success(), "{deed}");
+    }
 }

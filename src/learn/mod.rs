@@ -71,9 +71,9 @@ impl Sandbox {
     /// are those of [`Sandbox::status`].
     ///
     /// The sandbox is as it is: what it refuses is refused while the program is learned from, and system calls that its
-    /// policy refuses are not learned. Each other one but [`Learned::UNHEARD`] takes a way over a thread of the host, some ten microseconds and more.
-    /// Descendants and threads are learned from as well, as long as the program itself runs. Neither root nor ptrace(2)
-    /// is needed (seccomp_unotify(2), since Linux 5.5).
+    /// policy refuses are not learned. Each other one but [`Learned::UNHEARD`] takes a way over a thread of the host, some
+    /// ten microseconds and more. Descendants and threads are learned from as well, as long as the program itself runs.
+    /// Neither root nor ptrace(2) is needed (seccomp_unotify(2), since Linux 5.5).
     ///
     /// **It is a tool to write a configuration with, no security boundary**: learn from programs that you trust, and look
     /// at what was learned. A program can have it note less than it does: the host looks at paths and descriptors before

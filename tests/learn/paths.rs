@@ -4,19 +4,19 @@ use stockade::{Command, FsAccess, Learned, Root, Sandbox};
 use tempfile::TempDir;
 
 use crate::deeds::deeds;
-use crate::support::{Test, shared_dir, unless_idmapped_tmpfs, with_payload};
+use crate::support::{Test, shared_dir, unless_idmapped_mounts, with_payload};
 use crate::{at, bounded, fails, learn, sandbox, succeeds, unless_landlock};
 
 pub const TESTS: &[Test] = crate::tests![
-    relative_paths_are_of_the_working_directory if unless_idmapped_tmpfs,
-    paths_are_relative_to_descriptors_of_directories if unless_idmapped_tmpfs,
-    symbolic_links_are_followed_as_inside if unless_idmapped_tmpfs,
-    links_of_proc_mean_what_they_mean_to_the_program if unless_idmapped_tmpfs,
-    what_is_made_is_noted_at_its_directory if unless_idmapped_tmpfs,
-    what_is_replaced_is_noted_at_its_directory if unless_idmapped_tmpfs,
-    each_deed_has_its_right if unless_idmapped_tmpfs,
+    relative_paths_are_of_the_working_directory if unless_idmapped_mounts,
+    paths_are_relative_to_descriptors_of_directories if unless_idmapped_mounts,
+    symbolic_links_are_followed_as_inside if unless_idmapped_mounts,
+    links_of_proc_mean_what_they_mean_to_the_program if unless_idmapped_mounts,
+    what_is_made_is_noted_at_its_directory if unless_idmapped_mounts,
+    what_is_replaced_is_noted_at_its_directory if unless_idmapped_mounts,
+    each_deed_has_its_right if unless_idmapped_mounts,
     files_are_moved_between_directories_under_what_was_learned if unless_landlock,
-    what_is_not_there_or_can_not_be_written_is_not_noted if unless_idmapped_tmpfs,
+    what_is_not_there_or_can_not_be_written_is_not_noted if unless_idmapped_mounts,
     devices_get_ioctl_when_it_is_used,
     paths_are_those_of_the_mounts_inside,
     descriptors_from_outside_lead_to_no_path_inside,

@@ -12,6 +12,7 @@ use crate::{at, bounded, fails, learn, sandbox, shell, succeeds, unless_landlock
 
 pub const TESTS: &[Test] = crate::tests![
     what_was_learned_runs_the_same_program_and_no_more if unless_landlock,
+    calls_that_were_learned_are_the_only_ones,
     a_program_in_c_runs_by_what_was_learned if unless_c,
     a_shell_with_pipes_runs_by_what_was_learned if unless_landlock,
     a_compiler_runs_by_what_was_learned if unless_c,
@@ -52,6 +53,17 @@ fn what_was_learned_runs_the_same_program_and_no_more() {
     ] {
         fails(&learned, &sandbox(), &deeds(&[&USUAL[..], &[more]].concat()));
     }
+}
+
+fn calls_that_were_learned_are_the_only_ones() {
+    let learned = learn(&sandbox(), &deeds(&USUAL));
+    let status =
+        |sandbox: Sandbox, more: &[&str]| sandbox.status(deeds(&[&USUAL[..], more].concat())).expect("an outcome");
+    assert!(status(sandbox(), &["group"]).success());
+    let narrow = || sandbox().seccomp(learned.seccomp());
+    assert!(status(narrow(), &[]).success(), "{learned}");
+    assert!(!status(narrow(), &["group"]).success(), "{learned}");
+    assert!(!status(sandbox().seccomp(Learned::new().seccomp()), &[]).success());
 }
 
 /// Builds a program in C on the host, for a sandbox that shows the directory at `/work`.

@@ -212,6 +212,13 @@ impl Command {
         &self.program
     }
 
+    /// Where the program is inside, if it was named by its path.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        let program = Path::new(&self.program);
+        let directory = self.cwd.as_deref().unwrap_or(Path::new("/"));
+        (program.components().count() > 1).then(|| directory.join(program))
+    }
+
     pub(crate) fn job(&self, default: [Stdio; 3]) -> Job<'_> {
         let [stdin, stdout, stderr] = default;
         let stdio = match self.pty {

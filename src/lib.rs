@@ -21,6 +21,7 @@
 //!   starts, which share its few pages.
 //! * `watch`: [`Child`]: waiting, signals, output, the end.
 //! * `outcome`, `error`: what is told.
+//! * `learn`: what a program needs ([`Learned`]), by a sandbox whose calls are heard.
 //! * `support`: what the host can do ([`Support`]), found by launching programs of trials.
 //!
 //! The processes of a sandbox are children of the host:
@@ -47,6 +48,7 @@ mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod launch;
+mod learn;
 mod mountinfo;
 mod outcome;
 mod plan;
@@ -64,6 +66,7 @@ pub use confine::{
     NamespaceOf, Namespaces, Overlay, Proc, Resource, Root, Rule, Seccomp, TimeOffsets, Tmpfs,
 };
 pub use error::{Errno, Error, Result, SystemdFailure};
+pub use learn::Learned;
 pub use outcome::{
     Enforcement, Layer, Leaked, Lost, Outcome, Output, Reading, Signal, Source, Termination, Usage, Violation,
 };

@@ -43,7 +43,7 @@ use crate::watch::{Callback, Child, Decision, Notification, Running, Supervisor}
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Sandbox {
-    config: Config,
+    pub(crate) config: Config,
 }
 
 impl Default for Sandbox {

@@ -1,6 +1,7 @@
 //! The crate on the command line, for trying things: `cargo run --example run -- --help`.
 
 mod confinement;
+mod learn;
 mod options;
 mod report;
 mod resources;
@@ -11,8 +12,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use learn::Lesson;
 use options::{Options, one_line};
-use report::{Report, exit_status};
+use report::{Destination, exit_status};
 use stockade::{Error, Outcome, Output, Stdio};
 
 /// The options are wrong.
@@ -45,18 +47,28 @@ fn explain(options: &Options) -> u8 {
 
 /// Runs the command, and reports.
 fn run(options: &Options) -> u8 {
-    let report = match options.report.as_deref().map(Report::create).transpose() {
+    let report = match options.report.as_deref().map(Destination::create).transpose() {
         Ok(report) => report,
         Err(error) => return fail(FAILED, format_args!("making the report: {error}")),
+    };
+    let mut lesson = match options.learn.as_deref().map(Lesson::create).transpose() {
+        Ok(lesson) => lesson,
+        Err(error) => return fail(FAILED, format_args!("making the file for what is learned: {error}")),
     };
     let (sandbox, mut command) = (options.sandbox(), options.command());
     command.stdin(Stdio::inherit());
     let result = match options.collects_output() {
         _ if options.pty => terminal::run(&sandbox, command),
         true => sandbox.output(command).map(show),
-        false => sandbox.status(command),
+        false => match &mut lesson {
+            Some(lesson) => lesson.run(&sandbox, command),
+            None => sandbox.status(command),
+        },
     };
-    if let Some(Err(error)) = report.map(|report| report.write(&result)) {
+    if let Some(Err(error)) = lesson.map(Lesson::write) {
+        return fail(FAILED, format_args!("writing what was learned: {error}"));
+    }
+    if let Some(Err(error)) = report.map(|to| report::report(&result).and_then(|text| to.write(&text))) {
         return fail(FAILED, format_args!("writing the report: {error}"));
     }
     match result {

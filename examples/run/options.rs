@@ -74,6 +74,11 @@ pub struct Options {
     #[arg(long, value_name = "FILE|-")]
     pub report: Option<PathBuf>,
 
+    /// Writes what the program needs to a file, or with - to standard output: as Rust code to one that ends in .rs, else as
+    /// JSON. The program runs slower meanwhile
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["explain", "pty", "output"])]
+    pub learn: Option<PathBuf>,
+
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM [ARG]")]
     program: Vec<OsString>,

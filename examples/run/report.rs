@@ -7,28 +7,33 @@ use std::path::Path;
 use serde_json::{Value, json};
 use stockade::{Error, Outcome, Termination};
 
-/// Where the report goes.
-pub enum Report {
+/// Where something for programs goes.
+pub enum Destination {
     Stdout,
     File(File),
 }
 
-impl Report {
+impl Destination {
     /// `-` is standard output. A file is made before the program runs, so that one that can't be written is known then.
     pub fn create(path: &Path) -> io::Result<Self> {
         if path == Path::new("-") { Ok(Self::Stdout) } else { File::create(path).map(Self::File) }
     }
 
-    pub fn write(self, result: &Result<Outcome, Error>) -> io::Result<()> {
-        let object = match result {
-            Ok(outcome) => serde_json::to_value(outcome)?,
-            Err(error) => failure(error),
-        };
+    pub fn write(self, text: &str) -> io::Result<()> {
         match self {
-            Self::Stdout => writeln!(io::stdout(), "{object}"),
-            Self::File(mut file) => writeln!(file, "{object}"),
+            Self::Stdout => io::stdout().write_all(text.as_bytes()),
+            Self::File(mut file) => file.write_all(text.as_bytes()),
         }
     }
+}
+
+/// The report of what came of the command.
+pub fn report(result: &Result<Outcome, Error>) -> io::Result<String> {
+    let object = match result {
+        Ok(outcome) => serde_json::to_value(outcome)?,
+        Err(error) => failure(error),
+    };
+    Ok(format!("{object}\n"))
 }
 
 fn failure(error: &Error) -> Value {

@@ -183,6 +183,28 @@ impl Landlock {
         self
     }
 
+    /// Of these rules what others allow too, with what those deny by mounts, and with the processes that they leave alone.
+    pub(crate) fn within(mut self, others: &Self) -> Self {
+        if !others.any_path {
+            for (path, access) in &mut self.paths {
+                let above = others.paths.iter().filter(|(above, _)| path.starts_with(above));
+                *access &= above.map(|(_, access)| *access).collect::<FsAccess>();
+            }
+            self.paths.retain(|(_, access)| !access.is_empty());
+        }
+        if !others.any_tcp {
+            self.bind.retain(|port| others.bind.contains(port));
+            self.connect.retain(|port| others.connect.contains(port));
+        }
+        Self {
+            denied: others.denied.clone(),
+            read_only: others.read_only.clone(),
+            any_signal: others.any_signal,
+            any_abstract_socket: self.any_abstract_socket && others.any_abstract_socket,
+            ..self
+        }
+    }
+
     /// Refuses what is no path.
     pub(super) fn check(&self) -> Result<()> {
         self.paths.iter().try_for_each(|(path, _)| super::no_zero("the path of a Landlock rule", path.as_os_str()))
@@ -314,7 +336,9 @@ pub(super) fn restrict(process: &mut Program, asked: &Landlock, handled: &Handle
     let ruleset =
         process.call(nr!(SYS_landlock_create_ruleset), [attributes.into(), size.into(), Arg::NONE]).store("ruleset");
     if !handled.fs.is_empty() {
-        for (path, access) in &asked.paths {
+        // What the kernel doesn't restrict is allowed without a rule.
+        let left_alone = |access: FsAccess| !access.is_empty() && !access.intersects(handled.fs);
+        for (path, access) in asked.paths.iter().filter(|(_, access)| !left_alone(*access)) {
             allow_path(process, ruleset.into(), path, *access & handled.fs);
         }
     }

@@ -137,12 +137,7 @@ impl<'a> Notification<'a> {
     /// it, by `PR_SET_DUMPABLE` of prctl(2), unless the host is root), if the caller is not there any more (`ESRCH`), or for more
     /// bytes than that (`EMSGSIZE`).
     pub fn bytes(&self, argument: usize, len: usize) -> Result<Vec<u8>> {
-        if len > LONGEST {
-            return Err(self.unreadable(Errno::EMSGSIZE));
-        }
-        let address = self.heard.args.get(argument).copied().unwrap_or_default();
-        let bytes = self.read(address, len)?;
-        if bytes.len() < len { Err(self.unreadable(Errno::EFAULT)) } else { Ok(bytes) }
+        self.bytes_at(self.address(argument), len)
     }
 
     /// The string that an argument points to, without its terminating zero, of 4,095 bytes at most.
@@ -151,7 +146,29 @@ impl<'a> Notification<'a> {
     ///
     /// Those of [`Notification::bytes`]; `ENAMETOOLONG` for a longer one.
     pub fn string(&self, argument: usize) -> Result<Vec<u8>> {
-        let mut address = self.heard.args.get(argument).copied().unwrap_or_default();
+        self.string_at(self.address(argument))
+    }
+
+    /// Whether it waits still: while it does, what was found by its pid was the caller's.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.listener.is_waiting(self.heard.id)
+    }
+
+    fn address(&self, argument: usize) -> u64 {
+        self.heard.args.get(argument).copied().unwrap_or_default()
+    }
+
+    /// `len` bytes of its memory.
+    pub(crate) fn bytes_at(&self, address: u64, len: usize) -> Result<Vec<u8>> {
+        if len > LONGEST {
+            return Err(self.unreadable(Errno::EMSGSIZE));
+        }
+        let bytes = self.read(address, len)?;
+        if bytes.len() < len { Err(self.unreadable(Errno::EFAULT)) } else { Ok(bytes) }
+    }
+
+    /// A string in its memory.
+    pub(crate) fn string_at(&self, mut address: u64) -> Result<Vec<u8>> {
         let mut text = vec![];
         while text.len() < LONGEST_PATH {
             // The next page may not be there.
@@ -175,7 +192,7 @@ impl<'a> Notification<'a> {
         let read = process_vm_readv(Pid::from_raw(self.heard.pid), &mut [IoSliceMut::new(&mut bytes)], &remote);
         let read = read.map_err(|errno| self.unreadable(errno))?;
         // Whose memory it was is known if the call waits still.
-        if !self.listener.is_waiting(self.heard.id) {
+        if !self.is_waiting() {
             return Err(self.unreadable(Errno::ESRCH));
         }
         bytes.truncate(read);

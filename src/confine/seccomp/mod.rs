@@ -10,6 +10,7 @@ mod presets;
 mod rule;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 pub(crate) use filter::{Filter, compile};
 pub(crate) use install::install;
@@ -102,6 +103,31 @@ impl Seccomp {
         self
     }
 
+    /// Refuses everything but these calls. What is refused of them so far stays so, and so does how: other calls that no
+    /// rule refuses fail with `EPERM`, or as those that no rule matches.
+    #[must_use]
+    pub fn only<N: Into<Cow<'static, str>>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        let names: BTreeSet<Cow<'static, str>> = names.into_iter().map(Into::into).collect();
+        self.rules.retain(|rule| rule.action.refuses() || names.contains(&rule.call));
+        if self.otherwise.refuses() {
+            return self;
+        }
+        let action = std::mem::replace(&mut self.otherwise, Action::Errno(libc::EPERM));
+        names.into_iter().fold(self, |policy, name| policy.when(name, [], action))
+    }
+
+    /// Has the host hear of whatever is allowed, but for these calls.
+    pub(crate) fn hearing_all_but(mut self, unheard: &[&'static str]) -> Self {
+        for rule in self.rules.iter_mut().filter(|rule| !rule.action.refuses()) {
+            rule.action = if unheard.contains(&&*rule.call) { Action::Allow } else { Action::Notify };
+        }
+        if self.otherwise.refuses() {
+            return self;
+        }
+        self.otherwise = Action::Notify;
+        unheard.iter().fold(self, |policy, &name| policy.when(name, [], Action::Allow))
+    }
+
     /// What becomes of a call that no rule matches.
     #[must_use]
     pub fn otherwise(mut self, action: Action) -> Self {
@@ -141,5 +167,52 @@ impl Seccomp {
     /// Whether a callback of the host is asked.
     pub(crate) fn asks(&self) -> bool {
         self.rules.iter().map(|rule| rule.action).chain([self.otherwise]).any(|action| action == Action::Notify)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system_call::SystemCall;
+
+    /// What a policy says of a call with no arguments, and of one with a flag that makes a namespace.
+    fn decides(seccomp: &Seccomp, name: &str) -> [Action; 2] {
+        let policy = Policy::resolve(seccomp).expect("a policy");
+        let number = SystemCall::named(name).expect(name).number();
+        [0, libc::CLONE_NEWUSER as u64].map(|flags| policy.decide(number, &[flags, 0, 0, 0, 0, 0]))
+    }
+
+    const REFUSED: Action = Action::Errno(libc::EPERM);
+    const MISSING: Action = Action::Errno(libc::ENOSYS);
+
+    #[test]
+    fn only_some_are_allowed_and_of_those_what_was_allowed_before() {
+        let names = ["read", "clone", "clone3", "mount"];
+        let narrow = Seccomp::new().only(names);
+        assert_eq!(decides(&narrow, "read"), [Action::Allow; 2]);
+        assert_eq!(decides(&narrow, "write"), [REFUSED; 2]);
+        assert_eq!(decides(&narrow, "clone"), [Action::Allow, REFUSED]);
+        assert_eq!(decides(&narrow, "mount"), [REFUSED; 2]);
+        assert_eq!(decides(&Seccomp::new().only(["read"]), "clone3"), [MISSING; 2], "as it was refused");
+        let listed = Seccomp::allow_list().allow(["read", "write"]).otherwise(Action::Kill).only(["read", "openat"]);
+        for (name, action) in [("read", Action::Allow), ("write", Action::Kill), ("openat", Action::Kill)] {
+            assert_eq!(decides(&listed, name), [action; 2], "{name}");
+        }
+        assert_eq!(decides(&Seccomp::deny_list().otherwise(Action::Log).only(["read"]), "read"), [Action::Log; 2]);
+        assert_eq!(decides(&Seccomp::new().only::<&str>([]), "read"), [REFUSED; 2]);
+    }
+
+    #[test]
+    fn what_is_allowed_is_heard_and_what_is_refused_is_refused() {
+        let heard = Seccomp::new().hearing_all_but(&["read", "mount"]);
+        assert_eq!(decides(&heard, "read"), [Action::Allow; 2]);
+        assert_eq!(decides(&heard, "openat"), [Action::Notify; 2]);
+        assert_eq!(decides(&heard, "clone"), [Action::Notify, REFUSED]);
+        assert_eq!(decides(&heard, "mount"), [REFUSED; 2]);
+        assert_eq!(decides(&heard, "clone3"), [MISSING; 2]);
+        let listed = Seccomp::allow_list().allow(["read", "openat"]).hearing_all_but(&["read", "write"]);
+        for (name, action) in [("read", Action::Allow), ("write", REFUSED), ("openat", Action::Notify)] {
+            assert_eq!(decides(&listed, name), [action; 2], "{name}");
+        }
     }
 }

@@ -21,6 +21,13 @@ pub enum Action {
     Kill,
 }
 
+impl Action {
+    /// Whether the call is not made, whatever the host says.
+    pub(super) fn refuses(self) -> bool {
+        matches!(self, Self::Errno(_) | Self::Kill)
+    }
+}
+
 /// How an argument is compared, as an unsigned number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -1,0 +1,196 @@
+//! How paths are noted: absolute, as seen inside, and each right where Landlock asks for it.
+
+use stockade::{Command, FsAccess, Learned, Root, Sandbox};
+use tempfile::TempDir;
+
+use crate::deeds::deeds;
+use crate::support::{Test, shared_dir, unless_idmapped_mounts, with_payload};
+use crate::{at, bounded, fails, learn, sandbox, succeeds, unless_landlock};
+
+pub const TESTS: &[Test] = crate::tests![
+    relative_paths_are_of_the_working_directory if unless_idmapped_mounts,
+    paths_are_relative_to_descriptors_of_directories if unless_idmapped_mounts,
+    symbolic_links_are_followed_as_inside if unless_idmapped_mounts,
+    links_of_proc_mean_what_they_mean_to_the_program if unless_idmapped_mounts,
+    what_is_made_is_noted_at_its_directory if unless_idmapped_mounts,
+    what_is_replaced_is_noted_at_its_directory if unless_idmapped_mounts,
+    each_deed_has_its_right if unless_idmapped_mounts,
+    files_are_moved_between_directories_under_what_was_learned if unless_landlock,
+    what_is_not_there_or_can_not_be_written_is_not_noted if unless_idmapped_mounts,
+    devices_get_ioctl_when_it_is_used,
+    paths_are_those_of_the_mounts_inside,
+    descriptors_from_outside_lead_to_no_path_inside,
+];
+
+const READ: FsAccess = FsAccess::READ_FILE;
+const WRITE: FsAccess = FsAccess::WRITE_FILE;
+
+/// A sandbox with some files at `/a`, which are anew on the host each time.
+fn with_files() -> (TempDir, Sandbox) {
+    let dir = shared_dir();
+    std::fs::create_dir(dir.path().join("dir")).expect("a directory");
+    for name in ["file", "dir/other"] {
+        std::fs::write(dir.path().join(name), "text").expect("a file");
+    }
+    for (text, link) in [("/a/dir", "to-dir"), ("../file", "dir/to-file"), ("/a/file", "dir/absolute")] {
+        std::os::unix::fs::symlink(text, dir.path().join(link)).expect("a link");
+    }
+    let root = with_payload(Root::host().bind_rw(dir.path(), "/a"));
+    (dir, bounded(Sandbox::new().root(root)))
+}
+
+fn of(words: &[&str]) -> Learned {
+    of_command(&deeds(words))
+}
+
+fn of_command(command: &Command) -> Learned {
+    let (_dir, sandbox) = with_files();
+    learn(&sandbox, command)
+}
+
+/// What was noted below `/a`.
+fn below(learned: &Learned) -> Vec<(&str, FsAccess)> {
+    let paths = learned.paths.iter().filter(|(path, _)| path.starts_with("/a"));
+    paths.map(|(path, access)| (path.to_str().expect("a text"), *access)).collect()
+}
+
+fn relative_paths_are_of_the_working_directory() {
+    let learned = of(&["cd /a/dir", "read other", "read ../file", "cd ..", "read ././dir//../../../a/dir/other"]);
+    assert_eq!(below(&learned), [("/a/dir/other", READ), ("/a/file", READ)]);
+    let mut there = deeds(&["read file"]);
+    there.current_dir("/a");
+    assert_eq!(below(&of_command(&there)), [("/a/file", READ)]);
+}
+
+fn paths_are_relative_to_descriptors_of_directories() {
+    let learned = of(&["read-at /a/to-dir ../file", "write-at /a dir/other", "link-at /a file /a/dir new"]);
+    let directory = FsAccess::READ_DIR;
+    // O_RDONLY of the directory itself is READ_DIR.
+    assert_eq!(at(&learned, "/a/file"), READ);
+    assert_eq!(at(&learned, "/a/dir/other"), WRITE);
+    assert!(at(&learned, "/a/dir").contains(directory | FsAccess::MAKE_REG), "{learned}");
+}
+
+fn symbolic_links_are_followed_as_inside() {
+    let learned = of(&["read /a/to-dir/other", "read /a/to-dir/to-file", "append /a/dir/absolute"]);
+    assert_eq!(below(&learned), [("/a/dir/other", READ), ("/a/file", READ | WRITE)]);
+    // To remove a link is something else than to follow it.
+    assert_eq!(below(&of(&["unlink /a/to-dir"])), [("/a", FsAccess::REMOVE_FILE)]);
+    // A file is made where the link leads to.
+    let learned = of(&["symlink /a/dir/new /a/dangling", "write /a/dangling"]);
+    assert!(at(&learned, "/a/dir").contains(FsAccess::MAKE_REG | WRITE), "{learned}");
+    assert_eq!(at(&learned, "/a"), FsAccess::MAKE_SYM);
+}
+
+fn links_of_proc_mean_what_they_mean_to_the_program() {
+    let learned =
+        of(&["cd /a", "read /proc/self/cwd/file", "read /proc/self/root/a/dir/other", "read /proc/thread-self/comm"]);
+    assert_eq!(below(&learned), [("/a/dir/other", READ), ("/a/file", READ)]);
+    assert_eq!(at(&learned, "/proc"), READ | FsAccess::READ_DIR);
+    assert!(!learned.paths.keys().any(|path| path.starts_with("/proc/self")), "{learned}");
+}
+
+fn what_is_made_is_noted_at_its_directory() {
+    let learned = of(&[
+        "mkdir /a/new",
+        "write /a/new/file",
+        "append /a/new/file",
+        "list /a/new",
+        "unlink /a/new/file",
+        "rmdir /a/new",
+    ]);
+    let all = FsAccess::MAKE_DIR
+        | FsAccess::MAKE_REG
+        | WRITE
+        | FsAccess::TRUNCATE
+        | FsAccess::READ_DIR
+        | FsAccess::REMOVE_FILE
+        | FsAccess::REMOVE_DIR;
+    assert_eq!(below(&learned), [("/a", all)]);
+}
+
+fn what_is_replaced_is_noted_at_its_directory() {
+    // The rule for a file is for what is there when a program starts: a new one of the name has none.
+    let learned = of(&["read /a/file", "write /a/temporary", "rename /a/temporary /a/file", "append /a/file"]);
+    let all = READ | WRITE | FsAccess::TRUNCATE | FsAccess::MAKE_REG | FsAccess::REMOVE_FILE;
+    assert_eq!(below(&learned), [("/a", all)]);
+}
+
+fn each_deed_has_its_right() {
+    for (deed, path, access) in [
+        ("read /a/file", "/a/file", READ),
+        ("append /a/file", "/a/file", WRITE),
+        ("write /a/file", "/a/file", WRITE | FsAccess::TRUNCATE),
+        ("truncate /a/file", "/a/file", FsAccess::TRUNCATE),
+        ("shorten /a/file", "/a/file", WRITE | FsAccess::TRUNCATE),
+        ("nameless /a", "/a", WRITE | FsAccess::READ_DIR),
+        ("list /a/dir", "/a/dir", FsAccess::READ_DIR),
+        ("mkdir /a/new", "/a", FsAccess::MAKE_DIR),
+        ("fifo /a/new", "/a", FsAccess::MAKE_FIFO),
+        ("symlink x /a/new", "/a", FsAccess::MAKE_SYM),
+        ("link /a/file /a/new", "/a", FsAccess::MAKE_REG),
+        ("unlink /a/file", "/a", FsAccess::REMOVE_FILE),
+        ("unlink-at /a file", "/a", FsAccess::REMOVE_FILE | FsAccess::READ_DIR),
+        ("rename /a/file /a/new", "/a", FsAccess::REMOVE_FILE | FsAccess::MAKE_REG),
+        ("exchange /a/file /a/to-dir", "/a", FsAccess::REMOVE_FILE | FsAccess::MAKE_REG | FsAccess::MAKE_SYM),
+        ("unix-listen /a/new", "/a", FsAccess::MAKE_SOCK),
+    ] {
+        assert_eq!(below(&of(&[deed])), [(path, access)], "{deed}");
+    }
+}
+
+fn files_are_moved_between_directories_under_what_was_learned() {
+    let root = Root::host().tmpfs("/a", 1 << 20).directory("/a/from").directory("/a/to");
+    let sandbox = bounded(Sandbox::new().root(with_payload(root)));
+    let moves = ["write /a/from/file", "rename /a/from/file /a/to/file", "read /a/to/file"];
+    let learned = learn(&sandbox, &deeds(&moves));
+    for directory in ["/a/from", "/a/to"] {
+        assert!(at(&learned, directory).contains(FsAccess::REFER), "{learned}");
+    }
+    succeeds(&learned, &sandbox, &deeds(&moves));
+    fails(&learned, &sandbox, &deeds(&[&moves[..], &["rename /a/to/file /a/file"]].concat()));
+}
+
+fn what_is_not_there_or_can_not_be_written_is_not_noted() {
+    let script = "cat /nowhere || cat /a/file/x || echo >/etc/passwd || echo >/etc/new || mkdir /etc/dir || rm /a/none || echo >/a/dir";
+    let learned = of_command(&crate::shell(&format!("{{ {script}; }} 2>/dev/null || :")));
+    for path in ["/nowhere", "/etc/passwd", "/etc", "/etc/new", "/a", "/a/dir", "/a/file"] {
+        assert!(!learned.paths.contains_key(path.as_ref() as &std::path::Path), "{path}: {learned}");
+    }
+}
+
+fn devices_get_ioctl_when_it_is_used() {
+    let learned = learn(&sandbox(), &crate::shell("exec 3</dev/zero; head -c1 <&3 >/dev/null"));
+    assert_eq!(at(&learned, "/dev/zero"), READ);
+    let script = "import sys, os; fd = os.open('/dev/zero', os.O_RDONLY); os.isatty(fd)";
+    if std::path::Path::new("/usr/bin/python3").exists() {
+        let python = Command::new("/usr/bin/python3").args(["-c", script]).clone();
+        assert_eq!(at(&learn(&sandbox(), &python), "/dev/zero"), READ | FsAccess::IOCTL_DEV);
+    }
+}
+
+fn paths_are_those_of_the_mounts_inside() {
+    let dir = shared_dir();
+    std::fs::write(dir.path().join("file"), "text").expect("a file");
+    let root = Root::host().bind(dir.path(), "/inside/here").bind("/etc/passwd", "/inside/users");
+    let sandbox = bounded(Sandbox::new().root(with_payload(root)));
+    let learned = learn(&sandbox, &deeds(&["read /inside/here/file", "read /inside/users"]));
+    assert_eq!(at(&learned, "/inside/here/file"), READ);
+    assert_eq!(at(&learned, "/inside/users"), READ);
+    // Without a mount namespace they are the host's.
+    let bare = bounded(Sandbox::new().namespaces(stockade::Namespaces::empty()).root(Root::inherit()));
+    let path = dir.path().join("file").canonicalize().expect("its path");
+    let command = Command::new("/bin/cat").arg(&path).clone();
+    assert_eq!(learn(&bare, &command).paths[&path], READ);
+}
+
+fn descriptors_from_outside_lead_to_no_path_inside() {
+    let dir = shared_dir();
+    std::fs::write(dir.path().join("secret"), "text").expect("a file");
+    let directory = std::fs::File::open(dir.path()).expect("a directory");
+    let mut command = crate::shell("cat /proc/self/fd/7/secret");
+    command.fd(7, directory);
+    let learned = learn(&bounded(Sandbox::new()), &command);
+    let outside = dir.path().canonicalize().expect("its path");
+    assert!(!learned.paths.keys().any(|path| path.starts_with(&outside)), "{learned}");
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use stockade::{Cgroup, Command, Limits, Output, Root, Sandbox, Termination, Tmpfs};
 
-use crate::support::{Test, at_most, children, text, unless_root};
+use crate::support::{Test, at_most, children, text, unless_python, unless_root};
 
 pub const TESTS: &[Test] = tests![
     processes_and_threads_end_at_their_limit if unless_root_with_python,
@@ -27,12 +27,6 @@ const HOST_LATE: Duration = Duration::from_millis(500);
 /// Long enough for a bomb to get where it can't go on.
 fn wall() -> Duration {
     at_most(Duration::from_millis(700))
-}
-
-/// A reason to skip what takes Python.
-fn unless_python() -> Option<String> {
-    let found = std::process::Command::new("python3").arg("--version").output();
-    found.err().map(|error| format!("no Python, python3: {error}"))
 }
 
 fn unless_root_with_python() -> Option<String> {

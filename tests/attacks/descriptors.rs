@@ -22,8 +22,8 @@ use crate::common::{
     Attempts, Bystander, attack, attack_as, attack_by, attack_on_host, attempt, first_line, sandbox, tell,
 };
 use crate::support::{
-    Payload, Test, descriptors, kernel, own_path, payload, payload_on_host, processes, rounds, sh, shared_dir, slowness,
-    text, with_payload,
+    Payload, Test, descriptors, kernel, own_path, payload, payload_on_host, processes, rounds, sh, shared_dir,
+    slowness, text, with_payload,
 };
 use crate::sys;
 

@@ -180,6 +180,12 @@ pub fn unless_idmapped_tmpfs() -> Option<String> {
     (is_root() && kernel() < (6, 3)).then(|| "idmapped mounts of a tmpfs exist since Linux 6.3".into())
 }
 
+/// A reason to skip what needs Python.
+pub fn unless_python() -> Option<String> {
+    let found = Host::new("python3").arg("--version").output();
+    found.err().map(|error| format!("no Python, python3: {error}"))
+}
+
 /// A reason to skip what needs mount_setattr(2).
 pub fn unless_mount_setattr() -> Option<String> {
     (kernel() < (5, 12)).then(|| "idmapped mounts and mount_setattr(2) exist since Linux 5.12".into())

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             each_stream_has_its_own_limit,
             the_limits_of_the_process_are_the_programs,
             the_limits_of_the_process_at_their_edges,
-            what_reaches_a_limit_of_the_process_may_and_what_exceeds_it_may_not,
+            what_reaches_a_limit_of_the_process_may_and_what_exceeds_it_may_not if support::unless_python,
             processes_of_the_user_are_counted if unless_users_are_counted,
             the_stack_ends_at_its_limit,
             cpu_seconds_end_a_process,
@@ -403,7 +403,9 @@ fn what_reaches_a_limit_of_the_process_may_and_what_exceeds_it_may_not() {
 /// A reason to skip what needs a count of processes that is the sandbox's own. Root's sandboxes have users of their own.
 fn unless_users_are_counted() -> Option<String> {
     let is_shared = !support::is_root() && support::kernel() < (5, 14);
-    is_shared.then(|| "before Linux 5.14 a user's processes are counted over all user namespaces".into())
+    is_shared
+        .then(|| "before Linux 5.14 a user's processes are counted over all user namespaces".into())
+        .or_else(support::unless_python)
 }
 
 fn processes_of_the_user_are_counted() {

@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command as Host, ExitCode, Stdio as HostStdio};
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ const TESTS: &[Test] = tests![
     without_systemd_it_is_said_what_was_looked_for if unless_no_systemd,
     a_bus_that_never_answers_is_given_up,
     a_bus_that_is_not_there_is_named if unless_systemd,
+    a_bus_without_systemd_is_named if unless_dbus_daemon,
     a_manager_that_refuses_is_named if unless_user_manager,
     a_host_is_moved_once if unless_manager,
     a_plan_alone_moves_the_host if unless_manager,
@@ -57,6 +58,11 @@ fn unless_systemd() -> Option<String> {
 
 fn unless_no_systemd() -> Option<String> {
     has_systemd().then(|| "systemd runs this machine".into())
+}
+
+fn unless_dbus_daemon() -> Option<String> {
+    let found = Host::new("dbus-daemon").arg("--version").output();
+    found.err().map(|error| format!("no D-Bus, dbus-daemon: {error}"))
 }
 
 /// A reason to skip what needs a manager that this user can have a scope of.
@@ -176,7 +182,7 @@ fn group_files() -> String {
 }
 
 /// What the bus is called in messages, and where it is by default.
-fn bus() -> (&'static str, String) {
+fn bus_that_is_asked() -> (&'static str, String) {
     match is_root() {
         true => ("the system's", "unix:path=/run/dbus/system_bus_socket".into()),
         false => ("the user's", format!("unix:path=/run/user/{}/bus", support::USER)),
@@ -184,7 +190,7 @@ fn bus() -> (&'static str, String) {
 }
 
 fn without_systemd_it_is_said_what_was_looked_for() {
-    let (whose, address) = bus();
+    let (whose, address) = bus_that_is_asked();
     let expected = format!(
         "NoManager\nNotFound\nconnecting to {whose} bus {address}: No such file or directory (ENOENT): this machine is not \
          run by systemd; use CgroupParent::Auto, or CgroupParent::Path with a cgroup in which this user may make others"
@@ -193,7 +199,7 @@ fn without_systemd_it_is_said_what_was_looked_for() {
 }
 
 fn a_bus_that_is_not_there_is_named() {
-    let (whose, _) = bus();
+    let (whose, _) = bus_that_is_asked();
     let remedy = match is_root() {
         true => "start it (package dbus)",
         false => {
@@ -215,7 +221,7 @@ fn a_bus_that_never_answers_is_given_up() {
     let start = Instant::now();
     let said = refusal(Some(&address));
     assert!((24..60).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
-    let (whose, _) = bus();
+    let (whose, _) = bus_that_is_asked();
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(lines[..2], ["TimedOut", "TimedOut"]);
     let option = if is_root() { "" } else { "--user " };
@@ -226,6 +232,42 @@ fn a_bus_that_never_answers_is_given_up() {
          `journalctl {option}-u {unit}` say more"
     );
     assert_eq!(lines[2], expected);
+}
+
+/// A bus of one's own, on which nobody is and that can start nobody.
+const LONELY_BUS: &str = r#"<busconfig><listen>unix:path=BUS</listen><auth>EXTERNAL</auth>
+    <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/><allow user="*"/></policy></busconfig>"#;
+
+/// A process that ends with the test.
+struct Mortal(std::process::Child);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("SIGKILL, and the end");
+    }
+}
+
+fn a_bus_without_systemd_is_named() {
+    let place = shared_dir();
+    let (configuration, socket) = (place.path().join("configuration"), place.path().join("bus"));
+    fs::write(&configuration, LONELY_BUS.replace("BUS", socket.to_str().unwrap())).expect("its configuration");
+    let mut bus = Host::new("dbus-daemon");
+    let bus = bus.arg("--nofork").arg(format!("--config-file={}", configuration.display()));
+    let _bus = Mortal(bus.stderr(HostStdio::null()).spawn().expect("a bus"));
+    eventually("the bus listens", || UnixStream::connect(&socket).is_ok());
+
+    let address = format!("unix:path={}", socket.display());
+    let said = refusal(Some(&address));
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines[..2], ["NoManager", "NotFound"], "{said}");
+    let (whose, _) = bus_that_is_asked();
+    assert!(lines[2].starts_with(&format!("asking {whose} systemd for the scope stockade-")), "{said}");
+    let expected = format!(
+        "The name org.freedesktop.systemd1 was not provided by any .service files \
+         (org.freedesktop.DBus.Error.ServiceUnknown): no systemd is on the bus {address}: have the environment name one \
+         that it is on"
+    );
+    assert!(lines[2].ends_with(&expected), "{said}");
 }
 
 /// The system's manager lets no ordinary user start a unit.

@@ -46,7 +46,8 @@ impl Meter {
             if used >= limit {
                 return Some(Termination::CpuTime);
             }
-            next.push(now.checked_add((limit - used).div_f64(bounds.cpus.max(1.0)).max(SHORTEST)));
+            let left = Duration::try_from_secs_f64((limit - used).as_secs_f64() / bounds.cpus.max(1.0));
+            next.push(now.checked_add(left.unwrap_or(Duration::MAX).max(SHORTEST)));
         }
         if let Some(idle) = bounds.idle {
             if used.saturating_sub(self.seen.0) >= SOMETHING {
@@ -83,6 +84,14 @@ mod tests {
         assert_eq!(meter.look(&used(40 * MS), start + 50 * MS, &bounds), None);
         assert_eq!(meter.next, Some(start + 80 * MS), "60 ms of 2 CPUs are 30 ms");
         assert_eq!(meter.look(&used(100 * MS), start + 80 * MS, &bounds), Some(Termination::CpuTime));
+    }
+
+    #[test]
+    fn the_longest_limit_is_never_reached() {
+        let start = Instant::now();
+        let bounds = Bounds { cpu: Some(Duration::MAX), cpus: 1.0, ..Bounds::default() };
+        let mut meter = Meter::new(&bounds, start);
+        assert_eq!((meter.look(&used(40 * MS), start, &bounds), meter.next), (None, None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use stockade::{Cgroup, Command, Limits, Output, Root, Sandbox, Termination, Tmpfs};
 
-use crate::support::{Test, at_most, children, text, unless_root};
+use crate::support::{Test, at_most, children, text, unless_python, unless_root};
 
 pub const TESTS: &[Test] = tests![
     processes_and_threads_end_at_their_limit if unless_root_with_python,
@@ -23,12 +23,10 @@ pub const TESTS: &[Test] = tests![
 /// where other tests run beside it.
 const LATE: Duration = Duration::from_millis(800);
 const HOST_LATE: Duration = Duration::from_millis(500);
-const WALL: Duration = Duration::from_millis(700);
 
-/// A reason to skip what takes Python.
-fn unless_python() -> Option<String> {
-    let found = std::process::Command::new("python3").arg("--version").output();
-    found.err().map(|error| format!("no Python, python3: {error}"))
+/// Long enough for a bomb to get where it can't go on.
+fn wall() -> Duration {
+    at_most(Duration::from_millis(700))
 }
 
 fn unless_root_with_python() -> Option<String> {
@@ -36,7 +34,7 @@ fn unless_root_with_python() -> Option<String> {
 }
 
 fn limits() -> Limits {
-    Limits::new().wall(WALL).stdout(1 << 20).stderr(1 << 20)
+    Limits::new().wall(wall()).stdout(1 << 20).stderr(1 << 20)
 }
 
 /// Memory that no bomb here is without, as well as processes: the machine is to live.
@@ -66,7 +64,7 @@ fn explode(sandbox: &Sandbox, command: &Command) -> Output {
         over.store(true, Ordering::Relaxed);
         (output, took, clock.join().expect("a clock"))
     });
-    assert!(took < WALL + at_most(LATE), "{command:?} took {took:?}: {}", output.outcome);
+    assert!(took < wall() + at_most(LATE), "{command:?} took {took:?}: {}", output.outcome);
     assert!(latest < at_most(HOST_LATE), "the host was late by {latest:?} under {command:?}");
     assert_eq!(mounts(), before, "{command:?}");
     output
@@ -189,7 +187,7 @@ fn who_does_not_want_to_end_ends_in_time() {
         let output = explode(&sandbox, Command::new("sh").args(["-c", script]));
         assert_eq!(output.outcome.termination, Termination::WallTime, "{script}");
     }
-    let asked = Sandbox::new().cgroup(cgroup()).limits(limits().wall(WALL / 2).kill_grace(WALL / 2));
+    let asked = Sandbox::new().cgroup(cgroup()).limits(limits().wall(wall() / 2).kill_grace(wall() / 2));
     let output = explode(&asked, Command::new("sh").args(["-c", "trap '' TERM; while :; do :; done"]));
     assert_eq!(output.outcome.termination, Termination::WallTime);
     let daemons = "for n in 1 2 3; do setsid sh -c 'sleep 1000 & sleep 1000' >/dev/null 2>&1 & done; sleep 0.1; exit 3";

@@ -15,14 +15,14 @@ use crate::common::{
     open_directory, privately, privately_as_before, sandbox, tell, unfiltered,
 };
 use crate::support::{
-    Payload, Test, own_path, payload_on_host, shared_dir, text, unless_idmapped_mounts, unless_mount_setattr,
-    unless_pivot_root, unless_root, with_payload,
+    Payload, Test, own_path, payload_on_host, shared_dir, text, unless_idmapped_mounts, unless_idmapped_tmpfs,
+    unless_mount_setattr, unless_pivot_root, unless_root, with_payload,
 };
 use crate::sys;
 
 pub const TESTS: &[Test] = tests![
-    a_read_only_bind_is_read_only_in_all_its_submounts if unless_idmapped_mounts,
-    no_mount_propagates_either_way if unless_idmapped_mounts,
+    a_read_only_bind_is_read_only_in_all_its_submounts if unless_idmapped_tmpfs,
+    no_mount_propagates_either_way if unless_idmapped_tmpfs,
     mounts_stay_as_they_are if unless_mount_setattr,
     programs_gain_nothing_by_who_owns_them if unless_root_with_idmapped_mounts,
     the_hosts_inheritable_capabilities_are_not_inherited if unless_root,

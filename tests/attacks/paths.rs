@@ -19,7 +19,7 @@ use crate::common::{
 };
 use crate::support::{
     PAYLOAD, Payload, Test, is_root, let_go_of_work, own_path, payload, sh, shared_dir, text, unless_idmapped_mounts,
-    unless_overlays, unless_overlays_and_idmapped_mounts, unless_root, with_payload,
+    unless_idmapped_tmpfs, unless_overlays, unless_overlays_and_idmapped_mounts, unless_root, with_payload,
 };
 
 pub const TESTS: &[Test] = tests![
@@ -35,7 +35,7 @@ pub const TESTS: &[Test] = tests![
     what_is_planted_in_a_writable_bind_stays_in_it if unless_idmapped_mounts,
     a_name_is_taken_as_it_is_byte_by_byte if unless_overlays_and_idmapped_mounts,
     a_layer_of_an_overlay_is_one_directory if unless_overlays,
-    submounts_are_known_by_their_names_byte_by_byte if unless_idmapped_mounts,
+    submounts_are_known_by_their_names_byte_by_byte if unless_idmapped_tmpfs,
     dot_dot_is_no_part_of_a_place_in_a_sandbox,
 ];
 
@@ -362,8 +362,8 @@ fn behind_a_fake_proc(_: &[String]) -> i32 {
 fn a_fake_proc_is_refused() {
     let fake = shared_dir();
     open_directory(fake.path());
-    let files = "n=$$; while [ $n -lt $(($$ + 300)) ]; do mkdir /proc/$n; : >/proc/$n/uid_map; : >/proc/$n/gid_map; \
-                 : >/proc/$n/setgroups; chmod a+w /proc/$n/*; n=$((n + 1)); done";
+    let files = "all=$(seq -f /proc/%.0f $$ $(($$ + 300))); mkdir $all; for one in $all; do : >$one/uid_map; \
+                 : >$one/gid_map; : >$one/setgroups; done; chmod a+w /proc/*/*";
     let path = fake.path().display();
     for place in ["mount -t tmpfs none /proc".to_owned(), format!("mount --bind {path} /proc")] {
         let mut host = privately(&format!("{place}\n{files}"), "behind_a_fake_proc", &[]);

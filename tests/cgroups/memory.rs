@@ -5,7 +5,7 @@ use std::fs;
 use stockade::{Command, Error, Layer, Signal, Termination};
 
 use crate::groups::{self, is_v1, of_process, unless_accounts, unless_hugetlb, unless_v1, unless_v2};
-use crate::support::{self, Payload, Test, sh, unless_root};
+use crate::support::{self, Payload, Test, sh, unless_python, unless_root};
 use crate::tests;
 use crate::{MB, group, payload, sleeper, succeeds, with, without};
 
@@ -183,7 +183,7 @@ impl Drop for HugePages {
 
 fn unless_huge_pages() -> Option<String> {
     let none = || HugePages::more().is_none().then(|| "two huge pages of 2 MB can't be had".to_owned());
-    unless_root().or_else(unless_hugetlb).or_else(none)
+    unless_root().or_else(unless_python).or_else(unless_hugetlb).or_else(none)
 }
 
 fn huge_pages_end_at_their_limit() {

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Host, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use stockade::{Command, Output, Sandbox};
@@ -100,8 +100,13 @@ fn trial(test: &Test, user: &str) -> Option<Trial> {
         println!("skipped as {user}: {}: {reason}", test.name);
     }
     let name = format!("{user}::{}", test.name);
-    let test = Trial::test(name, move || {
+    let test = Trial::test(name.clone(), move || {
+        let start = Instant::now();
         run();
+        // Where time is dear.
+        if slowness() > 1 {
+            println!("took {:.1} s: {name}", start.elapsed().as_secs_f64());
+        }
         Ok::<(), Failed>(())
     });
     Some(test.with_ignored_flag(skip.is_some()))

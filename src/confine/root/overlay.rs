@@ -62,12 +62,8 @@ impl Builder<'_> {
                 let (upper, work) = (directory(upper)?, directory(work)?);
                 let common = common_ancestor(&upper, &work);
                 let name = self.layer(&common, false)?;
-                let inside = |path: &Path| {
-                    let rest = path.strip_prefix(&common).unwrap_or(path).display().to_string();
-                    // The kernel takes a backslash off before whatever follows it.
-                    format!("{name}/{}", rest.replace('\\', "\\\\"))
-                };
-                (inside(&upper), inside(&work), true)
+                let inside = |path: &Path| Path::new(&name).join(path.strip_prefix(&common).unwrap_or(path));
+                (self.link(&inside(&upper)), self.link(&inside(&work)), true)
             }
         };
         Ok(Staged { lowers, upper, work, keeps })
@@ -81,6 +77,13 @@ impl Builder<'_> {
         let tree = self.tree(&path, attributes, Owner::Caller, !read_only)?;
         self.l.helper.step(Step::new("putting a layer of an overlay in place").path(&path));
         Ok(self.put(tree, Kind::Directory))
+    }
+
+    /// A plain name for a path: in an option the kernel takes backslashes off, and before Linux 6.5 it refuses commas.
+    fn link(&mut self, path: &Path) -> String {
+        let (name, scratch) = (self.name(), self.scratch());
+        self.l.helper.symlinkat(path, scratch, &name);
+        name
     }
 
     fn layer_tmpfs(&mut self, size: Option<u64>) -> Result<String> {

@@ -1,0 +1,53 @@
+# shellcheck shell=sh
+# Runs the test binaries in a VM, for what takes this in: it has said where $tests are and how one is `run` (NAME COMMAND…,
+# with its output to /run/out, as its exit status). What they print goes to the second serial port, between the lines that
+# begin with `===`, which table.py reads.
+report=/dev/ttyS1
+stty -F $report raw
+say() { echo "=== $*" >$report; }
+
+# A binary's tests, once more those that failed, each on its own. More than one runs at a time on one CPU too: most wait.
+test_binary() {
+  name=${1##*/}
+  skip=$(cat "$tests/skip/$name" 2>/dev/null)
+  start=$(date +%s)
+  say "begin $name"
+  binary_as_both "$name" "$1" --test-threads 2 $filter $skip
+  ended=$?
+  for test in $(sort -u /run/failed); do
+    say "again $name $test"
+    binary_as_both "$name" "$1" --test-threads 2 --exact "$test"
+    say "tried $?"
+  done
+  say "end $name $ended $(($(date +%s) - start))"
+}
+
+# As root and as the ordinary user. All binaries do both themselves but that of the library, whose harness is Rust's.
+binary_as_both() {
+  name=$1
+  shift
+  as_user='setpriv --reuid 1000 --regid 1000 --clear-groups'
+  >/run/failed
+  run "$name" "$@" --color never
+  both=$?
+  failures
+  # One whose half as root was ended does not go on to the ordinary user.
+  if [ "$name" = lib ] || { [ $both != 137 ] && [ "$(grep -c '^test result' /run/out)" -lt 2 ]; }; then
+    run "$name" $as_user "$@" --color never || both=$?
+    failures
+  fi
+  return $both
+}
+
+# Adds to the list of tests that failed.
+failures() {
+  sed -n 's/^test \([^ ]*\) .*FAILED$/\1/p' /run/out >>/run/failed
+}
+
+# All that have not ended yet, in an earlier boot.
+test_binaries() {
+  for binary in "$tests"/deps/*; do
+    grep -qxF "${binary##*/}" "$tests/done" || test_binary "$binary"
+  done
+  say finished
+}

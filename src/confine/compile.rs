@@ -299,7 +299,7 @@ impl Compiler<'_> {
         let domain_name = self.config.domain_name.as_deref();
         helper.within(Layer::Namespaces, |helper| namespaces::set_names(created, helper, hostname, domain_name))?;
         let has_mounts = created.contains(Namespaces::MOUNT);
-        let mounts = if has_mounts { root::mounts(&self.config.root, &self.host) } else { vec![] };
+        let mounts = if has_mounts { root::mounts(&self.config.root, &self.host, &self.who) } else { vec![] };
         let (init, procs) = match created.contains(Namespaces::PID) {
             true => {
                 let last_word = self.config.limits.last_word();

@@ -99,9 +99,11 @@ impl Host {
         read_sub_ids(file, &name, self.ids.0)
     }
 
-    /// What [`Root::host`](super::Root::host) has instead of the host's own directories.
-    pub fn default_mounts(&self) -> Vec<Mount> {
+    /// What [`Root::host`](super::Root::host) has instead of the host's own directories, for a program that is the caller
+    /// on the host or is not.
+    pub fn default_mounts(&self, is_caller: bool) -> Vec<Mount> {
         let mut mounts = vec![Proc::new("/proc").into(), Mount::Dev("/dev".into())];
+        mounts.extend(is_caller.then(|| Mount::Mask("/proc/keys".into())));
         mounts.extend(["/tmp", "/var/tmp"].map(|path| Tmpfs::new(path).mode(0o1777).into()));
         mounts.push(Tmpfs::new("/run").into());
         if Path::new(PROCESSORS).is_dir() {

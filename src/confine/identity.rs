@@ -70,7 +70,7 @@ impl Identity {
     }
 
     /// The program is the host's caller on the host: for a root host **it runs as host uid 0**, though without
-    /// capabilities.
+    /// capabilities. Its `/proc` is read-only then: what is below `/proc/sys` belongs to that user.
     pub fn caller() -> Self {
         Self { outside: Outside::Caller, ..Self::default() }
     }
@@ -147,6 +147,12 @@ impl Resolved {
             Some(maps) => maps.writer == Writer::Process,
             None => !in_user_namespace,
         }
+    }
+
+    /// Whether the program is the host's root on the host, or may become it: to it belong the kernel's own files.
+    pub fn reaches_host_root(&self) -> bool {
+        let root = HostId::Id(0);
+        self.host_uid == root || self.maps.iter().flat_map(|maps| &maps.uid).any(|line| line.outside == root)
     }
 
     /// The maps of a user namespace in which the owner on a disk appears as the program; nothing if it is that anyway.

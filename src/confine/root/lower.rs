@@ -16,7 +16,7 @@ use crate::confine::namespaces::{Chosen, Namespaces};
 use crate::error::{Error, Result};
 use crate::outcome::Layer;
 use crate::plan::init::{self, Init};
-use crate::plan::{Arg, Attributes, Change, IdMaps, Program, Slot, Step, flags, nr};
+use crate::plan::{Arg, Attributes, Change, HostId, IdMaps, Program, Slot, Step, flags, nr};
 
 /// What the root is lowered into, and what it depends on.
 pub(crate) struct Lowering<'a> {
@@ -72,8 +72,9 @@ const MAKE: &[(i32, &str)] = &[
 ];
 
 /// What is mounted in the root, in order.
-pub(crate) fn mounts(root: &Root, host: &Host) -> Vec<Mount> {
-    let mut mounts = if root.base == Base::Host { host.default_mounts() } else { vec![] };
+pub(crate) fn mounts(root: &Root, host: &Host, who: &Resolved) -> Vec<Mount> {
+    let is_caller = who.host_uid == HostId::Id(host.ids.0);
+    let mut mounts = if root.base == Base::Host { host.default_mounts(is_caller) } else { vec![] };
     mounts.extend(root.mounts.iter().cloned());
     mounts
 }

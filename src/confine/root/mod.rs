@@ -118,8 +118,8 @@ impl Bind {
 
     /// The program may write. Submounts that the host has read-only stay so; a source that it has read-only is an error.
     ///
-    /// What the program leaves there is its own to shape: a root host may find files with the set-user-id bit that
-    /// belong to root. Nothing inside gains by them; collect what comes out of a sandbox into a place where nobody runs
+    /// What the program leaves there is its own to shape, and a root host finds it as root's. The default seccomp filter
+    /// refuses the set-user-id bit; with another one collect what comes out of a sandbox into a place where nobody runs
     /// it.
     #[must_use]
     pub fn writable(mut self) -> Self {
@@ -253,7 +253,8 @@ impl Overlay {
 /// A `/proc` of the sandbox's own processes (proc(5)).
 ///
 /// Without a pid namespace of the sandbox's own the kernel makes none: the host's is shown then, read-only, and the
-/// options are refused.
+/// options are refused. It is read-only also where the program is the host's root on the host
+/// ([`Identity::caller`](crate::Identity::caller)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Proc {
@@ -310,7 +311,8 @@ impl Root {
 
     /// The host's file system, read-only, without what is nobody else's business: a `/proc` of the sandbox's own, a
     /// minimal `/dev`, private `/tmp`, `/var/tmp` and `/run`, no home directories, and of `/sys` the processors and
-    /// memory nodes alone (`/sys/devices/system`).
+    /// memory nodes alone (`/sys/devices/system`). `/proc/keys` is masked where the program is the caller on the host,
+    /// whose keys it would list.
     ///
     /// The root itself is a tmpfs, in which the top-level directories of the host are bound, so that mount points
     /// directly below `/` can be created. It holds what is there when the plan is made.

@@ -63,7 +63,9 @@ impl Builder<'_> {
 
     pub(super) fn proc(&mut self, proc: &Proc) -> Result<()> {
         let target = Target::new(&proc.target)?;
-        let safe = Attributes::SAFE | Attributes::NOEXEC;
+        let mut safe = Attributes::SAFE | Attributes::NOEXEC;
+        // The settings of the machine are writable for their owner, without any capability (proc_sys(5)).
+        safe.set(Attributes::RDONLY, self.l.who.reaches_host_root());
         if !self.l.chosen.all().contains(Namespaces::PID) {
             if proc.hidepid.is_some() || proc.subset_pid {
                 return Err(Error::invalid(

@@ -106,11 +106,11 @@ impl Seccomp {
         self
     }
 
-    /// Has everything that is refused so far with an error number met by this instead.
+    /// Has everything that is refused so far with an error number met by this instead, but for what gives 0.
     #[must_use]
     pub fn refuse_with(mut self, action: Action) -> Self {
         for said in self.rules.iter_mut().map(|rule| &mut rule.action).chain([&mut self.otherwise]) {
-            if matches!(said, Action::Errno(_)) {
+            if matches!(said, Action::Errno(1..)) {
                 *said = action;
             }
         }

@@ -59,7 +59,7 @@ impl Policy {
     pub fn is_heard(&self, action: Action) -> bool {
         match action {
             Action::Kill | Action::Notify => true,
-            Action::Errno(_) => self.record,
+            Action::Errno(errno) => self.record && errno != 0,
             Action::Allow | Action::Log => false,
         }
     }

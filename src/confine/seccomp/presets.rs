@@ -35,6 +35,9 @@ const CLONE_FLAGS: [libc::c_int; 9] = [
     libc::CLONE_PARENT,
 ];
 
+/// Calls that set the permissions of a file, and which argument they are.
+const PERMISSIONS: [(&str, u8); 4] = [("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)];
+
 /// The families of sockets that programs have a use for.
 const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
@@ -61,18 +64,24 @@ impl Seccomp {
     /// - namespaces: `unshare`, `setns`, and `clone` with their flags or `CLONE_PARENT`; `clone3`, whose flags a filter
     ///   can't see, gives `ENOSYS`, whereupon C libraries take `clone`;
     /// - sockets of other families than Unix, IPv4, IPv6 and netlink (`EAFNOSUPPORT`);
-    /// - the terminal's `TIOCSTI` and `TIOCLINUX`; `personality` but for some values.
+    /// - the terminal's `TIOCSTI` and `TIOCLINUX`; `personality` but for some values;
+    /// - the set-user-id and set-group-id bits, which nothing inside gains by, but the host's users would, by what is left
+    ///   in a directory of the host's.
+    ///
+    /// What sets `RLIMIT_CORE` does nothing, and gives 0: a limit of 1 alone keeps cores from the pipe of
+    /// `kernel.core_pattern` (core(5)), and 0 does not.
     ///
     /// What is left is much: [`Seccomp::pure_computation`] and [`Seccomp::container`] are allow-lists.
     pub fn new() -> Self {
         let mut policy = Self::deny_list();
-        policy.rules.reserve(MACHINE.len() + KERNEL.len() + NAMESPACES.len() + CLONE_FLAGS.len() + 6);
+        policy.rules.reserve(MACHINE.len() + KERNEL.len() + NAMESPACES.len() + CLONE_FLAGS.len() + 16);
         for names in [MACHINE, KERNEL, NAMESPACES] {
             for &name in names {
                 policy = policy.when(name, [], Action::Errno(libc::EPERM));
             }
         }
-        policy.without_namespaces().with_narrow_sockets().without_typing().with_few_personalities()
+        let policy = policy.without_namespaces().with_narrow_sockets().without_typing().with_few_personalities();
+        policy.without_set_id_bits().with_limit_of_cores()
     }
 
     fn without_namespaces(mut self) -> Self {
@@ -100,6 +109,23 @@ impl Seccomp {
     fn with_few_personalities(self) -> Self {
         let others = PERSONALITIES.map(|persona| Condition::int(0, Comparison::NotEqual(persona)));
         self.when("personality", others, Action::Errno(libc::EPERM))
+    }
+
+    /// What is made with such a bit by open(2) or mknod(2) is empty, and loses it with the first byte.
+    fn without_set_id_bits(mut self) -> Self {
+        for (name, argument) in PERMISSIONS {
+            for bit in [libc::S_ISUID, libc::S_ISGID] {
+                self = self.when(name, [flag(argument, bit as libc::c_int)], Action::Errno(libc::EPERM));
+            }
+        }
+        self
+    }
+
+    /// Programs that set it to 0, to leave no secrets in cores, end themselves if they can't.
+    fn with_limit_of_cores(self) -> Self {
+        let core = libc::RLIMIT_CORE as libc::c_int;
+        let sets = Condition::new(2, Comparison::NotEqual(0));
+        self.when("setrlimit", [is(0, core)], Action::Errno(0)).when("prlimit64", [is(1, core), sets], Action::Errno(0))
     }
 
     /// For programs that read, compute and write, as an online judge runs them: an allow-list on which C, C++, Rust and
@@ -151,7 +177,8 @@ impl Seccomp {
 
     /// An allow-list of what the default profile of common container engines allows a container without capabilities, as
     /// their documentation lists it: all calls that the crate knows but those that need a capability, those that are not
-    /// kept apart by namespaces, and old ones that had bugs. What is refused gives `EPERM`.
+    /// kept apart by namespaces, and old ones that had bugs. What is refused gives `EPERM`. What sets `RLIMIT_CORE` does
+    /// nothing: see [`Seccomp::new`].
     pub fn container() -> Self {
         #[rustfmt::skip]
         const BEYOND: &[&str] = &[
@@ -175,7 +202,7 @@ impl Seccomp {
         for persona in PERSONALITIES {
             policy = policy.when("personality", [Condition::int(0, Comparison::Equal(persona))], Action::Allow);
         }
-        policy
+        policy.with_limit_of_cores()
     }
 }
 
@@ -212,6 +239,32 @@ mod tests {
         assert_eq!(decides(&default, "socket", &[libc::AF_VSOCK as u64]), Action::Errno(libc::EAFNOSUPPORT));
         assert_eq!(decides(&default, "socket", &[libc::AF_INET as u64]), Action::Allow);
         assert_eq!(decides(&default, "ptrace", &[]), Action::Allow);
+        for mode in [0o4755, 0o2755, 0o6000] {
+            assert_eq!(decides(&default, "fchmod", &[0, mode]), refused, "{mode:o}");
+            assert_eq!(decides(&default, "fchmodat", &[0, 0, mode]), refused, "{mode:o}");
+        }
+        assert_eq!(decides(&default, "fchmodat", &[0, 0, 0o1777]), Action::Allow);
+    }
+
+    #[test]
+    fn the_limit_of_cores_stays() {
+        let (core, other) = (libc::RLIMIT_CORE.into(), libc::RLIMIT_NOFILE.into());
+        for policy in [Seccomp::new(), Seccomp::container()] {
+            for (name, args, decided) in [
+                ("setrlimit", [core, 1, 0], Action::Errno(0)),
+                ("setrlimit", [0xdead << 32 | core, 1, 0], Action::Errno(0)),
+                ("setrlimit", [other, 1, 0], Action::Allow),
+                ("prlimit64", [0, core, 1], Action::Errno(0)),
+                ("prlimit64", [0, core, 1 << 32], Action::Errno(0)),
+                ("prlimit64", [0, core, 0], Action::Allow),
+                ("prlimit64", [0, other, 1], Action::Allow),
+            ] {
+                assert!(SystemCall::is_elsewhere(name) || decides(&policy, name, &args) == decided, "{name} {args:x?}");
+            }
+        }
+        let strict = Seccomp::new().refuse_with(Action::Kill);
+        assert_eq!(decides(&strict, "prlimit64", &[0, core, 1]), Action::Errno(0), "it is no refusal");
+        assert_eq!(decides(&strict, "mount", &[]), Action::Kill);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child as HostChild, Command as Host, Stdio as HostStdio};
 use std::time::{Duration, Instant};
 
-use stockade::{Command, Error, Root, Sandbox};
+use stockade::{Command, Error, Identity, Namespaces, Root, Sandbox, Seccomp};
 
 use crate::support::{is_root, own_path, payload, payload_on_host, text, with_payload};
 
@@ -48,6 +48,11 @@ impl Attempts {
         self.0.get(what).unwrap_or_else(|| panic!("{what} was not tried: {self:?}"))
     }
 
+    /// What succeeded.
+    pub fn done(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(_, result)| *result == "done").map(|(what, _)| what.as_str())
+    }
+
     #[track_caller]
     pub fn assert_done(&self, attempts: &[&str]) {
         for what in attempts {
@@ -75,6 +80,24 @@ impl Attempts {
 /// The default sandbox, in which this binary's payloads can be run.
 pub fn sandbox() -> Sandbox {
     Sandbox::new().root(with_payload(Root::host()))
+}
+
+/// The same sandbox without its filter of system calls, so that the other layers are seen alone.
+pub fn unfiltered(sandbox: &Sandbox) -> Sandbox {
+    sandbox.clone().seccomp(Seccomp::unconfined())
+}
+
+/// A sandbox that is nothing but the caller without capabilities: no namespace, no root of its own, no filter.
+pub fn bare() -> Sandbox {
+    let bare = Sandbox::new().namespaces(Namespaces::empty()).root(Root::inherit()).identity(Identity::caller());
+    unfiltered(&bare)
+}
+
+/// A payload where the host's file system is seen as it is.
+pub fn here(name: &str) -> Command {
+    let mut command = Command::new(own_path());
+    command.args(["--payload", name]);
+    command
 }
 
 /// Runs a payload in a sandbox to its successful end.

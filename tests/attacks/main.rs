@@ -6,11 +6,14 @@
 #[macro_use]
 mod support;
 
+mod abis;
 mod bombs;
 mod common;
 mod descriptors;
 mod filesystem;
+mod filter;
 mod host_size;
+mod kernel;
 mod network;
 mod paths;
 mod processes;
@@ -28,6 +31,9 @@ fn main() -> ExitCode {
         bombs::TESTS,
         terminal::TESTS,
         network::TESTS,
+        abis::TESTS,
+        kernel::TESTS,
+        filter::TESTS,
         host_size::TESTS,
     ]
     .concat();
@@ -38,6 +44,9 @@ fn main() -> ExitCode {
         processes::PAYLOADS,
         terminal::PAYLOADS,
         network::PAYLOADS,
+        abis::PAYLOADS,
+        kernel::PAYLOADS,
+        filter::PAYLOADS,
         host_size::PAYLOADS,
     ]
     .concat();

@@ -13,6 +13,72 @@ unsafe fn raw(number: i64, args: [usize; 6]) -> nix::Result<i64> {
     Errno::result(unsafe { libc::syscall(number, a, b, c, d, e, f) })
 }
 
+/// What a system call is given.
+pub enum Word<'a> {
+    Number(i64),
+    /// What the call reads. Strings end with a zero byte.
+    Bytes(&'a [u8]),
+    /// What it writes to, as large as it needs.
+    Room(&'a mut [u8]),
+}
+
+/// Any system call. Numbers are no addresses, but 0 or what the kernel finds to lead nowhere.
+pub fn call(number: i64, words: &mut [Word]) -> nix::Result<i64> {
+    let mut args = [0; 6];
+    for (arg, word) in args.iter_mut().zip(words) {
+        *arg = match word {
+            Word::Number(number) => *number as usize,
+            Word::Bytes(bytes) => bytes.as_ptr() as usize,
+            Word::Room(room) => room.as_mut_ptr() as usize,
+        };
+    }
+    // SAFETY: the pointers are to what lives through the call, and may be read, or written, as it does.
+    unsafe { raw(number, args) }
+}
+
+/// A system call by its number in the i386 ABI.
+#[cfg(target_arch = "x86_64")]
+pub fn i386(number: u32, args: [u32; 3]) -> nix::Result<i64> {
+    let [first, second, third] = args.map(u64::from);
+    let result: u64;
+    // SAFETY: none of the arguments is an address, and what the kernel changes is said.
+    unsafe {
+        core::arch::asm!(
+            "xchg rbx, {first}",
+            "int 0x80",
+            "xchg rbx, {first}",
+            first = inout(reg) first => _,
+            inout("rax") u64::from(number) => result,
+            in("rcx") second,
+            in("rdx") third,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    match result as i32 {
+        errno @ -4095..0 => Err(Errno::from_raw(-errno)),
+        value => Ok(value.into()),
+    }
+}
+
+/// A child by clone3(2), as by [`clone`].
+pub fn clone3(flags: i32) -> nix::Result<i64> {
+    // struct clone_args {flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls}
+    let signal = if flags & libc::CLONE_PARENT == 0 { libc::SIGCHLD } else { 0 };
+    let args = [u64::from(flags as u32), 0, 0, 0, signal as u64, 0, 0, 0].map(u64::to_ne_bytes);
+    call(libc::SYS_clone3, &mut [Word::Bytes(args.as_flattened()), Word::Number(64)])
+}
+
+/// A socket that is made by io_uring: its number.
+pub fn socket_by_ring(family: i32) -> std::io::Result<i32> {
+    let mut ring = io_uring::IoUring::new(2)?;
+    let entry = io_uring::opcode::Socket::new(family, libc::SOCK_STREAM, 0).build();
+    // SAFETY: the entry has no pointers.
+    unsafe { ring.submission().push(&entry) }.expect("the queue is empty");
+    ring.submit_and_wait(1)?;
+    let result = ring.completion().next().expect("a completion").result();
+    if result < 0 { Err(std::io::Error::from_raw_os_error(-result)) } else { Ok(result) }
+}
+
 fn string(text: &str) -> CString {
     CString::new(text).expect("no zero byte")
 }

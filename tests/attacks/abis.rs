@@ -45,7 +45,7 @@ fn unless_i386() -> Option<String> {
 /// Their numbers of i386: 310 is `process_vm_readv` for who takes it for one of x86_64.
 #[cfg(target_arch = "x86_64")]
 fn i386(_: &[String]) -> i32 {
-    attempt("i386 getpid", sys::i386(20, [0; 3]).map(|pid| assert_eq!(pid, std::process::id().into())));
+    attempt("i386 getpid", sys::i386(20, [0; 3]).map(|pid| assert_eq!(pid, i64::from(std::process::id()))));
     attempt("i386 unshare", sys::i386(310, [libc::CLONE_NEWUSER as u32, 0, 0]));
     attempt("i386 ptrace", sys::i386(26, [libc::PTRACE_TRACEME, 0, 0]));
     0

@@ -12,7 +12,7 @@ use crate::common::{attack, attack_as, attack_on_host, attempt, bare, here, open
 use crate::support::{
     Payload, Test, is_root, kernel, shared_dir, unless_idmapped_mounts, unless_pivot_root, with_payload,
 };
-use crate::sys::{self, Word, call};
+use crate::sys::{self, Word, call, numbers};
 
 pub const TESTS: &[Test] = tests![
     calls_that_reach_into_the_kernel_are_refused,
@@ -52,10 +52,8 @@ fn perf_event() -> nix::Result<i64> {
     attributes[8] = 9;
     // exclude_kernel and exclude_hv
     attributes[40] = 1 << 5 | 1 << 6;
-    let numbers = [0, -1, -1, 0].map(Word::Number);
-    let mut words = vec![Word::Bytes(&attributes)];
-    words.extend(numbers);
-    call(libc::SYS_perf_event_open, &mut words)
+    let [own, any, no_group, no_flags] = [0, -1, -1, 0].map(Word::Number);
+    call(libc::SYS_perf_event_open, &mut [Word::Bytes(&attributes), own, any, no_group, no_flags])
 }
 
 /// An array of one number.
@@ -66,8 +64,6 @@ fn bpf_map() -> nix::Result<i64> {
 
 /// Each call, made so that it does no harm where it is let through: with what the kernel finds wrong, if it must be.
 fn all_calls() -> Vec<(&'static str, nix::Result<i64>)> {
-    let numbers =
-        |number: i64, words: &[i64]| call(number, &mut words.iter().map(|&it| Word::Number(it)).collect::<Vec<_>>());
     let own = i64::from(std::process::id());
     let keyring = Word::Number(libc::KEY_SPEC_PROCESS_KEYRING.into());
     let key = [Word::Bytes(b"user\0"), Word::Bytes(b"stockade-test\0"), Word::Bytes(b"x"), Word::Number(1), keyring];

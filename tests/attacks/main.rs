@@ -13,7 +13,9 @@ mod descriptors;
 mod filesystem;
 mod filter;
 mod host_size;
+mod ipc;
 mod kernel;
+mod keys;
 mod network;
 mod paths;
 mod processes;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
         network::TESTS,
         abis::TESTS,
         kernel::TESTS,
+        ipc::TESTS,
+        keys::TESTS,
         filter::TESTS,
         host_size::TESTS,
     ]
@@ -46,6 +50,8 @@ fn main() -> ExitCode {
         network::PAYLOADS,
         abis::PAYLOADS,
         kernel::PAYLOADS,
+        ipc::PAYLOADS,
+        keys::PAYLOADS,
         filter::PAYLOADS,
         host_size::PAYLOADS,
     ]

@@ -36,6 +36,11 @@ pub fn call(number: i64, words: &mut [Word]) -> nix::Result<i64> {
     unsafe { raw(number, args) }
 }
 
+/// The same of numbers alone.
+pub fn numbers(number: i64, words: &[i64]) -> nix::Result<i64> {
+    call(number, &mut words.iter().map(|&word| Word::Number(word)).collect::<Vec<_>>())
+}
+
 /// A system call by its number in the i386 ABI.
 #[cfg(target_arch = "x86_64")]
 pub fn i386(number: u32, args: [u32; 3]) -> nix::Result<i64> {

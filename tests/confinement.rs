@@ -28,21 +28,15 @@ fn main() -> ExitCode {
 }
 
 fn unless_landlock() -> Option<String> {
-    since((6, 2))
+    support::unless_landlock_since((6, 2))
 }
 
 fn unless_landlock_of_tcp() -> Option<String> {
-    since((6, 7))
+    support::unless_landlock_since((6, 7))
 }
 
 fn unless_landlock_of_signals() -> Option<String> {
-    since((6, 12))
-}
-
-fn since(kernel: (u32, u32)) -> Option<String> {
-    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or("landlock".into());
-    let is_old = support::kernel() < kernel;
-    (is_old || !modules.contains("landlock")).then(|| format!("it takes Landlock of Linux {}.{}", kernel.0, kernel.1))
+    support::unless_landlock_since((6, 12))
 }
 
 /// A set of the program's, by the name that `/proc/self/status` has for it.

@@ -314,3 +314,22 @@ pub fn first_line(stream: impl Read) -> String {
     BufReader::new(stream).read_line(&mut line).expect("a line");
     line.trim_end().to_owned()
 }
+
+/// A line, and nothing of what follows.
+pub fn line(stream: &mut impl Read) -> String {
+    let mut line = String::new();
+    let mut byte = [0];
+    while stream.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+        line.push(byte[0].into());
+    }
+    line
+}
+
+/// The ids of a process in its own user namespace.
+pub fn ids_of(pid: u32) -> (u32, u32) {
+    let inside = |file: &str| {
+        let map = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+        map.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    (inside("uid_map"), inside("gid_map"))
+}

@@ -19,7 +19,7 @@ use nix::sys::socket::{
 use stockade::{Command, Identity, Mount, NamespaceOf, Namespaces, Root, Sandbox, Stdio, Termination};
 
 use crate::common::{
-    Attempts, Bystander, attack, attack_as, attack_by, attack_on_host, attempt, first_line, sandbox, tell,
+    Attempts, Bystander, attack, attack_as, attack_by, attack_on_host, attempt, first_line, ids_of, sandbox, tell,
 };
 use crate::support::{
     Payload, Test, descriptors, own_path, payload, payload_on_host, processes, rounds, sh, shared_dir, text,
@@ -362,15 +362,6 @@ fn the_hosts_memory_is_out_of_reach_while_others_join() {
     drop(own_secret);
     // A process that gains rights by joining can't be looked into any more: that must not be the host.
     assert!(nix::sys::prctl::get_dumpable().unwrap());
-}
-
-/// The ids of a process in its own user namespace.
-fn ids_of(pid: u32) -> (u32, u32) {
-    let inside = |file: &str| {
-        let map = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
-        map.split_whitespace().next().unwrap().parse().unwrap()
-    };
-    (inside("uid_map"), inside("gid_map"))
 }
 
 fn abstract_name(name: &str) -> SocketAddr {

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use stockade::{Action, Bind, Child, Namespaces, Root, Sandbox, Seccomp, Stdio};
 
-use crate::common::{Attempts, attack, attack_on_host, attempt, sandbox, tell, unfiltered};
+use crate::common::{Attempts, attack, attack_on_host, attempt, line, sandbox, tell, unfiltered};
 use crate::support::{Payload, Test, payload, payload_on_host, shared_dir, unless_idmapped_tmpfs, with_payload};
 use crate::sys::{Word, call, numbers, socket_by_ring};
 
@@ -115,16 +115,6 @@ fn what_is_left_in_memory_is_found_by_nobody_else() {
         drop(child.stdin.take());
         assert!(child.wait().unwrap().success());
     }
-}
-
-/// A line, and nothing of what follows.
-fn line(stream: &mut impl Read) -> String {
-    let mut line = String::new();
-    let mut byte = [0];
-    while stream.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
-        line.push(byte[0].into());
-    }
-    line
 }
 
 /// Takes a port of the sockets between virtual machines, which no namespace keeps apart.

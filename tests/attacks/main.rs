@@ -16,7 +16,9 @@ mod host_size;
 mod ipc;
 mod kernel;
 mod keys;
+mod living;
 mod network;
+mod nothing;
 mod paths;
 mod processes;
 mod sys;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         kernel::TESTS,
         ipc::TESTS,
         keys::TESTS,
+        living::TESTS,
+        nothing::TESTS,
         filter::TESTS,
         host_size::TESTS,
     ]
@@ -52,6 +56,8 @@ fn main() -> ExitCode {
         kernel::PAYLOADS,
         ipc::PAYLOADS,
         keys::PAYLOADS,
+        living::PAYLOADS,
+        nothing::PAYLOADS,
         filter::PAYLOADS,
         host_size::PAYLOADS,
     ]

@@ -218,6 +218,13 @@ fn unless_runs(program: &str) -> Option<String> {
     error.map(|error| format!("{program} can't be run: {error}"))
 }
 
+/// A reason to skip what needs Landlock as it is since a kernel.
+pub fn unless_landlock_since(since: (u32, u32)) -> Option<String> {
+    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or("landlock".into());
+    let has_landlock = kernel() >= since && modules.contains("landlock");
+    (!has_landlock).then(|| format!("it takes Landlock of Linux {}.{}", since.0, since.1))
+}
+
 /// A temporary directory that every user can enter and read.
 pub fn shared_dir() -> TempDir {
     let dir = tempfile::Builder::new().prefix("test-").tempdir().expect("temporary directory");

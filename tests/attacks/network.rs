@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket};
-use stockade::Namespaces;
+use stockade::{Capabilities, Capability, Namespaces};
 
-use crate::common::{attack, attack_by, attack_on_host, attempt, in_namespaces, sandbox, tell};
+use crate::common::{attack, attack_by, attack_on_host, attempt, in_namespaces, sandbox, tell, unfiltered};
 use crate::support::{Payload, Test};
 use crate::sys;
 
@@ -150,7 +150,15 @@ fn raw_sockets(_: &[String]) -> i32 {
 /// Attack 31: Sockets that make packets of their own.
 fn raw_sockets_can_not_be_had() {
     attack_by(&mut in_namespaces(&["-n"], ":", "", "raw", &[])).assert_done(&["packet", "raw icmp", "raw ip"]);
-    attack(&sandbox(), "raw", &[]).assert_all_refused();
     let shared = sandbox().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::NET);
-    attack(&shared, "raw", &[]).assert_all_refused();
+    for sandbox in [sandbox(), shared] {
+        attack(&sandbox, "raw", &[]).assert_all_refused();
+        attack(&unfiltered(&sandbox), "raw", &[]).assert_all_refused();
+    }
+    // The filter refuses the family to who has the right to it.
+    let capable = sandbox().capabilities(Capabilities::none().keep([Capability::CAP_NET_RAW]));
+    attack(&unfiltered(&capable), "raw", &[]).assert_done(&["packet", "raw icmp"]);
+    let filtered = attack(&capable, "raw", &[]);
+    filtered.assert_refused(&["packet"]);
+    assert_eq!(filtered.get("packet"), "EAFNOSUPPORT");
 }

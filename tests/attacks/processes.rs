@@ -14,7 +14,7 @@ use stockade::{Command, Identity, Namespaces, Root, Sandbox, Signal, Stdio, Term
 
 use crate::common::{
     Attempts, Bystander, as_before, attack, attack_by, attack_on_host, attempt, first_line, in_namespaces, sandbox,
-    tell,
+    tell, unfiltered,
 };
 use crate::support::{
     self, Payload, Test, at_most, children, kernel, own_path, payload, payload_on_host, sh, shared_dir, text,
@@ -158,10 +158,16 @@ fn host_of_given_children(args: &[String]) -> i32 {
         }
         return 0;
     }
-    let sandbox = if args[0] == "default" { sandbox() } else { sandbox().namespaces(ALL - Namespaces::PID) };
+    let sandbox = match args[0].as_str() {
+        "default" => sandbox(),
+        "unfiltered" => unfiltered(&sandbox()),
+        _ => unfiltered(&sandbox().namespaces(ALL - Namespaces::PID)),
+    };
     let mut command = payload("give_away_children");
     command.arg(&args[1]);
-    tell("termination", sandbox.output(&command).unwrap().outcome.termination);
+    let output = sandbox.output(&command).unwrap();
+    println!("{}", text(&output.stdout));
+    tell("termination", output.outcome.termination);
     tell("children", children());
     drop(sandbox.spawn(command.stdout(Stdio::null())).unwrap());
     tell("children after a drop", children());
@@ -175,10 +181,15 @@ fn children_that_are_given_to_the_host_fake_no_status_and_do_not_stay() {
         Attempts::parse(&host.finish(Duration::from_secs(20)))
     };
     run("none", "plain").assert_done(&["fooled", "left"]);
-    for how in ["plain", "nested", "chain"] {
-        let attempts = run("default", how);
+    for (sandbox, how) in
+        [("default", "plain"), ("unfiltered", "plain"), ("unfiltered", "nested"), ("unfiltered", "chain")]
+    {
+        let attempts = run(sandbox, how);
         assert_eq!(attempts.get("termination"), "Exited(5)", "{how}");
         assert_eq!((attempts.get("children"), attempts.get("children after a drop")), ("[]", "[]"), "{how}");
+        // The filter alone stops it too.
+        let given: &[&str] = if how == "nested" { &["child 0"] } else { &["child 0", "child 1", "child 5"] };
+        if sandbox == "default" { attempts.assert_refused(given) } else { attempts.assert_done(given) }
     }
     // What has no pid namespace is not ended as a whole, and here the host may keep children.
     assert_eq!(run("shared-pids", "plain").get("termination"), "Exited(5)");

@@ -8,6 +8,7 @@ mod support;
 
 mod abis;
 mod bombs;
+mod busy;
 mod common;
 mod descriptors;
 mod filesystem;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         keys::TESTS,
         living::TESTS,
         nothing::TESTS,
+        busy::TESTS,
         filter::TESTS,
         host_size::TESTS,
     ]
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         keys::PAYLOADS,
         living::PAYLOADS,
         nothing::PAYLOADS,
+        busy::PAYLOADS,
         filter::PAYLOADS,
         host_size::PAYLOADS,
     ]

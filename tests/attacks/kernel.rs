@@ -7,37 +7,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use stockade::{Identity, Limits, Namespaces, Root, Sandbox, Seccomp, Signal, Termination};
+use stockade::{Identity, Namespaces, Sandbox, Seccomp};
 
-use crate::common::{
-    Bystander, attack, attack_as, attack_on_host, attempt, bare, here, in_namespaces, open_directory, sandbox, tell,
-};
-use crate::support::{
-    self, Payload, Test, is_root, payload, payload_on_host, shared_dir, unless_idmapped_mounts, unless_mounts,
-    unless_root, with_payload,
-};
+use crate::common::{Bystander, attack, attack_as, attack_on_host, attempt, bare, here, in_namespaces, sandbox, tell};
+use crate::support::{self, Payload, Test, is_root, payload, payload_on_host, unless_mounts, unless_root};
 use crate::sys::{Word, call};
 
 pub const TESTS: &[Test] = tests![
     settings_of_the_machine_can_not_be_written if unless_mounts,
     settings_can_not_be_written_by_the_hosts_root_either if unless_root,
-    no_core_is_dumped_and_none_reaches_a_pipe if unless_idmapped_mounts,
     nobody_is_spared_by_the_oom_killer,
     what_the_kernel_tells_of_itself_is_not_read,
     processes_of_the_host_are_not_seen,
     processes_of_another_sandbox_can_not_be_looked_into,
 ];
 
-pub const PAYLOADS: &[Payload] = &[
-    ("settings", settings),
-    ("cores", cores),
-    ("crash", crash),
-    ("spare", spare),
-    ("tales", tales),
-    ("see", see),
-    ("look_into", look_into),
-];
+pub const PAYLOADS: &[Payload] =
+    &[("settings", settings), ("spare", spare), ("tales", tales), ("see", see), ("look_into", look_into)];
 
 /// Files below a directory that can be opened for writing. Nothing is written to them.
 fn writable(directory: &Path) -> Vec<PathBuf> {
@@ -125,60 +111,6 @@ fn settings_can_not_be_written_by_the_hosts_root_either() {
             inside.assert_refused(&SETTINGS);
             assert_eq!((inside.get("/proc"), inside.get("/sys")), ("\"\"", "\"\""), "{namespaces:?}");
         }
-    }
-}
-
-fn crash(_: &[String]) -> i32 {
-    nix::sys::signal::raise(nix::sys::signal::Signal::SIGQUIT).unwrap();
-    0
-}
-
-/// Tries to have a limit of cores that keeps none from a pipe: 0, which anybody may lower it to.
-fn cores(_: &[String]) -> i32 {
-    let soft = || getrlimit(Resource::RLIMIT_CORE).unwrap().0;
-    let (before, hard) = getrlimit(Resource::RLIMIT_CORE).unwrap();
-    tell("before", (before, hard));
-    let core = i64::from(Resource::RLIMIT_CORE as u32);
-    let limit = |soft: u64| [soft, hard].map(u64::to_ne_bytes);
-    attempt("claimed", setrlimit(Resource::RLIMIT_CORE, 0, hard));
-    attempt("lowered", (soft() == 0).then_some(()).ok_or(soft()));
-    let _ = call(libc::SYS_setrlimit, &mut [Word::Number(0xdead << 32 | core), Word::Bytes(limit(0).as_flattened())]);
-    let (own, none) = (i64::from(std::process::id()), limit(0));
-    for pid in [0, own] {
-        let words = &mut [Word::Number(pid), Word::Number(core), Word::Bytes(none.as_flattened())];
-        let _ = call(libc::SYS_prlimit64, words);
-    }
-    attempt("lowered by its call", (soft() == 0).then_some(()).ok_or(soft()));
-    tell("other limits", setrlimit(Resource::RLIMIT_NOFILE, 16, 16));
-    0
-}
-
-/// Attack 18: A core dump. The machine's `core_pattern` is not for a test to change: that no pipe gets one follows from the
-/// limit of 1, which core(5) has for that, and which the program can't be rid of.
-fn no_core_is_dumped_and_none_reaches_a_pipe() {
-    let place = shared_dir();
-    open_directory(place.path());
-    let root = with_payload(Root::host()).bind_rw(place.path(), "/tmp/place");
-    let sandbox = Sandbox::new().root(root);
-    let ends = |sandbox: &Sandbox| sandbox.status(payload("crash").current_dir("/tmp/place")).unwrap().termination;
-    let is_dumped = |core| Termination::Signaled { signal: Signal(libc::SIGQUIT), core };
-    let (_, hard) = getrlimit(Resource::RLIMIT_CORE).unwrap();
-    assert!(hard > 1 << 20, "the host lets nobody have cores, so that nothing can be shown: {hard}");
-    let large = Limits::new().rlimit(stockade::Resource::Core, 1 << 28, 1 << 28);
-    assert_eq!(ends(&sandbox.clone().limits(large)), is_dumped(true), "without the limit a core is dumped");
-    fs::read_dir(place.path()).unwrap().for_each(|entry| fs::remove_file(entry.unwrap().path()).unwrap());
-    assert_eq!(ends(&sandbox), is_dumped(false));
-    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
-
-    let unfiltered = attack(&sandbox.clone().seccomp(Seccomp::unconfined()), "cores", &[]);
-    assert_eq!(unfiltered.get("before"), "(1, 1)");
-    unfiltered.assert_done(&["claimed", "lowered", "lowered by its call"]);
-    for policy in [Seccomp::new(), Seccomp::container()] {
-        let inside = attack(&sandbox.clone().seccomp(policy), "cores", &[]);
-        // Programs that do so against leaks of their memory would end themselves else.
-        inside.assert_done(&["claimed"]);
-        inside.assert_refused(&["lowered", "lowered by its call"]);
-        assert_eq!(inside.get("other limits"), "Ok(())");
     }
 }
 

@@ -10,6 +10,7 @@ mod abis;
 mod bombs;
 mod busy;
 mod common;
+mod cores;
 mod descriptors;
 mod filesystem;
 mod filter;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         network::TESTS,
         abis::TESTS,
         kernel::TESTS,
+        cores::TESTS,
         ipc::TESTS,
         keys::TESTS,
         living::TESTS,
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         network::PAYLOADS,
         abis::PAYLOADS,
         kernel::PAYLOADS,
+        cores::PAYLOADS,
         ipc::PAYLOADS,
         keys::PAYLOADS,
         living::PAYLOADS,

@@ -220,20 +220,21 @@ fn lock(paths: &[String]) -> i32 {
 /// keeps apart; what a sandbox has of its own has its own locks, whatever the path.
 fn locks_are_held_on_nothing_that_is_not_shared() {
     let place = shared_dir();
-    let (shared, private) =
-        (place.path().join("shared"), std::env::temp_dir().join(format!("stockade-test-{}", std::process::id())));
-    [&shared, &private].iter().for_each(|path| fs::write(path, "").unwrap());
+    let shared = place.path().join("shared");
+    fs::write(&shared, "").unwrap();
+    // Where each has a directory of its own.
+    let private = tempfile::Builder::new().prefix("test-").tempfile_in("/tmp").unwrap();
+    let private = private.path();
     let root = with_payload(Root::host()).bind(&shared, "/tmp/shared");
     let sandbox = Sandbox::new().root(root);
-    let private_path = format!("/tmp/{}", private.file_name().unwrap().to_str().unwrap());
-    let paths = ["/tmp/shared", &private_path, "/dev/shm/lock"];
+    let paths = ["/tmp/shared", private.to_str().unwrap(), "/dev/shm/lock"];
     let locks = |attempts: &Attempts| paths.map(|path| attempts.get(&format!("lock {path}")) == "done");
     let take = |path: &Path| {
         let taken = Flock::lock(File::open(path).unwrap(), FlockArg::LockExclusiveNonblock);
         taken.map_err(|(_, errno)| errno)
     };
     // The host holds all, a sandbox what is its own.
-    let held = [take(&shared).unwrap(), take(&private).unwrap()];
+    let held = [take(&shared).unwrap(), take(private).unwrap()];
     let (child, inside) = stay(&sandbox, "lock", &paths, "held");
     assert_eq!(locks(&inside), [false, true, true], "{inside:?}");
     assert_eq!(inside.get("locks listed"), "2", "its own alone");
@@ -245,7 +246,6 @@ fn locks_are_held_on_nothing_that_is_not_shared() {
     let (child, inside) = stay(&sandbox, "lock", &paths, "held");
     assert_eq!(locks(&inside), [true; 3]);
     assert_eq!(take(&shared).err(), Some(Errno::EAGAIN));
-    assert!(take(&private).is_ok());
+    assert!(take(private).is_ok());
     drop(child);
-    fs::remove_file(private).unwrap();
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use stockade::{HidePid, Identity, Namespaces, Proc, Root};
+use stockade::{HidePid, IdRange, Identity, Namespaces, Proc, Root};
 
-use crate::support::{Test, fails, stdout};
+use crate::support::{Test, fails, stdout, unless_root};
 use crate::{is_read_only, programs, sandbox, tests, with, with_mount};
 
 pub const TESTS: &[Test] = tests![
@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = tests![
     hidepid_hides_the_init,
     subset_pid_leaves_processes_alone,
     a_shared_proc_is_read_only,
+    the_proc_of_the_hosts_root_is_read_only if unless_root,
     dev_has_what_every_program_expects,
     devices_do_what_they_are_for,
     the_descriptors_are_linked,
@@ -58,9 +59,18 @@ fn subset_pid_leaves_processes_alone() {
 
 fn a_shared_proc_is_read_only() {
     let raise = "echo 500 > /proc/self/oom_score_adj";
-    stdout(&sandbox(), raise);
-    let shared = sandbox().namespaces(Namespaces::all() - Namespaces::PID - Namespaces::TIME);
+    let own = sandbox().identity(Identity::new());
+    stdout(&own, raise);
+    let shared = own.namespaces(Namespaces::all() - Namespaces::PID - Namespaces::TIME);
     is_read_only(&shared, "/proc/self/oom_score_adj");
+}
+
+fn the_proc_of_the_hosts_root_is_read_only() {
+    for identity in [Identity::caller(), Identity::caller().uid(0)] {
+        is_read_only(&sandbox().identity(identity), "/proc/self/oom_score_adj");
+    }
+    let all = [IdRange { inside: 0, outside: 0, count: 1 << 16 }];
+    is_read_only(&sandbox().identity(Identity::new().maps(all, all).uid(1000).gid(1000)), "/proc/self/oom_score_adj");
 }
 
 fn dev_has_what_every_program_expects() {

@@ -8,10 +8,12 @@ use stockade::{Action, Capabilities, Command, FsAccess, Landlock, Root, Sandbox,
 use tempfile::TempDir;
 
 use crate::common::{attack, attack_as, attempt, host_output, runnable, sandbox, tell};
-use crate::support::{PAYLOAD, Payload, Test, payload, shared_dir, unless_landlock_since, with_payload};
+use crate::support::{
+    PAYLOAD, Payload, Test, payload, shared_dir, unless_compilers, unless_landlock_since, with_payload,
+};
 
 pub const TESTS: &[Test] = tests![
-    an_empty_list_of_system_calls_allows_none if unless_compiler,
+    an_empty_list_of_system_calls_allows_none if unless_compilers,
     an_empty_list_of_paths_and_ports_allows_none if unless_landlock,
     an_empty_root_shows_nothing,
     an_empty_list_of_capabilities_gives_none,
@@ -21,11 +23,6 @@ pub const PAYLOADS: &[Payload] = &[("reach_all", reach_all), ("look_around", loo
 
 fn unless_landlock() -> Option<String> {
     unless_landlock_since((6, 7))
-}
-
-fn unless_compiler() -> Option<String> {
-    let has_compiler = std::process::Command::new("cc").arg("--version").output().is_ok();
-    (!has_compiler).then(|| "no C compiler (cc), and its program can use no library".into())
 }
 
 /// Makes every system call that there may be, with arguments by which none does anything, until one is allowed: then it ends

@@ -10,12 +10,14 @@ use nix::errno::Errno;
 use stockade::{Identity, Namespaces, Sandbox, Seccomp};
 
 use crate::common::{Bystander, attack, attack_as, attack_on_host, attempt, bare, here, in_namespaces, sandbox, tell};
-use crate::support::{self, Payload, Test, is_root, payload, payload_on_host, unless_mounts, unless_root};
+use crate::support::{
+    self, Payload, Test, is_root, payload, payload_on_host, unless_mounts, unless_pivot_root, unless_root,
+};
 use crate::sys::{Word, call};
 
 pub const TESTS: &[Test] = tests![
     settings_of_the_machine_can_not_be_written if unless_mounts,
-    settings_can_not_be_written_by_the_hosts_root_either if unless_root,
+    settings_can_not_be_written_by_the_hosts_root_either if unless_root_that_can_pivot,
     nobody_is_spared_by_the_oom_killer,
     what_the_kernel_tells_of_itself_is_not_read,
     processes_of_the_host_are_not_seen,
@@ -24,6 +26,10 @@ pub const TESTS: &[Test] = tests![
 
 pub const PAYLOADS: &[Payload] =
     &[("settings", settings), ("spare", spare), ("tales", tales), ("see", see), ("look_into", look_into)];
+
+fn unless_root_that_can_pivot() -> Option<String> {
+    unless_root().or_else(unless_pivot_root)
+}
 
 /// Files below a directory that can be opened for writing. Nothing is written to them.
 fn writable(directory: &Path) -> Vec<PathBuf> {

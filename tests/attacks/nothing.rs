@@ -8,10 +8,12 @@ use stockade::{Action, Capabilities, Command, FsAccess, Landlock, Root, Sandbox,
 use tempfile::TempDir;
 
 use crate::common::{attack, attack_as, attempt, host_output, runnable, sandbox, tell};
-use crate::support::{PAYLOAD, Payload, Test, payload, shared_dir, unless_landlock_since, with_payload};
+use crate::support::{
+    PAYLOAD, Payload, Test, payload, shared_dir, unless_compilers, unless_landlock_since, with_payload,
+};
 
 pub const TESTS: &[Test] = tests![
-    an_empty_list_of_system_calls_allows_none if unless_compiler,
+    an_empty_list_of_system_calls_allows_none if unless_compilers,
     an_empty_list_of_paths_and_ports_allows_none if unless_landlock,
     an_empty_root_shows_nothing,
     an_empty_list_of_capabilities_gives_none,
@@ -21,11 +23,6 @@ pub const PAYLOADS: &[Payload] = &[("reach_all", reach_all), ("look_around", loo
 
 fn unless_landlock() -> Option<String> {
     unless_landlock_since((6, 7))
-}
-
-fn unless_compiler() -> Option<String> {
-    let has_compiler = std::process::Command::new("cc").arg("--version").output().is_ok();
-    (!has_compiler).then(|| "no C compiler (cc), and its program can use no library".into())
 }
 
 /// Makes every system call that there may be, with arguments by which none does anything, until one is allowed: then it ends
@@ -85,7 +82,7 @@ fn an_empty_list_of_system_calls_allows_none() {
     let root = Root::empty().bind(program, "/every");
     let ends = |policy: Seccomp| {
         let sandbox = Sandbox::new().root(root.clone()).seccomp(policy);
-        sandbox.status(&Command::new("/every")).unwrap().termination
+        sandbox.status(Command::new("/every")).unwrap().termination
     };
     let signaled = |signal| Termination::Signaled { signal: Signal(signal), core: false };
     assert_eq!(ends(Seccomp::unconfined()), signaled(libc::SIGILL), "without a policy there is one that is allowed");
@@ -115,9 +112,9 @@ fn an_empty_list_of_paths_and_ports_allows_none() {
     let all = ["read a file", "read its own", "list", "write", "make a directory", "null", "bind", "execute"];
     attack(&sandbox(), "reach_all", &[]).assert_done(&all);
     let none = Landlock::new().any_signal().any_abstract_socket();
-    let error = sandbox().landlock(none.clone()).status(&payload("reach_all")).unwrap_err().to_string();
+    let error = sandbox().landlock(none.clone()).status(payload("reach_all")).unwrap_err().to_string();
     assert!(error.contains("EACCES"), "not even the program: {error}");
-    let error = sandbox().landlock(none.access("/usr", FsAccess::empty())).status(&payload("reach_all")).unwrap_err();
+    let error = sandbox().landlock(none.access("/usr", FsAccess::empty())).status(payload("reach_all")).unwrap_err();
     assert!(error.to_string().contains("the rule allows nothing"), "{error}");
     // What a program takes to run, and nothing else.
     let own = FsAccess::EXECUTE | FsAccess::READ_FILE;
@@ -139,7 +136,7 @@ fn look_around(_: &[String]) -> i32 {
 
 /// Attack 33: A root without operations.
 fn an_empty_root_shows_nothing() {
-    let error = Sandbox::new().root(Root::empty()).status(&Command::new("/bin/true")).unwrap_err();
+    let error = Sandbox::new().root(Root::empty()).status(Command::new("/bin/true")).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
     attack(&sandbox(), "look_around", &[]).assert_done(&["above"]);
     let least = with_payload(runnable(Root::empty()));

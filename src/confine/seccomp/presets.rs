@@ -132,10 +132,12 @@ impl Seccomp {
     /// Python run, linked statically or not. Anything else ends the sandbox:
     /// [`Termination::Syscall`](crate::Termination::Syscall).
     ///
+    /// A Unix socket is refused with `EACCES` alone, since C libraries look for a cache there when somebody asks for a user's
+    /// name or home, as Python does at its start.
+    ///
     /// Files can be opened for reading alone. There are no processes, threads, sockets, changes of the file system, or
-    /// limits to set, so that Java, Go and Node don't run. A Unix socket fails with `EACCES`: C libraries look for a cache
-    /// there when somebody asks for a user's name or home, as Python does at its start. tgkill(2), by which `abort` ends a
-    /// program, reaches other processes of the same user if there is no pid namespace.
+    /// limits to set, so that Java, Go and Node don't run. tgkill(2), by which `abort` ends a program, reaches other
+    /// processes of the same user if there is no pid namespace.
     pub fn pure_computation() -> Self {
         #[rustfmt::skip]
         const ALLOWED: &[&str] = &[

@@ -4,6 +4,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod affinity;
+mod attribute;
 mod host;
 mod identity;
 mod image;
@@ -25,6 +26,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::{pipe2, write};
 
 use affinity::{Kept, Processors};
+pub(crate) use attribute::attribute;
 pub(crate) use listener::Listener;
 use process::Process;
 

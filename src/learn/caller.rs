@@ -2,7 +2,7 @@
 //!
 //! Whatever is opened here is opened with `O_PATH`: nothing happens to it, and nothing blocks.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, read_to_string};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -16,6 +16,7 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::error::{Error, Result};
+use crate::launch::attribute;
 use crate::watch::Notification;
 
 /// The thread that makes a call.
@@ -152,10 +153,8 @@ impl Caller {
     /// What a socket is called by the kernel, such as `TCP`.
     pub fn protocol(&self, number: u64) -> Option<String> {
         let path = format!("/proc/self/fd/{}/{}", self.proc.as_raw_fd(), self.link(number));
-        let mut name = [0; 32];
-        let len = rustix::fs::getxattr(path, "system.sockprotoname", &mut name).ok()?;
-        let name = name.get(..len)?.split(|&byte| byte == 0).next()?;
-        String::from_utf8(name.to_vec()).ok()
+        let name = attribute(Path::new(&path), c"system.sockprotoname").ok()?;
+        CStr::from_bytes_until_nul(&name).ok()?.to_str().ok().map(str::to_owned)
     }
 
     /// Whether a path leads to something, and to this very file if it is given.

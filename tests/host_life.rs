@@ -125,12 +125,12 @@ fn handle(signal: NixSignal) {
 /// A host that gets SIGALRM each millisecond, while it spawns and while it waits.
 fn host_with_a_timer(_: &[String]) -> i32 {
     handle(NixSignal::SIGALRM);
-    let millisecond = libc::timeval { tv_sec: 0, tv_usec: 1000 };
-    let timer = libc::itimerval { it_interval: millisecond, it_value: millisecond };
+    let time = libc::timeval { tv_sec: 0, tv_usec: at_most(Duration::from_millis(1)).as_micros() as libc::suseconds_t };
+    let timer = libc::itimerval { it_interval: time, it_value: time };
     // SAFETY: the call reads the structure, and writes to none.
     assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) }, 0);
     let before = ALARMS.load(Ordering::Relaxed);
-    for _ in 0..30 {
+    for _ in 0..rounds(30) {
         works();
     }
     let outcome = Sandbox::new().status(Command::new("sleep").arg("0.1")).unwrap();
@@ -315,10 +315,10 @@ fn host_without_descriptors(_: &[String]) -> i32 {
     let mut terminal = script("true");
     terminal.pty(24, 80);
     let mut unclear = vec![];
-    for (name, sandbox) in &sandboxes {
-        for (kind, command) in [("piped", &piped), ("terminal", &terminal), ("null", &script("true"))] {
-            unclear.extend(scarcity(sandbox, command).into_iter().map(|error| format!("{name}, {kind}: {error}")));
-        }
+    let commands = [("piped", piped), ("terminal", terminal), ("null", script("true"))];
+    let each = sandboxes.iter().flat_map(|sandbox| commands.iter().map(move |command| (sandbox, command)));
+    for ((name, sandbox), (kind, command)) in support::sample(each) {
+        unclear.extend(scarcity(sandbox, command).into_iter().map(|error| format!("{name}, {kind}: {error}")));
     }
     assert!(unclear.is_empty(), "errors that don't say RLIMIT_NOFILE:\n{}", unclear.join("\n"));
     0
@@ -417,7 +417,7 @@ fn twenty_thousand_descriptors_disturb_no_spawn() {
     let limits = fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     let hard: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    let limit = hard.min(20_000 + SPARE);
+    let limit = hard.min(rounds(20_000) as usize + SPARE);
     on_host(&["prlimit", &format!("--nofile={limit}")], "many", &[&(limit - SPARE).to_string()]);
 }
 

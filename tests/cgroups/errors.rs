@@ -9,7 +9,7 @@ use stockade::{Cgroup, CgroupParent, Command, Error, IoMax, Sandbox};
 use crate::groups::{
     self, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_hugetlb, unless_io, unless_limits,
 };
-use crate::support::{Test, invalid, refused, unless_root};
+use crate::support::{self, Test, invalid, refused, unless_root};
 use crate::tests;
 use crate::{MS, group, sleeper, with};
 

@@ -494,6 +494,16 @@ fn tree(marker: &str) -> String {
     )
 }
 
+/// Two processes of a group that sleep. Before Linux 6.9 the program alone is killed together with its host: there it is one.
+fn group(marker: &str) -> String {
+    let other = if kills_groups() { format!("sleep {marker} & ") } else { String::new() };
+    format!("{other}echo ready; exec sleep {marker}")
+}
+
+fn kills_groups() -> bool {
+    support::kernel() >= (6, 9)
+}
+
 fn sleepers(marker: &str) -> usize {
     support::processes(|line| line.starts_with(&format!("sleep {marker}"))).len()
 }
@@ -503,11 +513,8 @@ fn host_with_a_tree(args: &[String]) -> i32 {
     let (marker, kind) = (&args[0], args[1].as_str());
     let (sandbox, text) = match kind {
         "tree" => (Sandbox::new(), tree(marker)),
-        "bare" => (bare(), format!("sleep {marker} & echo ready; exec sleep {marker}")),
-        _ => (
-            Sandbox::new().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::PID),
-            format!("sleep {marker} & echo ready; exec sleep {marker}"),
-        ),
+        "bare" => (bare(), group(marker)),
+        _ => (Sandbox::new().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::PID), group(marker)),
     };
     let mut child = sandbox.spawn(script(&text).stdin(Stdio::null()).stdout(Stdio::piped())).expect("a tree");
     child.stdout.as_mut().expect("its output").read_exact(&mut [0; 6]).expect("it is ready");
@@ -550,7 +557,7 @@ fn undertaker(args: &[String]) -> i32 {
             // At one time or another of a spawn: there is no event to wait for.
             thread::sleep(Duration::from_micros(u64::from(round) * 701));
         } else {
-            let expected = if kind == "tree" { 7 } else { 2 };
+            let expected = if kind == "tree" { 7 } else { 1 + usize::from(kills_groups()) };
             until("the tree stands", || sleepers(&marker) == expected);
         }
         let killed = Instant::now();

@@ -22,8 +22,8 @@ use crate::common::{
     Attempts, Bystander, attack, attack_as, attack_by, attack_on_host, attempt, first_line, ids_of, sandbox, tell,
 };
 use crate::support::{
-    Payload, Test, descriptors, kernel, own_path, payload, payload_on_host, processes, rounds, sh, shared_dir,
-    slowness, text, with_payload,
+    Payload, Test, descriptors, own_path, payload, payload_on_host, processes, rounds, sample, sh, shared_dir, text,
+    with_payload,
 };
 use crate::sys;
 
@@ -121,13 +121,11 @@ fn whereabouts(args: &[String]) -> i32 {
 
 fn hold_directory(args: &[String]) -> i32 {
     leak(&args[0]);
-    // On a slow machine some of the low numbers, of which others are chosen on another kernel.
-    let step = slowness() as usize;
-    let numbers = (0..32).skip(kernel().1 as usize % step).step_by(step).chain([900]);
+    let numbers: Vec<i32> = sample(0..32).chain([900]).collect();
     let mut host = payload_on_host("where");
     attack_by(host.current_dir("/proc/self/fd/900")).assert_done(&["read"]);
     for sandbox in weaker_and_weaker() {
-        for number in numbers.clone() {
+        for &number in &numbers {
             for directory in [format!("/proc/self/fd/{number}"), format!("/proc/self/fd/{number}/../../..")] {
                 let Ok(output) = sandbox.output(payload("where").current_dir(&directory)) else { continue };
                 let attempts = Attempts::parse(&text(&output.stdout));

@@ -1,6 +1,5 @@
 //! Hosts with much memory: nothing of it shows in what a program is said to have used, or in what a spawn costs.
 
-use std::hint::black_box;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child as HostChild, ChildStdin, ChildStdout, Command as Host, Stdio as HostStdio};
@@ -12,7 +11,7 @@ use nix::unistd::geteuid;
 use stockade::{Command, Sandbox};
 
 use crate::common::sandbox;
-use crate::support::{Payload, Test, field, on_host, payload, payload_on_host, text};
+use crate::support::{Payload, Test, field, on_host, payload, payload_on_host, text, touched};
 
 pub const TESTS: &[Test] = tests![the_hosts_memory_is_in_no_figure_and_in_no_time];
 
@@ -109,7 +108,7 @@ fn host_of_a_size(args: &[String]) -> i32 {
     let size: usize = args[0].parse().expect("megabytes");
     // A fork copies a huge page as fast as a small one.
     set_thp_disable(true).expect("no huge pages");
-    let memory = black_box(vec![1u8; size << 20]);
+    let memory = touched(size << 20);
     for question in std::io::stdin().lines() {
         println!("{}", answer(&question.expect("a question")));
     }

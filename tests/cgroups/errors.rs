@@ -9,7 +9,7 @@ use stockade::{Cgroup, CgroupParent, Command, Error, IoMax, Sandbox};
 use crate::groups::{
     self, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_hugetlb, unless_io, unless_limits,
 };
-use crate::support::{Test, invalid, refused, unless_root};
+use crate::support::{self, Test, invalid, refused, unless_root};
 use crate::tests;
 use crate::{MS, group, sleeper, with};
 
@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = tests![
     a_raw_file_comes_after_all_else if unless_limits,
     raw_files_of_no_controller_are_refused,
     raw_files_that_can_not_be_written_are_errors if unless_cpu,
+    a_raw_value_that_the_kernel_refuses_is_an_error if unless_cpu_idle,
     an_io_weight_is_kept_or_named if unless_io,
     limits_of_what_is_no_block_device_are_refused,
     limits_of_a_block_device_are_set if unless_root_with_a_disk,
@@ -119,6 +120,13 @@ fn raw_files_of_no_controller_are_refused() {
 fn raw_files_that_can_not_be_written_are_errors() {
     fails(group().raw("cpu.no_such_file", "1"), &["cpu.no_such_file", "ENOENT"]);
     fails(group().raw("cpu.stat", "1"), &["cpu.stat"]);
+}
+
+fn unless_cpu_idle() -> Option<String> {
+    unless_cpu().or_else(|| (support::kernel() < (5, 15)).then(|| "cpu.idle exists since Linux 5.15".into()))
+}
+
+fn a_raw_value_that_the_kernel_refuses_is_an_error() {
     fails(group().cpu_max(0.5).raw("cpu.idle", "a lot"), &["cpu.idle", "a lot", "EINVAL"]);
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 
 use crate::delegation;
-use crate::support::is_root;
+use crate::support::{self, is_root};
 
 pub const CONTROLLERS: [&str; 7] = ["memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer"];
 
@@ -102,6 +102,13 @@ fn unless(controllers: &[&str]) -> Option<String> {
 /// What is counted.
 pub fn unless_accounts() -> Option<String> {
     unless(&["memory", "cpuacct", "pids"])
+}
+
+/// The same and the most memory that was in use.
+pub fn unless_peak() -> Option<String> {
+    let is_missing = hierarchy("memory").is_some_and(|found| !found.is_v1) && support::kernel() < (5, 19);
+    unless_accounts()
+        .or_else(|| is_missing.then(|| "cgroup v2 counts the peak of memory since Linux 5.19 (memory.peak)".into()))
 }
 
 pub fn unless_cpu() -> Option<String> {

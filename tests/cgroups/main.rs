@@ -39,8 +39,7 @@ fn main() -> ExitCode {
         life::TESTS,
         sweep::TESTS,
     ];
-    let payloads =
-        [payloads::PAYLOADS, born::PAYLOADS, memory::PAYLOADS, cpu::PAYLOADS, life::PAYLOADS, sweep::PAYLOADS];
+    let payloads = [payloads::PAYLOADS, born::PAYLOADS, cpu::PAYLOADS, life::PAYLOADS, sweep::PAYLOADS];
     let _delegated = delegation::delegate();
     delegation::make_room();
     support::run(&tests.concat(), &payloads.concat())

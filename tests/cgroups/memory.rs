@@ -4,16 +4,16 @@ use std::fs;
 
 use stockade::{Command, Error, Layer, Signal, Termination};
 
-use crate::groups::{self, is_v1, of_process, unless_accounts, unless_hugetlb, unless_v1, unless_v2};
-use crate::support::{self, Payload, Test, sh, unless_python, unless_root};
+use crate::groups::{self, is_v1, of_process, unless_accounts, unless_hugetlb, unless_peak, unless_v1, unless_v2};
+use crate::support::{self, Test, sh, unless_python, unless_root};
 use crate::tests;
 use crate::{MB, group, payload, sleeper, succeeds, with, without};
 
 pub const TESTS: &[Test] = tests![
-    who_needs_more_memory_is_killed if unless_accounts,
+    who_needs_more_memory_is_killed if unless_peak,
     a_child_that_needs_more_memory_is_told if unless_accounts,
     children_share_the_limit if unless_accounts,
-    who_needs_less_memory_is_not_touched if unless_accounts,
+    who_needs_less_memory_is_not_touched if unless_peak,
     what_was_ended_for_memory_is_no_limit_to_the_next if unless_accounts,
     tiny_limits_end_a_program_and_hang_nobody if unless_accounts,
     the_largest_limit_is_none if unless_accounts,
@@ -26,18 +26,6 @@ pub const TESTS: &[Test] = tests![
     memory_high_is_kept_on_v2 if unless_v2,
     the_group_is_reported_as_enforced if unless_accounts,
 ];
-
-pub const PAYLOADS: &[Payload] = &[("touch-twice", touch_twice)];
-
-/// Two children that use so many megabytes at a time.
-fn touch_twice(args: &[String]) -> i32 {
-    let script = format!("x=$(head -c {}M /dev/zero | tr '\\0' x); sleep 0.5", args[0]);
-    let start = || std::process::Command::new("sh").args(["-c", &script]).spawn().expect("a shell");
-    for mut shell in [start(), start()] {
-        shell.wait().expect("its end");
-    }
-    0
-}
 
 fn who_needs_more_memory_is_killed() {
     succeeds(&with(group()), "touch", &["128"]);
@@ -56,10 +44,10 @@ fn a_child_that_needs_more_memory_is_told() {
 }
 
 fn children_share_the_limit() {
-    succeeds(&with(group()), "touch-twice", &["24"]);
+    succeeds(&with(group()), "touch-twice", &["40"]);
     let limited = with(group().memory_max(64 * MB));
     succeeds(&limited, "touch", &["40"]);
-    let output = payload(&limited, "touch-twice", &["24"]);
+    let output = payload(&limited, "touch-twice", &["40"]);
     assert_eq!(output.outcome.termination, Termination::Memory, "{}", output.outcome);
 }
 

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::MS;
-use crate::support::{Payload, own_path};
+use crate::support::{Payload, own_path, touched};
 
 pub const PAYLOADS: &[Payload] = &[
     ("touch", touch),
+    ("touch-twice", touch_twice),
     ("touch-in-child", touch_in_child),
     ("burn", burn),
     ("burn-many", burn_many),
@@ -25,8 +26,16 @@ fn number(args: &[String]) -> u64 {
 
 /// Uses so many megabytes.
 fn touch(args: &[String]) -> i32 {
-    let bytes = black_box(vec![1u8; (number(args) as usize) << 20]);
+    let bytes = touched((number(args) as usize) << 20);
     println!("touched {}", bytes.len() >> 20);
+    0
+}
+
+/// The same, and as many in a child meanwhile.
+fn touch_twice(args: &[String]) -> i32 {
+    let bytes = touched((number(args) as usize) << 20);
+    child("touch", &args[0]).status().expect("a child");
+    drop(black_box(bytes));
     0
 }
 

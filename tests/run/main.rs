@@ -269,7 +269,9 @@ fn what_it_may_use_is_what_was_said() {
         cpu["secs"].as_u64().expect("CPU time") * 1_000_000_000 + cpu["nanos"].as_u64().expect("CPU time")
     };
     let (limited, free) = (used(&["--cpus", "0.05"]), used(&[]));
-    assert!(u128::from(limited) < wall.as_nanos() / 8, "{limited} ns of {wall:?}");
+    // The way to the program counts as well.
+    let most = wall / 8 + at_most(Duration::from_millis(20));
+    assert!(u128::from(limited) < most.as_nanos(), "{limited} ns of {wall:?}");
     assert!(free > limited * 3 / 2, "{free} ns without a limit, {limited} ns with one");
     // Without a cgroup nothing can be limited that takes one.
     assert_eq!(sh(&["--cgroup-parent", "none"], "exit 7").status, 7);

@@ -34,6 +34,19 @@ pub fn rounds(count: u32) -> u32 {
     (count / slowness()).max(count.min(3))
 }
 
+/// Of many that are alike all, but on a slow machine every so many-th, of which others are chosen on another kernel.
+pub fn sample<T>(all: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    let step = slowness() as usize;
+    all.into_iter().skip(kernel().1 as usize % step).step_by(step)
+}
+
+/// Memory that is written to. `vec![1; size]` is a loop over its bytes in a debug build.
+pub fn touched(size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    bytes.fill(1);
+    std::hint::black_box(bytes)
+}
+
 /// A test: its name, what it does, and what it needs of the host.
 #[derive(Clone, Copy)]
 pub struct Test {

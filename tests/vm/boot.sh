@@ -2,7 +2,7 @@
 # How a VM runs. `run` takes this in.
 
 # A CPU that costs little to emulate. Without `erms` and `fsrm` a kernel clears and copies memory by eight bytes at a time.
-cpu=max,la57=off,smap=off,smep=off,xsave=off,erms=off,fsrm=off
+cpu=max,la57=off,smap=off,smep=off,erms=off,fsrm=off
 # What a kernel does for safety or for speed on real hardware, and what costs dearly here. Most of the time goes into translating
 # code: where all processes have it at the same addresses, it is translated once (`norandmaps`, nearly half of the time).
 quick='norandmaps mitigations=off init_on_alloc=0 transparent_hugepage=never apparmor=0'

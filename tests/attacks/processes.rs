@@ -47,7 +47,8 @@ const ALL: Namespaces = Namespaces::all().difference(Namespaces::TIME);
 
 /// Signals to everybody: its group, all processes, pid 1, a pid of the host.
 const KILLER: &str = "
-    trap '' TERM; sleep 1000 & sibling=$!
+    trap '' TERM
+    test \"$2\" = all && { sleep 1000 & sibling=$!; }
     kill -TERM 0
     test \"$2\" = all && kill -KILL -1 && { wait $sibling; echo \"sibling: $?\"; }
     for signal in KILL STOP TERM; do test \"$2\" != all || kill -$signal 1; done

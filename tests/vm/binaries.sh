@@ -12,11 +12,11 @@ test_binary() {
   skip=$(cat "$tests/skip/$name" 2>/dev/null)
   start=$(date +%s)
   say "begin $name"
-  binary_as_both "$name" "$1" --test-threads 2 $filter $skip
+  binary_as_both "$name" "$1" --test-threads 3 $filter $skip
   ended=$?
   for test in $(sort -u /run/failed); do
     say "again $name $test"
-    binary_as_both "$name" "$1" --test-threads 2 --exact "$test"
+    binary_as_both "$name" "$1" --test-threads 3 --exact "$test"
     say "tried $?"
   done
   say "end $name $ended $(($(date +%s) - start))"

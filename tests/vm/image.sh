@@ -14,7 +14,7 @@ archive() {
 # The file system that is the same on all kernels, as an archive.
 base() {
   local root=$work/base
-  mkdir -p "$root"/{dev,proc,sys,run,tmp,root,home/ordinary,var/tmp,etc,opt,mnt,srv,usr/{bin,sbin,lib,lib64}}
+  mkdir -p "$root"/{dev,proc,sys,run,tmp,root,home/ordinary,var/{lib,tmp},etc,opt,mnt,srv,usr/{bin,sbin,lib,lib64}}
   chmod 1777 "$root/tmp" "$root/var/tmp"
   chmod 700 "$root/root"
   for folder in bin sbin lib lib64; do

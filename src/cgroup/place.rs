@@ -103,7 +103,7 @@ impl Spec {
             let at = hierarchies
                 .parent
                 .as_ref()
-                .map_or("here".into(), |parent| format!("in the cgroup {}", parent.display()));
+                .map_or("here".into(), |parent| format!("in the cgroup /{}", parent.display()));
             return Err(Error::invalid(
                 format!(
                     "{name} can't be kept: no cgroup hierarchy of this host has the {} controller {at}",

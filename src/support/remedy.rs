@@ -52,6 +52,10 @@ impl Cause {
             (Feature::Memfd, libc::EACCES) if signs.memfd_noexec == Some(2) => Self::MemfdNoexec,
             (Feature::PivotRoot, libc::EINVAL) => Self::Initramfs,
             (Feature::Overlay, libc::ENODEV) => Self::NoOverlay,
+            // In a user namespace it is refused, not unknown.
+            (Feature::Overlay, libc::EPERM) if signs.kernel.is_some_and(|kernel| kernel < (5, 11)) => {
+                kernel(feature).map_or(Self::Other, Self::Kernel)
+            }
             (Feature::IdmappedMounts, libc::EPERM) if !signs.privileged => Self::RootsOwn,
             (Feature::IdmappedMounts, libc::EINVAL) => Self::FileSystem,
             (Feature::Proc, libc::EPERM) if signs.proc_is_covered || !(signs.apparmor() || signs.filtered) => {
@@ -287,6 +291,13 @@ profile run \"/opt/my judge/run\" flags=(unconfined) {
         assert!(Cause::Limit("user").remedy(&signs).starts_with("user.max_user_namespaces is 0: as root, run `sysctl"));
         assert!(Cause::Limit("net").remedy(&signs).starts_with("user.max_net_namespaces is 7 here, and"));
         assert!(Cause::Limit("pid").remedy(&signs).starts_with("user.max_pid_namespaces, or its like"));
+    }
+
+    #[test]
+    fn an_overlay_that_an_old_kernel_refuses_takes_a_newer_one() {
+        let since = |kernel| cause(Feature::Overlay, libc::EPERM, &Signs { kernel: Some(kernel), ..Signs::default() });
+        assert_eq!(since((5, 10)), Cause::Kernel("CONFIG_OVERLAY_FS, since Linux 5.11"));
+        assert_eq!(since((5, 11)), Cause::Refused);
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::mountinfo;
 pub(super) struct Signs {
     /// May make mounts and become any user, without a user namespace.
     pub privileged: bool,
+    /// Major and minor version of the kernel.
+    pub kernel: Option<(u32, u32)>,
     /// A filter of system calls is in force.
     pub filtered: bool,
     /// The root is no mount of its own, as in a chroot.
@@ -43,6 +45,7 @@ impl Signs {
         let limit = |kind| Some((kind, number(&format!("/proc/sys/user/max_{kind}_namespaces"))?));
         Self {
             privileged,
+            kernel: text("/proc/sys/kernel/osrelease").and_then(|release| version(&release)),
             filtered: status().lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"])),
             chrooted: !mounts.is_empty() && mounts.iter().all(|mount| mount.point != Path::new("/")),
             proc_is_covered: mounts.iter().any(|mount| covers(&mount.point)),
@@ -59,6 +62,12 @@ impl Signs {
     pub fn apparmor(&self) -> bool {
         self.apparmor_restricts == Some(1) && !self.privileged
     }
+}
+
+/// The first two numbers of a release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(['.', '-']).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 fn status() -> String {

@@ -304,7 +304,7 @@ pub(crate) fn finish(helper: &mut Program, start: &Start<'_>, command: &Waiting,
     helper.exit(0);
     // Without its pidfd the host can't have the command; with its pid it can at least reap it.
     helper.bind(unsent);
-    helper.call(nr!(SYS_pidfd_send_signal), [message.fds.into(), flags!(SIGKILL), Arg::NULL, Arg::NONE]).ignore();
+    kill(helper, message.fds);
     helper.call(nr!(SYS_writev), [report.into(), message.data.into(), PIECES.into()]).ignore();
     helper.exit(127);
 }
@@ -381,6 +381,13 @@ impl Message {
     }
 }
 
+/// Kills the command and its process group: it may run already, and have started others.
+fn kill(helper: &mut Program, pidfd: Slot) {
+    for whom in [flags!(PIDFD_SIGNAL_PROCESS_GROUP), Arg::NONE] {
+        helper.call(nr!(SYS_pidfd_send_signal), [pidfd.into(), flags!(SIGKILL), Arg::NULL, whom]).ignore();
+    }
+}
+
 /// Stays until the host is gone or ends the sandbox, then kills the command and its process group.
 fn watch(helper: &mut Program, message: &Message, last_word: Option<Duration>) {
     helper.step(Step::new("waiting for the end of the sandbox"));
@@ -390,20 +397,16 @@ fn watch(helper: &mut Program, message: &Message, last_word: Option<Duration>) {
     let watched = [Input::Control, Input::Host].map(|input| helper.input(input));
     keep_alone(helper, &[watched[0], watched[1], message.fds], end);
     // The copy is open still if the helper could not do what it wanted to wait with.
-    let kill = |helper: &mut Program| {
-        for pidfd in [message.fds, copy] {
-            for whom in [flags!(PIDFD_SIGNAL_PROCESS_GROUP), Arg::NONE] {
-                let call = [pidfd.into(), flags!(SIGKILL), Arg::NULL, whom];
-                helper.call(nr!(SYS_pidfd_send_signal), call).ignore();
-            }
-        }
+    let kill_both = |helper: &mut Program| {
+        kill(helper, message.fds);
+        kill(helper, copy);
     };
     let over = wait_for_host(helper, last_word);
-    kill(helper);
+    kill_both(helper);
     helper.exit(TIME_IS_UP);
     helper.bind(over);
     helper.bind(end);
-    kill(helper);
+    kill_both(helper);
 }
 
 /// Moves `fds` to the numbers from 0 on, in order, and closes all others; goes on elsewhere when that fails.

@@ -13,7 +13,7 @@ use stockade::{Capabilities, Capability, Landlock, Layer, Sandbox, Seccomp, prof
 pub struct Confinement {
     /// The sandbox that the other options change, instead of the default one. What it writes is limited without --pty, and
     /// shown when it has ended
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PROFILES.map(|(name, _)| name)).map(|name| known(&PROFILES, &name)))]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PROFILES.map(|(name, _)| name)).try_map(|name| known(&PROFILES, &name)))]
     profile: Option<Profile>,
 
     /// Capabilities that it has, over its own user namespace: net_raw, CAP_SYS_PTRACE, …
@@ -41,7 +41,7 @@ pub struct Confinement {
     seccomp: Option<Seccomp>,
 
     /// Layers that the sandbox does without where they can't be had; what was lost is told
-    #[arg(long, value_name = "LAYER,…", value_delimiter = ',', value_parser = PossibleValuesParser::new(LAYERS.map(|(name, _)| name)).map(|name| known(&LAYERS, &name)))]
+    #[arg(long, value_name = "LAYER,…", value_delimiter = ',', value_parser = PossibleValuesParser::new(LAYERS.map(|(name, _)| name)).try_map(|name| known(&LAYERS, &name)))]
     best_effort: Vec<Layer>,
 }
 
@@ -63,9 +63,9 @@ const LAYERS: [(&str, Layer); 5] = [
 ];
 
 /// What a name stands for, of those that are taken.
-fn known<T: Copy>(table: &[(&str, T)], name: &str) -> T {
-    let entry = table.iter().find(|(known, _)| *known == name).unwrap_or(&table[0]);
-    entry.1
+fn known<T: Copy>(table: &[(&str, T)], name: &str) -> Result<T, String> {
+    let entry = table.iter().find(|(known, _)| *known == name);
+    entry.map(|(_, value)| *value).ok_or_else(|| format!("{name} is not known"))
 }
 
 /// A capability by its name, with or without `CAP_`, in letters of any case.

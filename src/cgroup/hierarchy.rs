@@ -153,7 +153,9 @@ impl Hierarchy {
 pub(crate) fn places(mounts: &[u8], own: &str) {
     for parent in [None, Some("parent".into())] {
         let hierarchies = Hierarchies::new(mountinfo::parse(mounts), own, parent);
-        Controller::ALL.map(|controller| hierarchies.place(controller));
+        for controller in Controller::ALL {
+            hierarchies.place(controller);
+        }
     }
 }
 

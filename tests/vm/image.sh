@@ -35,6 +35,7 @@ base() {
   printf '%s\n' 'root:x:0:0:root:/root:/bin/bash' 'daemon:x:1:1::/:/usr/sbin/nologin' 'bin:x:2:2::/bin:/usr/sbin/nologin' \
     'nobody:x:65534:65534::/:/usr/sbin/nologin' 'ordinary:x:1000:1000::/home/ordinary:/bin/bash' >"$root/etc/passwd"
   printf '%s\n' 'root:x:0:' 'daemon:x:1:' 'bin:x:2:' 'tty:x:5:' 'disk:x:6:' 'nogroup:x:65534:' 'ordinary:x:1000:' >"$root/etc/group"
+  (umask 077 && echo 'root:*:20000:0:99999:7:::' >"$root/etc/shadow")
   echo 'ordinary:100000:65536' | tee "$root/etc/subuid" >"$root/etc/subgid"
   echo '127.0.0.1 localhost' >"$root/etc/hosts"
   echo 'vm' >"$root/etc/hostname"

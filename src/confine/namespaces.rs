@@ -2,9 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::plan::{Arg, Input, Names, Program, Step, flags, names, nr};
@@ -95,6 +97,20 @@ enum Source {
     Fd(Descriptor),
 }
 
+/// Opens a file of a process. One that is just being executed can't be looked at until it has its own memory and ids, which
+/// is after its spawn has returned.
+fn open_while_executed(path: &str) -> io::Result<File> {
+    const ROUNDS: u32 = 20;
+    const PAUSE: Duration = Duration::from_millis(1);
+    for _ in 1..ROUNDS {
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => std::thread::sleep(PAUSE),
+            opened => return opened,
+        }
+    }
+    File::open(path)
+}
+
 impl NamespaceOf {
     /// Those of a process, by its pid as the host sees it. They are opened when the plan is made.
     pub fn pid(pid: u32) -> Self {
@@ -112,7 +128,7 @@ impl NamespaceOf {
             Source::Fd(fd) => Ok(fd.0.clone()),
             Source::Pid(pid) => {
                 let path = format!("/proc/{pid}/ns/{}", kind.file());
-                File::open(&path).map(|file| Arc::new(file.into())).map_err(|error| {
+                open_while_executed(&path).map(|file| Arc::new(file.into())).map_err(|error| {
                     let step = format!("opening the {} namespace of process {pid}", kind.file());
                     let remedy = "the process must be alive, and this user must be allowed to trace it";
                     Error::set_up(step, "open", error, Some(remedy)).on(path)

@@ -171,6 +171,8 @@ fn take_apart(prefix: &str, place: &str) {
         attempt(&format!("{prefix}see {}", &directory[place.len() + 1..]), fs::read(format!("{directory}/secret")));
     }
     attempt(&format!("{prefix}write"), fs::write(format!("{read_only}/file"), prefix));
+    while sys::umount(at, libc::MNT_DETACH).is_ok() {}
+    let _ = fs::remove_dir(at);
 }
 
 /// What chroot leaves above, for who still has a descriptor there.

@@ -48,7 +48,9 @@ fn restricted(_: &[String]) -> i32 {
     tell("environment", std::env::vars().collect::<Vec<_>>());
     tell("processes that it may start", start_many());
     attempt("file outside of the rules", fs::read("/etc/passwd"));
-    attempt("write to the system", File::create("/usr/stockade-test"));
+    let of_the_system = "/usr/stockade-test";
+    attempt("write to the system", File::create(of_the_system));
+    let _ = fs::remove_file(of_the_system);
     attempt("user namespace", sys::unshare(libc::CLONE_NEWUSER));
     attempt("mount", sys::mount("none", "/tmp", "tmpfs", 0));
     attempt("keyring", numbers(libc::SYS_keyctl, &[0, -2, 1]));
@@ -57,6 +59,7 @@ fn restricted(_: &[String]) -> i32 {
     let own = format!("/tmp/set-user-id-{}", std::process::id());
     attempt("write to its own", fs::write(&own, ""));
     attempt("set-user-id", fs::set_permissions(&own, fs::Permissions::from_mode(0o4755)));
+    let _ = fs::remove_file(&own);
     0
 }
 

@@ -7,7 +7,7 @@ use std::process::Command as Host;
 use stockade::{Command, FsAccess, Landlock, Learned, Root, Sandbox};
 
 use crate::deeds::deeds;
-use crate::support::{Test, shared_dir};
+use crate::support::{Test, shared_dir, unless_python, unless_runs};
 use crate::{at, bounded, fails, learn, sandbox, shell, succeeds, unless_landlock};
 
 pub const TESTS: &[Test] = crate::tests![
@@ -16,7 +16,7 @@ pub const TESTS: &[Test] = crate::tests![
     a_program_in_c_runs_by_what_was_learned if unless_c,
     a_shell_with_pipes_runs_by_what_was_learned if unless_landlock,
     a_compiler_runs_by_what_was_learned if unless_c,
-    python_runs_by_what_was_learned if unless_python,
+    python_runs_by_what_was_learned if unless_python_and_landlock,
     threads_are_learned_from if unless_landlock,
     scripts_and_their_interpreters_are_executed,
     a_program_without_calls_that_are_heard_is_known_by_its_path if unless_c,
@@ -27,12 +27,11 @@ pub const TESTS: &[Test] = crate::tests![
 ];
 
 fn unless_c() -> Option<String> {
-    let missing = Host::new("cc").arg("--version").output().err();
-    missing.map(|error| format!("cc: {error}")).or_else(unless_landlock)
+    unless_runs("cc").or_else(unless_landlock)
 }
 
-fn unless_python() -> Option<String> {
-    (!Path::new("/usr/bin/python3").exists()).then(|| "there is no /usr/bin/python3".into()).or_else(unless_landlock)
+fn unless_python_and_landlock() -> Option<String> {
+    unless_python().or_else(unless_landlock)
 }
 
 /// All that most tests do first.

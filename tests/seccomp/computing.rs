@@ -8,8 +8,8 @@ use stockade::{Bind, Command, Root, Sandbox, Signal, Stdio, Termination};
 use tempfile::TempDir;
 
 use crate::presets::all;
-use crate::support::{Payload, Test, shared_dir, text, unless_root, with_payload};
-use crate::{bounded, is_installed, run, tests, under};
+use crate::support::{Payload, Test, shared_dir, text, unless_python, unless_root, unless_runs, with_payload};
+use crate::{bounded, run, tests, under};
 
 pub const TESTS: &[Test] = tests![
     c_computes_under_every_preset if unless_compilers,
@@ -24,21 +24,13 @@ pub const PAYLOADS: &[Payload] = &[("compute", compute), ("abort", abort)];
 
 pub const PYTHON: &str = "/usr/bin/python3";
 
-fn unless(program: &str) -> Option<String> {
-    (!is_installed(program)).then(|| format!("{program} is not installed"))
-}
-
 pub fn unless_compilers() -> Option<String> {
-    unless("gcc").or_else(|| unless("g++"))
+    unless_runs("gcc").or_else(|| unless_runs("g++"))
 }
 
 /// The toolchain belongs to whoever builds this, and the second run is another's.
 fn unless_rustc() -> Option<String> {
-    unless_root().or_else(|| unless("rustc"))
-}
-
-fn unless_python() -> Option<String> {
-    unless(PYTHON)
+    unless_root().or_else(|| unless_runs("rustc"))
 }
 
 /// Numbers on standard input: their sum, the root of the sum of their squares, and how many different ones there are.

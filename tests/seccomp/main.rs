@@ -141,11 +141,6 @@ fn priority() -> String {
     payloads::told("getpriority:0,0")
 }
 
-/// Whether a program is installed on this machine.
-fn is_installed(program: &str) -> bool {
-    std::process::Command::new(program).arg("--version").output().is_ok()
-}
-
 /// A command in which nothing is read.
 fn silent(program: &str) -> Command {
     let mut command = Command::new(program);

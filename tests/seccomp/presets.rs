@@ -5,8 +5,8 @@ use std::path::Path;
 use stockade::{Seccomp, Termination};
 
 use crate::computing::{PYTHON, unless_compilers};
-use crate::support::{Test, text};
-use crate::{EPERM, ended_for, is_installed, result, results, run, says, shell, tests, under};
+use crate::support::{Test, text, unless_runs};
+use crate::{EPERM, ended_for, result, results, run, says, shell, tests, under};
 
 pub const TESTS: &[Test] = tests![
     pure_computation_refuses_what_is_none,
@@ -139,7 +139,7 @@ fn interpreters_with_threads_run_under_the_others() {
         ),
     ];
     for (program, script, expected) in scripts {
-        match is_installed(program) {
+        match unless_runs(program).is_none() {
             true => run_under_others(&script, expected),
             false => println!("{program} is not installed, and not tested"),
         }

@@ -231,7 +231,8 @@ pub fn unless_compilers() -> Option<String> {
     unless_runs("cc").or_else(|| unless_runs("c++"))
 }
 
-fn unless_runs(program: &str) -> Option<String> {
+/// A reason to skip what takes a program of the host.
+pub fn unless_runs(program: &str) -> Option<String> {
     let error = Host::new(program).arg("--version").output().err();
     error.map(|error| format!("{program} can't be run: {error}"))
 }

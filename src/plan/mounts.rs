@@ -131,13 +131,13 @@ impl Program {
     }
 
     /// Shows other owners than the disk has, as the maps of a user namespace say.
-    pub fn mount_idmap(&mut self, mount: Slot, namespace: Input) -> Added<'_> {
+    pub fn mount_idmap(&mut self, mount: Slot, recursive: bool, namespace: Input) -> Added<'_> {
         // So that it is kept.
         self.input(namespace);
         let zero = Word::Value(0);
         let words = [Word::Value(libc::MOUNT_ATTR_IDMAP), zero, zero, Word::Address(Address::Input(namespace))];
         let attributes = self.arena.words(&words, "{set = IDMAP, userns = <id mapping>}");
-        self.setattr(mount, true, attributes)
+        self.setattr(mount, recursive, attributes)
     }
 
     fn setattr(&mut self, mount: Slot, recursive: bool, attributes: Ref) -> Added<'_> {

@@ -43,6 +43,14 @@ const IDMAP: &[(i32, &str)] = &[
     ),
 ];
 
+/// What of a tree of mounts a program can come to see.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    Tree,
+    /// The mount at its top alone: those below may be of a file system that has no idmapped mounts.
+    Top,
+}
+
 /// What a path of the host is, once every symlink in it is followed.
 pub(super) fn resolve_source(path: &Path) -> Result<PathBuf> {
     path.canonicalize().map_err(|error| {
@@ -85,7 +93,14 @@ impl Builder<'_> {
 
     /// A copy of a tree of the host's, with attributes, as its owner would see it. One that will be `writable` must show
     /// the right owner, or it is an error.
-    pub(super) fn tree(&mut self, path: &Path, set: Attributes, owner: Owner, writable: bool) -> Result<Slot> {
+    pub(super) fn tree(
+        &mut self,
+        path: &Path,
+        set: Attributes,
+        owner: Owner,
+        seen: Seen,
+        writable: bool,
+    ) -> Result<Slot> {
         let (privileged, has_setattr) = (self.l.host.privileged, self.has_setattr());
         let mapping = match self.id_mapping(owner) {
             Some(_) if !has_setattr && writable => {
@@ -104,7 +119,7 @@ impl Builder<'_> {
             }
             if let Some(mapping) = mapping {
                 program.step(Step::new("showing the owner's files as the program's").path(path).remedies(IDMAP));
-                let added = program.mount_idmap(tree, Input::IdMapping(mapping));
+                let added = program.mount_idmap(tree, seen == Seen::Tree, Input::IdMapping(mapping));
                 if !writable {
                     added.ignore();
                 }
@@ -152,7 +167,7 @@ impl Builder<'_> {
         let mut attributes = Attributes::RDONLY | Attributes::NOSUID;
         attributes.set(Attributes::NODEV, !bind.devices);
         attributes.set(Attributes::NOEXEC, bind.noexec);
-        let tree = self.tree(&source, attributes, bind.owner, bind.writable)?;
+        let tree = self.tree(&source, attributes, bind.owner, Seen::Tree, bind.writable)?;
         self.attach(tree, &Target::new(&bind.target)?, kind_of(&source));
         if bind.writable {
             self.writable_later(tree, attributes - Attributes::RDONLY, &source)?;

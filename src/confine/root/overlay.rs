@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::bind::resolve_source;
+use super::bind::{Seen, resolve_source};
 use super::lower::Builder;
 use super::own::limit;
 use super::target::{Kind, Target};
@@ -74,7 +74,7 @@ impl Builder<'_> {
         let path = directory(path)?;
         let mut attributes = Attributes::SAFE;
         attributes.set(Attributes::RDONLY, read_only);
-        let tree = self.tree(&path, attributes, Owner::Caller, !read_only)?;
+        let tree = self.tree(&path, attributes, Owner::Caller, Seen::Top, !read_only)?;
         self.l.helper.step(Step::new("putting a layer of an overlay in place").path(&path));
         Ok(self.put(tree, Kind::Directory))
     }

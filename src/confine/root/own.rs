@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::bind::Seen;
 use super::lower::Builder;
 use super::target::{Kind, Target};
 use super::{Owner, Proc, Tmpfs};
@@ -73,7 +74,7 @@ impl Builder<'_> {
                     "add Namespaces::PID, or leave hidepid and subset_pid out",
                 ));
             }
-            let tree = self.tree(Path::new("/proc"), safe | Attributes::RDONLY, Owner::Nobody, false)?;
+            let tree = self.tree(Path::new("/proc"), safe | Attributes::RDONLY, Owner::Nobody, Seen::Tree, false)?;
             self.attach_own(tree, &target);
             return Ok(());
         }

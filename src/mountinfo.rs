@@ -1,7 +1,8 @@
 //! The lines of `/proc/self/mountinfo` (proc(5)).
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -24,8 +25,25 @@ pub(crate) struct Line {
 
 /// The mounts that this process sees, in the order in which they were made.
 pub(crate) fn read() -> Result<Vec<Line>> {
-    let table = fs::read("/proc/self/mountinfo").map_err(Error::host("reading /proc/self/mountinfo"))?;
-    Ok(parse(&table))
+    Ok(parse(&table()?))
+}
+
+/// Those of them of file systems whose names begin with `kind`.
+pub(crate) fn read_of_kind(kind: &[u8]) -> Result<Vec<Line>> {
+    let table = table()?;
+    let begin = [b" - ", kind].concat();
+    let lines = table.split(|&byte| byte == b'\n');
+    let of_kind = lines.filter(|line| line.windows(begin.len()).any(|window| window == begin));
+    Ok(of_kind.filter_map(parse_line).collect())
+}
+
+fn table() -> Result<Vec<u8>> {
+    /// Bytes that are asked for at once: the kernel walks its list of mounts for each piece.
+    const PIECE: usize = 16 << 10;
+    let mut table = Vec::with_capacity(PIECE);
+    let read = File::open("/proc/self/mountinfo").and_then(|mut file| file.read_to_end(&mut table));
+    read.map_err(Error::host("reading /proc/self/mountinfo"))?;
+    Ok(table)
 }
 
 /// Lines that are none are passed over.

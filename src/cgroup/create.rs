@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::group::{Entry, Group, processes, tree, write};
-use super::hierarchy::{Controller, HOST_LEAF, Version, has_word};
+use super::hierarchy::{Controller, HOST_LEAF, Version, Words};
 use super::leftovers::{Owner, sweep};
 use super::place::{Place, Spec};
 use crate::error::{Error, Result};
@@ -34,21 +34,17 @@ impl Made {
             if place.version == Version::V2 {
                 enable(place, &owner, spec.below_own)?;
             }
-            let (group, entry) = Group::make(place, &owner.new_name())?;
+            let (group, entry) = Group::make(place, &owner.new_name(), spec.entrant)?;
             made.groups.push(group);
             made.entries.push(entry);
         }
         Ok(made)
     }
 
-    /// A file of a group: who writes `0` there is in it.
-    pub fn entry(&self, group: u16) -> RawFd {
-        self.entries[group as usize].file.as_raw_fd()
-    }
-
-    /// What clone3(2) takes for a group of v2.
-    pub fn directory(&self, group: u16) -> RawFd {
-        self.entries[group as usize].directory.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    /// What the program enters them by: the file of each, and then the directory of the one that it can be cloned into.
+    pub fn entries(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let directories = self.entries.iter().filter_map(|entry| entry.directory.as_ref());
+        self.entries.iter().map(|entry| &entry.file).chain(directories).map(AsFd::as_fd)
     }
 
     /// What was used so far.
@@ -110,10 +106,8 @@ fn enable(place: &Place, owner: &Owner, below_own: bool) -> Result<()> {
     // With processes the kernel gives a threaded controller on (cpu, pids), but then no process may enter the groups below
     // (EOPNOTSUPP); only the root may have both, and has no type.
     let movable = below_own && place.parent.join("cgroup.type").exists();
-    for name in place.controllers.iter().filter_map(|controller| controller.v2()) {
-        if has_word(&control, name) {
-            continue;
-        }
+    let given = Words::of(&control);
+    for name in place.controllers.iter().filter_map(|controller| controller.v2()).filter(|name| !given.has(name)) {
         let give_on = || {
             if movable {
                 make_room(&place.parent, owner)?;

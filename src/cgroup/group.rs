@@ -3,12 +3,12 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::hierarchy::{Controller, Version};
-use super::place::{File, Place};
+use super::place::{Entrant, File, Place};
 use crate::error::{Error, Result};
 use crate::outcome::Layer;
 
@@ -29,8 +29,8 @@ pub(super) struct Entry {
     pub directory: Option<OwnedFd>,
 }
 
-/// The group that the program enters, below the one with the limits: it is the root of the program's cgroup namespace, so
-/// that whoever manages to mount the hierarchy inside does not see the files of the limits.
+/// The group that the program enters, below the one with the limits, where the files of the limits may belong to it: it is
+/// the root of the program's cgroup namespace, so that whoever manages to mount the hierarchy inside does not see them.
 const INSIDE: &str = "program";
 
 /// The error of a call on a file or directory of a group.
@@ -52,7 +52,8 @@ fn failed(step: String, call: &'static str, path: &Path) -> impl Fn(io::Error) -
 
 impl Group {
     /// Makes a group with its limits, and opens what the program enters it by.
-    pub fn make(place: &Place, name: &str) -> Result<(Self, Entry)> {
+    /// Who may own it enters another one below, if it is limited there as well.
+    pub fn make(place: &Place, name: &str, entrant: Entrant) -> Result<(Self, Entry)> {
         let directory = place.parent.join(name);
         fs::create_dir(&directory).map_err(failed("making a cgroup".into(), "mkdir", &directory))?;
         let group = Self { version: place.version, directory, controllers: place.controllers.clone() };
@@ -60,7 +61,10 @@ impl Group {
             inherit_cpuset(&place.parent, &group.directory).map_err(Error::host(INHERITING))?;
         }
         place.files.iter().try_for_each(|file| group.set(file))?;
-        let inside = group.make_inside().map_err(failed("making a cgroup".into(), "mkdir", &group.directory))?;
+        let inside = match entrant.may_own && group.is_hierarchical() {
+            true => group.make_inside().map_err(failed("making a cgroup".into(), "mkdir", &group.directory))?,
+            false => group.directory.clone(),
+        };
         // Of the one thread that writes: without the lock that moving a whole process takes.
         let v1 = place.version == Version::V1;
         let file = inside.join(if v1 { "tasks" } else { "cgroup.procs" });
@@ -71,7 +75,8 @@ impl Group {
         let file = open(&file, OpenOptions::new().write(true))?;
         let mut place_alone = OpenOptions::new();
         place_alone.read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY);
-        let directory = if v1 { None } else { Some(open(&inside, &mut place_alone)?) };
+        let clones = !v1 && entrant.is_cloned_by_caller;
+        let directory = clones.then(|| open(&inside, &mut place_alone)).transpose()?;
         Ok((group, Entry { file, directory }))
     }
 
@@ -87,12 +92,13 @@ impl Group {
         }
     }
 
+    fn is_hierarchical(&self) -> bool {
+        self.controllers.iter().all(|controller| controller.is_hierarchical(self.version))
+    }
+
     /// Makes the group that the program enters.
     fn make_inside(&self) -> io::Result<PathBuf> {
         let v1 = self.version == Version::V1;
-        if !self.controllers.iter().all(|controller| controller.is_hierarchical(self.version)) {
-            return Ok(self.directory.clone());
-        }
         if v1 && self.controllers.contains(&Controller::Memory) {
             // Before Linux 5.11 it is not so by itself.
             let _ = write(&self.directory.join("memory.use_hierarchy"), "1");
@@ -130,13 +136,21 @@ pub(super) fn tree(directory: &Path) -> Vec<PathBuf> {
     let mut found = vec![directory.to_owned()];
     let mut next = 0;
     while let Some(directory) = found.get(next) {
-        let below = fs::read_dir(directory).into_iter().flatten().flatten();
-        let below: Vec<PathBuf> =
-            below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect();
+        let below = below(directory);
         found.extend(below);
         next += 1;
     }
     found
+}
+
+/// The groups right below one.
+fn below(directory: &Path) -> Vec<PathBuf> {
+    // Each is a link of it, beside its own two: most have none, and need not be listed.
+    if fs::metadata(directory).is_ok_and(|metadata| metadata.nlink() <= 2) {
+        return vec![];
+    }
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
 pub(super) fn processes(directory: &Path) -> Vec<i32> {

@@ -1,7 +1,10 @@
 //! Which hierarchies the host has, and where in each of them it is.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
 
 use crate::error::{Error, Result};
 use crate::mountinfo::{self, Line};
@@ -95,12 +98,14 @@ pub(super) struct Hierarchies {
     mounted: Vec<Hierarchy>,
     /// Below the root of each; without one it is the host's own.
     pub parent: Option<PathBuf>,
+    /// What the cgroup of v2 has, once it was asked.
+    offered: OnceCell<Words>,
 }
 
 impl Hierarchies {
     pub fn read(parent: Option<PathBuf>) -> Result<Self> {
         let own = fs::read_to_string("/proc/self/cgroup").map_err(Error::host("reading /proc/self/cgroup"))?;
-        Ok(Self::new(mountinfo::read()?, &own, parent))
+        Ok(Self::new(mountinfo::read_of_kind(b"cgroup")?, &own, parent))
     }
 
     fn new(mounts: Vec<Line>, own: &str, parent: Option<PathBuf>) -> Self {
@@ -116,7 +121,23 @@ impl Hierarchies {
             let Some(own) = own_cgroup(own, version, &controllers) else { continue };
             mounted.push(Hierarchy { version, point: mount.point, root: mount.root, controllers, own });
         }
-        Self { mounted, parent }
+        Self { mounted, parent, offered: OnceCell::new() }
+    }
+
+    /// Where groups with each controller are made, looked up once.
+    pub fn grounds(self) -> Grounds {
+        let mut grounds: Vec<Ground> = vec![];
+        let mut of = vec![];
+        for controller in Controller::ALL {
+            let Some((version, directory)) = self.place(controller) else { continue };
+            let known = grounds.iter().position(|ground| ground.directory == directory);
+            let index = known.unwrap_or_else(|| {
+                grounds.push(Ground { version, directory, may_make: OnceCell::new(), given: OnceCell::new() });
+                grounds.len() - 1
+            });
+            of.push((controller, index));
+        }
+        Grounds { grounds, of, parent: self.parent }
     }
 
     /// The directory below which groups with a controller are made, and its version.
@@ -131,8 +152,50 @@ impl Hierarchies {
             return Some((Version::V1, hierarchy.directory(parent)?));
         }
         let directory = v2()?.directory(parent)?;
-        let has = controller.v2().is_none_or(|name| has_word(&directory.join("cgroup.controllers"), name));
+        let offered = || self.offered.get_or_init(|| Words::of(&directory.join("cgroup.controllers")));
+        let has = controller.v2().is_none_or(|name| offered().has(name));
         has.then_some((Version::V2, directory))
+    }
+}
+
+/// A directory below which groups are made.
+pub(super) struct Ground {
+    pub version: Version,
+    pub directory: PathBuf,
+    may_make: OnceCell<bool>,
+    /// What groups below have.
+    given: OnceCell<Words>,
+}
+
+impl Ground {
+    /// Whether this user may make groups here.
+    pub fn may_make(&self) -> bool {
+        *self.may_make.get_or_init(|| access(&self.directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok())
+    }
+
+    /// Whether a group below can have a controller without that processes are moved for it.
+    pub fn may_give(&self, controller: Controller) -> bool {
+        let given = || self.given.get_or_init(|| Words::of(&self.directory.join("cgroup.subtree_control")));
+        self.version == Version::V1 || controller.v2().is_none_or(|name| given().has(name))
+    }
+}
+
+/// The directory for every controller that a hierarchy has here.
+pub(super) struct Grounds {
+    grounds: Vec<Ground>,
+    /// By index.
+    of: Vec<(Controller, usize)>,
+    /// As the hierarchies have it.
+    pub parent: Option<PathBuf>,
+}
+
+impl Grounds {
+    pub fn of(&self, controller: Controller) -> Option<&Ground> {
+        self.of.iter().find(|(known, _)| *known == controller).map(|&(_, index)| &self.grounds[index])
+    }
+
+    pub fn directories(&self) -> Vec<PathBuf> {
+        self.grounds.iter().map(|ground| ground.directory.clone()).collect()
     }
 }
 
@@ -159,9 +222,17 @@ pub(crate) fn places(mounts: &[u8], own: &str) {
     }
 }
 
-/// Whether a word stands in a file.
-pub(super) fn has_word(file: &Path, word: &str) -> bool {
-    fs::read_to_string(file).is_ok_and(|text| text.split_whitespace().any(|has| has == word))
+/// The words of a file of a cgroup; none, if it can't be read.
+pub(super) struct Words(String);
+
+impl Words {
+    pub fn of(file: &Path) -> Self {
+        Self(fs::read_to_string(file).unwrap_or_default())
+    }
+
+    pub fn has(&self, word: &str) -> bool {
+        self.0.split_whitespace().any(|has| has == word)
+    }
 }
 
 /// The path in a line of `/proc/self/cgroup`: `id:controllers:path`, without controllers on v2.

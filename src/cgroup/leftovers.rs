@@ -17,16 +17,26 @@ use crate::error::{Error, Result};
 const PREFIX: &str = "stockade-";
 
 /// Whose groups they are: a host by its pid namespace, its pid, and the time when it was started, in ticks.
+#[derive(Clone)]
 pub(super) struct Owner(pub String);
 
 impl Owner {
+    /// This process: it is looked up once, unless it is forked.
     pub fn this() -> Result<Self> {
-        Self::of("self").ok_or_else(|| Error::host("reading /proc/self/stat")(nix::errno::Errno::ENOENT))
+        static KNOWN: Mutex<Option<Owner>> = Mutex::new(None);
+        let find = || {
+            let process = format!("{}-{}-", pid_namespace()?, std::process::id());
+            let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.as_ref().is_none_or(|owner| !owner.0.starts_with(&process)) {
+                *known = Self::of("self");
+            }
+            known.clone()
+        };
+        find().ok_or_else(|| Error::host("reading /proc/self/stat")(nix::errno::Errno::ENOENT))
     }
 
     fn of(pid: &str) -> Option<Self> {
-        let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
-        let namespace: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+        let namespace = pid_namespace()?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let number = stat.split_whitespace().next()?;
         // The name may contain anything; behind it the start time is the 20th field.
@@ -58,6 +68,11 @@ impl Owner {
         let owner = format!("{namespace}-{pid}-{started}");
         here && pid.parse::<u32>().is_ok() && Self::of(pid).is_none_or(|living| living.0 != owner)
     }
+}
+
+fn pid_namespace() -> Option<String> {
+    let link = fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(link.to_string_lossy().chars().filter(char::is_ascii_digit).collect())
 }
 
 /// Removes, once in the life of this host, the groups that dead hosts have left in some places, with whoever is in them; and

@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(crate) use create::Made;
 #[cfg(fuzzing)]
 pub(crate) use hierarchy::places;
-pub(crate) use place::Spec;
+pub(crate) use place::{Entrant, Spec};
 pub(crate) use probe::{Found, probe};
 #[cfg(fuzzing)]
 pub(crate) use readings::figures;

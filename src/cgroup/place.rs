@@ -1,11 +1,9 @@
 //! Where the groups of a sandbox are made, and what is written there: decided when the plan is made.
 
-use std::path::{Path, PathBuf};
-
-use nix::unistd::{AccessFlags, access};
+use std::path::PathBuf;
 
 use super::files::Setting;
-use super::hierarchy::{Controller, Hierarchies, Version};
+use super::hierarchy::{Controller, Grounds, Hierarchies, Version};
 use super::{Cgroup, CgroupParent, systemd};
 use crate::error::{Error, Result};
 use crate::outcome::{Layer, Lost};
@@ -18,6 +16,16 @@ pub(crate) struct Spec {
     pub(super) swept: Vec<PathBuf>,
     /// They are made below the host's own, whose processes may have to move for it.
     pub(super) below_own: bool,
+    pub(super) entrant: Entrant,
+}
+
+/// Who enters the groups.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entrant {
+    /// It may be who owns their files, from whom the limits are hidden.
+    pub may_own: bool,
+    /// Who starts it is the host's user still, and may clone it into a group of v2.
+    pub is_cloned_by_caller: bool,
 }
 
 /// A directory below which a group is made.
@@ -45,7 +53,12 @@ const ACCOUNTS: [Controller; 4] = [Controller::Memory, Controller::Cpuacct, Cont
 impl Spec {
     /// Finds the hierarchies that keep the limits. With `cpu_time` the CPU time must be counted. What can't be kept is an
     /// error, or is left to `lose`, if there is one.
-    pub fn resolve(cgroup: &Cgroup, cpu_time: bool, mut lose: Option<&mut Vec<Lost>>) -> Result<Self> {
+    pub fn resolve(
+        cgroup: &Cgroup,
+        cpu_time: bool,
+        entrant: Entrant,
+        mut lose: Option<&mut Vec<Lost>>,
+    ) -> Result<Self> {
         // The host is in another cgroup afterwards.
         if cgroup.parent == CgroupParent::SystemdScope {
             systemd::enter_scope()?;
@@ -55,34 +68,27 @@ impl Spec {
             CgroupParent::Path(path) => Some(path.strip_prefix("/").unwrap_or(path).to_owned()),
         };
         let below_own = parent.is_none();
-        let hierarchies = Hierarchies::read(parent)?;
-        let places = Controller::ALL.iter().filter_map(|&controller| hierarchies.place(controller));
-        let mut swept: Vec<PathBuf> = vec![];
-        for (_, directory) in places {
-            if !swept.contains(&directory) {
-                swept.push(directory);
-            }
-        }
-        let mut spec = Self { places: vec![], swept, below_own };
+        let grounds = Hierarchies::read(parent)?.grounds();
+        let mut spec = Self { places: vec![], swept: grounds.directories(), below_own, entrant };
         for setting in cgroup.settings()? {
-            let place = spec.place(&hierarchies, setting.controller, setting.name);
+            let place = spec.place(&grounds, setting.controller, setting.name);
             match (place.and_then(|place| place.add(&setting)), &mut lose) {
                 (Err(error), Some(lost)) if error.layer().is_some() => lost.push(Lost::new(setting.name, &error)),
                 (result, _) => result?,
             }
         }
         if cpu_time {
-            spec.place(&hierarchies, Controller::Cpuacct, "a limit on CPU time")?;
+            spec.place(&grounds, Controller::Cpuacct, "a limit on CPU time")?;
         }
         if cgroup.freezable {
-            spec.place(&hierarchies, Controller::Freezer, "freezable")?;
+            spec.place(&grounds, Controller::Freezer, "freezable")?;
         }
         for controller in ACCOUNTS {
-            let Some((version, directory)) = hierarchies.place(controller) else { continue };
+            let Some(ground) = grounds.of(controller) else { continue };
             // A figure that can't be had is absent, and one that costs a group of its own.
-            let costs = controller == Controller::Io && version == Version::V1;
-            if !costs && may_make_in(&directory) && version.may_give(controller, &directory) {
-                spec.place(&hierarchies, controller, "accounting")?;
+            let costs = controller == Controller::Io && ground.version == Version::V1;
+            if !costs && ground.may_make() && ground.may_give(controller) {
+                spec.place(&grounds, controller, "accounting")?;
             }
         }
         Ok(spec)
@@ -93,17 +99,16 @@ impl Spec {
         self.places.len() as u16
     }
 
-    /// The one of them that is of v2, by index.
-    pub fn v2(&self) -> Option<u16> {
-        self.places.iter().position(|place| place.version == Version::V2).map(|index| index as u16)
+    /// The one of them that it is cloned into, by index.
+    pub fn born_in(&self) -> Option<u16> {
+        let v2 = self.places.iter().position(|place| place.version == Version::V2);
+        v2.filter(|_| self.entrant.is_cloned_by_caller).map(|index| index as u16)
     }
 
-    fn place(&mut self, hierarchies: &Hierarchies, controller: Controller, name: &str) -> Result<&mut Place> {
-        let Some((version, directory)) = hierarchies.place(controller) else {
-            let at = hierarchies
-                .parent
-                .as_ref()
-                .map_or("here".into(), |parent| format!("in the cgroup /{}", parent.display()));
+    fn place(&mut self, grounds: &Grounds, controller: Controller, name: &str) -> Result<&mut Place> {
+        let Some(ground) = grounds.of(controller) else {
+            let at =
+                grounds.parent.as_ref().map_or("here".into(), |parent| format!("in the cgroup /{}", parent.display()));
             return Err(Error::invalid(
                 format!(
                     "{name} can't be kept: no cgroup hierarchy of this host has the {} controller {at}",
@@ -113,17 +118,18 @@ impl Spec {
             )
             .of(Layer::Cgroup));
         };
-        if !may_make_in(&directory) {
+        if !ground.may_make() {
             return Err(Error::invalid(
-                format!("{name} can't be kept: this user may make no cgroup in {}", directory.display()),
+                format!("{name} can't be kept: this user may make no cgroup in {}", ground.directory.display()),
                 "have a delegated scope (CgroupParent::SystemdScope, or systemd-run --user --scope -p Delegate=yes for the \
                  host), have a subtree delegated to this user and name it (CgroupParent::Path), or run as root",
             )
             .of(Layer::Cgroup));
         }
-        let known = self.places.iter().position(|place| place.parent == directory);
+        let known = self.places.iter().position(|place| place.parent == ground.directory);
         let index = known.unwrap_or_else(|| {
-            self.places.push(Place { version, parent: directory, controllers: vec![], files: vec![] });
+            let (version, parent) = (ground.version, ground.directory.clone());
+            self.places.push(Place { version, parent, controllers: vec![], files: vec![] });
             self.places.len() - 1
         });
         let place = &mut self.places[index];
@@ -131,14 +137,6 @@ impl Spec {
             place.controllers.push(controller);
         }
         Ok(place)
-    }
-}
-
-impl Version {
-    /// Whether a group below `directory` can have a controller without that processes are moved for it.
-    fn may_give(self, controller: Controller, directory: &Path) -> bool {
-        let given = |name| super::hierarchy::has_word(&directory.join("cgroup.subtree_control"), name);
-        self == Self::V1 || controller.v2().is_none_or(given)
     }
 }
 
@@ -161,8 +159,4 @@ impl Place {
         }));
         Ok(())
     }
-}
-
-fn may_make_in(directory: &Path) -> bool {
-    access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
 }

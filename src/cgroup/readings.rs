@@ -30,10 +30,10 @@ impl Group {
                         text("memory.pressure").and_then(|text| total(&text)).map(Duration::from_micros);
                 }
                 (Controller::Cpuacct, Version::V1) => {
-                    let time = |file| number(file).map(Duration::from_nanos);
-                    account.cpu = time("cpuacct.usage");
-                    account.cpu_user = time("cpuacct.usage_user");
-                    account.cpu_system = time("cpuacct.usage_sys");
+                    account.cpu = number("cpuacct.usage").map(Duration::from_nanos);
+                    let times = text("cpuacct.usage_all");
+                    let time = |column| Some(Duration::from_nanos(sum_of_column(times.as_ref()?, column)));
+                    (account.cpu_user, account.cpu_system) = (time(1), time(2));
                 }
                 (Controller::Cpuacct, Version::V2) => {
                     let time = |key| value("cpu.stat", key).map(Duration::from_micros);
@@ -70,6 +70,11 @@ fn sum_of(text: &str, key: &str) -> Option<u64> {
     Some(total_of(text.lines().filter_map(value)))
 }
 
+/// The sum of a column of numbers, below its head.
+fn sum_of_column(table: &str, column: usize) -> u64 {
+    total_of(table.lines().filter_map(|line| line.split_whitespace().nth(column)?.parse().ok()))
+}
+
 /// The sum, or the largest number that there is.
 fn total_of(numbers: impl Iterator<Item = u64>) -> u64 {
     numbers.fold(0, u64::saturating_add)
@@ -79,6 +84,7 @@ fn total_of(numbers: impl Iterator<Item = u64>) -> u64 {
 #[cfg(fuzzing)]
 pub(crate) fn figures(text: &str) {
     keyed(text, "oom_kill");
+    sum_of_column(text, 1);
     sum_of(text, "Read");
     total_of(assigned(text, "rbytes"));
     total(text);
@@ -104,6 +110,7 @@ mod tests {
         assert_eq!(keyed("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", "oom_kill"), Some(3));
         assert_eq!(keyed("low 0\noom 2\noom_kill 1\n", "oom"), Some(2));
         assert_eq!(sum_of("8:0 Read 10\n8:0 Write 5\n8:16 Read 7\nTotal 22\n", "Read"), Some(17));
+        assert_eq!(sum_of_column("cpu user system\n0 10 5\n1 7 2\n", 1), 17);
         assert_eq!(assigned("8:0 rbytes=10 wbytes=5\n8:16 rbytes=7\n", "rbytes").sum::<u64>(), 17);
         assert_eq!(total("some avg10=0.00 total=42\nfull avg10=0.00 total=7\n"), Some(42));
     }

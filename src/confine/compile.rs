@@ -14,7 +14,7 @@ use super::namespaces::{self, Chosen};
 use super::root::Covering;
 use super::seccomp::{self, Filter};
 use super::{Capabilities, Config, Job, Namespaces, Terminal, capabilities, limits, network, no_zero, root, share};
-use crate::cgroup::{Cgroup, Spec};
+use crate::cgroup::{Cgroup, Entrant, Spec};
 use crate::error::{Error, Result};
 use crate::outcome::{Enforcement, Layer, Lost};
 use crate::plan::helper::{self, Groups, Placed, Start};
@@ -37,12 +37,14 @@ struct Compiler<'a> {
 }
 
 /// The cgroup that is asked for, or that a limit needs.
-fn cgroup(config: &Config, lost: &mut Vec<Lost>) -> Result<Option<Spec>> {
+fn cgroup(config: &Config, host: &Host, who: &Resolved, lost: &mut Vec<Lost>) -> Result<Option<Spec>> {
+    // Who is not the host's user any more may not clone into a group.
+    let entrant = Entrant { may_own: who.may_be(host.ids.0), is_cloned_by_caller: !host.privileged };
     let counts_cpu = config.limits.counts_cpu();
     let lose = config.does_without(Layer::Cgroup).then_some(lost);
     match &config.cgroup {
-        Some(cgroup) => Spec::resolve(cgroup, counts_cpu, lose).map(Some),
-        None if counts_cpu => Spec::resolve(&Cgroup::new(), true, lose).map(Some),
+        Some(cgroup) => Spec::resolve(cgroup, counts_cpu, entrant, lose).map(Some),
+        None if counts_cpu => Spec::resolve(&Cgroup::new(), true, entrant, lose).map(Some),
         None => Ok(None),
     }
 }
@@ -78,7 +80,7 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>, mut lost: Vec<Lost>) -> Re
     namespaces::check_offsets(chosen.created, config.time_offsets)?;
     let who = identity::resolve(&config.identity, &chosen, &host)?;
     let host_program = Program::new("stockade: host").of(Layer::Root);
-    let cgroup = cgroup(config, &mut lost)?;
+    let cgroup = cgroup(config, &host, &who, &mut lost)?;
     let landlock = handled(config, &host, &mut lost)?;
     let filter = (!config.seccomp.is_unconfined()).then(|| seccomp::compile(&config.seccomp)).transpose()?;
     let mut compiler = Compiler {
@@ -162,7 +164,6 @@ impl Compiler<'_> {
         identity::umask(&mut helper, 0);
         let covering = self.set_up(&mut helper)?;
         let groups = self.groups();
-        groups.keep_open(&mut helper);
         let pty = self.place_descriptors(&mut helper, job, stdio)?;
         let start = Start {
             candidates: &search.candidates,
@@ -253,11 +254,10 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// The cgroups that the command enters. Who is not the host's user any more may not be cloned into one.
+    /// The cgroups that the command enters.
     fn groups(&self) -> Groups {
-        let Some(spec) = &self.cgroup else { return Groups::default() };
-        let born_in = if self.host.privileged { None } else { spec.v2() };
-        Groups { count: spec.groups(), born_in }
+        let spec = self.cgroup.as_ref();
+        spec.map_or_else(Groups::default, |spec| Groups { count: spec.groups(), born_in: spec.born_in() })
     }
 
     /// Joins and makes the namespaces, and becomes the program's user: before that if its id there is said by who is that

@@ -151,8 +151,17 @@ impl Resolved {
 
     /// Whether the program is the host's root on the host, or may become it: to it belong the kernel's own files.
     pub fn reaches_host_root(&self) -> bool {
-        let root = HostId::Id(0);
-        self.host_uid == root || self.maps.iter().flat_map(|maps| &maps.uid).any(|line| line.outside == root)
+        self.host_uid == HostId::Id(0) || self.maps_user(0)
+    }
+
+    /// Whether the program may be that user of the host's, or become it: anybody, without maps that say who there is.
+    pub fn may_be(&self, uid: u32) -> bool {
+        self.maps.is_none() || self.maps_user(uid)
+    }
+
+    /// Whether a user of the host's is in the maps.
+    fn maps_user(&self, uid: u32) -> bool {
+        self.maps.iter().flat_map(|maps| &maps.uid).any(|line| line.has(uid))
     }
 
     /// The maps of a user namespace in which the owner on a disk appears as the program; nothing if it is that anyway.

@@ -115,7 +115,6 @@ impl<'a> Launch<'a> {
         for maps in &plan.id_mappings {
             launch.mappings.push(identity::namespace(maps, own_id, launch.host.as_fd())?);
         }
-        launch.cgroup = plan.cgroup.as_ref().map(Made::create).transpose()?;
         let ends = Ends::default();
         let made = host::make(&launch.layout(Part::Host, &|input| launch.input(input, &ends)));
         let made = made.map_err(|(call, errno)| reports::failure(plan, Part::Host, call, errno as i32))?;
@@ -144,8 +143,6 @@ impl<'a> Launch<'a> {
             Input::Image => ends.image,
             Input::Descriptor(index) => self.plan.descriptors[index as usize].as_raw_fd(),
             Input::Stdio(number) => self.streams.program[number as usize],
-            Input::Cgroup(index) => self.cgroup.as_ref().map_or(-1, |made| made.entry(index)),
-            Input::CgroupDirectory(index) => self.cgroup.as_ref().map_or(-1, |made| made.directory(index)),
             Input::IdMapping(index) => self.mappings[index as usize].as_raw_fd(),
         };
         fd as u64
@@ -162,7 +159,9 @@ impl<'a> Launch<'a> {
         let mut memory = self.layout(Part::Stub, &|input| self.input(input, &ends)).in_place();
         let mut helper = self.start(&mut memory)?;
         drop((report, executable));
-        let started = channel.hear(self.plan, || self.write_maps(&helper))?;
+        // The helper is at work meanwhile, and fails where it finds no cgroup.
+        let refused = self.make_cgroup(&channel).inspect_err(|_| channel.send_no_more()).err();
+        let started = channel.hear(self.plan, refused, || self.write_maps(&helper))?;
         let keeper = match started.init {
             Some(init) => {
                 helper.wait().map_err(Error::host("waiting for the helper"))?;
@@ -183,6 +182,12 @@ impl<'a> Launch<'a> {
         })
     }
 
+    /// Makes the cgroup, and sends the helper what it is entered by.
+    fn make_cgroup(&mut self, channel: &Channel) -> Result<()> {
+        let Some(spec) = &self.plan.cgroup else { return Ok(()) };
+        self.cgroup.insert(Made::create(spec)?).entries().try_for_each(|entry| channel.send(entry))
+    }
+
     fn write_maps(&self, helper: &Process) -> Result<()> {
         if let Some(maps) = &self.plan.maps {
             identity::write(helper.pid(), maps, self.own_id)?;
@@ -198,7 +203,9 @@ impl<'a> Launch<'a> {
 
     /// Starts the helper with its stub.
     fn start(&self, memory: &mut [u64]) -> Result<Process> {
-        let _kept = Kept::on_one_of(self.processors);
+        // With a cgroup to make, this thread has something to do meanwhile.
+        let alone = self.plan.cgroup.is_none();
+        let _kept = alone.then(|| Kept::on_one_of(self.processors));
         let cloned = interpreter::clone(0, memory);
         cloned.map(Process::new).map_err(|errno| refused("starting the helper", errno))
     }

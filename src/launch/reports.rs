@@ -1,6 +1,6 @@
 //! What the processes of a sandbox say over their channels, turned back into the steps of the plan.
 
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,7 +8,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, recvmsg, sendmsg,
+    shutdown, socketpair,
+};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
@@ -44,9 +47,25 @@ impl Channel {
         Ok((Self(host), process))
     }
 
-    /// Waits until the program runs, or has failed to. The first failure is the cause of those that follow.
-    pub fn hear(&self, plan: &Plan, write_maps: impl Fn() -> Result<()>) -> Result<Started> {
-        let mut failed = None;
+    /// Sends the process a descriptor. One that has ended has said why.
+    pub fn send(&self, fd: BorrowedFd<'_>) -> Result<()> {
+        let fds = [fd.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let fd = self.0.as_raw_fd();
+        match sendmsg::<()>(fd, &[IoSlice::new(b"\0")], &rights, MsgFlags::MSG_NOSIGNAL, None) {
+            Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            Err(errno) => Err(Error::host("passing the cgroup to the helper")(errno)),
+        }
+    }
+
+    /// Has the process find an end where it waits for a descriptor.
+    pub fn send_no_more(&self) {
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Write);
+    }
+
+    /// Waits until the program runs, or has failed to. The first failure, which may be one of the host's, is the cause of
+    /// those that follow.
+    pub fn hear(&self, plan: &Plan, mut failed: Option<Error>, write_maps: impl Fn() -> Result<()>) -> Result<Started> {
         // A sandbox that has failed may have an init, and a command that was not executed.
         let mut left = Pids::default();
         let mut listener = None;

@@ -64,14 +64,20 @@ impl Running for Launched {
         }))
     }
 
-    fn reap(&mut self) -> nix::Result<Ended> {
+    fn reap(&mut self, alone: bool) -> nix::Result<Ended> {
         self.end();
         // Before the init, which can't end while a process of its namespace has not been reaped.
         let mut ended = self.program.wait()?;
-        ended.time_was_up = self.keeper.finish().is_ok_and(|keeper| keeper.how == How::Exited(TIME_IS_UP));
-        // When everybody has ended.
+        if !alone {
+            // Those who are in the cgroup end with the init.
+            ended.time_was_up = self.finish_keeper();
+        }
         ended.account = self.account();
         self.cgroup = None;
+        if alone {
+            // It took its time meanwhile.
+            ended.time_was_up = self.finish_keeper();
+        }
         Ok(ended)
     }
 
@@ -93,10 +99,17 @@ impl Running for Launched {
     }
 }
 
+impl Launched {
+    /// Whether the keeper has ended the sandbox because the time was up.
+    fn finish_keeper(&mut self) -> bool {
+        self.keeper.finish().is_ok_and(|keeper| keeper.how == How::Exited(TIME_IS_UP))
+    }
+}
+
 impl Drop for Launched {
     fn drop(&mut self) {
         if !self.program.is_reaped() {
-            let _ = self.reap();
+            let _ = self.reap(false);
         }
     }
 }

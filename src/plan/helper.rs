@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::arena::{Address, Ref, Word};
 use super::call::{Arg, Label, OnError, Slot, flags, nr};
 use super::init::{TIME_IS_UP, wait_for_host};
-use super::message::{Rights, header};
+use super::message::{Rights, header, receive};
 use super::program::{Input, Program, Step};
 use super::report::{EXEC_FAILED, MAPS_WANTED, STARTED};
 use super::sync::Flag;
@@ -37,11 +37,6 @@ pub(crate) fn begin() -> Program {
 /// What the helper needs to the end.
 const OWN: [Input; 3] = [Input::Report, Input::Control, Input::Host];
 
-/// Whether it is needed when the command has its descriptors already.
-fn is_needed(input: Input) -> bool {
-    OWN.contains(&input) || matches!(input, Input::Cgroup(_) | Input::CgroupDirectory(_))
-}
-
 /// The cgroups of the command, by their indices.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Groups {
@@ -50,39 +45,42 @@ pub(crate) struct Groups {
     pub born_in: Option<u16>,
 }
 
-impl Groups {
-    /// Has the launch open what they are entered by.
-    pub fn keep_open(self, helper: &mut Program) {
-        for group in 0..self.count {
-            helper.input(Input::Cgroup(group));
-        }
-        if let Some(group) = self.born_in {
-            helper.input(Input::CgroupDirectory(group));
-        }
-    }
+/// What the command's process enters its cgroups by.
+struct Entries {
+    /// Who writes `0` to it is in the cgroup.
+    files: Vec<Slot>,
+    /// The one that the process can be cloned into: its index, and its directory.
+    born_in: Option<(u16, Slot)>,
+}
 
-    /// Those that are entered by the process itself.
-    fn others(self) -> impl Iterator<Item = u16> {
-        (0..self.count).filter(move |group| Some(*group) != self.born_in)
+impl Groups {
+    /// Takes what the host has made while the helper was at work.
+    fn receive(self, helper: &mut Program) -> Entries {
+        if self.count > 0 {
+            let step = Step::new("waiting for the host to make the cgroup");
+            helper.step(
+                step.remedies(&[(libc::EBADF, "RLIMIT_NOFILE of the host is too low for the cgroup's descriptors")]),
+            );
+        }
+        let files = (0..self.count).map(|group| receive(helper, format!("<cgroup {group}>"))).collect();
+        let born_in = self.born_in.map(|group| (group, receive(helper, format!("<directory of cgroup {group}>"))));
+        Entries { files, born_in }
     }
 }
 
 /// Enters cgroups: the one thread alone, which spares the kernel of v1 a lock.
-fn enter_cgroups(process: &mut Program, groups: impl IntoIterator<Item = u16>) {
-    process.within(Layer::Cgroup, |process| enter(process, groups));
-}
-
-fn enter(process: &mut Program, groups: impl IntoIterator<Item = u16>) {
-    process.step(Step::new("entering the cgroup").remedies(&[
-        (libc::EAGAIN, "the group above is at its limit of processes (pids.max)"),
-        (libc::EBUSY, "a cgroup of v2 that gives controllers on can't have processes of its own"),
-        (libc::EACCES, "this user may not move processes there: it must own the nearest cgroup above both"),
-    ]));
-    for group in groups {
-        let entry = process.input(Input::Cgroup(group));
-        let own = process.arena.bytes(b"0", "\"0\"");
-        process.write(entry, own, 1);
-    }
+fn enter_cgroups(process: &mut Program, entries: &[Slot]) {
+    process.within(Layer::Cgroup, |process| {
+        process.step(Step::new("entering the cgroup").remedies(&[
+            (libc::EAGAIN, "the group above is at its limit of processes (pids.max)"),
+            (libc::EBUSY, "a cgroup of v2 that gives controllers on can't have processes of its own"),
+            (libc::EACCES, "this user may not move processes there: it must own the nearest cgroup above both"),
+        ]));
+        for &entry in entries {
+            let own = process.arena.bytes(b"0", "\"0\"");
+            process.write(entry, own, 1);
+        }
+    });
 }
 
 /// Lets the command's process see nothing above the cgroups that it is in.
@@ -145,9 +143,8 @@ pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed], pty: Op
         helper.fcntl(slot, flags!(F_SETFD), flags!(FD_CLOEXEC));
     }
     // The number may be one of the command's.
-    let needed: Vec<Input> = helper.inputs().filter(|input| is_needed(*input)).collect();
-    let needed: Vec<Slot> = needed.into_iter().map(|input| helper.input(input)).collect();
-    for &slot in needed.iter().chain(&pty) {
+    let own = OWN.map(|input| helper.input(input));
+    for &slot in own.iter().chain(&pty) {
         helper.fcntl(slot, flags!(F_DUPFD_CLOEXEC), base.into()).store_in(slot);
     }
     for (fd, copy) in placed.iter().zip(copies) {
@@ -203,6 +200,7 @@ pub(crate) fn start(
     confine: impl FnOnce(&mut Program),
     enter: impl FnOnce(&mut Program),
 ) -> Waiting {
+    let entries = helper.within(Layer::Cgroup, |helper| start.groups.receive(helper));
     helper.step(Step::new("starting the command").remedies(&[
         (libc::EAGAIN, "the limit on processes is reached (RLIMIT_NPROC, pids.max, kernel.pid_max)"),
         (libc::ENOMEM, "the pid namespace is ending, or memory is short"),
@@ -212,7 +210,7 @@ pub(crate) fn start(
     helper.call(nr!(SYS_set_tid_address), [go.address()]);
     helper.call(nr!(SYS_clock_gettime), [flags!(CLOCK_REALTIME), Arg::SlotAddress(message.time)]);
     let parent = helper.label();
-    clone_command(helper, &message, executed, start.groups, parent);
+    clone_command(helper, &message, executed, &entries, parent);
     leave_processor(helper);
     confine(helper);
     if start.new_session {
@@ -235,10 +233,10 @@ pub(crate) fn start(
 }
 
 /// Clones the command's process, which is in its cgroups then; the helper goes on at `parent`.
-fn clone_command(helper: &mut Program, message: &Message, executed: Flag, groups: Groups, parent: Label) {
+fn clone_command(helper: &mut Program, message: &Message, executed: Flag, entries: &Entries, parent: Label) {
     let (elsewhere, inside) = (helper.label(), helper.label());
-    if let Some(group) = groups.born_in {
-        let args = clone_args(helper, message.fds, executed, group);
+    if let Some((_, directory)) = entries.born_in {
+        let args = clone_args(helper, message.fds, executed, directory);
         let size = (8 * CLONE_ARGS).into();
         // Refused where this user does not own what is above both cgroups, or by a filter that can't see into it.
         let cloned = helper.call(nr!(SYS_clone3), [Arg::SlotAddress(args), size]).or_goto(elsewhere);
@@ -248,12 +246,14 @@ fn clone_command(helper: &mut Program, message: &Message, executed: Flag, groups
     }
     let how = flags!(CLONE_VM | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_CLEARTID | SIGCHLD);
     helper.clone(how, Arg::SlotAddress(message.fds), executed).above_zero(parent).store_in(Program::COMMAND);
-    if groups.born_in.is_some() {
-        enter_cgroups(helper, groups.born_in);
+    let mut others = entries.files.clone();
+    if let Some((group, _)) = entries.born_in {
+        let file = others.remove(group.into());
+        enter_cgroups(helper, &[file]);
         helper.bind(inside);
     }
-    if groups.others().next().is_some() {
-        enter_cgroups(helper, groups.others());
+    if !others.is_empty() {
+        enter_cgroups(helper, &others);
     }
 }
 
@@ -261,7 +261,7 @@ fn clone_command(helper: &mut Program, message: &Message, executed: Flag, groups
 const CLONE_ARGS: u64 = 11;
 
 /// A `struct clone_args` in slots that follow one another: the first of them.
-fn clone_args(helper: &mut Program, pidfd: Slot, executed: Flag, group: u16) -> Slot {
+fn clone_args(helper: &mut Program, pidfd: Slot, executed: Flag, directory: Slot) -> Slot {
     let flags = libc::CLONE_VM | libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::CLONE_CHILD_CLEARTID;
     let first = helper.value("clone_args", flags as u64 | CLONE_INTO_CGROUP);
     helper.pointer("&pidfd", pidfd);
@@ -272,8 +272,7 @@ fn clone_args(helper: &mut Program, pidfd: Slot, executed: Flag, group: u16) -> 
     for name in ["stack", "stack_size", "tls", "set_tid", "set_tid_size"] {
         helper.value(name, 0);
     }
-    let directory = helper.input(Input::CgroupDirectory(group));
-    helper.call(nr!(SYS_fcntl), [directory.into(), flags!(F_DUPFD_CLOEXEC), Arg::NONE]).store("cgroup");
+    helper.fcntl(directory, flags!(F_DUPFD_CLOEXEC), Arg::NONE).store("cgroup");
     first
 }
 
@@ -369,7 +368,7 @@ impl Message {
         let tag = helper.value("started", STARTED);
         let count = 1 + u64::from(start.pty.is_some());
         // The kernel writes the number of the pidfd when it clones.
-        let rights = Rights::new(helper, count, PTY_NUMBER);
+        let rights = Rights::new(helper, count, "pidfd", PTY_NUMBER << 32);
         let time = helper.value("seconds", 0);
         helper.value("nanoseconds", 0);
         let pieces: [_; PIECES as usize] = [(tag, 8), (Program::INIT, 16), (time, 16)];

@@ -1,4 +1,6 @@
-//! Messages to the host with descriptors in them (unix(7), `SCM_RIGHTS`), made of slots, which calls fill.
+//! Messages to the host and from it with descriptors in them (unix(7), `SCM_RIGHTS`), made of slots, which calls fill.
+
+use std::borrow::Cow;
 
 use super::arena::{Ref, Word};
 use super::call::{Arg, Slot, flags, nr};
@@ -16,12 +18,12 @@ pub(super) struct Rights {
 const RIGHTS: u64 = 24;
 
 impl Rights {
-    /// For `count` descriptors, of which the second has the number `second`.
-    pub fn new(program: &mut Program, count: u64, second: u64) -> Self {
+    /// For `count` descriptors, whose numbers are `fds` at first.
+    pub fn new(program: &mut Program, count: u64, name: impl Into<Cow<'static, str>>, fds: u64) -> Self {
         let len = program.value("length", 16 + 4 * count);
         let rights = u64::from(libc::SOL_SOCKET as u32) | u64::from(libc::SCM_RIGHTS as u32) << 32;
         program.value("SCM_RIGHTS", rights);
-        let fds = program.value("descriptor", second << 32);
+        let fds = program.value(name, fds);
         Self { len, fds }
     }
 }
@@ -44,7 +46,7 @@ pub(crate) struct Listener {
 impl Listener {
     pub fn new(program: &mut Program) -> Self {
         let tag = program.value("listening", LISTENING);
-        let rights = Rights::new(program, 1, 0);
+        let rights = Rights::new(program, 1, "listener", 0);
         let data = program.arena.words(&[Program::slot_word(tag), Word::Value(8)], "{<listening>}");
         let header = header(program, data, 1, &rights, "{[<listener>]}".into());
         Self { header, fd: rights.fds }
@@ -55,4 +57,17 @@ impl Listener {
         let message: [Arg; 3] = [report.into(), self.header.into(), flags!(MSG_NOSIGNAL)];
         program.call(nr!(SYS_sendmsg), message);
     }
+}
+
+/// Waits for a descriptor from the host: the slot that holds it.
+pub(super) fn receive(program: &mut Program, name: impl Into<Cow<'static, str>>) -> Slot {
+    // No descriptor has this number: it fails what comes next if the host has sent none.
+    let rights = Rights::new(program, 1, name, u32::MAX.into());
+    let byte = program.value("byte", 0);
+    let data = program.arena.words(&[Program::slot_word(byte), Word::Value(1)], "{<byte>}");
+    let header = header(program, data, 1, &rights, "{[<descriptor>]}".into());
+    let report = program.input(Input::Report);
+    program.call(nr!(SYS_recvmsg), [report.into(), header.into(), flags!(MSG_CMSG_CLOEXEC)]);
+    program.fcntl(rights.fds, flags!(F_GETFD), Arg::NONE);
+    rights.fds
 }

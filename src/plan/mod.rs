@@ -110,6 +110,14 @@ impl MapLine {
         Self { inside, outside, count: 1 }
     }
 
+    /// Whether an id of the host's is in it.
+    pub fn has(self, outside: u32) -> bool {
+        match self.outside {
+            HostId::Id(first) => outside.checked_sub(first).is_some_and(|offset| offset < self.count),
+            HostId::Own => false,
+        }
+    }
+
     /// The host id of an id of the inside.
     pub fn to_outside(self, id: u32) -> Option<HostId> {
         let offset = id.checked_sub(self.inside).filter(|&offset| offset < self.count)?;

@@ -56,10 +56,6 @@ pub(crate) enum Input {
     Stdio(u8),
     /// What a call of the host has stored: a descriptor.
     FromHost(Slot),
-    /// A file of a cgroup, by index: who writes `0` there is in it.
-    Cgroup(u16),
-    /// The directory of a cgroup of v2, by index.
-    CgroupDirectory(u16),
     /// A user namespace whose maps are an id mapping of the plan, by index.
     IdMapping(u16),
     /// The host id that the sandbox has for itself.
@@ -86,8 +82,6 @@ impl Input {
             Self::Stdio(1) => "<stdout>".into(),
             Self::Stdio(_) => "<stderr>".into(),
             Self::FromHost(Slot(n)) => format!("<{n} of the host>").into(),
-            Self::Cgroup(n) => format!("<cgroup {n}>").into(),
-            Self::CgroupDirectory(n) => format!("<directory of cgroup {n}>").into(),
             Self::IdMapping(n) => format!("<id mapping {n}>").into(),
             Self::OwnId | Self::OwnIdText(_) => "<own id>".into(),
             Self::Affinity(_) => "<processors>".into(),
@@ -201,7 +195,7 @@ impl Program {
     }
 
     /// A slot of its own that holds a number at first.
-    pub fn value(&mut self, name: &'static str, value: u64) -> Slot {
+    pub fn value(&mut self, name: impl Into<Cow<'static, str>>, value: u64) -> Slot {
         let slot = self.slot(name);
         self.slots[slot.0 as usize].first = Some(Address::Input(Input::Value(value)));
         slot

@@ -25,8 +25,12 @@ pub(super) struct Meter {
 
 impl Meter {
     pub fn new(bounds: &Bounds, started: Instant) -> Self {
-        let is_limited = bounds.cpu.is_some() || bounds.idle.is_some() || bounds.memory;
-        Self { next: is_limited.then_some(started), seen: (Duration::ZERO, started) }
+        let mut meter = Self { next: None, seen: (Duration::ZERO, started) };
+        // Nothing has been used yet, which needs no look.
+        if meter.look(&Account::default(), started, bounds).is_some() {
+            meter.next = Some(started);
+        }
+        meter
     }
 
     /// Takes a look at what has been used.
@@ -80,7 +84,7 @@ mod tests {
         let start = Instant::now();
         let bounds = Bounds { cpu: Some(100 * MS), cpus: 2.0, ..Bounds::default() };
         let mut meter = Meter::new(&bounds, start);
-        assert_eq!(meter.next, Some(start));
+        assert_eq!(meter.next, Some(start + 50 * MS));
         assert_eq!(meter.look(&used(40 * MS), start + 50 * MS, &bounds), None);
         assert_eq!(meter.next, Some(start + 80 * MS), "60 ms of 2 CPUs are 30 ms");
         assert_eq!(meter.look(&used(100 * MS), start + 80 * MS, &bounds), Some(Termination::CpuTime));

@@ -32,8 +32,8 @@ pub(crate) trait Running: Debug + Send + Sync {
     /// Kills the program, and with it every process of its pid namespace, from another thread.
     fn killer(&self) -> nix::Result<Box<dyn Fn() + Send>>;
 
-    /// Ends the sandbox, and takes the program's status.
-    fn reap(&mut self) -> nix::Result<Ended>;
+    /// Ends the sandbox, and takes the program's status. With `alone` nobody else was in its cgroup when it had ended.
+    fn reap(&mut self, alone: bool) -> nix::Result<Ended>;
 
     /// What the sandbox's cgroup has counted so far, if there is one.
     fn account(&self) -> Option<Account>;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use stockade::{Child, Error, Limits, Sandbox, Stdio, Termination};
 
-use crate::groups::{left_by, of_process, read, unless_accounts, unless_freezer};
+use crate::groups::{entered_by, left_by, of_process, read, unless_accounts, unless_freezer};
 use crate::support::{self, Test, at_most};
 use crate::tests;
 use crate::{MS, eventually, group, sleeper, with, without};
@@ -56,7 +56,7 @@ fn who_is_frozen_does_nothing_until_it_is_thawed() {
 
 fn all_processes_are_frozen() {
     let mut child = burner(&freezable(), "burn-many", &["3", "20000"]);
-    let processes = || read(&of_process(child.id(), "freezer").join("program"), "cgroup.procs").lines().count();
+    let processes = || read(&entered_by(child.id(), "freezer"), "cgroup.procs").lines().count();
     eventually("there are its processes", || processes() == 4);
     stops_and_goes_on(&mut child);
 }

@@ -35,10 +35,15 @@ pub fn hierarchy(controller: &str) -> Option<Hierarchy> {
     of("cgroup").or_else(|| of("cgroup2"))
 }
 
-/// The directory of the group with the limits that a process is in: the program's own lies below it.
-pub fn of_process(pid: u32, controller: &str) -> PathBuf {
+/// The directory of the group that a process is in.
+pub fn entered_by(pid: u32, controller: &str) -> PathBuf {
     let table = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("groups of a process");
-    let own = of_table(&table, controller).unwrap_or_else(|| panic!("no {controller} in {table}"));
+    of_table(&table, controller).unwrap_or_else(|| panic!("no {controller} in {table}"))
+}
+
+/// The same of the group with its limits: that of a program who may own their files lies below it.
+pub fn of_process(pid: u32, controller: &str) -> PathBuf {
+    let own = entered_by(pid, controller);
     if own.ends_with("program") { own.parent().expect("a group above").to_owned() } else { own }
 }
 

@@ -2,9 +2,9 @@
 
 use std::io::{BufRead, BufReader};
 
-use stockade::{Command, Namespaces, Sandbox, Stdio, Termination};
+use stockade::{Capabilities, Capability, Command, Identity, Namespaces, Sandbox, Stdio, Termination};
 
-use crate::groups::{self, is_v1, of_process, unless_accounts, unless_limits};
+use crate::groups::{self, entered_by, is_v1, of_process, unless_accounts, unless_limits};
 use crate::support::{self, Test, is_root, sh, stdout, text, unless_pivot_root};
 use crate::tests;
 use crate::{group, sleeper, succeeds, unfiltered, with, without};
@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = tests![
     a_program_does_not_see_where_its_group_is if unless_accounts,
     a_program_can_not_reach_its_limits if unless_accounts,
     a_program_that_mounts_its_group_can_not_change_it if unless_limits_and_namespaces,
+    a_program_that_is_the_hosts_user_can_not_change_it if unless_limits_and_namespaces,
     a_program_that_mounts_its_group_can_not_leave_it if unless_limits_and_namespaces,
 ];
 
@@ -71,7 +72,7 @@ fn the_largest_number_of_processes() {
 fn the_init_is_outside_of_the_group() {
     let child = sleeper(&with(group()));
     for controller in ["memory", "cpuacct", "pids"] {
-        let inside = groups::read(&of_process(child.id(), controller).join("program"), "cgroup.procs");
+        let inside = groups::read(&entered_by(child.id(), controller), "cgroup.procs");
         assert_eq!(inside, child.id().to_string(), "{controller}");
     }
 }
@@ -105,6 +106,18 @@ fn mount_of(controller: &str) -> String {
 
 /// In a user namespace of its own a program has the rights to mount, and sees its group at the root.
 fn a_program_that_mounts_its_group_can_not_change_it() {
+    mounts_its_group_and_writes_to_it("unshare --user --map-root-user --mount --cgroup --", &|sandbox| sandbox);
+}
+
+/// Nor may one do it that is the host's user, to whom the files of the limits belong as all that the host makes.
+fn a_program_that_is_the_hosts_user_can_not_change_it() {
+    let mounts = Capabilities::none().keep([Capability::CAP_SYS_ADMIN]);
+    mounts_its_group_and_writes_to_it("", &|sandbox| {
+        sandbox.identity(Identity::caller().uid(0).gid(0)).capabilities(mounts.clone())
+    });
+}
+
+fn mounts_its_group_and_writes_to_it(by: &str, changed: &dyn Fn(Sandbox) -> Sandbox) {
     for (controller, v1, v2, value, wanted) in [
         ("memory", "memory.limit_in_bytes", "memory.max", "67108864", "1073741824"),
         (
@@ -119,11 +132,11 @@ fn a_program_that_mounts_its_group_can_not_change_it() {
     ] {
         let (file, mount) = (groups::file(controller, v1, v2), mount_of(controller));
         let own = format!("{mount} && (echo {wanted} >/tmp/{file}; cat /tmp/{file})");
-        let script =
-            format!("unshare --user --map-root-user --mount --cgroup -- sh -c '{own}'; echo tried; sleep 1000");
+        let script = format!("{by} sh -c '{own}'; echo tried; sleep 1000");
         let mut command = Command::new("sh");
         command.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = unfiltered(group().memory_max(64 << 20).pids_max(50).cpu_max(0.5)).spawn(&command).unwrap();
+        let sandbox = changed(unfiltered(group().memory_max(64 << 20).pids_max(50).cpu_max(0.5)));
+        let mut child = sandbox.spawn(&command).unwrap();
         let group = of_process(child.id(), controller);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.map_while(Result::ok).any(|line| line == "tried"));

@@ -16,6 +16,7 @@ use crate::common::{
     Attempts, Bystander, as_before, attack, attack_by, attack_on_host, attempt, first_line, in_namespaces, sandbox,
     tell, unfiltered,
 };
+use crate::support::listener::hold;
 use crate::support::{
     self, Payload, Test, at_most, children, kernel, own_path, payload, payload_on_host, sh, shared_dir, text,
 };
@@ -30,6 +31,7 @@ pub const TESTS: &[Test] = tests![
     a_host_killed_while_it_spawns_leaves_nothing,
     a_host_killed_while_it_spawns_without_a_pid_namespace_leaves_nothing,
     a_host_killed_while_the_program_runs_leaves_nothing,
+    a_host_killed_before_it_is_told_of_the_program_leaves_nothing if unless_groups_are_signalled,
 ];
 
 pub const PAYLOADS: &[Payload] = &[
@@ -40,8 +42,14 @@ pub const PAYLOADS: &[Payload] = &[
     ("host_with_few_pids", host_with_few_pids),
     ("host_in_a_loop", host_in_a_loop),
     ("host_of_daemons", host_of_daemons),
+    ("host_of_a_mute_helper", host_of_a_mute_helper),
     ("arena", arena),
 ];
+
+/// Before, of a group of processes its leader alone is killed where no pid namespace ends with the sandbox.
+fn unless_groups_are_signalled() -> Option<String> {
+    (kernel() < (6, 9)).then(|| "groups are signalled by a pidfd since Linux 6.9".into())
+}
 
 const ALL: Namespaces = Namespaces::all().difference(Namespaces::TIME);
 
@@ -286,6 +294,14 @@ fn host_of_daemons(args: &[String]) -> i32 {
     0
 }
 
+/// A host whose helper can't say that the program runs, which has started others meanwhile, until the host is gone.
+fn host_of_a_mute_helper(_: &[String]) -> i32 {
+    let _listener = hold(libc::SYS_sendmsg);
+    let sandbox = Sandbox::new().namespaces(ALL - Namespaces::PID);
+    let _ = sandbox.status(Command::new("sh").args(["-c", DAEMONS]));
+    1
+}
+
 /// The init of a pid namespace, where a host is started and killed again and again: nothing may stay of it. Arguments:
 /// the host's payload and its argument, how often, a directory for it, and how a command line begins that has the
 /// test's own rights.
@@ -377,13 +393,18 @@ fn a_host_killed_while_it_spawns_without_a_pid_namespace_leaves_nothing() {
     assert_nothing_stays(&in_the_arena("host_in_a_loop", "shared-pids", KILLS));
 }
 
+/// Attack 30: The host is killed after the program's start and before the helper has reported it, where no pid namespace ends
+/// with the sandbox.
+fn a_host_killed_before_it_is_told_of_the_program_leaves_nothing() {
+    assert_nothing_stays(&in_the_arena("host_of_a_mute_helper", "", 5));
+}
+
 /// Attack 30: The host is killed while the program and its descendants run.
 fn a_host_killed_while_the_program_runs_leaves_nothing() {
     let without = in_the_arena("host_of_daemons", "none", 1);
     assert_ne!(without.get("survivors"), "\"none\"", "without a sandbox they live on");
     assert_nothing_stays(&in_the_arena("host_of_daemons", "default", 20));
-    // Before, the program alone is killed.
-    if kernel() >= (6, 9) {
+    if unless_groups_are_signalled().is_none() {
         assert_nothing_stays(&in_the_arena("host_of_daemons", "shared-pids", 20));
     }
 }

@@ -3,11 +3,9 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::asm;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr::null_mut;
 
 use nix::errno::Errno;
-use seccompiler::sock_filter;
 
 /// Makes a call. None of those that the tests make with pointers writes to memory.
 pub fn call(number: i64, args: [u64; 6]) -> nix::Result<i64> {
@@ -39,20 +37,6 @@ pub fn put_at_end(page: *mut u8, bytes: &[u8]) -> u64 {
         place.copy_from(bytes.as_ptr(), bytes.len());
         place as u64
     }
-}
-
-/// Puts a filter in force for this thread and what it starts; its listener.
-pub fn install_with_listener(program: &[sock_filter]) -> OwnedFd {
-    let program =
-        libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut() };
-    let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
-    // SAFETY: the kernel copies the instructions, which have the layout that it expects, and writes none.
-    let listener = unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program)
-    };
-    // SAFETY: the kernel has just made this descriptor for us.
-    Errno::result(listener).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) }).expect("a listener")
 }
 
 /// A call of i386, made by `int 0x80`: the kernel's answer.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use stockade::{Action, Command, Error, Layer, Sandbox, Seccomp, Termination};
 
-use crate::calls::install_with_listener;
+use crate::support::listener::install_with_listener;
 use crate::support::{Payload, Test, on_host, refused};
 use crate::tests;
 

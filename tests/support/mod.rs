@@ -2,6 +2,8 @@
 //! they share. Where the tests are started by an ordinary user it runs that half alone, and says so.
 #![allow(dead_code)]
 
+pub mod listener;
+
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

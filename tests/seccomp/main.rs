@@ -12,6 +12,7 @@ mod endings;
 mod hosts;
 mod kills;
 mod lists;
+mod log;
 mod memory;
 mod notify;
 mod payloads;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         computing::TESTS,
         presets::TESTS,
         hosts::TESTS,
+        log::TESTS,
     ];
     let payloads = [
         payloads::PAYLOADS,

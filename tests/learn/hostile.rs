@@ -5,18 +5,20 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use stockade::{FsAccess, Learned, Root, Sandbox};
+use stockade::{Command, Error, FsAccess, Learned, Namespaces, Root, Sandbox, Stdio};
 
-use crate::support::{Payload, Test, payload, with_payload};
+use crate::support::{Payload, Test, is_root, own_path, payload, with_payload};
 use crate::{bounded, fails, learn, sandbox, succeeds, unless_landlock};
 
 pub const TESTS: &[Test] = crate::tests![
     hard_names_are_learned_printed_and_used if unless_landlock,
     arguments_that_lead_nowhere_are_passed_over,
     a_path_that_changes_while_it_is_looked_at_harms_nobody,
+    who_hides_is_learned_from_by_the_owner_of_its_user_namespace,
 ];
 
-pub const PAYLOADS: &[Payload] = &[("hard-names", hard_names), ("nowhere", nowhere), ("change", change)];
+pub const PAYLOADS: &[Payload] =
+    &[("hard-names", hard_names), ("nowhere", nowhere), ("change", change), ("hide", hide)];
 
 /// A newline, a quote and a backslash, a byte that is no UTF-8, and the longest name.
 fn names() -> [Vec<u8>; 4] {
@@ -133,4 +135,23 @@ fn change(_: &[String]) -> i32 {
 fn a_path_that_changes_while_it_is_looked_at_harms_nobody() {
     let learned = learn(&sandbox(), &payload("change"));
     assert!(learned.calls.contains("openat"), "{learned}");
+}
+
+/// Whom nobody looks into who has the same user id and nothing else.
+fn hide(_: &[String]) -> i32 {
+    nix::sys::prctl::set_dumpable(false).expect("prctl");
+    i32::from(File::open("/etc/hostname").is_err())
+}
+
+fn who_hides_is_learned_from_by_the_owner_of_its_user_namespace() {
+    let learned = learn(&sandbox(), &payload("hide"));
+    assert_eq!(learned.paths[Path::new("/etc/hostname")], FsAccess::READ_FILE);
+    if !is_root() {
+        // Without one the host is nothing but another process of the same user, and does not learn half of it.
+        let bare = bounded(Sandbox::new().namespaces(Namespaces::empty()).root(Root::inherit()));
+        let mut command = Command::new(own_path());
+        command.args(["--payload", "hide"]).stdin(Stdio::null()).stdout(Stdio::null());
+        let error = bare.learn(&command).expect_err("nobody can look at it");
+        assert!(matches!(&error, Error::Host { errno, .. } if errno.0 == libc::EACCES), "{error}");
+    }
 }

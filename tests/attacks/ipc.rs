@@ -27,10 +27,10 @@ pub const PAYLOADS: &[Payload] =
 const ALL: Namespaces = Namespaces::all().difference(Namespaces::TIME);
 
 /// The objects that others might find, by a number: keys of System V, and the same as names.
-const KINDS: [&str; 5] = ["shared memory", "semaphores", "messages", "queue", "file"];
+pub const KINDS: [&str; 5] = ["shared memory", "semaphores", "messages", "queue", "file"];
 
 /// Makes or opens each object: `flags` is `IPC_CREAT` or 0.
-fn objects(key: &str, flags: i32) {
+pub fn objects(key: &str, flags: i32) {
     let number = i64::from(key.parse::<i32>().unwrap());
     let mode = i64::from(flags | 0o666);
     attempt(KINDS[0], numbers(libc::SYS_shmget, &[number, 4096, mode]));

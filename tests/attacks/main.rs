@@ -23,6 +23,7 @@ mod network;
 mod nothing;
 mod paths;
 mod processes;
+mod runs;
 mod sys;
 mod terminal;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         descriptors::TESTS,
         filesystem::TESTS,
         processes::TESTS,
+        runs::TESTS,
         bombs::TESTS,
         terminal::TESTS,
         network::TESTS,
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         descriptors::PAYLOADS,
         filesystem::PAYLOADS,
         processes::PAYLOADS,
+        runs::PAYLOADS,
         terminal::PAYLOADS,
         network::PAYLOADS,
         abis::PAYLOADS,

@@ -4,6 +4,7 @@ mod support;
 
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -11,6 +12,7 @@ use stockade::{
     Child, Command, Error, Layer, Limits, Namespaces, Output, Overflow, Resource, Root, Sandbox, Signal, Source, Stdio,
     Termination,
 };
+use support::listener::{hold, let_go_after};
 use support::{at_most, invalid, on_host, sh, stdout, text, unless_root, unless_user};
 
 const MS: Duration = Duration::from_millis(1);
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
             time_is_kept_to_20_ms,
             time_is_kept_when_the_host_does_not_wait,
             time_is_kept_without_a_pid_namespace,
+            a_helper_that_ends_late_has_kept_the_time,
             time_is_kept_while_output_is_collected,
             a_grace_lets_a_program_end_by_itself,
             a_grace_ends_too,
@@ -46,7 +49,7 @@ fn main() -> ExitCode {
             a_hard_limit_above_the_hosts_is_refused if unless_user,
             limits_are_reported_as_enforced,
         ],
-        &[("recurse", recurse), ("coreless", coreless), ("piped", piped)],
+        &[("recurse", recurse), ("coreless", coreless), ("piped", piped), ("late", late)],
     )
 }
 
@@ -156,6 +159,20 @@ fn time_is_kept_without_a_pid_namespace() {
     assert_eq!(ends_alone(&none), Termination::WallTime);
 }
 
+/// A host whose helpers take some time to end, when they have killed their programs.
+fn late(_: &[String]) -> i32 {
+    let (sender, listener) = mpsc::channel();
+    std::thread::spawn(move || let_go_after(&listener.recv().expect("a listener"), 30 * MS));
+    sender.send(hold(libc::SYS_exit_group)).expect("a receiver");
+    let sandbox = wall(200 * MS).namespaces(Namespaces::empty()).root(Root::inherit());
+    println!("{:?}", ends_alone(&sandbox));
+    0
+}
+
+fn a_helper_that_ends_late_has_kept_the_time() {
+    assert_eq!(on_host(&[], "late", &[]).trim(), "WallTime");
+}
+
 fn time_is_kept_while_output_is_collected() {
     let (output, time) = timed(&wall(300 * MS), "while :; do echo line; sleep 0.01; done");
     assert_eq!(output.outcome.termination, Termination::WallTime);
@@ -172,10 +189,12 @@ fn a_grace_lets_a_program_end_by_itself() {
 }
 
 fn a_grace_ends_too() {
-    let limits = Limits::new().wall(100 * MS).kill_grace(200 * MS);
+    // In which the program can say what it does with the signal.
+    let before = at_most(100 * MS);
+    let limits = Limits::new().wall(before).kill_grace(200 * MS);
     let (output, time) = timed(&with(limits), "trap '' TERM; while :; do sleep 0.01; done");
     assert_eq!(output.outcome.termination, Termination::WallTime);
-    assert!((300 * MS..at_most(5000 * MS)).contains(&time), "{time:?}");
+    assert!((before + 200 * MS..at_most(5000 * MS)).contains(&time), "{time:?}");
     let none = Limits::new().wall(100 * MS).kill_grace(Duration::ZERO);
     let (output, time) = timed(&with(none), "trap '' TERM; while :; do sleep 0.01; done");
     assert_eq!(output.outcome.termination, Termination::WallTime);

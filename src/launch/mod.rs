@@ -46,7 +46,7 @@ pub(crate) struct Launched {
     /// Whether the kernel ends every process of the sandbox with the keeper.
     has_pid_namespace: bool,
     /// Write end of the pipe whose closing ends the keeper.
-    _control: OwnedFd,
+    control: Option<OwnedFd>,
     /// The host's ends of pipes.
     pub streams: [Option<OwnedFd>; 3],
     pub pty: Option<OwnedFd>,
@@ -173,7 +173,7 @@ impl<'a> Launch<'a> {
             program: started.program,
             keeper,
             has_pid_namespace: !self.plan.helper_stays,
-            _control: self.control.1,
+            control: Some(self.control.1),
             streams: std::mem::take(&mut self.streams.host),
             pty: started.pty,
             listener: started.listener.map(Listener::new),

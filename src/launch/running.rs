@@ -102,6 +102,13 @@ impl Running for Launched {
 impl Launched {
     /// Whether the keeper has ended the sandbox because the time was up.
     fn finish_keeper(&mut self) -> bool {
+        /// Time that a helper may take, in milliseconds.
+        const PATIENCE: u8 = 100;
+        if !self.has_pid_namespace {
+            // A helper kills first, and says so by its status then: it is left to end by itself.
+            self.control = None;
+            let _ = self.keeper.has_ended(PATIENCE.into());
+        }
         self.keeper.finish().is_ok_and(|keeper| keeper.how == How::Exited(TIME_IS_UP))
     }
 }

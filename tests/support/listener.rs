@@ -2,7 +2,8 @@
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, sock_filter};
@@ -34,4 +35,22 @@ pub fn hold(number: i64) -> OwnedFd {
         }
     }
     install_with_listener(&program)
+}
+
+/// Has what is held go on, each call some time after it was made, for as long as somebody may make one.
+pub fn let_go_after(listener: &OwnedFd, time: Duration) {
+    // SAFETY: plain data, for which all zeroes are valid, and the requests carry the sizes of the structures, which are ours.
+    let held = || unsafe {
+        let mut held: libc::seccomp_notif = std::mem::zeroed();
+        let received = libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut held);
+        Errno::result(received).map(|_| held.id)
+    };
+    // Who made the call may have been killed.
+    while let Ok(id) = held().or_else(|errno| if errno == Errno::ENOENT { Ok(0) } else { Err(errno) }) {
+        std::thread::sleep(time);
+        let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+        let mut answer = libc::seccomp_notif_resp { id, val: 0, error: 0, flags };
+        // SAFETY: as above.
+        let _ = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) };
+    }
 }

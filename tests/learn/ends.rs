@@ -40,7 +40,7 @@ fn a_program_that_hangs_ends_at_its_limit() {
     for script in
         ["read line </etc/passwd; sleep 1000", "read line </etc/passwd; while :; do umask 022 >/dev/null; done"]
     {
-        let sandbox = sandbox().limits(Limits::new().wall(at_most(Duration::from_secs(2))));
+        let sandbox = sandbox().limits(Limits::new().wall(at_most(Duration::from_millis(500))));
         let (learned, outcome) = learn_any(&sandbox, &shell(script));
         assert_eq!(outcome.termination, Termination::WallTime, "{script}");
         assert_eq!(at(&learned, "/etc/passwd"), FsAccess::READ_FILE);

@@ -140,7 +140,7 @@ fn a_step_does_not_look_into_other_processes() {
 }
 
 fn a_step_that_hangs_is_asked_to_end_and_then_ended() {
-    let short = || profile::build_step().map_limits(|limits| limits.wall(at_most(Duration::from_secs(1))));
+    let short = || profile::build_step().map_limits(|limits| limits.wall(at_most(Duration::from_millis(300))));
     // As compilers do that remove what they have half made.
     let output = support::sh(&short(), "trap 'echo removed; exit 1' TERM; while :; do sleep 0.05; done");
     assert_eq!((output.outcome.termination, text(&output.stdout)), (Termination::WallTime, "removed".into()));

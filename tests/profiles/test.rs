@@ -116,7 +116,7 @@ fn a_test_can_not_end_the_processes_of_others() {
 }
 
 fn a_test_that_hangs_tells_where_before_it_is_ended() {
-    let hanging = profile::test().map_limits(|limits| limits.wall(at_most(Duration::from_secs(1))));
+    let hanging = profile::test().map_limits(|limits| limits.wall(at_most(Duration::from_millis(300))));
     let output = sh(&hanging, "trap 'echo in line 7; exit 1' TERM; while :; do sleep 0.05; done");
     assert_eq!((output.outcome.termination, &output.stdout[..]), (Termination::WallTime, &b"in line 7\n"[..]));
 }

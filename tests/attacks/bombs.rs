@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use stockade::{Cgroup, Command, Limits, Output, Root, Sandbox, Termination, Tmpfs};
 
+use crate::common::alone;
 use crate::support::{Test, at_most, children, text, unless_python, unless_root};
 
 pub const TESTS: &[Test] = tests![
@@ -68,12 +68,6 @@ fn explode(sandbox: &Sandbox, command: &Command) -> Output {
     assert!(latest < at_most(HOST_LATE), "the host was late by {latest:?} under {command:?}");
     assert_eq!(mounts(), before, "{command:?}");
     output
-}
-
-/// The tests look at what the whole process has left, so they take turns.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is left of the bombs of this process.

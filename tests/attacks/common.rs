@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child as HostChild, Command as Host, Stdio as HostStdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use stockade::{Command, Error, Identity, Namespaces, Root, Sandbox, Seccomp};
@@ -98,6 +99,12 @@ pub fn here(name: &str) -> Command {
     let mut command = Command::new(own_path());
     command.args(["--payload", name]);
     command
+}
+
+/// Tests whose sandboxes have cgroups take turns: some look at what the whole process has left.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs a payload in a sandbox to its successful end.

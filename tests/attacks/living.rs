@@ -11,7 +11,9 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit};
 use stockade::{Cgroup, Identity, Landlock, Limits, NamespaceOf, Namespaces, Root, Sandbox, Seccomp, Stdio};
 
-use crate::common::{Attempts, Bystander, attack, attack_as, attack_by, attempt, here, ids_of, line, sandbox, tell};
+use crate::common::{
+    Attempts, Bystander, alone, attack, attack_as, attack_by, attempt, here, ids_of, line, sandbox, tell,
+};
 use crate::support::{Payload, Test, field, is_root, own_path, payload, unless_landlock_since, unless_pivot_root};
 use crate::sys::{self, numbers};
 
@@ -93,6 +95,7 @@ fn stay_restricted(args: &[String]) -> i32 {
 
 /// Attack 32: The filter, Landlock, capabilities, `no_new_privs`, limits, and the cgroup.
 fn a_second_command_keeps_every_restriction_of_the_first() {
+    let _alone = alone();
     let rules = ["/usr", "/lib", "/lib64", "/payload", "/proc", "/dev"];
     let rules = rules.iter().fold(Landlock::new().read_write("/tmp"), |rules, path| rules.read_only(path));
     let limits =

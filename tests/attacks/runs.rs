@@ -8,7 +8,7 @@ use std::process::{Command as Host, Stdio as HostStdio};
 
 use stockade::{Cgroup, Outcome};
 
-use crate::common::{Attempts, attempt, sandbox, tell, unfiltered};
+use crate::common::{Attempts, alone, attempt, sandbox, tell, unfiltered};
 use crate::ipc::{KINDS, objects};
 use crate::support::{Payload, Test, eventually, own_path, payload, text};
 
@@ -86,6 +86,7 @@ fn both_runs(_: &[String]) -> i32 {
 
 /// Attack 25: files and objects in memory, sockets, processes, and what was counted.
 fn nothing_of_one_run_shows_in_the_next() {
+    let _alone = alone();
     let counted = sandbox().cgroup(Cgroup::new());
     for sandbox in [counted.clone(), unfiltered(&counted)] {
         let run = |name: &str| -> (Attempts, Outcome) {

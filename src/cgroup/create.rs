@@ -81,6 +81,11 @@ impl Made {
         }
     }
 
+    /// Removes the groups if nobody is in them; else they are there still.
+    pub fn remove(&mut self) -> bool {
+        self.groups.iter_mut().all(Group::remove)
+    }
+
     /// Stops all of its processes, or lets them go on.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
         let group = self.groups.iter().find(|group| group.controllers.contains(&Controller::Freezer));

@@ -18,6 +18,7 @@ pub(super) struct Group {
     pub version: Version,
     pub directory: PathBuf,
     pub controllers: Vec<Controller>,
+    is_there: bool,
 }
 
 /// How a process comes into a group.
@@ -51,12 +52,17 @@ fn failed(step: String, call: &'static str, path: &Path) -> impl Fn(io::Error) -
 }
 
 impl Group {
+    /// One that is there, and is removed when it is dropped.
+    pub fn new(version: Version, directory: PathBuf, controllers: &[Controller]) -> Self {
+        Self { version, directory, controllers: controllers.to_vec(), is_there: true }
+    }
+
     /// Makes a group with its limits, and opens what the program enters it by.
     /// Who may own it enters another one below, if it is limited there as well.
     pub fn make(place: &Place, name: &str, entrant: Entrant) -> Result<(Self, Entry)> {
         let directory = place.parent.join(name);
         fs::create_dir(&directory).map_err(failed("making a cgroup".into(), "mkdir", &directory))?;
-        let group = Self { version: place.version, directory, controllers: place.controllers.clone() };
+        let group = Self::new(place.version, directory, &place.controllers);
         if place.version == Version::V1 && place.controllers.contains(&Controller::Cpuset) {
             inherit_cpuset(&place.parent, &group.directory).map_err(Error::host(INHERITING))?;
         }
@@ -110,6 +116,14 @@ impl Group {
         }
         Ok(inside)
     }
+
+    /// Removes it with whatever is below it; false, if somebody is in it still.
+    pub fn remove(&mut self) -> bool {
+        let removed = tree(&self.directory).iter().rev().try_for_each(fs::remove_dir);
+        let is_busy = removed.is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy);
+        self.is_there = is_busy;
+        !is_busy
+    }
 }
 
 impl Drop for Group {
@@ -118,11 +132,10 @@ impl Drop for Group {
         const ROUNDS: u32 = 200;
         const PAUSE: Duration = Duration::from_millis(1);
         for _ in 0..ROUNDS {
-            let removed = tree(&self.directory).iter().rev().try_for_each(fs::remove_dir);
-            match removed {
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(PAUSE),
-                _ => break,
+            if !self.is_there || self.remove() {
+                break;
             }
+            std::thread::sleep(PAUSE);
         }
     }
 }

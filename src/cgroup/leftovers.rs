@@ -93,8 +93,7 @@ pub(super) fn sweep(places: &[PathBuf], owner: &Owner) {
         }
     }
     // All are killed before one is removed: in whichever hierarchy somebody is frozen or held.
-    let left: Vec<Group> =
-        left.iter().map(|group| Group { version: Version::V1, directory: group.path(), controllers: vec![] }).collect();
+    let left: Vec<Group> = left.iter().map(|group| Group::new(Version::V1, group.path(), &[])).collect();
     for group in &left {
         for (file, thaw) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
             let _ = write(&group.directory.join(file), thaw);

@@ -68,16 +68,12 @@ impl Running for Launched {
         self.end();
         // Before the init, which can't end while a process of its namespace has not been reaped.
         let mut ended = self.program.wait()?;
-        if !alone {
-            // Those who are in the cgroup end with the init.
-            ended.time_was_up = self.finish_keeper();
-        }
-        ended.account = self.account();
+        // The init takes its time meanwhile. Whoever else is in the cgroup ends with it.
+        let account = if alone { self.account() } else { None };
+        let is_removed = alone && self.cgroup.as_mut().is_none_or(Made::remove);
+        ended.time_was_up = self.finish_keeper();
+        ended.account = if is_removed { account } else { self.account() };
         self.cgroup = None;
-        if alone {
-            // It took its time meanwhile.
-            ended.time_was_up = self.finish_keeper();
-        }
         Ok(ended)
     }
 

@@ -21,6 +21,7 @@ mod keys;
 mod living;
 mod network;
 mod nothing;
+mod outputs;
 mod paths;
 mod processes;
 mod sys;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         keys::TESTS,
         living::TESTS,
         nothing::TESTS,
+        outputs::TESTS,
         busy::TESTS,
         filter::TESTS,
         host_size::TESTS,
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         keys::PAYLOADS,
         living::PAYLOADS,
         nothing::PAYLOADS,
+        outputs::PAYLOADS,
         busy::PAYLOADS,
         filter::PAYLOADS,
         host_size::PAYLOADS,

@@ -440,16 +440,17 @@ fn nest(directory: &Path, name: &str, levels: u32) -> OwnedFd {
 
 fn no_path_becomes_longer_than_can_be_named() {
     let place = Place::new();
-    // 15 times 255 and a slash are 3840; the last name may have the other 255.
+    // 15 times 255 and a slash, and 253 and a slash, are 4094.
     let name = "x".repeat(255);
-    let innermost = nest(&place.from, &name, 15);
-    let file = |name: &str| openat(&innermost, name, OFlag::O_CREAT | OFlag::O_WRONLY, Mode::S_IRWXU).map(drop);
-    file(&"y".repeat(255)).unwrap();
-    assert_eq!(counts(&place.copy(&Collector::new())), (1, 15, 0));
+    let above = nest(&place.from, &name, 15);
+    let last = "x".repeat(253);
+    mkdirat(&above, last.as_str(), Mode::S_IRWXU).unwrap();
+    let last = openat(&above, last.as_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+    let file = |name| openat(&last, name, OFlag::O_CREAT | OFlag::O_WRONLY, Mode::S_IRWXU).map(drop).unwrap();
+    file("y");
+    assert_eq!(counts(&place.copy(&Collector::new())), (1, 16, 0));
     fs::remove_dir_all(&place.to).unwrap();
-    mkdirat(&innermost, name.as_str(), Mode::S_IRWXU).unwrap();
-    let deeper = openat(&innermost, name.as_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
-    mkdirat(&deeper, "z", Mode::S_IRWXU).unwrap();
+    file("yy");
     assert_eq!(
         place.says(&Collector::new()),
         format!(

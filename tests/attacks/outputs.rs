@@ -70,13 +70,14 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    /// Collects all, in which the secret must not be, and takes it away again.
+    /// Collects all, in which the secret must not be, and of which no more is said than there is, and takes it away again.
     #[track_caller]
     fn collect(&self, collector: &Collector) -> Result<Collected, Error> {
         let to = self.new_path("collected");
         let collected = collector.copy(&self.out, &to);
-        if collected.is_ok() {
+        if let Ok(collected) = &collected {
             assert_eq!(with_the_secret(&to), Vec::<PathBuf>::new());
+            assert_eq!(files(&to).iter().map(|file| file.metadata().unwrap().len()).sum::<u64>(), collected.bytes);
             fs::remove_dir_all(&to).unwrap();
         }
         assert!(!exists(&to), "nothing stays of what failed");
@@ -84,19 +85,23 @@ impl Place {
     }
 }
 
-/// The files below a directory that have the secret in them.
-fn with_the_secret(path: &Path) -> Vec<PathBuf> {
+/// The files below a directory.
+fn files(path: &Path) -> Vec<PathBuf> {
     let mut found = vec![];
     for entry in fs::read_dir(path).unwrap().map(|entry| entry.unwrap()) {
-        let kind = entry.file_type().unwrap();
-        if kind.is_dir() {
-            found.extend(with_the_secret(&entry.path()));
-        } else if kind.is_file() && fs::read(entry.path()).is_ok_and(|contents| contents.starts_with(SECRET)) {
-            found.push(entry.path());
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => found.extend(files(&entry.path())),
+            kind if kind.is_file() => found.push(entry.path()),
+            _ => {}
         }
     }
-    found.sort();
     found
+}
+
+/// Those of them that have the secret in them.
+fn with_the_secret(path: &Path) -> Vec<PathBuf> {
+    let has = |file: &PathBuf| fs::read(file).is_ok_and(|contents| contents.starts_with(SECRET));
+    files(path).into_iter().filter(has).collect()
 }
 
 fn why(collected: &Collected, path: &str) -> Option<Unfit> {

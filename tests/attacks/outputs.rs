@@ -18,8 +18,8 @@ use tempfile::TempDir;
 
 use crate::common::{Attempts, Bystander, attack, attempt, bare, here, line, open_directory, tell};
 use crate::support::{
-    Payload, Test, at_most, exists, is_root, payload, rounds, shared_dir, unless_idmapped_mounts, unless_root,
-    with_payload,
+    Payload, Test, at_most, exists, is_root, payload, rounds, shared_dir, unless_idmapped_mounts,
+    unless_idmapped_tmpfs, unless_root, with_payload,
 };
 use crate::sys::numbers;
 
@@ -53,7 +53,18 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let dir = shared_dir();
+        Self::at(shared_dir())
+    }
+
+    /// The same in memory, where the kernel lets a root host's sandbox write there: for what makes many files.
+    fn in_memory() -> Self {
+        let dir = tempfile::Builder::new().prefix("test-").tempdir_in("/dev/shm");
+        let Some(dir) = dir.ok().filter(|_| unless_idmapped_tmpfs().is_none()) else { return Self::new() };
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Self::at(dir)
+    }
+
+    fn at(dir: TempDir) -> Self {
         let (out, secret) = (dir.path().join("shared/out"), dir.path().join("shared/secret"));
         open_directory(&out);
         open_directory(&secret);
@@ -302,7 +313,7 @@ fn descend(from: &Path, levels: u32) -> OwnedFd {
 
 /// Attack 6: More than anybody can copy, which the program has made in no time.
 fn outputs_without_end_end_at_a_limit() {
-    let place = Place::new();
+    let place = Place::in_memory();
     attack(&place.sandbox(), "plant_without_end", &["/out"]);
     let giant = place.out.join("giant/file").metadata().unwrap();
     assert!(GIANTS.contains(&giant.len()) && giant.blocks() < 100, "a giant that takes no room");
@@ -338,18 +349,19 @@ fn until_the_end(mut once: impl FnMut()) {
     }
 }
 
-/// Bytes of a file that grows, before it begins again.
-const GROWN: u64 = 32 << 20;
+/// Bytes of a file that grows, before it is cut, in turn.
+const GROWN: [u64; 4] = [32 << 20, 1 << 20, 2 << 20, 4 << 20];
 
 fn grow(args: &[String]) -> i32 {
     let path = Path::new(&args[0]).join("growing");
     let mut file = File::options().append(true).create(true).open(path).unwrap();
-    let mut length = 0;
+    let (mut length, mut most) = (0, GROWN.into_iter().cycle());
+    let mut cut = GROWN[0];
     println!("begun");
     until_the_end(|| {
-        if length >= GROWN {
+        if length >= cut {
             file.set_len(0).unwrap();
-            length = 0;
+            (length, cut) = (0, most.next().unwrap());
         }
         file.write_all(&[b'x'; 16 << 10]).unwrap();
         length += 16 << 10;
@@ -375,8 +387,8 @@ fn end(mut child: Child) -> Attempts {
 
 /// Attack 6: A file that grows, and is cut, while it is copied.
 fn outputs_that_grow_are_as_long_as_they_were() {
-    const MOST: u64 = GROWN / 4;
-    let place = Place::new();
+    const MOST: u64 = 8 << 20;
+    let place = Place::in_memory();
     let program = start(&place.sandbox(), "grow", &["/out"]);
     let path = place.out.join("growing");
     let limit = Instant::now() + at_most(Duration::from_secs(20));
@@ -392,7 +404,7 @@ fn outputs_that_grow_are_as_long_as_they_were() {
 
     let collector = Collector::new().max_bytes(MOST);
     let (mut collected, mut refused) = (0, 0);
-    while collected < rounds(20) || refused < rounds(20) {
+    while collected < rounds(100) || refused < rounds(100) {
         match place.collect(&collector) {
             Ok(all) if all.files == 1 && all.bytes <= MOST => collected += 1,
             Err(Error::Exceeded { .. }) => refused += 1,
@@ -426,7 +438,7 @@ fn swap(args: &[String]) -> i32 {
 
 /// Attack 6: A program that lives still exchanges a directory with a symbolic link to the host's secret while it is collected.
 fn outputs_that_are_swapped_meanwhile_lead_to_nothing_outside() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let program = start(&place.sandbox(), "swap", &["/out", place.secret.to_str().unwrap()]);
     let sub = place.out.join("above/sub");
     // Who looks and then reads by the path is led astray.

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         what_is_mounted_there_is_left if unless_mounts,
         bytes_are_limited_in_all,
         a_sparse_file_counts_as_what_is_read_of_it,
+        a_file_that_is_shorter_than_its_size_is_as_short if unless_sysfs,
         entries_are_limited_in_all,
         levels_are_limited,
         no_path_becomes_longer_than_can_be_named,
@@ -385,6 +386,24 @@ fn a_sparse_file_counts_as_what_is_read_of_it() {
         let error = Collector::new().max_bytes(u64::MAX).read(&memory.from, "giant").unwrap_err();
         assert_eq!(error.errno(), Some(Errno(libc::ENOMEM)), "{error}");
     }
+}
+
+/// Files of sysfs have the size of a page, and hold a line: to who copies they are cut after they were opened.
+const SHORT: &str = "/sys/class/net/lo/statistics";
+
+fn unless_sysfs() -> Option<String> {
+    (!exists(SHORT)).then(|| format!("{SHORT} has files that are shorter than their size"))
+}
+
+fn a_file_that_is_shorter_than_its_size_is_as_short() {
+    let place = Place::new();
+    let size = Path::new(SHORT).join("rx_bytes").metadata().unwrap().len();
+    let collected = Collector::new().copy(SHORT, &place.to).unwrap();
+    let contents: Vec<_> = tree(&place.to).into_values().flatten().collect();
+    assert_eq!(collected.files, contents.len() as u64);
+    assert_eq!(collected.bytes, contents.iter().map(Vec::len).sum::<usize>() as u64);
+    assert!(contents.iter().all(|contents| contents.ends_with(b"\n") && (contents.len() as u64) < size));
+    assert!(Collector::new().read(SHORT, "rx_bytes").unwrap().ends_with(b"\n"));
 }
 
 fn entries_are_limited_in_all() {

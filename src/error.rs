@@ -76,8 +76,8 @@ impl Display for On<'_> {
     }
 }
 
-/// Why a sandbox could not be made, a program not be executed, or an outcome not be had. A program that ran and
-/// failed is no error: see [`Termination`](crate::Termination).
+/// Why a sandbox could not be made, a program not be executed, an outcome not be had, or what a program has left not be
+/// collected. A program that ran and failed is no error: see [`Termination`](crate::Termination).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -160,6 +160,32 @@ pub enum Error {
         /// What was answered, in the words of who answered.
         answer: String,
         /// What can be done about it.
+        remedy: String,
+    },
+
+    /// What a program has left could not be collected: see [`Collector`](crate::Collector). Nothing of a copy stays.
+    #[error("{step} {path:?}: {call}: {errno}{}", Remedy(remedy))]
+    Collect {
+        /// What was being done.
+        step: &'static str,
+        /// What it was being done to. The names in it may be the program's.
+        path: PathBuf,
+        /// The system call.
+        call: &'static str,
+        /// What the kernel answered.
+        errno: Errno,
+        /// What can be done about it, where that is known.
+        remedy: Option<String>,
+    },
+
+    /// A program has left more than a [`Collector`](crate::Collector) takes. Nothing of a copy stays.
+    #[error("collecting from {from:?}: {what}: {remedy}")]
+    Exceeded {
+        /// The directory that was collected from.
+        from: PathBuf,
+        /// Which limit is exceeded, and by what.
+        what: String,
+        /// What to do about it.
         remedy: String,
     },
 
@@ -246,6 +272,19 @@ impl Error {
         }
     }
 
+    /// A call that failed while something was collected. The remedy is for whatever is no limit of the host.
+    pub(crate) fn collect(
+        step: &'static str,
+        path: impl Into<PathBuf>,
+        call: &'static str,
+        errno: impl Into<Errno>,
+        remedy: Option<&str>,
+    ) -> Self {
+        let errno = errno.into();
+        let remedy = errno.limit().or(remedy).map(str::to_owned);
+        Self::Collect { step, path: path.into(), call, errno, remedy }
+    }
+
     /// Whether the program is open for writing somewhere.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self, Self::NotExecutable { errno: Errno(libc::ETXTBSY), .. })
@@ -255,8 +294,12 @@ impl Error {
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Invalid { .. } => io::ErrorKind::InvalidInput,
-            Self::SetUp { errno, .. } | Self::NotExecutable { errno, .. } | Self::Host { errno, .. } => errno.kind(),
+            Self::SetUp { errno, .. }
+            | Self::NotExecutable { errno, .. }
+            | Self::Collect { errno, .. }
+            | Self::Host { errno, .. } => errno.kind(),
             Self::NotFound { .. } => io::ErrorKind::NotFound,
+            Self::Exceeded { .. } => io::ErrorKind::QuotaExceeded,
             Self::Systemd { failure, .. } => failure.kind(),
             Self::Died { .. } | Self::StatusTaken => io::ErrorKind::Other,
         }
@@ -265,10 +308,13 @@ impl Error {
     /// The kernel's answer, where there is one.
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::SetUp { errno, .. } | Self::NotExecutable { errno, .. } | Self::Host { errno, .. } => Some(*errno),
+            Self::SetUp { errno, .. }
+            | Self::NotExecutable { errno, .. }
+            | Self::Collect { errno, .. }
+            | Self::Host { errno, .. } => Some(*errno),
             Self::NotFound { .. } => Some(Errno(libc::ENOENT)),
             Self::StatusTaken => Some(Errno(libc::ECHILD)),
-            Self::Invalid { .. } | Self::Systemd { .. } | Self::Died { .. } => None,
+            Self::Invalid { .. } | Self::Systemd { .. } | Self::Died { .. } | Self::Exceeded { .. } => None,
         }
     }
 
@@ -286,6 +332,7 @@ impl Error {
         match self {
             Self::SetUp { path, .. } => path.as_deref(),
             Self::NotFound { program, .. } | Self::NotExecutable { program, .. } => Some(program),
+            Self::Collect { path, .. } | Self::Exceeded { from: path, .. } => Some(path),
             _ => None,
         }
     }
@@ -293,8 +340,9 @@ impl Error {
     /// What can be done about it, where that is known.
     pub fn remedy(&self) -> Option<&str> {
         match self {
-            Self::Invalid { remedy, .. } | Self::Systemd { remedy, .. } => Some(remedy),
+            Self::Invalid { remedy, .. } | Self::Systemd { remedy, .. } | Self::Exceeded { remedy, .. } => Some(remedy),
             Self::SetUp { remedy, .. }
+            | Self::Collect { remedy, .. }
             | Self::NotFound { remedy, .. }
             | Self::NotExecutable { remedy, .. }
             | Self::Host { remedy, .. } => remedy.as_deref(),

@@ -21,6 +21,7 @@
 //!   starts, which share its few pages.
 //! * `watch`: [`Child`]: waiting, signals, output, the end.
 //! * `outcome`, `error`: what is told.
+//! * `collect`: what a program has left in a directory, taken out by the host ([`Collector`]).
 //! * `learn`: what a program needs ([`Learned`]), by a sandbox whose calls are heard.
 //! * `support`: what the host can do ([`Support`]), found by launching programs of trials.
 //!
@@ -41,6 +42,7 @@
 #![deny(missing_docs, unsafe_code)]
 
 mod cgroup;
+mod collect;
 mod command;
 mod confine;
 mod effort;
@@ -60,6 +62,7 @@ mod watch;
 
 pub use caps::Capability;
 pub use cgroup::{Cgroup, CgroupParent, IoMax};
+pub use collect::{Collected, Collector, Left, Unfit};
 pub use command::{Command, Stdio};
 pub use confine::{
     Action, Bind, Capabilities, Comparison, Condition, FsAccess, HidePid, IdRange, Identity, Landlock, Limits, Mount,

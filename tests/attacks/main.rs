@@ -21,6 +21,7 @@ mod keys;
 mod living;
 mod network;
 mod nothing;
+mod outputs;
 mod paths;
 mod processes;
 mod runs;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         keys::TESTS,
         living::TESTS,
         nothing::TESTS,
+        outputs::TESTS,
         busy::TESTS,
         filter::TESTS,
         host_size::TESTS,
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         keys::PAYLOADS,
         living::PAYLOADS,
         nothing::PAYLOADS,
+        outputs::PAYLOADS,
         busy::PAYLOADS,
         filter::PAYLOADS,
         host_size::PAYLOADS,

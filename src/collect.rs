@@ -128,7 +128,8 @@ impl Collector {
     /// [`Error::Exceeded`](crate::Error::Exceeded) if there is more than a limit allows;
     /// [`Error::Collect`](crate::Error::Collect) if `from` can't be read, `to` exists or can't be written to, or if a filter of
     /// system calls around the host refuses openat2(2), without which there is no safe way;
-    /// [`Error::Invalid`](crate::Error::Invalid) if `to` is below `from`. Then nothing of `to` stays.
+    /// [`Error::Invalid`](crate::Error::Invalid) if `to` is below `from`. Then nothing of `to` stays, unless the host may
+    /// not open one descriptor more to remove it by.
     pub fn copy(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Collected> {
         tree::copy(self, from.as_ref(), to.as_ref())
     }

@@ -10,7 +10,9 @@ use std::process::{Command as Host, ExitCode, Stdio as HostStdio};
 use std::time::{Duration, Instant};
 
 use stockade::{Cgroup, CgroupParent, Child, Command, Error, Limits, Sandbox, Stdio, Termination};
-use support::{Payload, Test, eventually, example, is_root, on_host, payload_on_host, refused, shared_dir, text};
+use support::{
+    Payload, Test, eventually, example, is_root, on_host, payload_on_host, refused, shared_dir, text, with_limits,
+};
 
 const MB: u64 = 1 << 20;
 
@@ -297,12 +299,12 @@ fn host_that_spawns_twice(_: &[String]) -> i32 {
     let first = sleeper(&with(Cgroup::new().memory_max(64 * MB).pids_max(20)));
     let scope = scope_of(&first);
     let group = group_of(first.id());
-    assert_eq!(fs::read_to_string(group.parent().unwrap().join("memory.max")).unwrap(), format!("{}\n", 64 * MB));
+    assert_eq!(fs::read_to_string(with_limits(&group).join("memory.max")).unwrap(), format!("{}\n", 64 * MB));
     let second = sleeper(&with(Cgroup::new().pids_max(20)));
     assert_eq!(scope_of(&second), scope, "the second is in the same");
     assert_ne!(group_of(second.id()), group);
     drop(first);
-    assert!(!group.exists() && !group.parent().unwrap().exists(), "its group is gone, the other's is not");
+    assert!(!group.exists() && !with_limits(&group).exists(), "its group is gone, the other's is not");
     assert!(group_of(second.id()).exists());
     drop(second);
     let left: Vec<_> = fs::read_dir(&scope).unwrap().flatten().filter(|entry| entry.path().is_dir()).collect();
@@ -371,7 +373,7 @@ fn host_that_limits_cpu(_: &[String]) -> i32 {
     let mut command = Command::new("sh");
     command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
     let mut child = sandbox.spawn(&command).expect("a busy program");
-    let limit = group_of(child.id()).parent().unwrap().join("cpu.max");
+    let limit = with_limits(&group_of(child.id())).join("cpu.max");
     assert_eq!(fs::read_to_string(limit).unwrap(), "20000 100000\n");
     let outcome = child.wait().expect("its end");
     assert_eq!(outcome.termination, Termination::WallTime);

@@ -43,8 +43,7 @@ pub fn entered_by(pid: u32, controller: &str) -> PathBuf {
 
 /// The same of the group with its limits: that of a program who may own their files lies below it.
 pub fn of_process(pid: u32, controller: &str) -> PathBuf {
-    let own = entered_by(pid, controller);
-    if own.ends_with("program") { own.parent().expect("a group above").to_owned() } else { own }
+    support::with_limits(&entered_by(pid, controller)).to_owned()
 }
 
 fn of_table(table: &str, controller: &str) -> Option<PathBuf> {

@@ -414,6 +414,11 @@ pub fn on_host(way: &[&str], name: &str, args: &[&str]) -> String {
     text(&output.stdout)
 }
 
+/// The cgroup with the limits of a program that has entered this one: that of a program who may own their files lies below.
+pub fn with_limits(entered: &Path) -> &Path {
+    if entered.ends_with("program") { entered.parent().expect("a group above") } else { entered }
+}
+
 /// A line of a file like `/proc/self/status`: what follows `name` and a colon.
 pub fn field(status: &str, name: &str) -> String {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

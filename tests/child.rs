@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command as Host, ExitCode};
 use std::sync::mpsc;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{Child, Command, IdRange, Identity, Namespaces, Outcome, Root, Sandbox, Signal, Stdio, Termination};
-use support::{at_most, field, on_host, payload, rounds, slowness, text, with_payload};
+use support::{at_most, eventually, field, on_host, payload, rounds, slowness, text, with_payload};
 
 fn main() -> ExitCode {
     let tests = tests![
@@ -451,7 +452,19 @@ fn a_child_can_be_waited_for_by_another_thread() {
     assert_eq!(child.wait_with_output().unwrap().outcome.termination, signaled(libc::SIGTERM));
 }
 
+/// A program that asks to be killed with whoever has started it, as other crates ask in its place (prctl(2),
+/// `PR_SET_PDEATHSIG`): that is the thread.
+fn started_to_die_with_the_thread() -> std::process::Child {
+    let program = Host::new("setpriv").args(["--pdeathsig", "KILL", "sleep", "1000"]).spawn().expect("setpriv");
+    let name = format!("/proc/{}/comm", program.id());
+    eventually("it runs", || fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n"));
+    program
+}
+
 fn the_program_survives_the_thread_that_started_it() {
+    let mut dies = std::thread::spawn(started_to_die_with_the_thread).join().unwrap();
+    assert_eq!(dies.wait().unwrap().signal(), Some(libc::SIGKILL));
+
     let thread = std::thread::spawn(|| {
         let mut command = Command::new("cat");
         Sandbox::new().spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped())).unwrap()

@@ -24,6 +24,11 @@ impl Errno {
         }
     }
 
+    /// What to do about a limit of the host, if it is one; else what its user says.
+    fn remedy(self, other: Option<&str>) -> Option<String> {
+        self.limit().or(other).map(str::to_owned)
+    }
+
     /// The [`io::ErrorKind`] of the number.
     pub fn kind(self) -> io::ErrorKind {
         io::Error::from_raw_os_error(self.0).kind()
@@ -244,8 +249,7 @@ impl Error {
         remedy: Option<&str>,
     ) -> Self {
         let errno = errno.into();
-        let remedy = errno.limit().or(remedy).map(str::to_owned);
-        Self::SetUp { step: step.into(), path: None, call, errno, remedy, layer: None }
+        Self::SetUp { step: step.into(), path: None, call, errno, remedy: errno.remedy(remedy), layer: None }
     }
 
     /// What a call was made on.
@@ -268,7 +272,7 @@ impl Error {
     pub(crate) fn host<E: Into<Errno>>(what: &'static str) -> impl Fn(E) -> Self {
         move |errno| {
             let errno = errno.into();
-            Self::Host { what, errno, remedy: errno.limit().map(str::to_owned) }
+            Self::Host { what, errno, remedy: errno.remedy(None) }
         }
     }
 
@@ -281,8 +285,7 @@ impl Error {
         remedy: Option<&str>,
     ) -> Self {
         let errno = errno.into();
-        let remedy = errno.limit().or(remedy).map(str::to_owned);
-        Self::Collect { step, path: path.into(), call, errno, remedy }
+        Self::Collect { step, path: path.into(), call, errno, remedy: errno.remedy(remedy) }
     }
 
     /// Whether the program is open for writing somewhere.

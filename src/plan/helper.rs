@@ -45,12 +45,11 @@ pub(crate) struct Groups {
     pub born_in: Option<u16>,
 }
 
-/// What the command's process enters its cgroups by.
+/// What the command's process enters its cgroups by: files in which it writes `0`.
 struct Entries {
-    /// Who writes `0` to it is in the cgroup.
-    files: Vec<Slot>,
-    /// The one that the process can be cloned into: its index, and its directory.
-    born_in: Option<(u16, Slot)>,
+    /// Of the cgroup that the process can be cloned into, with its directory.
+    born_in: Option<(Slot, Slot)>,
+    others: Vec<Slot>,
 }
 
 impl Groups {
@@ -62,9 +61,12 @@ impl Groups {
                 step.remedies(&[(libc::EBADF, "RLIMIT_NOFILE of the host is too low for the cgroup's descriptors")]),
             );
         }
-        let files = (0..self.count).map(|group| receive(helper, format!("<cgroup {group}>"))).collect();
-        let born_in = self.born_in.map(|group| (group, receive(helper, format!("<directory of cgroup {group}>"))));
-        Entries { files, born_in }
+        let mut others: Vec<Slot> = (0..self.count).map(|group| receive(helper, format!("<cgroup {group}>"))).collect();
+        let born_in = self.born_in.map(|group| {
+            let directory = receive(helper, format!("<directory of cgroup {group}>"));
+            (others.remove(group.into()), directory)
+        });
+        Entries { born_in, others }
     }
 }
 
@@ -246,14 +248,12 @@ fn clone_command(helper: &mut Program, message: &Message, executed: Flag, entrie
     }
     let how = flags!(CLONE_VM | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_CLEARTID | SIGCHLD);
     helper.clone(how, Arg::SlotAddress(message.fds), executed).above_zero(parent).store_in(Program::COMMAND);
-    let mut others = entries.files.clone();
-    if let Some((group, _)) = entries.born_in {
-        let file = others.remove(group.into());
+    if let Some((file, _)) = entries.born_in {
         enter_cgroups(helper, &[file]);
         helper.bind(inside);
     }
-    if !others.is_empty() {
-        enter_cgroups(helper, &others);
+    if !entries.others.is_empty() {
+        enter_cgroups(helper, &entries.others);
     }
 }
 

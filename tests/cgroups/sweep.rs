@@ -1,26 +1,31 @@
 //! What hosts that were killed have left is removed by the next.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child as HostChild, Stdio as HostStdio};
+use std::sync::mpsc;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stockade::{Cgroup, Namespaces, Sandbox};
 
 use crate::groups::{left_by, unless_accounts, unless_freezer};
-use crate::support::{Payload, Test, at_most, on_host, payload_on_host, processes};
+use crate::support::listener::hold;
+use crate::support::{Payload, Test, at_most, children_of, on_host, payload_on_host, processes};
 use crate::tests;
 use crate::{MS, eventually, group, quiet, with};
 
 pub const TESTS: &[Test] = tests![
     a_dead_hosts_groups_are_removed_by_the_next if unless_accounts,
+    a_host_killed_before_it_has_passed_its_groups_leaves_no_process if unless_accounts,
     processes_that_a_dead_host_has_left_are_ended_by_the_next if unless_accounts,
     frozen_processes_that_a_dead_host_has_left_are_ended_by_the_next if unless_freezer,
     a_living_hosts_groups_are_not_touched if unless_accounts,
 ];
 
-pub const PAYLOADS: &[Payload] = &[("holder", holder), ("next", next)];
+pub const PAYLOADS: &[Payload] = &[("holder", holder), ("next", next), ("mute", mute)];
 
 /// A host that starts a sandbox and waits for the end of its input. The arguments: how its processes sleep, and how long.
 fn holder(args: &[String]) -> i32 {
@@ -41,6 +46,22 @@ fn holder(args: &[String]) -> i32 {
     drop(child);
     assert_eq!(left_by(std::process::id()), Vec::<PathBuf>::new());
     0
+}
+
+/// A host that has made the groups of its sandbox, and never passes them to the helper: its sendmsg(2) is held.
+fn mute(args: &[String]) -> i32 {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let listener: OwnedFd = receiver.recv().expect("a listener");
+        poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).expect("a call that is held");
+        println!("ready");
+        loop {
+            std::thread::park();
+        }
+    });
+    sender.send(hold(libc::SYS_sendmsg)).expect("a receiver");
+    let _ = with(limits()).spawn(quiet("sleep").arg(&args[0]));
+    1
 }
 
 /// A host that comes later and needs the same groups.
@@ -69,13 +90,18 @@ fn time(number: u32) -> String {
 
 /// A host that holds a sandbox.
 fn host(kind: &str, time: &str) -> HostChild {
-    let mut command = payload_on_host("holder");
-    let mut host =
-        command.args([kind, time]).stdin(HostStdio::piped()).stdout(HostStdio::piped()).spawn().expect("a host");
+    let host = ready("holder", &[kind, time]);
+    assert_eq!(sleepers(time).len(), 2);
+    host
+}
+
+/// A host that has groups.
+fn ready(payload: &str, args: &[&str]) -> HostChild {
+    let mut command = payload_on_host(payload);
+    let mut host = command.args(args).stdin(HostStdio::piped()).stdout(HostStdio::piped()).spawn().expect("a host");
     let mut line = String::new();
     BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
-    assert_eq!(sleepers(time).len(), 2);
     assert!(!left_by(host.id()).is_empty(), "it has groups");
     host
 }
@@ -112,6 +138,18 @@ fn a_dead_hosts_groups_are_removed_by_the_next() {
     let time = time(1);
     let pid = killed(host("contained", &time));
     eventually("the kernel ends the sandbox with its host", || sleepers(&time).is_empty());
+    is_swept(pid, &time);
+}
+
+fn a_host_killed_before_it_has_passed_its_groups_leaves_no_process() {
+    let time = time(5);
+    let host = ready("mute", &[&time]);
+    eventually("its helper and its init are there", || children_of(host.id()).len() == 2);
+    let children = children_of(host.id());
+    let pid = killed(host);
+    // Who has ended has no arguments any more, also while nobody has reaped it.
+    let is_alive = |child: &i32| std::fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|line| !line.is_empty());
+    eventually("they end with the host", || !children.iter().any(is_alive));
     is_swept(pid, &time);
 }
 

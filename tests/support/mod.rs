@@ -329,13 +329,18 @@ pub fn descriptors() -> Vec<(String, PathBuf)> {
 
 /// Children of this process, zombies too.
 pub fn children() -> Vec<i32> {
-    let own = std::process::id().to_string();
+    children_of(std::process::id())
+}
+
+/// The same of another process.
+pub fn children_of(parent: u32) -> Vec<i32> {
+    let parent = parent.to_string();
     let pids = fs::read_dir("/proc").expect("/proc").flatten();
     pids.filter_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
         let after_name = stat.rsplit_once(')')?.1;
-        (after_name.split_whitespace().nth(1)? == own).then_some(pid)
+        (after_name.split_whitespace().nth(1)? == parent).then_some(pid)
     })
     .collect()
 }

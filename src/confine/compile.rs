@@ -75,8 +75,9 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>, mut lost: Vec<Lost>) -> Re
     let covered = covered(config);
     let config = covered.as_ref().unwrap_or(config);
     let host = Host::look(config.kernel)?;
+    identity::check_caller(&config.identity, &host)?;
     let mut descriptors = vec![];
-    let chosen = namespaces::choose(config.namespaces, &config.joins, &mut descriptors, host.privileged)?;
+    let chosen = namespaces::choose(config.namespaces, &config.joins, &mut descriptors, &host)?;
     namespaces::check_offsets(chosen.created, config.time_offsets)?;
     let who = identity::resolve(&config.identity, &chosen, &host)?;
     let host_program = Program::new("stockade: host").of(Layer::Root);
@@ -152,7 +153,7 @@ impl Compiler<'_> {
         if !own && root.chroot().is_some() && !self.host.privileged && !self.has(Namespaces::USER) {
             return Err(Error::invalid(
                 "chroot takes root, or a user namespace",
-                "add Namespaces::MOUNT and Namespaces::USER, or run as root",
+                format!("add Namespaces::MOUNT and Namespaces::USER, or {}", self.host.way_to_rights()),
             ));
         }
         Ok(())
@@ -248,7 +249,7 @@ impl Compiler<'_> {
         if self.config.new_privs && filters && !self.has_rights() {
             return Err(Error::invalid(
                 "without no_new_privs this host may install neither a seccomp filter nor Landlock rules",
-                "add Namespaces::USER, run as root, or leave Sandbox::allow_new_privs out",
+                format!("add Namespaces::USER, {}, or leave Sandbox::allow_new_privs out", self.host.way_to_rights()),
             ));
         }
         Ok(())

@@ -25,15 +25,37 @@ const PROCESSORS: &str = "/sys/devices/system";
 /// Of a ramfs (statfs(2)).
 const RAMFS_MAGIC: libc::c_long = 0x8584_58f6;
 
+/// The capabilities that the set-up uses, and that ending the sandbox uses, where the program has other host IDs than the
+/// caller. What single features take in addition (CAP_NET_ADMIN and CAP_SYS_CHROOT without a user namespace) is refused
+/// by the call.
+const RIGHTS: [Capability; 6] = [
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_SETUID,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETPCAP,
+    Capability::CAP_KILL,
+    Capability::CAP_CHOWN,
+];
+/// A directory that belongs to the host's root in every user namespace and container.
+const OF_HOST_ROOT: &str = "/proc/sys/kernel";
+
+/// Why a program with the caller's IDs would be the host's root.
+pub(crate) enum RunsAsRoot {
+    /// The caller is the host's root, and lacks some of [`RIGHTS`].
+    Lacks(Vec<Capability>),
+    /// Its user namespace has no IDs for sandboxes.
+    HasNoIds,
+}
+
 /// The host, as far as a plan depends on it.
 pub(crate) struct Host {
     /// Effective user and group id of the caller.
     pub ids: (u32, u32),
-    /// Whether the caller is root, may make mounts, and may become any user: root of a container's user namespace, which
-    /// has but a few ids, is an ordinary user here.
+    /// Whether the caller has [`RIGHTS`], and a user namespace with the IDs of the sandboxes. If not, a program has the
+    /// caller's own IDs on the host.
     pub privileged: bool,
-    /// Whether a root that is an ordinary user here is the root of the namespace above.
-    pub is_root_above: bool,
+    /// Why a program would be the host's root, if it would be.
+    pub runs_as_root: Option<RunsAsRoot>,
     /// Version of the kernel, where no other way tells what it has.
     kernel: (u32, u32),
     /// Number of the last capability that the kernel knows.
@@ -44,18 +66,35 @@ impl Host {
     /// `kernel` is believed, if it is given, whatever runs.
     pub fn look(kernel: Option<(u32, u32)>) -> Result<Self> {
         check_proc()?;
-        let needed = [Capability::CAP_SYS_ADMIN, Capability::CAP_SETUID, Capability::CAP_SETGID];
-        let has = |&capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
-        let able = geteuid().is_root() && needed.iter().all(has);
-        let map = if able { own_map()? } else { vec![] };
-        let privileged = able && map.iter().any(|line| line.covers(OWN_IDS.first, OWN_IDS.count));
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        let lacks = lacking_rights(uid);
+        let may_be_root = fs::metadata(OF_HOST_ROOT).map_or(true, |meta| meta.uid() == uid);
+        let map = if lacks.is_empty() || may_be_root { own_map()? } else { vec![] };
+        let has_ids = map.iter().any(|line| line.covers(OWN_IDS.first, OWN_IDS.count));
+        let privileged = lacks.is_empty() && has_ids;
+        let is_root = may_be_root && map.iter().any(|line| line.to_outside(uid) == Some(0));
+        let runs_as_root = match lacks.is_empty() {
+            true => RunsAsRoot::HasNoIds,
+            false => RunsAsRoot::Lacks(lacks),
+        };
         Ok(Self {
-            ids: (geteuid().as_raw(), getegid().as_raw()),
+            ids: (uid, gid),
             privileged,
-            is_root_above: able && !privileged && map.iter().any(|line| (line.inside, line.outside) == (0, 0)),
+            runs_as_root: (is_root && !privileged).then_some(runs_as_root),
             kernel: kernel.unwrap_or_else(running_kernel),
             last_capability: last_capability(),
         })
+    }
+
+    /// What gives the caller the rights of [`Host::privileged`].
+    pub fn way_to_rights(&self) -> &'static str {
+        match self.runs_as_root {
+            None => "run as root",
+            Some(RunsAsRoot::HasNoIds) => "leave the user namespace, which has too few ids",
+            Some(RunsAsRoot::Lacks(_)) => {
+                "give the caller CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_KILL and CAP_CHOWN"
+            }
+        }
     }
 
     /// Whether a call that waits for its listener can be interrupted by nothing but its end.
@@ -131,6 +170,15 @@ impl Host {
         }
         homes
     }
+}
+
+/// Those of [`RIGHTS`] that the caller lacks, or that a process which it starts would not have after execve(2): a user
+/// other than root keeps the ambient ones.
+fn lacking_rights(uid: u32) -> Vec<Capability> {
+    let has = |set, capability| caps::has_cap(None, set, capability).unwrap_or(false);
+    let usable =
+        |&capability: &Capability| has(CapSet::Effective, capability) && (uid == 0 || has(CapSet::Ambient, capability));
+    RIGHTS.into_iter().filter(|capability| !usable(capability)).collect()
 }
 
 /// The user ids that this process's user namespace has.

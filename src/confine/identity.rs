@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::host::Host;
+use super::host::{Host, RunsAsRoot};
 use super::namespaces::{Chosen, Namespaces};
 use crate::error::{Error, Result};
 use crate::plan::{Address, Arg, HostId, HostRange, IdMaps, Input, MapLine, Program, Step, Word, Writer, flags, nr};
@@ -31,14 +31,25 @@ impl IdRange {
     pub(super) fn covers(self, first: u32, count: u32) -> bool {
         first.checked_sub(self.inside).is_some_and(|offset| u64::from(offset) + u64::from(count) <= self.count.into())
     }
+
+    /// The ID outside of an ID inside, if it is in the range.
+    pub(super) fn to_outside(self, id: u32) -> Option<u32> {
+        self.covers(id, 1).then(|| self.outside.wrapping_add(id - self.inside))
+    }
 }
 
-/// Which user and groups a program is.
+/// User and group IDs, and the ID mappings of the user namespace.
 ///
-/// Default for a root host: user and group 1000 inside, which is a host id of the sandbox's own, from a range that
-/// belongs to nobody. So nothing in a sandbox is ever host uid 0, and two sandboxes share no ownership, quota or
-/// keyring. Default for an ordinary user: that user's own ids, inside as outside. Root of a container's user namespace,
-/// where those ids do not exist, is an ordinary user of the host, and is so here; its id inside is 1000.
+/// Default for a caller with root's capabilities: user and group 1000 inside, which is a host ID of the sandbox's own,
+/// from a range that belongs to nobody. Two sandboxes share no ownership, quota or keyring. Default for every other
+/// caller: the caller's own IDs, inside as outside. Root of a user namespace without the IDs of that range is one of
+/// these; its ID inside is 1000.
+///
+/// Root's capabilities are those that the set-up uses: CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_KILL and
+/// CAP_CHOWN, effective, and for a caller with another user ID than 0 also ambient (capabilities(7)). The user ID does not
+/// count: a caller that is host uid 0 without them (root in a Docker container lacks CAP_SYS_ADMIN) gets an
+/// [`Error::Invalid`](crate::Error::Invalid), since its program would be host uid 0, unless it requests
+/// [`Identity::caller`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Identity {
@@ -69,7 +80,7 @@ impl Identity {
         Self::default()
     }
 
-    /// The program is the host's caller on the host: for a root host **it runs as host uid 0**, though without
+    /// The program has the caller's user and group on the host: for a root caller **it runs as host uid 0**, though without
     /// capabilities. Its `/proc` is read-only then: what is below `/proc/sys` belongs to that user.
     pub fn caller() -> Self {
         Self { outside: Outside::Caller, ..Self::default() }
@@ -191,12 +202,6 @@ pub(crate) fn resolve(identity: &Identity, chosen: &Chosen, host: &Host) -> Resu
         Some((first, count)) => HostRange { first, count },
         None => OWN_IDS,
     };
-    if host.is_root_above && identity.outside == Outside::Own {
-        return Err(Error::invalid(
-            "this user namespace has no ids but that of the host's root, for which nothing is to run",
-            "map more ids into it (the ids from 1879048192 on are for sandboxes), or say Identity::caller()",
-        ));
-    }
     let mut resolved = if chosen.created.contains(Namespaces::USER) {
         mapped(identity, host)?
     } else if chosen.joined_kinds().contains(Namespaces::USER) {
@@ -206,6 +211,29 @@ pub(crate) fn resolve(identity: &Identity, chosen: &Chosen, host: &Host) -> Resu
     };
     resolved.own_ids = own_ids;
     Ok(resolved)
+}
+
+/// Returns an error if the program would be the host's root, and [`Identity::caller`] was not requested.
+pub(super) fn check_caller(identity: &Identity, host: &Host) -> Result<()> {
+    let (Some(why), Outside::Own | Outside::SubIds) = (&host.runs_as_root, &identity.outside) else { return Ok(()) };
+    Err(match why {
+        RunsAsRoot::HasNoIds => Error::invalid(
+            "this user namespace has no ids but that of the host's root, for which nothing is to run",
+            "map more ids into it (the ids from 1879048192 on are for sandboxes), or say Identity::caller()",
+        ),
+        RunsAsRoot::Lacks(capabilities) => {
+            let names: Vec<String> = capabilities.iter().map(ToString::to_string).collect();
+            let options = names.iter().map(|name| format!("--cap-add {}", name.trim_start_matches("CAP_")));
+            Error::invalid(
+                format!("the caller is the host's root without {}: its program would be host uid 0", names.join(", ")),
+                format!(
+                    "give the caller these capabilities (docker run {}), run it as another user, or allow its program to \
+                     be the host's root with Identity::caller()",
+                    options.collect::<Vec<_>>().join(" ")
+                ),
+            )
+        }
+    })
 }
 
 /// In a user namespace of the sandbox's own.
@@ -338,7 +366,7 @@ fn unmapped(identity: &Identity, host: &Host) -> Result<Resolved> {
     let choose = |kind: &str, asked: Option<u32>, own: u32| match asked {
         Some(id) if !host.privileged && id != own => Err(Error::invalid(
             format!("an ordinary user can't run as {kind} id {id} without a user namespace"),
-            "add Namespaces::USER, or run as root",
+            format!("add Namespaces::USER, or {}", host.way_to_rights()),
         )),
         Some(0) if !caller => Err(Error::invalid(
             format!("without a user namespace {kind} id 0 is the host's root"),
@@ -353,7 +381,7 @@ fn unmapped(identity: &Identity, host: &Host) -> Result<Resolved> {
     if !identity.groups.is_empty() && !host.privileged {
         return Err(Error::invalid(
             "an ordinary user can't set supplementary groups",
-            "leave them out, or run as root",
+            format!("leave them out, or {}", host.way_to_rights()),
         ));
     }
     let number = |id| if let HostId::Id(id) = id { id } else { INSIDE };
@@ -433,7 +461,8 @@ pub(crate) fn write_maps(program: &mut Program, maps: &IdMaps) {
 }
 
 const MAPS_REFUSED: &str = "a security module (AppArmor's restriction of unprivileged user namespaces on Ubuntu 24.04) \
-                            forbids it: allow user namespaces for this program in its AppArmor profile, or run as root";
+                            forbids it: allow user namespaces for this program in its AppArmor profile, or run as root; \
+                            a caller that is root needs CAP_SETFCAP to map host id 0";
 
 /// A line of one id as text, of which the launch may have to fill in a part.
 fn line_of_map(line: &MapLine) -> Vec<Word> {

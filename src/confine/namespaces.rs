@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::host::Host;
 use crate::error::{Error, Result};
 use crate::plan::{Arg, Input, Names, Program, Step, flags, names, nr};
 
@@ -170,7 +171,7 @@ pub(crate) fn choose(
     created: Namespaces,
     joins: &[(Namespaces, NamespaceOf)],
     descriptors: &mut Vec<Arc<OwnedFd>>,
-    privileged: bool,
+    host: &Host,
 ) -> Result<Chosen> {
     let mut chosen = Chosen { created, joined: vec![] };
     for (kinds, target) in joins {
@@ -186,13 +187,13 @@ pub(crate) fn choose(
             chosen.joined.push((kind, index));
         }
     }
-    if !privileged && !chosen.all().contains(Namespaces::USER) && !chosen.all().is_empty() {
+    if !host.privileged && !chosen.all().contains(Namespaces::USER) && !chosen.all().is_empty() {
         return Err(Error::invalid(
             format!(
                 "an ordinary user can't make or join namespaces ({}) without a user namespace",
                 chosen.all().names()
             ),
-            "add Namespaces::USER, or run as root",
+            format!("add Namespaces::USER, or {}", host.way_to_rights()),
         ));
     }
     Ok(chosen)

@@ -4,7 +4,11 @@ use crate::plan::{Arg, Program, Step, flags, nr};
 
 /// Brings the loopback device of a new net namespace up (netdevice(7)); the kernel gives it 127.0.0.1 and ::1 then.
 pub(crate) fn loopback_up(image: &mut Program) {
-    image.step(Step::new("bringing the loopback up"));
+    const REMEDIES: &[(i32, &str)] = &[(
+        libc::EPERM,
+        "without a user namespace it takes CAP_NET_ADMIN: give it to the caller, or add Namespaces::USER",
+    )];
+    image.step(Step::new("bringing the loopback up").remedies(REMEDIES));
     let socket = [flags!(AF_INET), flags!(SOCK_DGRAM | SOCK_CLOEXEC), Arg::NONE];
     let socket = image.call(nr!(SYS_socket), socket).store("socket");
     // struct ifreq {char name[16]; short flags; …}, 40 bytes

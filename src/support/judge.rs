@@ -127,6 +127,19 @@ fn words(error: &Error) -> (String, String) {
     (reason, remedy.to_owned())
 }
 
+/// Whether a sandbox can be made.
+fn made(sandbox: &Sandbox) -> Result<()> {
+    match sandbox.spawn(Command::new(NOWHERE)) {
+        Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn unavailable(error: Error) -> State {
+    let (reason, remedy) = words(&error);
+    State::Unavailable { reason, remedy }
+}
+
 impl Judge {
     fn put(&mut self, feature: Feature, state: State, detail: impl Into<String>) {
         self.found.insert(feature, Finding { feature, state, detail: detail.into() });
@@ -225,28 +238,20 @@ impl Judge {
         let alone = Sandbox::new().namespaces(Namespaces::USER).root(Root::inherit());
         let state = match self.found.get(&Feature::UserNamespace) {
             Some(finding) if finding.state != State::Available => self.without(Feature::UserNamespace),
-            _ => self.made(&alone.identity(Identity::new().sub_ids())),
+            _ => made(&alone.identity(Identity::new().sub_ids())).map_or_else(unavailable, |()| State::Available),
         };
         self.put(Feature::SubIds, state, "");
     }
 
-    /// Whether a sandbox can be made.
-    fn made(&self, sandbox: &Sandbox) -> State {
-        match sandbox.spawn(Command::new(NOWHERE)) {
-            Ok(_) | Err(Error::NotFound { .. }) => State::Available,
-            Err(error) => {
-                let (reason, remedy) = words(&error);
-                State::Unavailable { reason, remedy }
-            }
-        }
-    }
-
     fn default_sandbox(&mut self) {
-        let mut state = self.made(&Sandbox::new());
-        // What is missing has the better remedy.
-        let missing = BASIS.iter().find_map(|feature| match &self.found.get(feature)?.state {
-            State::Unavailable { remedy, .. } => Some(remedy),
-            _ => None,
+        let mut state = made(&Sandbox::new()).map_or_else(unavailable, |()| State::Available);
+        // What is missing has the better remedy, unless it is a right of the caller's that the error names as well.
+        let is_named = |feature| feature == Feature::IdMaps && self.signs.lacks_setfcap;
+        let missing = BASIS.iter().filter(|&&feature| !is_named(feature)).find_map(|feature| {
+            match &self.found.get(feature)?.state {
+                State::Unavailable { remedy, .. } => Some(remedy),
+                _ => None,
+            }
         });
         if let (State::Unavailable { remedy, .. }, Some(better)) = (&mut state, missing) {
             better.clone_into(remedy);

@@ -23,6 +23,8 @@ pub(super) enum Cause {
     FileSystem,
     /// Root alone can have it, and others do not need it.
     RootsOwn,
+    /// The caller may not map its own ID, which is the host's root.
+    LacksSetfcap,
     LandlockOff,
     MemfdNoexec,
     NoOverlay,
@@ -47,6 +49,7 @@ impl Cause {
         }
         match (feature, errno) {
             (Feature::UserNamespace, libc::EPERM | libc::EACCES) => Self::of_refused_user_namespace(signs),
+            (Feature::IdMaps, libc::EPERM) if signs.lacks_setfcap => Self::LacksSetfcap,
             (Feature::Clone3, _) => Self::StoodIn,
             (Feature::Landlock, libc::EOPNOTSUPP) => Self::LandlockOff,
             (Feature::Memfd, libc::EACCES) if signs.memfd_noexec == Some(2) => Self::MemfdNoexec,
@@ -117,6 +120,9 @@ impl Cause {
                 .into(),
             Self::RootsOwn => "nothing: root alone may map the mounts of this host, and the sandboxes of other users, who \
                                keep their ids inside, need none"
+                .into(),
+            Self::LacksSetfcap => "give the caller CAP_SETFCAP, without which the kernel maps host ID 0 into no user \
+                                   namespace (since Linux 5.12)"
                 .into(),
             Self::LandlockOff => landlock_off(signs.modules.as_deref()),
             Self::MemfdNoexec => "as root, set vm.memfd_noexec to 0 or 1 (sysctl); until then a file without a name in \

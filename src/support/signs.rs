@@ -5,6 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use caps::{CapSet, Capability::CAP_SETFCAP, has_cap};
+use nix::unistd::geteuid;
+
 use crate::mountinfo;
 
 /// What was read. An absent setting is one that this kernel does not have, or that can't be read here.
@@ -12,6 +15,8 @@ use crate::mountinfo;
 pub(super) struct Signs {
     /// May make mounts and become any user, without a user namespace.
     pub privileged: bool,
+    /// The caller is root without CAP_SETFCAP, which the kernel asks of whoever maps host ID 0.
+    pub lacks_setfcap: bool,
     /// Major and minor version of the kernel.
     pub kernel: Option<(u32, u32)>,
     /// A filter of system calls is in force.
@@ -45,6 +50,7 @@ impl Signs {
         let limit = |kind| Some((kind, number(&format!("/proc/sys/user/max_{kind}_namespaces"))?));
         Self {
             privileged,
+            lacks_setfcap: geteuid().is_root() && !has_cap(None, CapSet::Effective, CAP_SETFCAP).unwrap_or(false),
             kernel: text("/proc/sys/kernel/osrelease").and_then(|release| version(&release)),
             filtered: status().lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"])),
             chrooted: !mounts.is_empty() && mounts.iter().all(|mount| mount.point != Path::new("/")),

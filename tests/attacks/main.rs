@@ -23,6 +23,7 @@ mod network;
 mod nothing;
 mod outputs;
 mod paths;
+mod privileges;
 mod processes;
 mod runs;
 mod sys;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         paths::TESTS,
         descriptors::TESTS,
         filesystem::TESTS,
+        privileges::TESTS,
         processes::TESTS,
         runs::TESTS,
         bombs::TESTS,
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         paths::PAYLOADS,
         descriptors::PAYLOADS,
         filesystem::PAYLOADS,
+        privileges::PAYLOADS,
         processes::PAYLOADS,
         runs::PAYLOADS,
         terminal::PAYLOADS,

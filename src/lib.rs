@@ -53,6 +53,7 @@ mod launch;
 mod learn;
 mod mountinfo;
 mod outcome;
+mod pidfd;
 mod plan;
 pub mod profile;
 mod sandbox;

@@ -1,17 +1,16 @@
 //! The groups of one sandbox: made before its processes, removed after them.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use super::group::{Entry, Group, processes, tree, write};
+use super::directory::Directory;
+use super::group::{Entry, Group, failed};
 use super::hierarchy::{Controller, HOST_LEAF, Version, Words};
-use super::leftovers::{Owner, sweep};
+use super::leftovers::sweep;
+use super::members;
+use super::owner::{Claim, unique};
 use super::place::{Place, Spec};
 use crate::error::{Error, Result};
 use crate::outcome::Layer;
@@ -22,19 +21,28 @@ use crate::watch::Account;
 pub(crate) struct Made {
     groups: Vec<Group>,
     entries: Vec<Entry>,
+    /// Says that this process lives, until they are removed.
+    claim: Claim,
 }
 
 impl Made {
     /// Makes the groups and writes their limits. What dead hosts have left beside them is removed.
     pub fn create(spec: &Spec) -> Result<Self> {
-        let owner = Owner::this()?;
-        sweep(&spec.swept, &owner);
-        let mut made = Self::default();
-        for place in &spec.places {
+        sweep(&spec.swept);
+        let open = |place: &Place| {
+            Directory::open(&place.parent).map(Arc::new).map_err(failed(
+                "opening a cgroup".into(),
+                "open",
+                &place.parent,
+            ))
+        };
+        let parents = spec.places.iter().map(open).collect::<Result<Vec<_>>>()?;
+        let mut made = Self { claim: Claim::new(&parents), ..Self::default() };
+        for (place, parent) in spec.places.iter().zip(&parents) {
             if place.version == Version::V2 {
-                enable(place, &owner, spec.below_own)?;
+                enable(place, parent, spec.below_own)?;
             }
-            let (group, entry) = Group::make(place, &owner.new_name(), spec.entrant)?;
+            let (group, entry) = Group::make(place, parent, &made.claim.name, spec.entrant)?;
             made.groups.push(group);
             made.entries.push(entry);
         }
@@ -58,27 +66,32 @@ impl Made {
 
     /// The processes that are in it, as the host sees them.
     pub fn processes(&self) -> Vec<i32> {
-        let tree = self.groups.first().map(|group| tree(&group.directory)).unwrap_or_default();
-        tree.iter().flat_map(|directory| processes(directory)).collect()
+        self.groups.first().map(|group| members::processes(&group.directory)).unwrap_or_default()
     }
 
     /// Kills every process that is in it, until there is none.
     pub fn kill(&self) {
         const ROUNDS: u32 = 200;
         const PAUSE: Duration = Duration::from_millis(1);
-        if self.groups.iter().any(|group| write(&group.directory.join("cgroup.kill"), "1").is_ok()) {
-            return;
-        }
+        let Some(group) = self.groups.first() else { return };
         for _ in 0..ROUNDS {
-            let alive = self.processes();
-            if alive.is_empty() {
+            self.thaw();
+            if !members::kill(&group.directory) {
                 break;
-            }
-            for pid in alive {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
             std::thread::sleep(PAUSE);
         }
+    }
+
+    /// Lets all of its processes go on, also those that a program has frozen in a group of its own below.
+    pub fn thaw(&self) {
+        if let Some(group) = self.freezer() {
+            members::thaw(&group.directory);
+        }
+    }
+
+    fn freezer(&self) -> Option<&Group> {
+        self.groups.iter().find(|group| group.controllers.contains(&Controller::Freezer))
     }
 
     /// Removes the groups if nobody is in them; else they are there still.
@@ -88,8 +101,7 @@ impl Made {
 
     /// Stops all of its processes, or lets them go on.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
-        let group = self.groups.iter().find(|group| group.controllers.contains(&Controller::Freezer));
-        let Some(group) = group else {
+        let Some(group) = self.freezer() else {
             return Err(Error::invalid("the sandbox can't be frozen", "make its cgroup freezable: Cgroup::freezable"));
         };
         let (file, value) = match (group.version, frozen) {
@@ -98,26 +110,26 @@ impl Made {
             (Version::V2, true) => ("cgroup.freeze", "1"),
             (Version::V2, false) => ("cgroup.freeze", "0"),
         };
-        write(&group.directory.join(file), value).map_err(Error::host("freezing or thawing the sandbox"))
+        group.directory.write(file, value).map_err(Error::host("freezing or thawing the sandbox"))
     }
 }
 
 /// Lets groups below a place of v2 have its controllers.
-fn enable(place: &Place, owner: &Owner, below_own: bool) -> Result<()> {
+fn enable(place: &Place, parent: &Directory, below_own: bool) -> Result<()> {
     // What is started in the host's own cgroup meanwhile has to move as well.
     const ROUNDS: u32 = 100;
     const PAUSE: Duration = Duration::from_millis(1);
-    let control = place.parent.join("cgroup.subtree_control");
+    const CONTROL: &str = "cgroup.subtree_control";
     // With processes the kernel gives a threaded controller on (cpu, pids), but then no process may enter the groups below
     // (EOPNOTSUPP); only the root may have both, and has no type.
-    let movable = below_own && place.parent.join("cgroup.type").exists();
-    let given = Words::of(&control);
+    let movable = below_own && parent.read("cgroup.type").is_ok();
+    let given = Words::in_directory(parent, CONTROL);
     for name in place.controllers.iter().filter_map(|controller| controller.v2()).filter(|name| !given.has(name)) {
         let give_on = || {
             if movable {
-                make_room(&place.parent, owner)?;
+                make_room(parent)?;
             }
-            write(&control, &format!("+{name}"))
+            parent.write(CONTROL, &format!("+{name}"))
         };
         let mut result = give_on();
         for _ in 1..ROUNDS {
@@ -135,26 +147,26 @@ fn enable(place: &Place, owner: &Owner, below_own: bool) -> Result<()> {
                           --user --scope -p Delegate=yes for the host)";
             Error::set_up(format!("enabling the {name} controller"), "write", error, Some(remedy))
                 .of(Layer::Cgroup)
-                .on(&control)
+                .on(&place.parent.join(CONTROL))
         })?;
     }
     Ok(())
 }
 
 /// Moves the processes of the host's own cgroup to a leaf of it: a group of v2 with processes has no controllers to give.
-fn make_room(own: &Path, owner: &Owner) -> io::Result<()> {
-    let processes = processes(own);
+fn make_room(own: &Directory) -> io::Result<()> {
+    let processes = own.processes();
     if processes.is_empty() {
         return Ok(());
     }
-    let leaf = own.join(format!("{HOST_LEAF}{}", owner.0));
-    match fs::create_dir(&leaf) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
+    let name = format!("{HOST_LEAF}{}", unique());
+    let leaf = match own.create(&name) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => own.child(&name)?,
+        other => other?,
+    };
     for pid in processes {
         // One that has ended meanwhile needs no place.
-        let _ = write(&leaf.join("cgroup.procs"), &pid.to_string());
+        let _ = leaf.write("cgroup.procs", &pid.to_string());
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
+use super::directory::Directory;
 use crate::error::{Error, Result};
 use crate::mountinfo::{self, Line};
 
@@ -228,6 +229,10 @@ pub(super) struct Words(String);
 impl Words {
     pub fn of(file: &Path) -> Self {
         Self(fs::read_to_string(file).unwrap_or_default())
+    }
+
+    pub fn in_directory(directory: &Directory, file: &str) -> Self {
+        Self(directory.read(file).unwrap_or_default())
     }
 
     pub fn has(&self, word: &str) -> bool {

@@ -2,10 +2,13 @@
 //! hybrid hosts, without a daemon.
 
 mod create;
+mod directory;
 mod files;
 mod group;
 mod hierarchy;
 mod leftovers;
+mod members;
+mod owner;
 mod place;
 mod probe;
 mod readings;

@@ -1,6 +1,6 @@
 //! Where the groups of a sandbox are made, and what is written there: decided when the plan is made.
 
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 use super::files::Setting;
 use super::hierarchy::{Controller, Grounds, Hierarchies, Version};
@@ -62,6 +62,14 @@ impl Spec {
         // The host is in another cgroup afterwards.
         if cgroup.parent == CgroupParent::SystemdScope {
             systemd::enter_scope()?;
+        }
+        if let CgroupParent::Path(path) = &cgroup.parent
+            && path.components().any(|part| part == Component::ParentDir)
+        {
+            return Err(Error::invalid(
+                format!("the cgroup {} can't be the parent: its path contains \"..\"", path.display()),
+                "name it by its path from the root of the hierarchy, as /proc/[pid]/cgroup has it",
+            ));
         }
         let parent = match &cgroup.parent {
             CgroupParent::Auto | CgroupParent::SystemdScope => None,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 
 use super::hierarchy::{Controller, Hierarchies, Version};
-use super::leftovers::Owner;
+use super::owner::Claim;
 use crate::error::{Errno, Result};
 
 /// What was found of a controller.
@@ -28,7 +28,7 @@ pub(crate) enum Found {
 /// Tries every controller, in the order of [`Controller::ALL`]: its name on v2, and what was found.
 pub(crate) fn probe() -> Result<Vec<(&'static str, Found)>> {
     let hierarchies = Hierarchies::read(None)?;
-    let name = Owner::this()?.new_name();
+    let name = Claim::new(&[]).name;
     let mut tried = BTreeMap::new();
     let found = Controller::ALL.map(|controller| {
         let found = match hierarchies.place(controller) {

@@ -1,17 +1,15 @@
 //! What a group has counted, from the files of either version.
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::group::{Group, tree};
+use super::group::Group;
 use super::hierarchy::{Controller, Version};
 use crate::watch::Account;
 
 impl Group {
     /// Reads what its controllers have counted.
     pub fn read(&self, account: &mut Account) {
-        let text = |file: &str| fs::read_to_string(self.directory.join(file)).ok();
+        let text = |file: &str| self.directory.read(file).ok();
         let number = |file: &str| text(file)?.trim().parse::<u64>().ok();
         let value = |file: &str, key: &str| keyed(&text(file)?, key);
         for controller in &self.controllers {
@@ -19,9 +17,11 @@ impl Group {
                 (Controller::Memory, Version::V1) => {
                     account.memory_peak = number("memory.max_usage_in_bytes");
                     // Counted in the group of who was killed.
-                    let of =
-                        |group: PathBuf| keyed(&fs::read_to_string(group.join("memory.oom_control")).ok()?, "oom_kill");
-                    account.oom_kills = total_of(tree(&self.directory).into_iter().filter_map(of));
+                    let mut kills = vec![];
+                    self.directory.walk(|group| {
+                        kills.extend(group.read("memory.oom_control").ok().and_then(|text| keyed(&text, "oom_kill")));
+                    });
+                    account.oom_kills = total_of(kills.into_iter());
                 }
                 (Controller::Memory, Version::V2) => {
                     account.memory_peak = number("memory.peak");

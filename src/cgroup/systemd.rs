@@ -40,7 +40,7 @@ mod bus {
     use zbus::blocking::connection::Builder;
     use zbus::zvariant::{OwnedObjectPath, Value};
 
-    use crate::cgroup::leftovers::Owner;
+    use crate::cgroup::owner;
     use crate::error::{Errno, Error, Result, SystemdFailure};
 
     /// How long all of it may take: what sd-bus gives a call (sd_bus_call(3)).
@@ -84,7 +84,7 @@ mod bus {
     impl Request {
         fn new() -> Result<Self> {
             let of_system = geteuid().is_root();
-            Ok(Self { of_system, address: address(of_system), unit: format!("stockade-{}.scope", Owner::this()?.0) })
+            Ok(Self { of_system, address: address(of_system), unit: format!("stockade-{}.scope", owner::unique()) })
         }
 
         /// Whether this process is in the scope.

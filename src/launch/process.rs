@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::interpreter::Cloned;
 use super::strays;
+use crate::pidfd;
 use crate::watch::{Ended, How};
 
 /// A child of the host. Dropping it kills and reaps it.
@@ -32,7 +33,7 @@ impl Process {
 
     /// A child that nobody has reaped, so that its pid is nobody else's.
     pub(super) fn of_child(pid: i32) -> nix::Result<Self> {
-        pidfd_open(pid).map(|pidfd| Self::from_parts(pid, pidfd))
+        pidfd::open(pid).map(|pidfd| Self::from_parts(pid, pidfd))
     }
 
     pub fn pid(&self) -> i32 {
@@ -48,7 +49,7 @@ impl Process {
         if self.reaped {
             return Err(Errno::ESRCH);
         }
-        send(self.pidfd.as_fd(), signal)
+        pidfd::send(self.pidfd.as_fd(), signal)
     }
 
     /// Something that another thread can send signals by.
@@ -152,19 +153,12 @@ pub(super) struct Handle(OwnedFd);
 impl Handle {
     /// Of whoever has this pid now.
     pub fn open(pid: i32) -> nix::Result<Self> {
-        pidfd_open(pid).map(Self)
+        pidfd::open(pid).map(Self)
     }
 
     pub fn signal(&self, signal: i32) -> nix::Result<()> {
-        send(self.0.as_fd(), signal)
+        pidfd::send(self.0.as_fd(), signal)
     }
-}
-
-fn send(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
-    // SAFETY: the call takes a descriptor, a number and a null pointer, and touches no memory.
-    let result =
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<()>(), 0) };
-    Errno::result(result).map(drop)
 }
 
 impl AsFd for Process {
@@ -183,12 +177,5 @@ impl Drop for Process {
 
 /// A pidfd of this process.
 pub(super) fn own_pidfd() -> nix::Result<OwnedFd> {
-    pidfd_open(std::process::id() as i32)
-}
-
-fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
-    // SAFETY: the call takes two numbers.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    // SAFETY: the kernel has just made this descriptor for us.
-    Errno::result(result).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    pidfd::open(std::process::id() as i32)
 }

@@ -70,12 +70,17 @@ pub fn place(controller: &str) -> Option<PathBuf> {
     Some(if is_leaf { own.parent()?.to_owned() } else { own })
 }
 
-/// The groups that a host of this pid has made and that are there still.
-pub fn left_by(pid: u32) -> Vec<PathBuf> {
+/// The directories that groups are made in, each once.
+pub fn places() -> Vec<PathBuf> {
     let mut places: Vec<_> = CONTROLLERS.iter().filter_map(|controller| place(controller)).collect();
     places.sort();
     places.dedup();
-    let groups = places.iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
+    places
+}
+
+/// The groups that a host of this pid has made and that are there still.
+pub fn left_by(pid: u32) -> Vec<PathBuf> {
+    let groups = places().into_iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
     let is_its = |name: &str| name.starts_with("stockade-") && name.split('-').nth(2) == Some(&pid.to_string());
     groups.map(|entry| entry.path()).filter(|path| is_its(&path.file_name().unwrap().to_string_lossy())).collect()
 }

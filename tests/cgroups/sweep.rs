@@ -1,19 +1,25 @@
 //! What hosts that were killed have left is removed by the next.
 
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
-use std::process::{Child as HostChild, Stdio as HostStdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child as HostChild, Command as Host, Stdio as HostStdio};
 use std::sync::mpsc;
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use stockade::{Cgroup, Namespaces, Sandbox};
+use stockade::{Cgroup, CgroupParent, Namespaces, Sandbox};
 
-use crate::groups::{left_by, unless_accounts, unless_freezer};
+use crate::groups::{self, left_by, unless_accounts, unless_freezer, unless_v1};
 use crate::support::listener::hold;
-use crate::support::{Payload, Test, at_most, children_of, on_host, payload_on_host, processes};
+use crate::support::{
+    self, Payload, Test, USER, at_most, children_of, in_mount_namespace, is_root, on_host, own_path, payload_on_host,
+    processes, unless_mounts, unless_root,
+};
 use crate::tests;
 use crate::{MS, eventually, group, quiet, with};
 
@@ -23,9 +29,15 @@ pub const TESTS: &[Test] = tests![
     processes_that_a_dead_host_has_left_are_ended_by_the_next if unless_accounts,
     frozen_processes_that_a_dead_host_has_left_are_ended_by_the_next if unless_freezer,
     a_living_hosts_groups_are_not_touched if unless_accounts,
+    living_owners_in_another_time_namespace_are_not_swept if unless_time_namespace,
+    dead_owners_in_another_pid_namespace_are_swept if unless_pid_namespace,
+    a_readers_lock_prevents_neither_a_spawn_nor_a_sweep if unless_accounts,
+    parents_that_leave_the_hierarchy_are_refused if unless_accounts,
+    files_outside_of_cgroup_file_systems_name_no_process_to_kill if unless_root_with_mounts,
+    groups_deeper_than_any_path_are_swept if unless_v1,
 ];
 
-pub const PAYLOADS: &[Payload] = &[("holder", holder), ("next", next), ("mute", mute)];
+pub const PAYLOADS: &[Payload] = &[("holder", holder), ("next", next), ("mute", mute), ("next-in", next_in)];
 
 /// A host that starts a sandbox and waits for the end of its input. The arguments: how its processes sleep, and how long.
 fn holder(args: &[String]) -> i32 {
@@ -97,12 +109,16 @@ fn host(kind: &str, time: &str) -> HostChild {
 
 /// A host that has groups.
 fn ready(payload: &str, args: &[&str]) -> HostChild {
-    let mut command = payload_on_host(payload);
+    let host = ready_by(payload_on_host(payload), args);
+    assert!(!left_by(host.id()).is_empty(), "it has groups");
+    host
+}
+
+fn ready_by(mut command: Host, args: &[&str]) -> HostChild {
     let mut host = command.args(args).stdin(HostStdio::piped()).stdout(HostStdio::piped()).spawn().expect("a host");
     let mut line = String::new();
     BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
-    assert!(!left_by(host.id()).is_empty(), "it has groups");
     host
 }
 
@@ -176,4 +192,207 @@ fn a_living_hosts_groups_are_not_touched() {
     drop(host.stdin.take());
     assert!(host.wait().unwrap().success());
     assert_eq!((left_by(host.id()), sleepers(&time)), (vec![], vec![]));
+}
+
+/// unshare(1) of namespaces, in which this is the same user.
+fn unshare(namespaces: &[&str]) -> Host {
+    let mut command = Host::new("unshare");
+    if !is_root() {
+        command.args(["--user", &format!("--map-user={USER}"), &format!("--map-group={USER}")]);
+    }
+    command.args(namespaces).arg("--");
+    command
+}
+
+/// The payload `holder` in new namespaces.
+fn holder_in(namespaces: &[&str]) -> Host {
+    let mut command = unshare(namespaces);
+    command.arg(own_path()).args(["--payload", "holder"]);
+    command
+}
+
+fn unless_unshared(namespaces: &[&str]) -> Option<String> {
+    let made = unshare(namespaces).arg("true").stderr(HostStdio::null()).status();
+    let refused = !made.is_ok_and(|status| status.success());
+    unless_accounts().or_else(|| refused.then(|| format!("unshare(1) can't do {namespaces:?} here")))
+}
+
+const TIME: &[&str] = &["--time", "--boottime", "1000000", "--monotonic", "1000000"];
+const PID: &[&str] = &["--pid", "--fork", "--kill-child", "--mount-proc"];
+
+fn unless_time_namespace() -> Option<String> {
+    unless_unshared(TIME)
+}
+
+fn unless_pid_namespace() -> Option<String> {
+    unless_unshared(PID)
+}
+
+/// The time at which a process was started, as this process sees it or as the reader `by` does.
+fn start_time(stat: &str) -> String {
+    stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19)).expect("a start time").to_owned()
+}
+
+/// Attack 61: pid and start time of an owner say nothing of its life.
+fn living_owners_in_another_time_namespace_are_not_swept() {
+    let time = time(6);
+    let mut host = ready_by(holder_in(TIME), &["bare", &time]);
+    let path = format!("/proc/{}/stat", host.id());
+    let seen_inside = Host::new("nsenter")
+        .args(["--time", "--target", &host.id().to_string(), "cat", &path])
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    if let Some(inside) = seen_inside.ok().filter(|stat| is_root() && !stat.is_empty()) {
+        let outside = std::fs::read_to_string(&path).unwrap();
+        assert_ne!(start_time(&inside), start_time(&outside), "its start time is another one there");
+    }
+    let before = left_by(host.id());
+    assert!(!before.is_empty(), "it has groups");
+    on_host(&[], "next", &[]);
+    assert_eq!((left_by(host.id()), sleepers(&time).len()), (before, 2));
+    drop(host.stdin.take());
+    assert!(host.wait().unwrap().success());
+    assert_eq!(sleepers(&time), Vec::<i32>::new());
+}
+
+fn dead_owners_in_another_pid_namespace_are_swept() {
+    let time = time(7);
+    // Which it calls by another pid than this process does.
+    let groups = || {
+        let mut groups = left_by(1);
+        groups.extend(left_by(2));
+        groups
+    };
+    let before = groups();
+    let host = ready_by(holder_in(PID), &["contained", &time]);
+    let new = || groups().into_iter().filter(|group| !before.contains(group)).collect::<Vec<_>>();
+    assert!(!new().is_empty(), "it has groups");
+    on_host(&[], "next", &[]);
+    assert!(!new().is_empty() && sleepers(&time).len() == 2, "it lives");
+    killed(host);
+    eventually("the kernel ends the namespace", || sleepers(&time).is_empty());
+    on_host(&[], "next", &[]);
+    eventually("they are gone", || new().is_empty());
+}
+
+/// Locks all that no living owner has locked.
+fn lock_as_reader(place: &Path) -> File {
+    const PIECE: i64 = 1 << 52;
+    let file = File::open(place.join("cgroup.procs")).expect("its processes");
+    let (l_type, l_whence) = (libc::F_RDLCK as i16, libc::SEEK_SET as i16);
+    let lock = |number: i64| {
+        let piece = libc::flock { l_type, l_whence, l_start: number * PIECE, l_len: PIECE, l_pid: 0 };
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&piece)).is_ok()
+    };
+    assert!((0..1024).filter(|&number| lock(number)).count() > 500, "a reader may lock");
+    file
+}
+
+/// Attack 61: whoever may read a file may lock it as a reader.
+fn a_readers_lock_prevents_neither_a_spawn_nor_a_sweep() {
+    let time = time(8);
+    let locked: Vec<_> = groups::places().iter().map(|place| lock_as_reader(place)).collect();
+    on_host(&[], "next", &[]);
+    drop(locked);
+    let host = host("bare", &time);
+    let locked: Vec<_> = groups::places().iter().map(|place| lock_as_reader(place)).collect();
+    let pid = killed(host);
+    is_swept(pid, &time);
+    drop(locked);
+}
+
+/// A directory that looks as if a dead owner had left a process in it.
+fn look_left(place: &Path, victim: u32) {
+    let group = place.join(LOOKS_LEFT);
+    fs::create_dir(&group).expect("a directory");
+    for directory in [place, &group] {
+        fs::write(directory.join("cgroup.procs"), format!("{victim}\n")).expect("a list of processes");
+    }
+}
+
+/// A process that somebody names.
+struct Victim(HostChild);
+
+impl Victim {
+    fn new() -> Self {
+        Self(Host::new("sleep").arg("1000").spawn().expect("a victim"))
+    }
+
+    fn is_alive(&mut self) -> bool {
+        std::thread::sleep(50 * MS);
+        self.0.try_wait().expect("its state").is_none()
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Attack 61: a parent's path leads out of the hierarchy to files that name a process.
+fn parents_that_leave_the_hierarchy_are_refused() {
+    let (dir, mut victim) = (support::shared_dir(), Victim::new());
+    look_left(dir.path(), victim.0.id());
+    let up = format!("{}{}", "../".repeat(8), dir.path().strip_prefix("/").unwrap().display());
+    for path in [up.clone(), format!("/{up}")] {
+        let cgroup = Cgroup::new().parent(CgroupParent::Path(path.into()));
+        let (what, remedy) = support::invalid(&with(cgroup));
+        assert!(what.contains("..") && !remedy.is_empty(), "{what}: {remedy}");
+    }
+    assert!(victim.is_alive());
+}
+
+fn unless_root_with_mounts() -> Option<String> {
+    unless_root().or_else(unless_accounts).or_else(unless_mounts)
+}
+
+/// Attack 61: the same by a mount.
+fn files_outside_of_cgroup_file_systems_name_no_process_to_kill() {
+    let place = groups::place("memory").expect("a place").join(format!("mounted-{}", std::process::id()));
+    fs::create_dir(&place).expect("a group");
+    let mut victim = Victim::new();
+    in_mount_namespace(
+        &format!(
+            "mount -t tmpfs none \"$dir\" && mkdir $dir/{LOOKS_LEFT} && for d in $dir $dir/{LOOKS_LEFT}; do echo {} >$d/cgroup.procs; done",
+            victim.0.id()
+        ),
+        "next-in",
+        &place,
+    );
+    fs::remove_dir(&place).expect("it is empty");
+    assert!(victim.is_alive());
+}
+
+const LOOKS_LEFT: &str = "stockade-0000000000000001-1";
+
+/// An owner whose groups are made where a tmpfs lies over the group.
+fn next_in(args: &[String]) -> i32 {
+    let point = groups::hierarchy("memory").expect("a hierarchy").point;
+    let path = Path::new(&args[0]).strip_prefix(&point).expect("a group below it").to_owned();
+    let cgroup = Cgroup::new().memory_max(64 << 20).parent(CgroupParent::Path(path));
+    let refused = support::refused(&with(cgroup));
+    assert!(refused.to_string().contains("cgroup file system"), "{refused}");
+    0
+}
+
+/// Attack 61: a group whose path is longer than any path may be, made step by step.
+fn groups_deeper_than_any_path_are_swept() {
+    use nix::fcntl::{OFlag, open, openat};
+    use nix::sys::stat::{Mode, mkdirat};
+
+    let place = groups::place("pids").expect("a place");
+    let dead = place.join(format!("stockade-{:016x}-1", 0xdead_0000_0000_u64 + u64::from(std::process::id())));
+    fs::create_dir(&dead).expect("a group");
+    let how = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut at = open(&dead, how, Mode::empty()).expect("the group");
+    let name = "x".repeat(200);
+    for _ in 0..25 {
+        mkdirat(&at, name.as_str(), Mode::S_IRWXU).expect("a group below");
+        at = openat(&at, name.as_str(), how, Mode::empty()).expect("the group below");
+    }
+    drop(at);
+    on_host(&[], "next", &[]);
+    assert!(!dead.exists(), "{} is there still", dead.display());
 }

@@ -1,0 +1,22 @@
+//! Descriptors of processes (pidfd_open(2)): a signal sent by one reaches that process or none, whoever has its pid later.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+/// Opens the process that has this pid now.
+pub(crate) fn open(pid: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: the call takes two numbers.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    // SAFETY: the kernel has just made this descriptor for us.
+    Errno::result(result).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Sends a signal.
+pub(crate) fn send(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
+    // SAFETY: the call takes a descriptor, a number and a null pointer, and touches no memory.
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<()>(), 0) };
+    Errno::result(result).map(drop)
+}

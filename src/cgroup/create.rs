@@ -147,7 +147,7 @@ fn enable(place: &Place, parent: &Directory, below_own: bool) -> Result<()> {
                           --user --scope -p Delegate=yes for the host)";
             Error::set_up(format!("enabling the {name} controller"), "write", error, Some(remedy))
                 .of(Layer::Cgroup)
-                .on(&place.parent.join(CONTROL))
+                .on(place.parent.join(CONTROL))
         })?;
     }
     Ok(())

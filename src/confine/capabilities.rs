@@ -95,14 +95,14 @@ pub(super) fn limit_to(process: &mut Program, kept: &Capabilities, last: u32, ha
     if kept == 0 {
         ambient(process, flags!(PR_CAP_AMBIENT_CLEAR_ALL), 0);
     }
-    set(process, kept, kept);
+    process.capset(kept, kept);
 }
 
 /// Has the capabilities in the ambient set, which needs them in two others.
 fn keep(process: &mut Program, kept: u64, last: u32) {
     process.step(Step::new("keeping capabilities over execve"));
     ambient(process, flags!(PR_CAP_AMBIENT_CLEAR_ALL), 0);
-    set(process, kept | Capability::CAP_SETPCAP.bitmask(), kept);
+    process.capset(kept | Capability::CAP_SETPCAP.bitmask(), kept);
     for capability in (0..=last).filter(|capability| kept >> capability & 1 == 1) {
         ambient(process, flags!(PR_CAP_AMBIENT_RAISE), capability);
     }
@@ -125,22 +125,6 @@ fn lock(process: &mut Program) {
             | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED
     );
     process.prctl(flags!(PR_SET_SECUREBITS), locked);
-}
-
-/// Sets the permitted and effective set, and the inheritable one.
-fn set(process: &mut Program, permitted: u64, inheritable: u64) {
-    // struct __user_cap_header_struct {u32 version; int pid}
-    let header = [0x2008_0522u32, 0].map(u32::to_ne_bytes);
-    let header = process.arena.bytes(header.as_flattened(), "{_LINUX_CAPABILITY_VERSION_3, 0}");
-    // struct __user_cap_data_struct {u32 effective, permitted, inheritable}, the lower halves first
-    let halves = [0, 32].map(|shift| [permitted, permitted, inheritable].map(|set| (set >> shift) as u32));
-    let sets: Vec<u8> = halves.as_flattened().iter().flat_map(|half| half.to_ne_bytes()).collect();
-    let shown = match permitted | inheritable {
-        0 => "{effective = permitted = inheritable = 0}".into(),
-        _ => format!("{{effective = permitted = {permitted:#x}, inheritable = {inheritable:#x}}}"),
-    };
-    let sets = process.arena.bytes(&sets, shown);
-    process.call(nr!(SYS_capset), [header.into(), sets.into()]);
 }
 
 /// No execve(2) gives rights that this process has not (prctl(2), `PR_SET_NO_NEW_PRIVS`).

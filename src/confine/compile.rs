@@ -18,6 +18,7 @@ use crate::cgroup::{Cgroup, Entrant, Spec};
 use crate::error::{Error, Result};
 use crate::outcome::{Enforcement, Layer, Lost};
 use crate::plan::helper::{self, Groups, Placed, Start};
+use crate::plan::init::Confine;
 use crate::plan::{IdMaps, Input, Plan, Program, Search, Slot, Step, Stream, init, nr, stub};
 use crate::watch::Rules;
 
@@ -178,11 +179,7 @@ impl Compiler<'_> {
         };
         // One that was made stands for the host's until the process is in its group.
         let has_namespace = self.chosen.created.contains(Namespaces::CGROUP);
-        let confine = |process: &mut Program| {
-            process.reset_signals();
-            self.limit_capabilities(process, &Capabilities::none());
-            capabilities::no_new_privs(process);
-        };
+        let confine = self.confine_set_up_process();
         let cwd = job.cwd.unwrap_or(Path::new("/"));
         no_zero("the working directory", cwd.as_os_str())?;
         let confine_in_groups = |command: &mut Program| {
@@ -201,6 +198,15 @@ impl Compiler<'_> {
         root::take_away(&mut helper, covering);
         helper::finish(&mut helper, &start, &command, confine);
         Ok(helper)
+    }
+
+    /// What confines a set-up process that stays.
+    fn confine_set_up_process(&self) -> Confine<impl FnOnce(&mut Program)> {
+        let rights = |process: &mut Program| {
+            self.limit_capabilities(process, &Capabilities::none());
+            capabilities::no_new_privs(process);
+        };
+        Confine { rights, filter_is_optional: self.config.does_without(Layer::Seccomp) }
     }
 
     /// Takes from the command's process what the program is not to have.
@@ -289,6 +295,8 @@ impl Compiler<'_> {
         if !before {
             capabilities::keep_over_user_change(helper);
             identity::become_user(helper, &self.who, self.host.privileged);
+            // A change of user makes it what fs.suid_dumpable says.
+            helper.hide();
         }
     }
 
@@ -304,10 +312,11 @@ impl Compiler<'_> {
         let (init, procs) = match created.contains(Namespaces::PID) {
             true => {
                 let last_word = self.config.limits.last_word();
-                let (init, procs) = init::start(helper, last_word, |init| {
+                let before = |init: &mut Program| {
                     self.bring_up_loopback(init);
                     init.within(Layer::Root, |init| root::open_procs(&mounts, init))
-                });
+                };
+                let (init, procs) = init::start(helper, last_word, before, self.confine_set_up_process());
                 (Some(init), procs)
             }
             false => {

@@ -16,7 +16,7 @@ use super::layout::Layout;
 use super::process::Process;
 use crate::error::{self, Error, Result};
 use crate::outcome::Layer;
-use crate::plan::{Arg, HostRange, IdMaps, Input, MapLine, Program, Word, Writer, nr};
+use crate::plan::{Arg, HostRange, IdMaps, Input, MapLine, Program, Word, Writer, flags, nr};
 
 /// The host id that a sandbox has for itself. It comes from the inode number of the sandbox's control pipe, which the
 /// kernel gives to one living pipe alone: so no two sandboxes share it, whoever started them, and nobody keeps a list.
@@ -120,6 +120,10 @@ fn run(process: &OwnedFd, pid: i32, [file, helper]: [&'static str; 2], numbers: 
 /// to make one has ended when this returns.
 pub(super) fn namespace(maps: &IdMaps, own: u32, host: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut holder = Program::new("stockade: id mapping");
+    // It is there for some moments, with every capability over the namespace, which none of its calls needs.
+    holder.prctl(flags!(PR_SET_NO_NEW_PRIVS), 1).ignore();
+    holder.capset(0, 0).ignore();
+    holder.allow_only(&[]).ignore();
     // struct pollfd {int fd; short events, revents}
     let entry = [Word::Address(crate::plan::Address::Input(Input::Host))];
     let entry = holder.arena.words(&entry, "[{<pidfd of the host>, POLLIN}]");

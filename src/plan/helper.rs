@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::arena::{Address, Ref, Word};
 use super::call::{Arg, Label, OnError, Slot, flags, nr};
-use super::init::{TIME_IS_UP, wait_for_host};
+use super::fixed_filter::Remaining;
+use super::init::{Confine, TIME_IS_UP, wait_for_host};
 use super::message::{Rights, header, receive};
 use super::program::{Input, Program, Step};
 use super::report::{EXEC_FAILED, MAPS_WANTED, STARTED};
@@ -281,8 +282,16 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Lets the command go on, reports its pid and pidfd when it is executed, and ends; or, if no pid namespace ends with the
 /// sandbox, stays without any right, which `confine` takes.
-pub(crate) fn finish(helper: &mut Program, start: &Start<'_>, command: &Waiting, confine: impl FnOnce(&mut Program)) {
+pub(crate) fn finish(
+    helper: &mut Program,
+    start: &Start<'_>,
+    command: &Waiting,
+    confine: Confine<impl FnOnce(&mut Program)>,
+) {
     let Waiting { message, go, executed } = command;
+    if start.stay && !confine.filter_is_optional {
+        helper.within(Layer::Seccomp, Program::check_filters);
+    }
     // The command may keep the processor to itself.
     leave_processor(helper);
     helper.step(Step::new("letting the command be executed"));
@@ -297,8 +306,9 @@ pub(crate) fn finish(helper: &mut Program, start: &Start<'_>, command: &Waiting,
     }
     helper.call(nr!(SYS_sendmsg), [report.into(), message.header.into(), flags!(MSG_NOSIGNAL)]).or_goto(unsent);
     if start.stay {
-        confine(helper);
-        watch(helper, message, start.last_word);
+        helper.reset_signals();
+        (confine.rights)(helper);
+        watch(helper, message, start.last_word, confine.filter_is_optional);
     }
     helper.exit(0);
     // Without its pidfd the host can't have the command; with its pid it can at least reap it.
@@ -388,13 +398,21 @@ fn kill(helper: &mut Program, pidfd: Slot) {
 }
 
 /// Stays until the host is gone or ends the sandbox, then kills the command and its process group.
-fn watch(helper: &mut Program, message: &Message, last_word: Option<Duration>) {
+fn watch(helper: &mut Program, message: &Message, last_word: Option<Duration>, filter_is_optional: bool) {
     helper.step(Step::new("waiting for the end of the sandbox"));
     let end = helper.label();
     helper.call(nr!(SYS_setsid), []).ignore();
     let copy = helper.fcntl(message.fds, flags!(F_DUPFD_CLOEXEC), Arg::NONE).ignore().store("pidfd");
     let watched = [Input::Control, Input::Host].map(|input| helper.input(input));
     keep_alone(helper, &[watched[0], watched[1], message.fds], end);
+    // It signals the program, whose pidfd is the third one, and not the caller, whose pidfd it has too.
+    helper.within(Layer::Seccomp, |helper| {
+        drop(helper.allow_only(&[Remaining::with_first(nr!(SYS_pidfd_send_signal), 2)]))
+    });
+    match filter_is_optional {
+        true => drop(helper.last().ignore()),
+        false => drop(helper.last().or_goto(end)),
+    }
     // The copy is open still if the helper could not do what it wanted to wait with.
     let kill_both = |helper: &mut Program| {
         kill(helper, message.fds);

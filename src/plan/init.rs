@@ -5,12 +5,22 @@ use std::time::Duration;
 
 use super::arena::Word;
 use super::call::{Arg, Label, flags, nr};
+use super::fixed_filter::Remaining;
 use super::program::{Input, Program, Step};
 use super::sync::Flag;
+use crate::outcome::Layer;
 
 /// An init that was started.
 pub(crate) struct Init {
     ready: Flag,
+}
+
+/// What confines a set-up process that stays.
+pub(crate) struct Confine<F> {
+    /// Drops every capability, and sets `no_new_privs`.
+    pub rights: F,
+    /// Whether it goes on without a filter where none can be installed.
+    pub filter_is_optional: bool,
 }
 
 /// Starts the init, as a child of the host. `before` is what it does in the pid namespace while it shares the helper's
@@ -19,6 +29,7 @@ pub(crate) fn start<T>(
     helper: &mut Program,
     time: Option<Duration>,
     before: impl FnOnce(&mut Program) -> T,
+    confine: Confine<impl FnOnce(&mut Program)>,
 ) -> (Init, T) {
     helper.step(Step::new("starting the init").remedies(&[
         (libc::EAGAIN, "the limit on processes is reached (RLIMIT_NPROC, pids.max, kernel.pid_max)"),
@@ -28,7 +39,7 @@ pub(crate) fn start<T>(
     let parent = helper.label();
     let how = flags!(CLONE_VM | CLONE_FILES | CLONE_PARENT | CLONE_CHILD_CLEARTID | SIGCHLD);
     helper.clone(how, Arg::NULL, ready).above_zero(parent).store_in(Program::INIT);
-    let result = in_the_init(helper, ready, time, before);
+    let result = in_the_init(helper, ready, time, before, confine);
     helper.bind(parent);
     (Init { ready }, result)
 }
@@ -45,6 +56,7 @@ fn in_the_init<T>(
     ready: Flag,
     time: Option<Duration>,
     before: impl FnOnce(&mut Program) -> T,
+    confine: Confine<impl FnOnce(&mut Program)>,
 ) -> T {
     helper.step(Step::new("letting the kernel reap what is orphaned in the pid namespace"));
     let ignore = [libc::SIG_IGN as u64, 0, 0, 0].map(Word::Value);
@@ -52,21 +64,30 @@ fn in_the_init<T>(
     helper.call(nr!(SYS_rt_sigaction), [flags!(SIGCHLD), ignore.into(), Arg::NULL, 8u64.into()]);
     let result = before(helper);
     helper.step(Step::new("keeping nothing but what the init waits for"));
-    helper.prctl(flags!(PR_SET_NO_NEW_PRIVS), 1);
     helper.call(nr!(SYS_unshare), [flags!(CLONE_FILES)]);
     for (number, input) in [Input::Control, Input::Host].into_iter().enumerate() {
         let fd = helper.input(input);
         helper.dup3(fd, number as u64, flags!(O_CLOEXEC));
     }
-    helper.step(Step::new("telling the helper that the init is ready"));
-    helper.raise(ready);
-    // It is known to the kernel: the stub has made this call too.
+    (confine.rights)(helper);
+    let calls = [nr!(SYS_close_range), nr!(SYS_gettid), nr!(SYS_futex)].map(Remaining::any);
+    helper.within(Layer::Seccomp, |helper| drop(helper.allow_only(&calls)));
+    if confine.filter_is_optional {
+        helper.last().ignore();
+    }
+    // Nothing can be reported from here on: the program is started when the init has told that it is ready, and finds
+    // no descriptor in it that leads anywhere. It is known to the kernel: the stub has made this call too.
     helper.call(nr!(SYS_close_range), [2.into(), u32::MAX.into(), Arg::NONE]).ignore();
+    let failed = helper.label();
+    helper.step(Step::new("telling the helper that the init is ready"));
+    helper.raise_or_goto(ready, failed);
     helper.step(Step::new("waiting for the end of the sandbox"));
     let over = wait_for_host(helper, time);
     helper.exit(TIME_IS_UP);
     helper.bind(over);
     helper.exit(0);
+    helper.bind(failed);
+    helper.exit(127);
     result
 }
 

@@ -5,6 +5,7 @@
 
 mod arena;
 mod call;
+mod fixed_filter;
 pub(crate) mod helper;
 pub(crate) mod init;
 mod message;

@@ -1,8 +1,8 @@
 //! Processes that share the helper's memory and wait for one another: by words of it, as futex(2) has them.
 
 use super::arena::Word;
-use super::call::{Arg, OnError, Slot, flags, nr};
-use super::program::Program;
+use super::call::{Arg, Label, OnError, Slot, flags, nr};
+use super::program::{Added, Program};
 
 /// A word that says whether somebody has come as far as another waits for. The kernel clears it, and wakes who waits, when
 /// that process ends or executes something else (set_tid_address(2)).
@@ -31,7 +31,17 @@ impl Program {
     pub fn raise(&mut self, flag: Flag) {
         // It has no meaning but that it is neither 0 nor what the word is at first.
         self.call(nr!(SYS_gettid), []).store_in(flag.0);
-        self.call(nr!(SYS_futex), [flag.address(), flags!(FUTEX_WAKE), 1.into()]);
+        self.wake(flag);
+    }
+
+    /// The same for a process that can't report a failure.
+    pub fn raise_or_goto(&mut self, flag: Flag, failed: Label) {
+        self.call(nr!(SYS_gettid), []).or_goto(failed).store_in(flag.0);
+        self.wake(flag).or_goto(failed);
+    }
+
+    fn wake(&mut self, flag: Flag) -> Added<'_> {
+        self.call(nr!(SYS_futex), [flag.address(), flags!(FUTEX_WAKE), 1.into()])
     }
 
     /// Waits until a flag is raised or cleared.

@@ -115,6 +115,22 @@ impl Program {
         self.call(nr!(SYS_clone), args)
     }
 
+    /// Sets the permitted and effective set of capabilities, and the inheritable one.
+    pub fn capset(&mut self, permitted: u64, inheritable: u64) -> Added<'_> {
+        // struct __user_cap_header_struct {u32 version; int pid}
+        let header = [0x2008_0522u32, 0].map(u32::to_ne_bytes);
+        let header = self.arena.bytes(header.as_flattened(), "{_LINUX_CAPABILITY_VERSION_3, 0}");
+        // struct __user_cap_data_struct {u32 effective, permitted, inheritable}, the lower halves first
+        let halves = [0, 32].map(|shift| [permitted, permitted, inheritable].map(|set| (set >> shift) as u32));
+        let sets: Vec<u8> = halves.as_flattened().iter().flat_map(|half| half.to_ne_bytes()).collect();
+        let shown = match permitted | inheritable {
+            0 => "{effective = permitted = inheritable = 0}".into(),
+            _ => format!("{{effective = permitted = {permitted:#x}, inheritable = {inheritable:#x}}}"),
+        };
+        let sets = self.arena.bytes(&sets, shown);
+        self.call(nr!(SYS_capset), [header.into(), sets.into()])
+    }
+
     pub fn dup3(&mut self, fd: impl Into<Arg>, to: u64, flags: Arg) -> Added<'_> {
         self.call(nr!(SYS_dup3), [fd.into(), to.into(), flags])
     }

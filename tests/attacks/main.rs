@@ -26,6 +26,7 @@ mod paths;
 mod privileges;
 mod processes;
 mod runs;
+mod set_up;
 mod sys;
 mod terminal;
 
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         busy::TESTS,
         filter::TESTS,
         host_size::TESTS,
+        set_up::TESTS,
     ]
     .concat();
     let payloads = [
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         busy::PAYLOADS,
         filter::PAYLOADS,
         host_size::PAYLOADS,
+        set_up::PAYLOADS,
     ]
     .concat();
     support::run(&tests, &payloads)

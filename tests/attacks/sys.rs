@@ -211,3 +211,34 @@ pub fn netlink(protocol: i32) -> nix::Result<OwnedFd> {
 pub fn raw_inet(protocol: i32) -> nix::Result<OwnedFd> {
     new_socket(libc::AF_INET, protocol)
 }
+
+/// Has a process that sleeps in a system call make another one: what it answered. The process goes on as before.
+#[cfg(target_arch = "x86_64")]
+pub fn inject(pid: i32, number: i64, args: [u64; 3]) -> nix::Result<i64> {
+    let request = |request: u32, data: usize| {
+        // SAFETY: the data is null, or the address of registers that live through the call.
+        unsafe { raw(libc::SYS_ptrace, [request as usize, pid as usize, 0, data, 0, 0]) }
+    };
+    let stopped =
+        || nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), Some(nix::sys::wait::WaitPidFlag::__WALL));
+    request(libc::PTRACE_ATTACH, 0)?;
+    stopped()?;
+    // SAFETY: plain data, for which all zeroes are valid.
+    let mut before: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+    request(libc::PTRACE_GETREGS, &raw mut before as usize)?;
+    let mut registers = before;
+    // It stands behind the instruction that makes a system call, of two bytes.
+    registers.rip -= 2;
+    (registers.rax, registers.orig_rax) = (number as u64, u64::MAX);
+    [registers.rdi, registers.rsi, registers.rdx] = args;
+    request(libc::PTRACE_SETREGS, &raw const registers as usize)?;
+    request(libc::PTRACE_SINGLESTEP, 0)?;
+    stopped()?;
+    request(libc::PTRACE_GETREGS, &raw mut registers as usize)?;
+    request(libc::PTRACE_SETREGS, &raw const before as usize)?;
+    request(libc::PTRACE_DETACH, 0)?;
+    match registers.rax as i64 {
+        errno @ -4095..0 => Err(Errno::from_raw(-errno as i32)),
+        value => Ok(value),
+    }
+}

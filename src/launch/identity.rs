@@ -16,7 +16,7 @@ use super::layout::Layout;
 use super::process::Process;
 use crate::error::{self, Error, Result};
 use crate::outcome::Layer;
-use crate::plan::{Arg, HostRange, IdMaps, Input, MapLine, Program, Word, Writer, flags, nr};
+use crate::plan::{Arg, HostRange, IdMaps, Input, MapLine, OnError, Program, Word, Writer, flags, nr};
 
 /// The host id that a sandbox has for itself. It comes from the inode number of the sandbox's control pipe, which the
 /// kernel gives to one living pipe alone: so no two sandboxes share it, whoever started them, and nobody keeps a list.
@@ -123,7 +123,7 @@ pub(super) fn namespace(maps: &IdMaps, own: u32, host: BorrowedFd<'_>) -> Result
     // It is there for some moments, with every capability over the namespace, which none of its calls needs.
     holder.prctl(flags!(PR_SET_NO_NEW_PRIVS), 1).ignore();
     holder.capset(0, 0).ignore();
-    holder.allow_only(&[]).ignore();
+    holder.allow_only(&[], OnError::Ignore);
     // struct pollfd {int fd; short events, revents}
     let entry = [Word::Address(crate::plan::Address::Input(Input::Host))];
     let entry = holder.arena.words(&entry, "[{<pidfd of the host>, POLLIN}]");

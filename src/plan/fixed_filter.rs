@@ -2,8 +2,8 @@
 //! still makes, and nothing else. The program's own filter is a policy, and does not belong here.
 
 use super::arena::Word;
-use super::call::{Arg, Nr, flags, nr};
-use super::program::{Added, Program, Step};
+use super::call::{Arg, Nr, OnError, flags, nr};
+use super::program::{Program, Step};
 use crate::system_call::ARCHITECTURE;
 
 /// Offsets in `struct seccomp_data`. The lower half of an argument comes first on both architectures.
@@ -93,7 +93,7 @@ impl Program {
     }
 
     /// Leaves the process nothing but to sleep, to exit, and to make `calls`. It takes `no_new_privs`.
-    pub fn allow_only(&mut self, calls: &[Remaining]) -> Added<'_> {
+    pub fn allow_only(&mut self, calls: &[Remaining], on_error: OnError) {
         self.step(Step::new("denying every call that this set-up process does not need").remedies(REMEDIES));
         let calls: Vec<Remaining> = SLEEP_AND_EXIT.map(Remaining::any).iter().chain(calls).copied().collect();
         let bytes = instructions(&calls);
@@ -102,6 +102,6 @@ impl Program {
         let bytes = self.arena.bytes(&bytes, format!("<{len} instructions>"));
         // struct sock_fprog {unsigned short len; struct sock_filter *filter}
         let program = self.arena.words(&[Word::Value(len), bytes.into()], format!("{{allow {}}}", names.join(", ")));
-        self.call(nr!(SYS_seccomp), [flags!(SECCOMP_SET_MODE_FILTER), Arg::NONE, program.into()])
+        self.call(nr!(SYS_seccomp), [flags!(SECCOMP_SET_MODE_FILTER), Arg::NONE, program.into()]).on_error(on_error);
     }
 }

@@ -406,13 +406,9 @@ fn watch(helper: &mut Program, message: &Message, last_word: Option<Duration>, f
     let watched = [Input::Control, Input::Host].map(|input| helper.input(input));
     keep_alone(helper, &[watched[0], watched[1], message.fds], end);
     // It signals the program, whose pidfd is the third one, and not the caller, whose pidfd it has too.
-    helper.within(Layer::Seccomp, |helper| {
-        drop(helper.allow_only(&[Remaining::with_first(nr!(SYS_pidfd_send_signal), 2)]))
-    });
-    match filter_is_optional {
-        true => drop(helper.last().ignore()),
-        false => drop(helper.last().or_goto(end)),
-    }
+    let signal = Remaining::with_first(nr!(SYS_pidfd_send_signal), 2);
+    let on_error = if filter_is_optional { OnError::Ignore } else { OnError::Goto(end) };
+    helper.within(Layer::Seccomp, |helper| helper.allow_only(&[signal], on_error));
     // The copy is open still if the helper could not do what it wanted to wait with.
     let kill_both = |helper: &mut Program| {
         kill(helper, message.fds);

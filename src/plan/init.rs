@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::arena::Word;
-use super::call::{Arg, Label, flags, nr};
+use super::call::{Arg, Label, OnError, flags, nr};
 use super::fixed_filter::Remaining;
 use super::program::{Input, Program, Step};
 use super::sync::Flag;
@@ -71,10 +71,8 @@ fn in_the_init<T>(
     }
     (confine.rights)(helper);
     let calls = [nr!(SYS_close_range), nr!(SYS_gettid), nr!(SYS_futex)].map(Remaining::any);
-    helper.within(Layer::Seccomp, |helper| drop(helper.allow_only(&calls)));
-    if confine.filter_is_optional {
-        helper.last().ignore();
-    }
+    let on_error = if confine.filter_is_optional { OnError::Ignore } else { OnError::Fail };
+    helper.within(Layer::Seccomp, |helper| helper.allow_only(&calls, on_error));
     // Nothing can be reported from here on: the program is started when the init has told that it is ready, and finds
     // no descriptor in it that leads anywhere. It is known to the kernel: the stub has made this call too.
     helper.call(nr!(SYS_close_range), [2.into(), u32::MAX.into(), Arg::NONE]).ignore();

@@ -202,6 +202,9 @@ impl Command {
 
     /// Gives it a terminal of the sandbox's own, of this size, as its standard streams and controlling terminal
     /// (pty(7)); the other side is in the [`Child`](crate::Child). The sandbox needs a `/dev`, and the session is new.
+    ///
+    /// The program can open no other terminal, unless [`Root::terminals`](crate::Root::terminals) allows it. Kernel threads
+    /// pass on what is written to a terminal, and their CPU time counts to no cgroup: see there.
     pub fn pty(&mut self, rows: u16, columns: u16) -> &mut Self {
         self.pty = Some(Terminal { rows, columns });
         self

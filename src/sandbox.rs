@@ -23,7 +23,7 @@ use crate::watch::{Callback, Child, Decision, Notification, Running, Supervisor}
 /// | layer | default |
 /// |---|---|
 /// | namespaces | all but time, a user namespace also for root |
-/// | root | [`Root::host`]: the host's file system read-only, private `/tmp`, `/var/tmp`, `/run`, no homes |
+/// | root | [`Root::host`]: the host's file system read-only, private `/tmp`, `/var/tmp`, `/run`, no homes, no pseudo-terminals |
 /// | network | a loopback of its own |
 /// | identity | [`Identity::new`]: never the host's root |
 /// | capabilities | none in any set, the bounding set empty, securebits locked, `no_new_privs` |
@@ -31,6 +31,7 @@ use crate::watch::{Callback, Child, Decision, Notification, Running, Supervisor}
 /// | descriptors | 0, 1 and 2 alone |
 /// | host name | `sandbox` |
 /// | core dumps | none |
+/// | quotas of the user | a fraction of the caller's: [`Limits`] |
 ///
 /// ```
 /// use stockade::{Command, Sandbox};

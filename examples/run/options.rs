@@ -66,6 +66,10 @@ pub struct Options {
     #[arg(long)]
     pub pty: bool,
 
+    /// Lets the program open so many pseudo-terminals itself, as script(1) or tmux(1) do
+    #[arg(long, value_name = "N")]
+    pub terminals: Option<u32>,
+
     /// Shows what would be done, call by call, and runs nothing
     #[arg(long, conflicts_with = "report")]
     pub explain: bool,
@@ -98,6 +102,7 @@ impl Options {
             .map_limits(|limits| self.resources.limit(limits))
             .map_namespaces(|made| made - shared)
             .map_root(|root| mounts.fold(self.root.clone().unwrap_or(root), Root::mount))
+            .map_root(|root| self.terminals.into_iter().fold(root, Root::terminals))
             .identity(identity);
         if let Some(cgroup) = self.resources.cgroup() {
             sandbox = sandbox.cgroup(cgroup);

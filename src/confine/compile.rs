@@ -163,8 +163,9 @@ impl Compiler<'_> {
     fn helper(&mut self, job: &Job<'_>, stdio: &[Stream; 3], search: &Search) -> Result<Program> {
         let mut helper = helper::begin();
         helper.within(Layer::Namespaces, |helper| self.enter_namespaces(helper));
+        self.bound_quotas(&mut helper);
         identity::umask(&mut helper, 0);
-        let covering = self.set_up(&mut helper)?;
+        let covering = self.set_up(&mut helper, job.pty.is_some())?;
         let groups = self.groups();
         let pty = self.place_descriptors(&mut helper, job, stdio)?;
         let start = Start {
@@ -189,7 +190,7 @@ impl Compiler<'_> {
             command.reset_signals();
             self.confine_command(command);
         };
-        let rlimits = self.config.limits.of_process()?;
+        let rlimits = self.config.limits.of_process(self.who.shares_user(self.has(Namespaces::USER)))?;
         let command = helper::start(&mut helper, &start, confine_in_groups, |command| {
             change_directory(command, cwd);
             limits::set(command, rlimits);
@@ -300,8 +301,16 @@ impl Compiler<'_> {
         }
     }
 
+    /// Limits what the user namespace may use of what is its user's.
+    fn bound_quotas(&mut self, helper: &mut Program) {
+        if self.chosen.created.contains(Namespaces::USER) && self.who.shares_user(true) {
+            let bound = helper.within(Layer::Limits, limits::bound_inotify);
+            self.lost.extend(bound.err().map(|error| Lost::new("a fraction of inotify", &error)));
+        }
+    }
+
     /// Sets up what is in the namespaces.
-    fn set_up(&mut self, helper: &mut Program) -> Result<Covering> {
+    fn set_up(&mut self, helper: &mut Program, pty: bool) -> Result<Covering> {
         let created = self.chosen.created;
         let default = created.contains(Namespaces::UTS).then_some(OsStr::new("sandbox"));
         let hostname = self.config.hostname.as_deref().or(default);
@@ -309,6 +318,7 @@ impl Compiler<'_> {
         helper.within(Layer::Namespaces, |helper| namespaces::set_names(created, helper, hostname, domain_name))?;
         let has_mounts = created.contains(Namespaces::MOUNT);
         let mounts = if has_mounts { root::mounts(&self.config.root, &self.host, &self.who) } else { vec![] };
+        root::check_terminals(&self.config.root, &mounts)?;
         let (init, procs) = match created.contains(Namespaces::PID) {
             true => {
                 let last_word = self.config.limits.last_word();
@@ -336,6 +346,7 @@ impl Compiler<'_> {
                     who: &self.who,
                     chosen: &self.chosen,
                     procs: &mut procs,
+                    terminals: self.config.root.terminals_beside(pty.into()),
                 };
                 root::lower(&self.config.root, &mounts, lowering)
             })?;

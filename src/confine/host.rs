@@ -144,7 +144,7 @@ impl Host {
         let mut mounts = vec![Proc::new("/proc").into(), Mount::Dev("/dev".into())];
         mounts.extend(is_caller.then(|| Mount::Mask("/proc/keys".into())));
         mounts.extend(["/tmp", "/var/tmp"].map(|path| Tmpfs::new(path).mode(0o1777).into()));
-        mounts.push(Tmpfs::new("/run").into());
+        mounts.push(Tmpfs::new("/run").size(16 << 20).into());
         if Path::new(PROCESSORS).is_dir() {
             mounts.push(Bind::new(PROCESSORS, PROCESSORS).unmapped().into());
         }

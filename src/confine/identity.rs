@@ -160,6 +160,12 @@ impl Resolved {
         }
     }
 
+    /// Whether the program's user, or the user that makes its user namespace, is one that others are too: the kernel counts
+    /// what is used to both.
+    pub fn shares_user(&self, in_user_namespace: bool) -> bool {
+        self.host_uid != HostId::Own || !self.is_user_before(in_user_namespace)
+    }
+
     /// Whether the program is the host's root on the host, or may become it: to it belong the kernel's own files.
     pub fn reaches_host_root(&self) -> bool {
         self.host_uid == HostId::Id(0) || self.maps_user(0)

@@ -1,10 +1,14 @@
 //! What a program may use: limits of the process (setrlimit(2)), of time, and of output.
 
 use std::fs;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use nix::sys::resource::Resource::{RLIMIT_CORE, RLIMIT_CPU, RLIMIT_NOFILE};
-use nix::sys::resource::getrlimit;
+use nix::sys::resource::Resource::{
+    RLIMIT_CORE, RLIMIT_CPU, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NOFILE, RLIMIT_SIGPENDING,
+};
+use nix::sys::resource::{Resource as Known, getrlimit};
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::error::{Error, Result};
 use crate::plan::helper::Placed;
@@ -29,13 +33,19 @@ pub enum Resource {
     Data,
     /// Bytes of a file that is written.
     Fsize,
-    /// Bytes of memory that is locked.
+    /// Bytes of memory that is locked. Default: an eighth of the caller's hard limit, at most 1 MiB, as its user may have so
+    /// much together (`SHM_LOCK`, `MSG_ZEROCOPY`).
     Memlock,
-    /// Bytes of POSIX message queues of the user.
+    /// Bytes of POSIX message queues of the user. Default: an eighth of the caller's hard limit, at most 102,400: one queue
+    /// of the default size.
     Msgqueue,
     /// 20 less the lowest nice value.
     Nice,
-    /// Number of the highest descriptor, plus 1.
+    /// Number of the highest descriptor, plus 1. Default: 1,024, and 4,096 as the hard limit, at most the caller's own. It is
+    /// also the number of descriptors that the user may have in flight, sent over UNIX sockets and not yet received
+    /// (unix(7), `ETOOMANYREFS`). So where the program is the caller's user, the hard limit is at most half of the caller's
+    /// *soft* limit, so that the caller can send some whatever a sandbox does; a caller that needs more in its sandboxes
+    /// raises its own soft limit first.
     Nofile,
     /// Processes and threads of the user, in its user namespace.
     Nproc,
@@ -43,7 +53,8 @@ pub enum Resource {
     Rtprio,
     /// Microseconds of CPU time under a real-time policy without a system call that waits.
     Rttime,
-    /// Signals that are queued for the user.
+    /// Signals that are queued for the user, and POSIX timers. Default: an eighth of the caller's hard limit, at most 512: on
+    /// Linux before 6.13 each timer whose signal is ignored costs an interrupt at every tick, which no cgroup counts.
     Sigpending,
     /// Bytes of the main thread's stack.
     Stack,
@@ -70,7 +81,13 @@ impl Resource {
     }
 }
 
-/// Limits of a program. None is set by default, but for cores: see [`Resource::Core`].
+/// Limits of a program.
+///
+/// By default nothing limits time, memory, processes or output. Limited are cores ([`Resource::Core`]) and, so that one sandbox
+/// can't use up what the kernel gives to a user as a whole, [`Resource::Nofile`], [`Resource::Sigpending`],
+/// [`Resource::Msgqueue`] and [`Resource::Memlock`]; [`Limits::rlimit`] sets other values. Where the program is the caller's user
+/// in a user namespace of its own, it may also use an eighth of the inotify instances and watches of the caller
+/// (`user.max_inotify_instances`, `user.max_inotify_watches`; namespaces(7)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Limits {
@@ -191,9 +208,22 @@ impl Limits {
     }
 
     /// The resource limits of the program: what is set, and what goes without saying.
-    pub(crate) fn of_process(&self) -> Result<Rlimits> {
+    pub(crate) fn of_process(&self, shares_user: bool) -> Result<Rlimits> {
         let is_set = |resource| self.rlimits.iter().any(|(known, ..)| *known == resource);
         let mut limits = self.rlimits.clone();
+        for (resource, known, most) in OF_THE_USER {
+            if !is_set(resource) {
+                let (_, hard) = own(known)?;
+                let share = (hard / SHARES).min(most);
+                limits.push((resource, share, share));
+            }
+        }
+        if !is_set(Resource::Nofile) {
+            let (soft, hard) = own(RLIMIT_NOFILE)?;
+            let most = if shares_user { (soft / 2).max(LEAST_DESCRIPTORS) } else { u64::MAX };
+            let hard = hard.min(most).min(4096);
+            limits.push((Resource::Nofile, hard.min(1024), hard));
+        }
         if !is_set(Resource::Core) {
             let most = no_core()?;
             limits.push((Resource::Core, most, most));
@@ -206,6 +236,56 @@ impl Limits {
         limits.extend(backstop.filter(|_| !is_set(Resource::Cpu)).map(|seconds| (Resource::Cpu, seconds, seconds)));
         Ok(limits)
     }
+}
+
+/// What all processes of a user may use together, and the most that a program gets of it.
+const OF_THE_USER: [(Resource, Known, u64); 3] = [
+    (Resource::Sigpending, RLIMIT_SIGPENDING, 512),
+    (Resource::Msgqueue, RLIMIT_MSGQUEUE, 102_400),
+    (Resource::Memlock, RLIMIT_MEMLOCK, 1 << 20),
+];
+/// How many sandboxes it lasts for.
+const SHARES: u64 = 8;
+/// With fewer descriptors many programs don't start.
+const LEAST_DESCRIPTORS: u64 = 64;
+
+/// The caller's own soft and hard limit.
+fn own(resource: Known) -> Result<(u64, u64)> {
+    getrlimit(resource).map_err(Error::host("reading the caller's resource limits"))
+}
+
+/// What the kernel lets a user have of inotify(7), as files of the caller's and of a user namespace's own.
+const INOTIFY: [(&str, &str); 2] = [
+    ("/proc/sys/fs/inotify/max_user_instances", "/proc/sys/user/max_inotify_instances"),
+    ("/proc/sys/fs/inotify/max_user_watches", "/proc/sys/user/max_inotify_watches"),
+];
+
+/// Limits what the user namespace that the process has made may use of inotify; an error if this machine does not let anybody set that.
+pub(crate) fn bound_inotify(process: &mut Program) -> Result<()> {
+    static SHARE: OnceLock<Option<[String; 2]>> = OnceLock::new();
+    let share = SHARE.get_or_init(|| {
+        let share = |(of_caller, _)| {
+            let most: u64 = fs::read_to_string(of_caller).ok()?.trim().parse().ok()?;
+            Some((most / SHARES).max(1).to_string())
+        };
+        let [instances, watches] = INOTIFY.map(share);
+        Some([instances?, watches?])
+    });
+    // The kernel may lack inotify.
+    let Some(share) = share else { return Ok(()) };
+    let is_read_only = statvfs(INOTIFY[0].1).is_ok_and(|file| file.flags().contains(FsFlags::ST_RDONLY));
+    if is_read_only {
+        return Err(Error::invalid(
+            "the sandbox can use up the inotify instances and watches of its user: /proc/sys is read-only",
+            "let the container have a writable /proc/sys, or run as root",
+        ));
+    }
+    for ((_, file), most) in INOTIFY.into_iter().zip(share) {
+        process.step(Step::new("limiting the inotify instances and watches of the user namespace").path(file));
+        let text = process.arena.bytes(most.as_bytes(), format!("{most:?}"));
+        process.write_file(file, text, most.len());
+    }
+    Ok(())
 }
 
 /// Resources with their soft and hard limits.

@@ -158,8 +158,11 @@ pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed], pty: Op
 /// A terminal of the sandbox's own `devpts`: the slots of its master and of its slave.
 pub(crate) fn open_pty(helper: &mut Program, rows: u16, columns: u16) -> (Slot, Slot) {
     helper.step(Step::new("opening a terminal").path("/dev/ptmx").remedies(&[
-        (libc::ENOENT, "a terminal needs /dev/ptmx inside the sandbox; add Root::dev(\"/dev\")"),
-        (libc::ENOSPC, "kernel.pty.max terminals are open already"),
+        (
+            libc::ENOENT,
+            "the sandbox has no /dev/ptmx; add Root::dev(\"/dev\"), or Root::terminals where the root is joined",
+        ),
+        (libc::ENOSPC, "all terminals that this machine allows are in use: close some, or raise kernel.pty.max"),
     ]));
     let master = helper.openat(Arg::CWD, "/dev/ptmx", flags!(O_RDWR | O_NOCTTY | O_CLOEXEC), 0);
     let unlocked = helper.arena.bytes(&0i32.to_ne_bytes(), "[0]");

@@ -68,6 +68,14 @@ impl Attempts {
         }
     }
 
+    /// The same of all but some.
+    #[track_caller]
+    pub fn assert_all_refused_but(&self, known: &[&str]) {
+        for what in self.0.keys().filter(|what| !known.contains(&what.as_str())) {
+            self.assert_refused(&[what]);
+        }
+    }
+
     /// Whether every attempt was refused.
     #[track_caller]
     pub fn assert_all_refused(&self) {

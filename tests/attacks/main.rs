@@ -29,6 +29,8 @@ mod runs;
 mod set_up;
 mod sys;
 mod terminal;
+mod terminals;
+mod tmpfs_bounds;
 
 use std::process::ExitCode;
 
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         runs::TESTS,
         bombs::TESTS,
         terminal::TESTS,
+        terminals::TESTS,
+        tmpfs_bounds::TESTS,
         network::TESTS,
         abis::TESTS,
         kernel::TESTS,
@@ -65,6 +69,8 @@ fn main() -> ExitCode {
         processes::PAYLOADS,
         runs::PAYLOADS,
         terminal::PAYLOADS,
+        terminals::PAYLOADS,
+        tmpfs_bounds::PAYLOADS,
         network::PAYLOADS,
         abis::PAYLOADS,
         kernel::PAYLOADS,

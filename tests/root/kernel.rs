@@ -74,7 +74,7 @@ fn the_proc_of_the_hosts_root_is_read_only() {
 }
 
 fn dev_has_what_every_program_expects() {
-    let expected = "fd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero";
+    let expected = "fd\nfull\nmqueue\nnull\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero";
     assert_eq!(stdout(&sandbox(), "ls -A /dev"), expected);
     let types = "cd /dev; for node in null zero full random urandom tty; do test -c $node || echo $node; done";
     assert_eq!(stdout(&sandbox(), types), "");
@@ -106,6 +106,8 @@ fn the_descriptors_are_linked() {
 fn terminals_are_the_sandboxes_own() {
     let open = "exec 3<> /dev/ptmx; ls /dev/pts; stat -c %F /dev/pts/0";
     let expected = "0\nptmx\ncharacter special file";
+    let sandbox = || sandbox().map_root(|root| root.terminals(1));
+    assert_eq!(stdout(&sandbox(), "cd /dev; ls ptmx pts"), "ptmx\n\npts:\nptmx");
     assert_eq!(stdout(&sandbox(), open), expected);
     assert_eq!(stdout(&sandbox(), open), expected, "another sandbox counts from 0 too");
 }
@@ -128,7 +130,7 @@ fn message_queues_are_the_sandboxes_own() {
 }
 
 fn dev_can_be_elsewhere() {
-    let sandbox = with(programs(Root::empty()).dev("/some/devices"));
+    let sandbox = with(programs(Root::empty()).dev("/some/devices").terminals(1));
     assert_eq!(stdout(&sandbox, "echo x > /some/devices/null; head -c 5 /some/devices/zero | wc -c"), "5");
     assert_eq!(stdout(&sandbox, "exec 3<> /some/devices/ptmx; ls /some/devices/pts"), "0\nptmx");
     stdout(&sandbox, "test ! -e /dev");

@@ -4,38 +4,44 @@
 use std::path::Path;
 
 use super::lower::Builder;
+use super::own::tmpfs_options;
 use super::target::Target;
 use crate::confine::namespaces::Namespaces;
 use crate::plan::{Attributes, Slot, Step};
 
 const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-const LINKS: [(&str, &str); 5] = [
+const LINKS: [(&str, &str); 4] = [
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),
     ("/proc/self/fd/2", "stderr"),
-    ("pts/ptmx", "ptmx"),
 ];
+
+/// What the tmpfs with the nodes holds, which nobody writes to.
+const SIZE: u64 = 1 << 20;
+const INODES: u64 = 1 << 10;
+/// What shared memory may take.
+const SHARED_MEMORY: u64 = 512 << 20;
 
 impl Builder<'_> {
     pub(super) fn devices(&mut self, target: &Target) {
         let safe = Attributes::NOSUID | Attributes::NOEXEC;
         target.step(self.l.helper, "making a tmpfs for");
-        let dev = self.l.helper.file_system("tmpfs", &[("mode", Some("0755".into()))], safe);
+        let dev = self.l.helper.file_system("tmpfs", &tmpfs_options(0o755, SIZE, INODES), safe);
         self.attach_own(dev, target);
-        let mut systems: Vec<System> = vec![
-            System {
-                name: "pts",
-                kind: "devpts",
-                options: &[("ptmxmode", "0666"), ("mode", "0620")],
-                attributes: safe,
-            },
-            System { name: "shm", kind: "tmpfs", options: &[("mode", "1777")], attributes: Attributes::SAFE },
-        ];
+        let shm = tmpfs_options(0o1777, SHARED_MEMORY, SHARED_MEMORY / 4096).to_vec();
+        let mut systems = vec![System { name: "shm", kind: "tmpfs", options: shm, attributes: Attributes::SAFE }];
+        // Kernel threads work for terminals, whose CPU time counts to no cgroup.
+        if self.l.terminals > 0 {
+            let options = [("ptmxmode", "0666".into()), ("mode", "0620".into()), ("max", self.l.terminals.to_string())];
+            let options = options.map(|(key, value)| (key, Some(value))).to_vec();
+            systems.push(System { name: "pts", kind: "devpts", options, attributes: safe });
+            self.l.helper.symlinkat("pts/ptmx", dev, "ptmx");
+        }
         if self.l.chosen.created.contains(Namespaces::IPC) {
             let attributes = safe | Attributes::NODEV;
-            systems.push(System { name: "mqueue", kind: "mqueue", options: &[], attributes });
+            systems.push(System { name: "mqueue", kind: "mqueue", options: vec![], attributes });
         }
         for system in &systems {
             self.l.helper.mkdirat(dev, system.name, 0o755);
@@ -74,11 +80,11 @@ impl Builder<'_> {
     fn system(&mut self, dev: Slot, system: &System) {
         let helper = &mut *self.l.helper;
         let what = format!("mounting a {} file system in the sandbox's /dev", system.kind);
-        helper.step(
-            Step::new(what).remedies(&[(libc::EPERM, "this host forbids mounts in user namespaces, or to this user")]),
-        );
-        let options: Vec<_> = system.options.iter().map(|&(key, value)| (key, Some(value.to_owned()))).collect();
-        let mount = helper.file_system(system.kind, &options, system.attributes);
+        helper.step(Step::new(what).remedies(&[
+            (libc::EPERM, "this host forbids mounts in user namespaces, or to this user"),
+            (libc::EINVAL, "the kernel allows at most 1,048,576 terminals: request fewer"),
+        ]));
+        let mount = helper.file_system(system.kind, &system.options, system.attributes);
         helper.move_mount_to(mount, dev, system.name);
         helper.close(mount);
     }
@@ -88,6 +94,6 @@ impl Builder<'_> {
 struct System {
     name: &'static str,
     kind: &'static str,
-    options: &'static [(&'static str, &'static str)],
+    options: Vec<(&'static str, Option<String>)>,
     attributes: Attributes,
 }

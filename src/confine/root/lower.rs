@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::bind::{SOURCE, Writable, resolve_source};
-use super::own::open_proc;
+use super::own::{open_proc, tmpfs_options};
 use super::target::{Kind, Target};
 use super::{Base, Mount, Root};
 use crate::confine::host::Host;
@@ -28,6 +28,8 @@ pub(crate) struct Lowering<'a> {
     pub who: &'a Resolved,
     pub chosen: &'a Chosen,
     pub procs: &'a mut Procs,
+    /// How many terminals each `/dev` has room for.
+    pub terminals: u32,
 }
 
 /// The proc file systems that the init makes.
@@ -59,6 +61,10 @@ pub(super) struct Builder<'a> {
     pub table: Option<Table>,
 }
 
+/// What the root itself holds: mount points, and what a program writes there if it may.
+const TOP_SIZE: u64 = 64 << 20;
+const TOP_INODES: u64 = 1 << 16;
+
 const MAKE: &[(i32, &str)] = &[
     (
         libc::EPERM,
@@ -75,8 +81,25 @@ const MAKE: &[(i32, &str)] = &[
 pub(crate) fn mounts(root: &Root, host: &Host, who: &Resolved) -> Vec<Mount> {
     let is_caller = who.host_uid == HostId::Id(host.ids.0);
     let mut mounts = if root.base == Base::Host { host.default_mounts(is_caller) } else { vec![] };
+    // A tmpfs that is to be there instead of a default one.
+    let replaces = |mount: &Mount, default: &Mount| match (mount, default) {
+        (Mount::Tmpfs(mount), Mount::Tmpfs(default)) => mount.target == default.target,
+        _ => false,
+    };
+    mounts.retain(|default| !root.mounts.iter().any(|mount| replaces(mount, default)));
     mounts.extend(root.mounts.iter().cloned());
     mounts
+}
+
+/// Refuses terminals that no `/dev` has a place for.
+pub(crate) fn check_terminals(root: &Root, mounts: &[Mount]) -> Result<()> {
+    if root.terminals > 0 && !mounts.iter().any(|mount| matches!(mount, Mount::Dev(_))) {
+        return Err(Error::invalid(
+            "the sandbox has no /dev of its own, in which the requested terminals would be",
+            "add Root::dev(\"/dev\"), or leave Root::terminals out",
+        ));
+    }
+    Ok(())
 }
 
 /// The proc file systems among the mounts, made by a process of the pid namespace that they show.
@@ -102,7 +125,7 @@ pub(crate) fn lower(root: &Root, mounts: &[Mount], l: Lowering<'_>) -> Result<Co
             Err(Error::invalid("Root::inherit() can have no operations", "use Root::host() or Root::dir(\"/\")"))
         };
     }
-    let scratch = (!l.host.has_setattr() || mounts.iter().any(needs_scratch)).then(|| scratch(l.helper));
+    let scratch = (!l.host.has_setattr() || mounts.iter().any(needs_scratch)).then(|| scratch(l.helper, mounts));
     let top = Slot(0);
     let mut builder = Builder { l, root: top, scratch, names: 0, writable: vec![], table: None };
     let overlays = builder.stage_overlays(mounts)?;
@@ -157,9 +180,15 @@ fn needs_scratch(mount: &Mount) -> bool {
 }
 
 /// A tmpfs that goes when the old root goes.
-fn scratch(helper: &mut Program) -> Slot {
+fn scratch(helper: &mut Program, mounts: &[Mount]) -> Slot {
+    const PAGE: u64 = 1 << 16;
+    let contents = mounts.iter().map(|mount| match mount {
+        Mount::File { contents, .. } => (contents.len() as u64).next_multiple_of(PAGE),
+        _ => 0,
+    });
     helper.step(Step::new("making a tmpfs for the set-up").remedies(MAKE));
-    let scratch = helper.file_system("tmpfs", &[("mode", Some("0700".into()))], Attributes::SAFE);
+    let options = tmpfs_options(0o700, contents.fold(TOP_SIZE, u64::saturating_add), TOP_INODES);
+    let scratch = helper.file_system("tmpfs", &options, Attributes::SAFE);
     helper.move_mount_to(scratch, Arg::CWD, "/");
     helper.mkdirat(scratch, "nothing", 0);
     helper.create(scratch, "nobody", 0);
@@ -195,7 +224,7 @@ impl Builder<'_> {
     fn make_root(&mut self) {
         let helper = &mut *self.l.helper;
         helper.step(Step::new("making the root").remedies(MAKE));
-        self.root = helper.file_system("tmpfs", &[("mode", Some("0755".into()))], Attributes::SAFE);
+        self.root = helper.file_system("tmpfs", &tmpfs_options(0o755, TOP_SIZE, TOP_INODES), Attributes::SAFE);
         helper.move_mount_to(self.root, Arg::CWD, "/");
     }
 

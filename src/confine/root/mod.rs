@@ -12,7 +12,7 @@ mod target;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub(crate) use lower::{Covering, Lowering, Procs, change_root, lower, mounts, open_procs, take_away};
+pub(crate) use lower::{Covering, Lowering, Procs, change_root, check_terminals, lower, mounts, open_procs, take_away};
 
 /// The file system that a program sees.
 ///
@@ -25,6 +25,8 @@ pub struct Root {
     base: Base,
     mounts: Vec<Mount>,
     writable: bool,
+    #[cfg_attr(feature = "serde", serde(default))]
+    terminals: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,14 +177,15 @@ impl Tmpfs {
         Self { target: target.into(), size: None, inodes: None, mode: 0o755, noexec: false }
     }
 
-    /// Bytes that it holds at most, rounded up to whole pages. Default: half of the memory.
+    /// Sets the number of bytes that it holds at most, rounded up to whole pages. Default: 512 MiB.
     #[must_use]
     pub fn size(mut self, bytes: u64) -> Self {
         self.size = Some(bytes);
         self
     }
 
-    /// Files and directories that it holds at most. Default: one for each two pages of memory.
+    /// Sets the number of files and directories that it holds at most, beside its size: each takes about 1 KiB of kernel
+    /// memory. Default: one for each 4 KiB of its size, at least 1,024.
     #[must_use]
     pub fn inodes(mut self, count: u64) -> Self {
         self.inodes = Some(count);
@@ -234,7 +237,8 @@ impl Overlay {
         self
     }
 
-    /// Bytes of changes that are kept in memory at most. Default: half of the memory.
+    /// Keeps the changes in memory, and sets the number of bytes that they may take. The number of files is bounded as that
+    /// of a [`Tmpfs`] of this size. Default: 512 MiB.
     #[must_use]
     pub fn upper_tmpfs(mut self, bytes: u64) -> Self {
         self.upper = Upper::Tmpfs(Some(bytes));
@@ -306,13 +310,22 @@ mount_from!(Bind, Tmpfs, Overlay, Proc);
 
 impl Root {
     fn new(base: Base) -> Self {
-        Self { base, mounts: vec![], writable: false }
+        Self { base, mounts: vec![], writable: false, terminals: 0 }
     }
 
     /// The host's file system, read-only, without what is nobody else's business: a `/proc` of the sandbox's own, a
     /// minimal `/dev`, private `/tmp`, `/var/tmp` and `/run`, no home directories, and of `/sys` the processors and
     /// memory nodes alone (`/sys/devices/system`). `/proc/keys` is masked where the program is the caller on the host,
     /// whose keys it would list.
+    ///
+    /// `/tmp` and `/var/tmp` hold 512 MiB each, and `/run` 16 MiB. A [`Tmpfs`] at the same place replaces one:
+    /// `Root::host().mount(Tmpfs::new("/tmp").size(4 << 30).mode(0o1777))`. All of it is memory of the sandbox, which a
+    /// cgroup limits together ([`Cgroup::memory_max`](crate::Cgroup::memory_max)).
+    ///
+    /// A program can lock every file that it can read, with flock(2), or with fcntl(2) against writers. Locks are advisory,
+    /// but a program of the host that waits for such a lock, as a database does, is stopped as long as the sandbox runs. Hide
+    /// what others depend on, as [`profile::build_step`](crate::profile::build_step) and
+    /// [`profile::test`](crate::profile::test()) do with `/var`.
     ///
     /// The root itself is a tmpfs, in which the top-level directories of the host are bound, so that mount points
     /// directly below `/` can be created. It holds what is there when the plan is made.
@@ -339,7 +352,7 @@ impl Root {
         Self::new(Base::Inherit)
     }
 
-    /// The top directory of the sandbox, a tmpfs, can be written to.
+    /// Lets the program write to the top directory of the sandbox, a tmpfs of 64 MiB.
     #[must_use]
     pub fn writable(mut self) -> Self {
         self.writable = true;
@@ -383,12 +396,32 @@ impl Root {
         self.mount(Proc::new(target))
     }
 
-    /// A minimal `/dev`: `null`, `zero`, `full`, `random`, `urandom`, `tty`, the links to the descriptors, and file
-    /// systems of the sandbox's own for terminals (`pts`, `ptmx`), shared memory (`shm`) and message queues
-    /// (`mqueue`).
+    /// Mounts a minimal `/dev`: `null`, `zero`, `full`, `random`, `urandom`, `tty`, the links to the descriptors, and file
+    /// systems of the sandbox's own for shared memory (`shm`, 512 MiB), message queues (`mqueue`), and, on request, terminals
+    /// (`pts`, `ptmx`): see [`Root::terminals`].
     #[must_use]
     pub fn dev(self, target: impl Into<PathBuf>) -> Self {
         self.mount(Mount::Dev(target.into()))
+    }
+
+    /// Lets the program open so many pseudo-terminals of its own at a time (pty(7)), beside that of
+    /// [`Command::pty`](crate::Command::pty): script(1), expect(1), tmux(1), sshd(8) and the tests of a terminal library do.
+    ///
+    /// Default: none. `/dev/ptmx` and `/dev/pts` do not exist then, and opening one fails with `ENOENT`. Where the command
+    /// has its own terminal by [`Command::pty`](crate::Command::pty) and no others are allowed, it fails with `ENOSPC`.
+    ///
+    /// What is written to a terminal is passed on by kernel threads. **That CPU time counts to no cgroup**: a program that
+    /// writes to a terminal without pause uses CPUs beyond [`Cgroup::cpu_max`](crate::Cgroup::cpu_max) and
+    /// [`Limits::cpu`](crate::Limits::cpu), on as many CPUs as it has terminals. All terminals also count to
+    /// `kernel.pty.max` of the machine, so that a small number is best.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`](crate::Error::Invalid) at the spawn if the sandbox has no [`Root::dev`].
+    #[must_use]
+    pub fn terminals(mut self, count: u32) -> Self {
+        self.terminals = count;
+        self
     }
 
     /// A read-only file with these bytes in it, with permissions 0444.
@@ -419,6 +452,11 @@ impl Root {
     #[must_use]
     pub fn read_only(self, path: impl Into<PathBuf>) -> Self {
         self.mount(Mount::ReadOnly(path.into()))
+    }
+
+    /// The terminals that a `/dev` has room for, with that of the command.
+    pub(crate) fn terminals_beside(&self, command: u32) -> u32 {
+        self.terminals.saturating_add(command)
     }
 
     /// Whether it leaves the host's mounts as they are.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::bind::{Seen, resolve_source};
 use super::lower::Builder;
-use super::own::limit;
+use super::own::limited_tmpfs;
 use super::target::{Kind, Target};
 use super::{Mount, Overlay, Owner, Upper};
 use crate::confine::namespaces::Namespaces;
@@ -88,8 +88,7 @@ impl Builder<'_> {
 
     fn layer_tmpfs(&mut self, size: Option<u64>) -> Result<String> {
         self.l.helper.step(Step::new("making a tmpfs for the changes of an overlay"));
-        let mut options = vec![("mode", Some("0755".to_owned()))];
-        options.extend(limit("size", "bytes", size)?);
+        let options = limited_tmpfs(0o755, size, None)?;
         let mount = self.l.helper.file_system("tmpfs", &options, Attributes::SAFE);
         self.l.helper.mkdirat(mount, "upper", 0o755);
         self.l.helper.mkdirat(mount, "work", 0o755);

@@ -10,18 +10,35 @@ use crate::confine::namespaces::{self, Namespaces};
 use crate::error::{Error, Result};
 use crate::plan::{Attributes, Change, Program, Slot, Step, flags};
 
+/// Bytes that a tmpfs holds unless another size is set.
+const SIZE: u64 = 512 << 20;
+
+/// The options of a tmpfs. Each has a size and a number of inodes: without, the kernel lets it have half of the memory.
+pub(super) fn tmpfs_options(mode: u32, size: u64, inodes: u64) -> [(&'static str, Option<String>); 3] {
+    [("mode", Some(format!("{mode:o}"))), ("size", Some(size.to_string())), ("nr_inodes", Some(inodes.to_string()))]
+}
+
+/// The options of a tmpfs whose limits may be left to the default.
+pub(super) fn limited_tmpfs(
+    mode: u32,
+    size: Option<u64>,
+    inodes: Option<u64>,
+) -> Result<[(&'static str, Option<String>); 3]> {
+    let size = limit("bytes", size)?.unwrap_or(SIZE);
+    // A file with anything in it takes a page. The kernel counts 1 KB of memory for each (`BOGO_INODE_SIZE`), and takes no
+    // more of them than that can be counted.
+    let inodes = limit("inodes", inodes)?.unwrap_or((size / 4096).max(1024)).min(u64::MAX >> 10);
+    Ok(tmpfs_options(mode, size, inodes))
+}
+
 /// A limit of a tmpfs. The kernel takes 0 for none.
-pub(super) fn limit(
-    option: &'static str,
-    what: &str,
-    value: Option<u64>,
-) -> Result<Option<(&'static str, Option<String>)>> {
+fn limit(what: &str, value: Option<u64>) -> Result<Option<u64>> {
     match value {
         Some(0) => Err(Error::invalid(
             format!("a tmpfs can't be limited to 0 {what}: the kernel takes that for no limit"),
             "limit it to at least 1, or make the directory read-only",
         )),
-        value => Ok(value.map(|value| (option, Some(value.to_string())))),
+        value => Ok(value),
     }
 }
 
@@ -48,11 +65,7 @@ pub(super) fn open_proc(program: &mut Program, proc: &Proc) -> Slot {
 impl Builder<'_> {
     pub(super) fn tmpfs(&mut self, tmpfs: &Tmpfs) -> Result<()> {
         let target = Target::new(&tmpfs.target)?;
-        let mut options = vec![("mode", Some(format!("{:o}", tmpfs.mode)))];
-        options.extend(limit("size", "bytes", tmpfs.size)?);
-        // The kernel counts 1 KB of memory for each (`BOGO_INODE_SIZE`), and takes no more of them than that can be counted.
-        let inodes = tmpfs.inodes.map(|count| count.min(u64::MAX >> 10));
-        options.extend(limit("nr_inodes", "inodes", inodes)?);
+        let options = limited_tmpfs(tmpfs.mode, tmpfs.size, tmpfs.inodes)?;
         let mut attributes = Attributes::SAFE;
         attributes.set(Attributes::NOEXEC, tmpfs.noexec);
         target.step(self.l.helper, "making a tmpfs for");

@@ -1,112 +1,81 @@
-//! What a sandbox does without when a layer can't be had and it may do without: the configurations to try, one after the
-//! other.
+//! Best effort: the configurations to try, one after the other, where the host lacks a layer that the sandbox may be
+//! started without.
+//!
+//! A layer is left out only if a [`reference`] shows that the host lacks it. Every other failure stays an error: a program
+//! could cause it, to be less confined the next time.
+
+mod reference;
 
 use std::borrow::Cow;
-use std::vec;
-
-use nix::unistd::geteuid;
 
 use crate::confine::{Config, Namespaces, Root, Seccomp};
 use crate::error::Error;
 use crate::outcome::{Layer, Lost};
 
-/// A configuration to try, and what it lacks of the one that was asked for.
+/// A configuration to try, and what it lacks of the requested one.
 pub(crate) struct Attempt<'a> {
     pub config: Cow<'a, Config>,
     pub lost: Vec<Lost>,
-    /// Single namespaces to leave out are being tried.
-    trial: Option<Trial>,
-}
-
-/// Which namespace is to blame is found by leaving out one at a time.
-struct Trial {
-    /// With all of them.
-    whole: Config,
-    /// How that failed.
-    why: String,
-    lost: Vec<Lost>,
-    left: vec::IntoIter<Namespaces>,
 }
 
 impl<'a> Attempt<'a> {
     pub fn new(config: &'a Config) -> Self {
-        Self { config: Cow::Borrowed(config), lost: vec![], trial: None }
+        Self { config: Cow::Borrowed(config), lost: vec![] }
     }
 
-    /// What to try when this has failed; none if nothing is left that the sandbox may do without.
+    /// The next configuration to try after a failure; `None` if the failure is an error.
     pub fn after(mut self, error: &Error) -> Option<Self> {
-        let layer = error.layer();
-        let blames_namespaces = layer.is_none_or(|layer| layer == Layer::Namespaces);
-        if let Some(trial) = self.trial.take().filter(|_| blames_namespaces) {
-            return trial.next();
+        let layer = error.layer().filter(|&layer| self.config.does_without(layer))?;
+        if layer == Layer::Namespaces {
+            let lacking = reference::lacking_namespaces(&self.config);
+            return if lacking.is_empty() { None } else { self.without(lacking, error) };
         }
-        let layer = layer.filter(|&layer| self.config.does_without(layer))?;
-        let lost = Lost::new(self.requested(layer), error);
+        let requested = self.requested(layer)?;
+        if !reference::lacks_layer(&self.config, layer) {
+            return None;
+        }
+        let config = self.config.to_mut();
         match layer {
-            Layer::Namespaces if self.config.namespaces.is_empty() && self.config.joins.is_empty() => return None,
-            Layer::Namespaces => {
-                let kinds =
-                    self.config.namespaces.iter().filter(|&kind| kind != Namespaces::USER || geteuid().is_root());
-                let left: Vec<Namespaces> = kinds.chain([self.config.namespaces]).collect();
-                let left = left.into_iter();
-                return Trial { whole: self.config.into_owned(), why: lost.why, lost: self.lost, left }.next();
-            }
-            Layer::Root if !self.config.root.is_inherited() => self.config.to_mut().root = Root::inherit(),
-            Layer::Cgroup if self.config.cgroup.is_some() => self.config.to_mut().cgroup = None,
-            Layer::Landlock if self.config.landlock.is_some() => self.config.to_mut().landlock = None,
-            Layer::Seccomp if !self.config.seccomp.is_unconfined() => {
-                self.config.to_mut().seccomp = Seccomp::unconfined()
-            }
-            _ => return None,
+            Layer::Root => config.root = Root::inherit(),
+            Layer::Cgroup => config.cgroup = None,
+            Layer::Landlock => config.landlock = None,
+            _ => config.seccomp = Seccomp::unconfined(),
         }
-        self.lost.push(lost);
+        self.lost.push(Lost::new(requested, error));
         Some(self)
     }
 
-    /// What was asked for of a layer.
-    fn requested(&self, layer: Layer) -> String {
+    /// What was requested of a layer, if it was.
+    fn requested(&self, layer: Layer) -> Option<String> {
+        let config = &self.config;
         match layer {
-            Layer::Namespaces => self.config.namespaces.names(),
-            Layer::Root => self.config.root.to_string(),
-            Layer::Cgroup => format!("{:?}", self.config.cgroup),
-            Layer::Landlock => self.config.landlock.as_ref().map(ToString::to_string).unwrap_or_default(),
-            _ => self.config.seccomp.to_string(),
+            Layer::Root => (!config.root.is_inherited()).then(|| config.root.to_string()),
+            Layer::Cgroup => config.cgroup.as_ref().map(|cgroup| format!("{cgroup:?}")),
+            Layer::Landlock => config.landlock.as_ref().map(ToString::to_string),
+            Layer::Seccomp => (!config.seccomp.is_unconfined()).then(|| config.seccomp.to_string()),
+            _ => None,
         }
     }
-}
 
-impl Trial {
-    fn next<'a>(mut self) -> Option<Attempt<'a>> {
-        while let Some(kinds) = self.left.next() {
-            let mut lost = self.lost.clone();
-            let Some(config) = without(&self.whole, kinds, &self.why, &mut lost) else { continue };
-            return Some(Attempt { config: Cow::Owned(config), lost, trial: Some(self) });
+    /// The configuration without some namespaces and what needs them; `None` if one of these layers must be kept.
+    fn without(mut self, kinds: Namespaces, error: &Error) -> Option<Self> {
+        let config = self.config.to_mut();
+        config.namespaces -= kinds;
+        let mut lose = |layer, requested| self.lost.push(Lost { layer, requested, why: error.to_string() });
+        lose(Layer::Namespaces, kinds.names());
+        if kinds.contains(Namespaces::UTS) {
+            (config.hostname, config.domain_name) = (None, None);
         }
-        None
-    }
-}
-
-/// A configuration without some namespaces and what needs them, if it may do without that.
-fn without(whole: &Config, kinds: Namespaces, why: &str, lost: &mut Vec<Lost>) -> Option<Config> {
-    let mut config = whole.clone();
-    config.namespaces -= kinds;
-    if config.namespaces.is_empty() {
-        config.joins.clear();
-    }
-    let mut lose = |layer, requested| lost.push(Lost { layer, requested, why: why.to_owned() });
-    lose(Layer::Namespaces, kinds.names());
-    if kinds.contains(Namespaces::UTS) {
-        (config.hostname, config.domain_name) = (None, None);
-    }
-    if kinds.contains(Namespaces::TIME) {
-        config.time_offsets = None;
-    }
-    if kinds.contains(Namespaces::MOUNT) && config.root.needs_mount_namespace() {
-        if !config.does_without(Layer::Root) {
-            return None;
+        if kinds.contains(Namespaces::TIME) {
+            config.time_offsets = None;
         }
-        lose(Layer::Root, config.root.to_string());
-        config.root = Root::inherit();
+        if kinds.contains(Namespaces::MOUNT) && config.root.needs_mount_namespace() {
+            if !config.does_without(Layer::Root) {
+                return None;
+            }
+            lose(Layer::Root, config.root.to_string());
+            config.root = Root::inherit();
+        }
+        Some(self)
     }
-    Some(config)
 }

@@ -156,12 +156,18 @@ impl Sandbox {
         self
     }
 
-    /// Lets the sandbox do without these layers, as far as this host can't give them: [`Layer::Namespaces`],
-    /// [`Layer::Root`], [`Layer::Cgroup`], [`Layer::Landlock`], [`Layer::Seccomp`]. What was lost, and why, is in
-    /// [`Outcome::enforced`]. Default: none, so that what can't be had is an error.
+    /// Treats these layers as best-effort: if the host lacks one, the program is started without it, and
+    /// [`Outcome::enforced`] records what was lost and why. It is for [`Layer::Namespaces`], [`Layer::Root`],
+    /// [`Layer::Cgroup`], [`Layer::Landlock`] and [`Layer::Seccomp`]. Default: none, so that a layer that can't be
+    /// enforced is an error.
     ///
-    /// Of the namespaces one alone is left out if that is enough. Without a mount namespace there is no root of the
-    /// sandbox's own: then that layer has to be among these as well.
+    /// That the host lacks a layer is found by starting a reference sandbox with that layer alone, which depends on no path,
+    /// ID or limit of the configuration. Every other failure stays an error: a missing file or mount point, a removed
+    /// [`CgroupParent::Path`](crate::CgroupParent::Path), a quota that is used up (EAGAIN, EMFILE, ENOMEM; ENOSPC unless the
+    /// limit on that kind of namespace is 0). A program could cause these, to be less confined the next time.
+    ///
+    /// Only the kinds of namespaces that the host lacks are left out. Without a mount namespace there is no root of the
+    /// sandbox's own: [`Layer::Root`] must be best-effort as well.
     #[must_use]
     pub fn best_effort(mut self, layers: impl IntoIterator<Item = Layer>) -> Self {
         self.config.best_effort.extend(layers);

@@ -18,12 +18,16 @@ fn main() -> ExitCode {
         the_one_namespace_that_is_refused_is_left_out_alone,
         what_mounts_are_refused_is_a_lost_root,
         a_root_that_must_be_kept_stays_an_error,
-        a_cgroup_that_can_not_be_made_is_lost,
+        a_cgroup_that_can_not_be_made_is_lost if support::unless_mounts,
+        a_cgroup_whose_parent_is_missing_is_an_error,
         what_an_old_landlock_lacks_is_lost_and_the_rest_is_kept if unless_landlock_of_files,
         what_is_wrong_with_the_configuration_stays_an_error,
         nothing_is_lost_where_everything_can_be_had,
     ];
-    support::run(tests, &[("limited", host_with_a_limit), ("unmounting", host_without_mounts)])
+    support::run(
+        tests,
+        &[("limited", host_with_a_limit), ("unmounting", host_without_mounts), ("no-cgroups", host_without_cgroups)],
+    )
 }
 
 /// What was in force for a program that ran.
@@ -124,12 +128,27 @@ fn a_root_that_must_be_kept_stays_an_error() {
 }
 
 fn a_cgroup_that_can_not_be_made_is_lost() {
-    let nowhere = Cgroup::new().parent(CgroupParent::Path("/nowhere".into())).pids_max(50);
-    let sandbox = Sandbox::new().cgroup(nowhere);
+    let dir = support::shared_dir();
+    support::in_mount_namespace("mount -t tmpfs none /sys/fs/cgroup", "no-cgroups", dir.path());
+}
+
+/// A host whose cgroup file systems are not seen.
+fn host_without_cgroups(_: &[String]) -> i32 {
+    let sandbox = Sandbox::new().cgroup(Cgroup::new().pids_max(50));
     let error = refused(&sandbox);
     assert_eq!(error.layer(), Some(Layer::Cgroup), "{error}");
     let lost = lost(&sandbox.best_effort([Layer::Cgroup]));
     assert!(!lost.is_empty() && lost.iter().all(|(layer, _)| *layer == Layer::Cgroup), "{lost:?}");
+    0
+}
+
+/// A requested parent may have been removed by a program.
+fn a_cgroup_whose_parent_is_missing_is_an_error() {
+    let nowhere = Cgroup::new().parent(CgroupParent::Path("/nowhere".into())).pids_max(50);
+    let sandbox = Sandbox::new().cgroup(nowhere);
+    let error = refused(&sandbox);
+    assert_eq!(error.layer(), Some(Layer::Cgroup), "{error}");
+    assert_eq!(refused(&sandbox.best_effort([Layer::Cgroup])), error);
 }
 
 fn unless_landlock_of_files() -> Option<String> {

@@ -138,7 +138,18 @@ impl Hierarchies {
             });
             of.push((controller, index));
         }
-        Grounds { grounds, of, parent: self.parent }
+        Grounds { grounds, of, hierarchies: self }
+    }
+
+    /// Whether a hierarchy that is mounted has a controller, wherever.
+    pub fn have(&self, controller: Controller) -> bool {
+        self.mounted.iter().any(|hierarchy| match hierarchy.version {
+            Version::V1 => hierarchy.controllers.iter().any(|name| name == controller.v1()),
+            Version::V2 => {
+                let offered = Words::of(&hierarchy.point.join("cgroup.controllers"));
+                controller.v2().is_none_or(|name| offered.has(name))
+            }
+        })
     }
 
     /// The directory below which groups with a controller are made, and its version.
@@ -186,13 +197,24 @@ pub(super) struct Grounds {
     grounds: Vec<Ground>,
     /// By index.
     of: Vec<(Controller, usize)>,
-    /// As the hierarchies have it.
-    pub parent: Option<PathBuf>,
+    hierarchies: Hierarchies,
 }
 
 impl Grounds {
     pub fn of(&self, controller: Controller) -> Option<&Ground> {
         self.of.iter().find(|(known, _)| *known == controller).map(|&(_, index)| &self.grounds[index])
+    }
+
+    /// The requested parent, as [`Hierarchies`] has it.
+    pub fn parent(&self) -> Option<&Path> {
+        self.hierarchies.parent.as_deref()
+    }
+
+    /// Whether a controller that can't be used here is one that the host lacks. Below a requested parent, which may have
+    /// been removed or changed by a program, it is lacking only if no hierarchy has it.
+    pub fn lack(&self, controller: Controller) -> bool {
+        let has_place = self.of(controller).is_some_and(Ground::may_make);
+        has_place || self.parent().is_none() || !self.hierarchies.have(controller)
     }
 
     pub fn directories(&self) -> Vec<PathBuf> {

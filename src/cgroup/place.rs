@@ -81,7 +81,9 @@ impl Spec {
         for setting in cgroup.settings()? {
             let place = spec.place(&grounds, setting.controller, setting.name);
             match (place.and_then(|place| place.add(&setting)), &mut lose) {
-                (Err(error), Some(lost)) if error.layer().is_some() => lost.push(Lost::new(setting.name, &error)),
+                (Err(error), Some(lost)) if error.layer().is_some() && grounds.lack(setting.controller) => {
+                    lost.push(Lost::new(setting.name, &error));
+                }
                 (result, _) => result?,
             }
         }
@@ -115,8 +117,7 @@ impl Spec {
 
     fn place(&mut self, grounds: &Grounds, controller: Controller, name: &str) -> Result<&mut Place> {
         let Some(ground) = grounds.of(controller) else {
-            let at =
-                grounds.parent.as_ref().map_or("here".into(), |parent| format!("in the cgroup /{}", parent.display()));
+            let at = grounds.parent().map_or("here".into(), |parent| format!("in the cgroup /{}", parent.display()));
             return Err(Error::invalid(
                 format!(
                     "{name} can't be kept: no cgroup hierarchy of this host has the {} controller {at}",

@@ -8,6 +8,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::hierarchy::{Controller, Hierarchies, Version};
 use super::owner::Claim;
+use super::{Cgroup, CgroupParent};
 use crate::error::{Errno, Result};
 
 /// What was found of a controller.
@@ -43,6 +44,27 @@ pub(crate) fn probe() -> Result<Vec<(&'static str, Found)>> {
         (controller.v2().unwrap_or(controller.v1()), found)
     });
     Ok(found.to_vec())
+}
+
+impl Cgroup {
+    /// Whether the host lacks a controller that the limits need, or this user may make no group with it. Below a requested
+    /// parent, which may have been removed or changed by a program, it is lacking only if no hierarchy has it.
+    pub(crate) fn is_lacking(&self) -> bool {
+        let Ok(settings) = self.settings() else { return false };
+        let freezer = self.freezable.then_some(Controller::Freezer);
+        let mut needed = settings.iter().map(|setting| setting.controller).chain(freezer);
+        if let CgroupParent::Path(_) = self.parent {
+            return Hierarchies::read(None).is_ok_and(|all| needed.any(|controller| !all.have(controller)));
+        }
+        let lacks = |found: &Found| match found {
+            Found::Groups { .. } | Found::AfterMove { .. } => false,
+            Found::Refused { errno, .. } => matches!(errno.0, libc::EACCES | libc::EPERM | libc::EROFS),
+            Found::NotGiven { .. } | Found::Absent => true,
+        };
+        let Ok(found) = probe() else { return false };
+        let name = |controller: Controller| controller.v2().unwrap_or(controller.v1());
+        needed.any(|needed| found.iter().any(|(known, found)| *known == name(needed) && lacks(found)))
+    }
 }
 
 /// Makes a group, and gives the controllers that it has on v2.

@@ -135,6 +135,16 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// The identity of a reference sandbox: the default one, or the caller's.
+    pub(crate) fn reference(&self) -> Self {
+        match self.outside {
+            Outside::Caller => Self::caller(),
+            _ => Self::new(),
+        }
+    }
+}
+
 /// Who the program is, decided.
 pub(crate) struct Resolved {
     pub uid: u32,

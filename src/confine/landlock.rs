@@ -234,6 +234,13 @@ impl Display for Landlock {
     }
 }
 
+impl Landlock {
+    /// Rules that restrict the same, and name no path or port.
+    pub(crate) fn reference(&self) -> Self {
+        Self { paths: vec![], denied: vec![], read_only: vec![], bind: vec![], connect: vec![], ..*self }
+    }
+}
+
 /// What the running kernel has, as far as `landlock` knows it.
 pub(super) fn newest() -> ABI {
     static NEWEST: OnceLock<ABI> = OnceLock::new();

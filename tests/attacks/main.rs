@@ -12,6 +12,7 @@ mod busy;
 mod common;
 mod cores;
 mod descriptors;
+mod downgrade;
 mod filesystem;
 mod filter;
 mod host_size;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     let tests = [
         paths::TESTS,
         descriptors::TESTS,
+        downgrade::TESTS,
         filesystem::TESTS,
         privileges::TESTS,
         processes::TESTS,
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
     let payloads = [
         paths::PAYLOADS,
         descriptors::PAYLOADS,
+        downgrade::PAYLOADS,
         filesystem::PAYLOADS,
         privileges::PAYLOADS,
         processes::PAYLOADS,

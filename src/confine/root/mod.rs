@@ -459,6 +459,24 @@ impl Root {
         self.terminals.saturating_add(command)
     }
 
+    /// A root that takes the same features of the kernel, and no path of the host but `/`.
+    pub(crate) fn reference(&self) -> Self {
+        let is_host = self.base == Base::Host;
+        let has = |is: fn(&Mount) -> bool| self.mounts.iter().any(is);
+        let mut root = Self::empty().mount(Bind::new("/", "/host").unmapped()).mount(Tmpfs::new("/tmp"));
+        if is_host || has(|mount| matches!(mount, Mount::Proc(_))) {
+            root = root.proc("/proc");
+        }
+        if is_host || has(|mount| matches!(mount, Mount::Dev(_))) {
+            root = root.dev("/dev");
+        }
+        if has(|mount| matches!(mount, Mount::Overlay(_))) {
+            root = root.overlay("/", "/overlay");
+        }
+        root.terminals = self.terminals.min(1);
+        root
+    }
+
     /// Whether it leaves the host's mounts as they are.
     pub(crate) fn needs_mount_namespace(&self) -> bool {
         match self.base {

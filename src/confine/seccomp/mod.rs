@@ -159,6 +159,12 @@ impl Seccomp {
         &self.rules
     }
 
+    /// The default policy, with a listener if this one has one.
+    pub(crate) fn reference(&self) -> Self {
+        let listens = compile(self).is_ok_and(|filter| filter.policy.needs_listener());
+        if listens { Self::new().record() } else { Self::new() }
+    }
+
     /// Whether there is nothing to filter.
     pub(crate) fn is_unconfined(&self) -> bool {
         self.otherwise == Action::Allow && self.rules.iter().all(|rule| rule.action == Action::Allow)

@@ -223,9 +223,13 @@ pub enum Layer {
     Namespaces,
     /// A root of the sandbox's own.
     Root,
-    /// User and group ids other than the host's root.
+    /// User and group IDs other than the host's root, which the program can't become. In force neither with
+    /// [`Identity::caller`](crate::Identity::caller) where the caller is root, nor with maps or groups that contain 0 of the
+    /// host.
     Identity,
-    /// No capability in any set.
+    /// No capability in any set, and none to be gained. Not in force with [`Capabilities::keep`](crate::Capabilities::keep),
+    /// nor where set-user-ID programs have their effect ([`Sandbox::allow_new_privs`](crate::Sandbox::allow_new_privs)) and
+    /// the bounding set can't be emptied.
     Capabilities,
     /// `no_new_privs`: no set-uid or file-capability program gains anything.
     NoNewPrivs,
@@ -280,22 +284,27 @@ impl Lost {
     }
 }
 
-/// What of the isolation was in force while the program ran. What was asked for and can't be had is an error at `spawn`,
-/// unless its layer is among those of [`Sandbox::best_effort`](crate::Sandbox::best_effort): then it is among the lost.
+/// Which layers of isolation were in force while the program ran.
+///
+/// A layer that was requested and can't be enforced is an error at `spawn`, unless it is among those of
+/// [`Sandbox::best_effort`](crate::Sandbox::best_effort): then what is missing of it is in `lost`. A layer that is in force
+/// in part is both in `enforced`, with what it consists of, and in `lost`, with what is missing; for
+/// [`Enforcement::has`] it is not in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Enforcement {
-    /// The layers in force, each with what it consists of.
+    /// The layers in force, whole or in part, each with what it consists of.
     pub enforced: Vec<(Layer, String)>,
-    /// The layers that were asked for and are not in force, or not whole.
+    /// What was requested and is not in force.
     pub lost: Vec<Lost>,
 }
 
 impl Enforcement {
-    /// Whether a layer was in force.
+    /// Whether a layer was in force, and nothing that was requested of it is missing.
     pub fn has(&self, layer: Layer) -> bool {
-        self.enforced.iter().any(|(has, _)| *has == layer)
+        let is_missing = self.lost.iter().any(|lost| lost.layer == layer);
+        !is_missing && self.enforced.iter().any(|(has, _)| *has == layer)
     }
 }
 

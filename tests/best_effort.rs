@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use stockade::{
-    Cgroup, CgroupParent, Command, Enforcement, Error, Identity, Landlock, Layer, Namespaces, Root, Sandbox,
+    Capabilities, Capability, Cgroup, CgroupParent, Command, Enforcement, Error, IdRange, Identity, Landlock, Layer,
+    Limits, Namespaces, Root, Sandbox, Seccomp,
 };
 use support::{on_host, refused};
 
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
         what_an_old_landlock_lacks_is_lost_and_the_rest_is_kept if unless_landlock_of_files,
         what_is_wrong_with_the_configuration_stays_an_error,
         nothing_is_lost_where_everything_can_be_had,
+        a_layer_that_is_left_out_is_not_in_force,
+        ids_and_capabilities_of_root_are_not_reported_as_a_layer,
     ];
     support::run(
         tests,
@@ -37,9 +40,11 @@ fn enforced(sandbox: &Sandbox) -> Enforcement {
     outcome.enforced
 }
 
-/// The layers that were lost, each with what was asked for.
+/// The layers that were lost, each with what was asked for. None of them is in force.
 fn lost(sandbox: &Sandbox) -> Vec<(Layer, String)> {
-    enforced(sandbox).lost.into_iter().map(|lost| (lost.layer, lost.requested)).collect()
+    let enforced = enforced(sandbox);
+    assert!(!enforced.lost.iter().any(|lost| enforced.has(lost.layer)), "{enforced:?}");
+    enforced.lost.into_iter().map(|lost| (lost.layer, lost.requested)).collect()
 }
 
 /// A way to a host that may make no namespaces of a kind.
@@ -58,7 +63,8 @@ fn host_with_a_limit(args: &[String]) -> i32 {
         assert_eq!(enforced.lost.len(), 1, "{enforced:?}");
         let lost = &enforced.lost[0];
         assert_eq!((lost.layer, lost.requested.as_str(), &lost.why), (Layer::Namespaces, "net", &error.to_string()));
-        assert!(enforced.has(Layer::Root) && enforced.has(Layer::Namespaces), "{enforced:?}");
+        assert!(enforced.has(Layer::Root), "{enforced:?}");
+        assert!(!enforced.has(Layer::Namespaces), "one that was requested is missing: {enforced:?}");
         let kept = enforced.enforced.iter().find(|(layer, _)| *layer == Layer::Namespaces).expect("the others");
         assert_eq!(kept.1, "user, mnt, pid, ipc, uts, cgroup");
         return 0;
@@ -137,8 +143,11 @@ fn host_without_cgroups(_: &[String]) -> i32 {
     let sandbox = Sandbox::new().cgroup(Cgroup::new().pids_max(50));
     let error = refused(&sandbox);
     assert_eq!(error.layer(), Some(Layer::Cgroup), "{error}");
-    let lost = lost(&sandbox.best_effort([Layer::Cgroup]));
-    assert!(!lost.is_empty() && lost.iter().all(|(layer, _)| *layer == Layer::Cgroup), "{lost:?}");
+    let sandbox = sandbox.best_effort([Layer::Cgroup]);
+    let enforced = enforced(&sandbox);
+    let lost: Vec<Layer> = enforced.lost.iter().map(|lost| lost.layer).collect();
+    assert!(!lost.is_empty() && lost.iter().all(|&layer| layer == Layer::Cgroup), "{lost:?}");
+    assert!(enforced.enforced.iter().all(|(layer, _)| *layer != Layer::Cgroup), "no group: {enforced:?}");
     0
 }
 
@@ -165,7 +174,9 @@ fn what_an_old_landlock_lacks_is_lost_and_the_rest_is_kept() {
     assert_eq!(error.layer(), Some(Layer::Landlock));
     let enforced = enforced(&old.best_effort([Layer::Landlock]));
     assert_eq!(enforced.lost.len(), 1, "{enforced:?}");
-    assert!(enforced.has(Layer::Landlock), "files are restricted all the same: {enforced:?}");
+    assert!(!enforced.has(Layer::Landlock), "not all of it: {enforced:?}");
+    let in_part = enforced.enforced.iter().any(|(layer, _)| *layer == Layer::Landlock);
+    assert!(in_part, "files are restricted all the same: {enforced:?}");
     let none = Sandbox::new().landlock(Landlock::new()).as_on_kernel(5, 12).best_effort([Layer::Landlock]);
     assert_eq!(lost(&none).len(), 1);
 }
@@ -185,4 +196,87 @@ fn what_is_wrong_with_the_configuration_stays_an_error() {
 fn nothing_is_lost_where_everything_can_be_had() {
     let layers = [Layer::Namespaces, Layer::Root, Layer::Cgroup, Layer::Landlock, Layer::Seccomp];
     assert_eq!(lost(&Sandbox::new().best_effort(layers)), []);
+}
+
+const ALL: [Layer; 10] = [
+    Layer::Namespaces,
+    Layer::Root,
+    Layer::Identity,
+    Layer::Capabilities,
+    Layer::NoNewPrivs,
+    Layer::Session,
+    Layer::Limits,
+    Layer::Cgroup,
+    Layer::Seccomp,
+    Layer::Landlock,
+];
+
+/// The layers that are in force.
+fn in_force(sandbox: &Sandbox, command: &Command) -> Vec<Layer> {
+    let outcome = sandbox.status(command).unwrap_or_else(|error| panic!("{error}"));
+    assert!(outcome.success(), "{outcome}");
+    ALL.into_iter().filter(|&layer| outcome.enforced.has(layer)).collect()
+}
+
+/// A limit on output takes no privilege, and a cgroup without limits is made where the host has one.
+fn whole() -> Sandbox {
+    Sandbox::new().limits(Limits::new().stdout(1 << 20)).cgroup(Cgroup::new())
+}
+
+fn a_layer_that_is_left_out_is_not_in_force() {
+    let mut command = Command::new("/bin/true");
+    let landlock = || Landlock::new().read_write("/").any_signal().any_abstract_socket().any_tcp();
+    let sandbox = match unless_landlock_of_files() {
+        None => whole().landlock(landlock()),
+        Some(reason) => {
+            println!("without Landlock: {reason}");
+            whole()
+        }
+    };
+    let all = in_force(&sandbox, &command);
+    let optional = [Layer::Landlock, Layer::Cgroup];
+    assert!(ALL.iter().all(|layer| all.contains(layer) || optional.contains(layer)), "{all:?}");
+    let without = |layers: &[Layer]| -> Vec<Layer> { all.iter().copied().filter(|l| !layers.contains(l)).collect() };
+    let no_namespaces = sandbox.clone().namespaces(Namespaces::empty()).root(Root::inherit());
+    let no_landlock = whole();
+    let cases = [
+        (no_namespaces.identity(Identity::caller()), vec![Layer::Namespaces, Layer::Root]),
+        (sandbox.clone().root(Root::inherit()), vec![Layer::Root]),
+        (sandbox.clone().seccomp(Seccomp::unconfined()), vec![Layer::Seccomp]),
+        (sandbox.clone().allow_new_privs(), vec![Layer::NoNewPrivs]),
+        (sandbox.clone().capabilities(Capabilities::none().keep([Capability::CAP_CHOWN])), vec![Layer::Capabilities]),
+        (sandbox.clone().limits(Limits::new()), vec![Layer::Limits]),
+        (no_landlock, vec![Layer::Landlock]),
+    ];
+    for (sandbox, mut missing) in cases {
+        if support::is_root() && sandbox == sandbox.clone().identity(Identity::caller()) {
+            missing.push(Layer::Identity);
+        }
+        // With best effort what can be had is in force all the same.
+        let effort = sandbox.clone().best_effort(ALL);
+        for sandbox in [&sandbox, &effort] {
+            assert_eq!(in_force(sandbox, &command), without(&missing), "without {missing:?}");
+        }
+    }
+    let no_cgroup = Sandbox::new();
+    assert!(!in_force(&no_cgroup, &command).contains(&Layer::Cgroup));
+    command.new_session(false);
+    assert_eq!(in_force(&sandbox, &command), without(&[Layer::Session]));
+}
+
+fn ids_and_capabilities_of_root_are_not_reported_as_a_layer() {
+    let has_identity = |identity| enforced(&Sandbox::new().identity(identity)).has(Layer::Identity);
+    assert!(has_identity(Identity::new()));
+    assert!(has_identity(Identity::new().uid(0).gid(0)), "0 inside is another ID on the host");
+    assert_eq!(has_identity(Identity::caller()), !support::is_root());
+    if support::is_root() {
+        let range = |inside, outside| IdRange { inside, outside, count: 1 };
+        assert!(!has_identity(Identity::new().groups([0])), "the host's group 0");
+        assert!(!has_identity(Identity::new().maps([range(1, 5), range(2, 0)], [range(1, 5)])), "setuid leads to root");
+        assert!(has_identity(Identity::new().maps([range(1, 5)], [range(1, 5)])));
+    }
+    // Set-user-ID programs of the host have their effect where no set of capabilities is emptied.
+    let gains = Sandbox::new().namespaces(Namespaces::empty()).root(Root::inherit()).allow_new_privs();
+    let gains = gains.seccomp(Seccomp::unconfined());
+    assert_eq!(enforced(&gains).has(Layer::Capabilities), support::is_root(), "root empties the bounding set");
 }

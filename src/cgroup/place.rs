@@ -104,6 +104,17 @@ impl Spec {
         Ok(spec)
     }
 
+    /// What is in force: the files that are written, or that the group counts. `None` if there is no group.
+    pub fn enforced(&self) -> Option<String> {
+        let files = self.places.iter().flat_map(|place| &place.files);
+        let limits: Vec<String> = files.map(|file| format!("{} = {}", file.name, file.value)).collect();
+        match (self.places.is_empty(), limits.is_empty()) {
+            (true, _) => None,
+            (false, true) => Some("accounting".into()),
+            (false, false) => Some(limits.join(", ")),
+        }
+    }
+
     /// How many groups the program enters.
     pub fn groups(&self) -> u16 {
         self.places.len() as u16

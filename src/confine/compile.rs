@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::unistd::{Gid, getgroups};
+
 use super::host::Host;
 use super::identity::{self, Resolved};
 use super::landlock::{self, Handled};
@@ -385,6 +387,16 @@ impl Compiler<'_> {
         Ok(master)
     }
 
+    /// Whether the program has user and group IDs other than the host's root, and can't become that.
+    fn is_other_than_root(&self) -> bool {
+        // The maps of a namespace that root joins are not known.
+        let is_known = !(self.host.privileged && self.chosen.joined_kinds().contains(Namespaces::USER));
+        let keeps_groups = self.who.groups.is_none();
+        let keeps_roots_group = || getgroups().map_or(true, |groups| groups.contains(&Gid::from_raw(0)));
+        is_known && !self.who.reaches_root() && !(keeps_groups && keeps_roots_group())
+    }
+
+    /// The layers in force. A new layer is named here only where nothing of it can be missing, or is in `lost`.
     fn enforcement(&self, job: &Job<'_>) -> Enforcement {
         let mut enforced = vec![];
         let all = self.chosen.all();
@@ -394,8 +406,13 @@ impl Compiler<'_> {
         if !self.config.root.is_inherited() {
             enforced.push((Layer::Root, self.config.root.to_string()));
         }
-        enforced.push((Layer::Identity, format!("user {} and group {} inside", self.who.uid, self.who.gid)));
-        enforced.push((Layer::Capabilities, self.config.capabilities.to_string()));
+        if self.is_other_than_root() {
+            enforced.push((Layer::Identity, format!("user {} and group {} inside", self.who.uid, self.who.gid)));
+        }
+        // A program that can gain privileges has no capability only if its bounding set is empty.
+        if self.config.capabilities.are_none() && (self.has_rights() || !self.config.new_privs) {
+            enforced.push((Layer::Capabilities, self.config.capabilities.to_string()));
+        }
         if !self.config.new_privs {
             enforced.push((Layer::NoNewPrivs, "set".into()));
         }
@@ -408,9 +425,8 @@ impl Compiler<'_> {
         if job.new_session {
             enforced.push((Layer::Session, "new".into()));
         }
-        if self.cgroup.is_some() {
-            let said = self.config.cgroup.as_ref().map_or("for the CPU time".into(), |cgroup| format!("{cgroup:?}"));
-            enforced.push((Layer::Cgroup, said));
+        if let Some(limits) = self.cgroup.as_ref().and_then(Spec::enforced) {
+            enforced.push((Layer::Cgroup, limits));
         }
         if !self.config.limits.is_empty() {
             enforced.push((Layer::Limits, format!("{:?}", self.config.limits)));

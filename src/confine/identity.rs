@@ -181,6 +181,13 @@ impl Resolved {
         self.host_uid == HostId::Id(0) || self.maps_user(0)
     }
 
+    /// The same of the host's root as user or as group.
+    pub fn reaches_root(&self) -> bool {
+        let mut groups = self.host_groups.iter().chain([&self.host_gid]);
+        let mut maps = self.maps.iter().flat_map(|maps| &maps.gid);
+        self.reaches_host_root() || groups.any(|&group| group == HostId::Id(0)) || maps.any(|line| line.has(0))
+    }
+
     /// Whether the program may be that user of the host's, or become it: anybody, without maps that say who there is.
     pub fn may_be(&self, uid: u32) -> bool {
         self.maps.is_none() || self.maps_user(uid)

@@ -32,7 +32,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::confine::{Bind, Limits, Proc, Resource, Root, Seccomp, Tmpfs};
+use crate::confine::{Action, Bind, Comparison, Condition, Limits, Proc, Resource, Root, Seccomp, Tmpfs};
 use crate::sandbox::Sandbox;
 
 const KIB: u64 = 1 << 10;
@@ -108,7 +108,7 @@ pub fn judge() -> Sandbox {
 /// | programs and libraries of the host (`/usr` without `/usr/src`) and `/etc`, read-only, and nothing else of it; bind the workspace with `bind_rw` | keys, tokens and other projects can't be told to anybody by who can't read them, wherever they are; and what the code changes is in the workspace |
 /// | an empty environment but `PATH` | tokens are most often there; name what it needs by [`Command::env`](crate::Command::env) |
 /// | no network | what it has read can't leave, and nothing comes in; a service of the host's that listens on its loopback is not there |
-/// | [`Seccomp::container`] with sockets of the usual families alone, without typing into a terminal | an allow-list: what is new in the kernel, or was often the way out, is not there |
+/// | [`Seccomp::container`] without inotify(7) | an allow-list: what is new in the kernel, or was often the way out, is not there; a watch on `/usr` or `/etc` would show which files other processes of the host open |
 /// | `/tmp`, `/var/tmp`, `/dev/shm` of its own, 256 MiB each | scratch files that end with it, and can't fill the memory |
 /// | 512 processes | a package manager or a test run has room, a fork bomb has not |
 /// | files of 1 GiB at most | the workspace is on the host's disk |
@@ -122,12 +122,23 @@ pub fn agent() -> Sandbox {
     let root = programs(&["/etc"]).proc("/proc").dev("/dev");
     Sandbox::new()
         .root(scratch(root, 256 * MIB))
-        .seccomp(Seccomp::container().with_narrow_sockets().without_typing())
+        .seccomp(without_watches(Seccomp::container()))
         .limits(bounded(limits, 512, GIB))
 }
 
 /// What looks into other processes, or changes them.
 const TRACING: [&str; 4] = ["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd"];
+
+/// Denies what reports that other processes of the host use a file: inotify(7), and dnotify (`F_NOTIFY` of fcntl(2)). Programs
+/// that find it missing look at the files from time to time.
+fn without_watches(policy: Seccomp) -> Seccomp {
+    let notifies = Condition::int(1, Comparison::Equal(libc::F_NOTIFY as u64));
+    policy.on(["inotify_init", "inotify_init1"], Action::Errno(libc::ENOSYS)).when(
+        "fcntl",
+        [notifies],
+        Action::Errno(libc::EINVAL),
+    )
+}
 
 /// The programs and libraries of the host, as far as it has them, and what they need of `/etc`.
 fn programs(of_etc: &[&str]) -> Root {

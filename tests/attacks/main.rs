@@ -28,6 +28,7 @@ mod privileges;
 mod processes;
 mod runs;
 mod set_up;
+mod set_id;
 mod sys;
 mod terminal;
 mod terminals;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         outputs::TESTS,
         busy::TESTS,
         filter::TESTS,
+        set_id::TESTS,
         host_size::TESTS,
         set_up::TESTS,
     ]
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         outputs::PAYLOADS,
         busy::PAYLOADS,
         filter::PAYLOADS,
+        set_id::PAYLOADS,
         host_size::PAYLOADS,
         set_up::PAYLOADS,
     ]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use stockade::{Command, Error, Layer, Signal, Termination};
+use stockade::{Command, Error, Layer, Seccomp, Signal, Termination};
 
 use crate::groups::{self, is_v1, of_process, unless_accounts, unless_hugetlb, unless_peak, unless_v1, unless_v2};
 use crate::support::{self, Test, sh, unless_python, unless_root};
@@ -179,7 +179,8 @@ fn huge_pages_end_at_their_limit() {
     let touch = |cgroup, pages: u64| {
         let map = format!("mmap.mmap(-1, {pages} << 21, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000)");
         let script = format!("import mmap\nm = {map}\nfor n in range({pages}): m[n << 21] = 1");
-        with(cgroup).output(Command::new("python3").args(["-c", &script])).unwrap().outcome.termination
+        let sandbox = with(cgroup).seccomp(Seccomp::new().allow_huge_pages());
+        sandbox.output(Command::new("python3").args(["-c", &script])).unwrap().outcome.termination
     };
     assert_eq!(touch(group(), 2), Termination::Exited(0));
     let page = 2 * MB;

@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
     use crate::confine::seccomp::lowering::*;
-    use crate::confine::seccomp::{Action, Comparison, Condition, Rule};
+    use crate::confine::seccomp::{Action, Comparison, Condition, Granted, Rule};
     use crate::system_call::ARCHITECTURE;
     #[cfg(target_arch = "x86_64")]
     use crate::system_call::X32;
@@ -249,7 +249,7 @@ mod tests {
             call in 0..CALLS.len(),
             args in prop::array::uniform6(prop_oneof![any::<u64>(), 0u64..4, Just(1 << 32)]),
         ) {
-            let filter = of(&Seccomp { otherwise, rules, record });
+            let filter = of(&Seccomp { otherwise, rules, record, granted: Granted::NOTHING });
             let number = number(CALLS[call]);
             let expected = filter.policy.word(filter.policy.decide(number, &args));
             prop_assert_eq!(run(&filter.program, ARCHITECTURE, number as u32, &args), expected);

@@ -1,7 +1,9 @@
 //! seccomp: which system calls a program may make (seccomp(2), Linux's `Documentation/userspace-api/seccomp_filter.rst`).
 
+mod baseline;
 mod describe;
 mod filter;
+mod guards;
 mod install;
 mod lowering;
 mod paths;
@@ -13,6 +15,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 pub(crate) use filter::{Filter, compile};
+use guards::Granted;
 pub(crate) use install::install;
 pub(crate) use policy::Policy;
 pub use rule::{Action, Comparison, Condition, Rule};
@@ -24,6 +27,20 @@ pub use rule::{Action, Comparison, Condition, Rule};
 /// [`Sandbox::plan`](crate::Sandbox::plan) that names the nearest one. Whatever the policy, calls of another ABI (32-bit
 /// ones and x32 on x86_64) are refused: with `ENOSYS`, or, where the policy ends the sandbox for some call, by ending it:
 /// [`Termination::ForeignSyscall`](crate::Termination::ForeignSyscall).
+///
+/// # What no rule allows
+///
+/// In every policy, whatever its rules allow, two things are denied. The only exception is a policy that denies nothing,
+/// such as [`Seccomp::unconfined`].
+///
+/// - Creating a regular file with the set-user-ID or set-group-ID bit, or setting one of them (`EPERM`): chmod(2) and its
+///   variants, open(2) and openat(2) with `O_CREAT` or `O_TMPFILE`, creat(2), mknod(2), mknodat(2). A filter cannot read the
+///   mode that openat2(2) is passed, so openat2(2) gives `ENOSYS`. Allow them with [`Seccomp::allow_set_id_bits`].
+/// - Huge pages of hugetlbfs (`ENOMEM`), which the memory limit of a cgroup does not count: mmap(2) with `MAP_HUGETLB`,
+///   memfd_create(2) with `MFD_HUGETLB`, shmget(2) with `SHM_HUGETLB`. Allow them with [`Seccomp::allow_huge_pages`].
+///   Transparent huge pages are counted, and not affected.
+///
+/// io_uring makes such calls past every filter: a policy that allows io_uring_setup(2) allows set-user-ID files.
 ///
 /// Its [`Display`](std::fmt::Display) is short, and with `{:#}` the whole list.
 ///
@@ -45,6 +62,8 @@ pub struct Seccomp {
     otherwise: Action,
     rules: Vec<Rule>,
     record: bool,
+    #[cfg_attr(feature = "serde", serde(default))]
+    granted: Granted,
 }
 
 impl Default for Seccomp {
@@ -54,14 +73,39 @@ impl Default for Seccomp {
 }
 
 impl Seccomp {
+    const fn of(otherwise: Action) -> Self {
+        Self { otherwise, rules: vec![], record: false, granted: Granted::NOTHING }
+    }
+
     /// Everything is allowed but what is denied by further calls.
     pub fn deny_list() -> Self {
-        Self { otherwise: Action::Allow, rules: vec![], record: false }
+        Self::of(Action::Allow)
     }
 
     /// Everything is refused with `EPERM` but what is allowed by further calls.
     pub fn allow_list() -> Self {
-        Self { otherwise: Action::Errno(libc::EPERM), rules: vec![], record: false }
+        Self::of(Action::Errno(libc::EPERM))
+    }
+
+    /// Allows set-user-ID and set-group-ID files, and openat2(2), as far as the rules do. For sandboxes that install
+    /// packages, or that run sandboxes. Default: denied.
+    ///
+    /// A set-user-ID file in a writable bind stays on the host and belongs to the owner of that directory, which is root
+    /// if root shared it: bind a directory that other users of the host cannot enter.
+    #[must_use]
+    pub fn allow_set_id_bits(mut self) -> Self {
+        self.granted.set_id_bits = true;
+        self
+    }
+
+    /// Allows huge pages of hugetlbfs (`MAP_HUGETLB`, `MFD_HUGETLB`, `SHM_HUGETLB`), as far as the rules do. Default: denied.
+    ///
+    /// The memory limit of a cgroup does not count them. Limit them with
+    /// [`Cgroup::hugetlb_max`](crate::Cgroup::hugetlb_max).
+    #[must_use]
+    pub fn allow_huge_pages(mut self) -> Self {
+        self.granted.huge_pages = true;
+        self
     }
 
     /// No filter at all.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::paths::path_argument;
-use super::{Action, Condition, Rule, Seccomp};
+use super::{Action, Condition, Granted, Rule, Seccomp, guards};
 use crate::error::{Error, Result};
 use crate::system_call::SystemCall;
 use crate::watch::{LAST_ERRNO, Rules, Ruling};
@@ -31,7 +31,36 @@ impl Policy {
             check(rule)?;
             policy.cases.entry(call.number()).or_default().push((rule.conditions.clone(), rule.action));
         }
+        policy.guard(seccomp.granted)?;
         Ok(policy)
+    }
+
+    /// Adds the guards of the calls that the rules may allow.
+    fn guard(&mut self, granted: Granted) -> Result<()> {
+        let mut guards = vec![];
+        for rule in guards::rules(granted) {
+            let Some(call) = look_up(&rule.call)? else { continue };
+            if let Some(action) = self.guarded(call.number(), rule.action) {
+                guards.push((call.number(), (rule.conditions, action)));
+            }
+        }
+        for (number, case) in guards {
+            self.cases.entry(number).or_default().push(case);
+        }
+        Ok(())
+    }
+
+    /// The action of a guard on a call: none where the rules deny the call anyway, and never milder than what becomes of
+    /// the call if no rule matches.
+    fn guarded(&self, number: i32, action: Action) -> Option<Action> {
+        let cases = self.cases.get(&number).map(Vec::as_slice).unwrap_or_default();
+        let (always, sometimes): (Vec<&Case>, Vec<&Case>) =
+            cases.iter().partition(|(conditions, _)| conditions.is_empty());
+        match always.iter().map(|(_, action)| *action).max() {
+            Some(said) => (!said.refuses()).then_some(action),
+            None if self.otherwise.refuses() && sometimes.iter().all(|(_, action)| action.refuses()) => None,
+            None => Some(action.max(self.otherwise)),
+        }
     }
 
     /// What becomes of a call.

@@ -1,6 +1,6 @@
 //! The lists that a policy begins with.
 
-use super::{Action, Comparison, Condition, Seccomp};
+use super::{Action, Comparison, Condition, Rule, Seccomp};
 use crate::system_call::SystemCall;
 
 /// What changes mounts, names, clocks, modules, power, accounting or quotas of a machine.
@@ -21,39 +21,6 @@ const KERNEL: &[&str] = &[
 /// What enters other namespaces.
 const NAMESPACES: &[&str] = &["setns", "unshare"];
 
-/// Flags of clone(2) that make namespaces, and `CLONE_PARENT`, by which a program would give the host children that the
-/// host does not know.
-const CLONE_FLAGS: [libc::c_int; 9] = [
-    libc::CLONE_NEWUSER,
-    libc::CLONE_NEWNS,
-    libc::CLONE_NEWPID,
-    libc::CLONE_NEWNET,
-    libc::CLONE_NEWIPC,
-    libc::CLONE_NEWUTS,
-    libc::CLONE_NEWCGROUP,
-    libc::CLONE_NEWTIME,
-    libc::CLONE_PARENT,
-];
-
-/// Calls that set the permissions of a file, and which argument they are.
-const PERMISSIONS: [(&str, u8); 4] = [("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)];
-
-/// The families of sockets that programs have a use for.
-const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-
-/// What personality(2) may be set to beside the default: what turns off the randomisation of addresses, which debuggers
-/// do, and the name of the kernel's version. 0xffffffff asks.
-const PERSONALITIES: [u64; 5] = [0, 0x0002_0000, 0x0004_0000, 0x0006_0000, 0xffff_ffff];
-
-fn flag(argument: u8, flag: libc::c_int) -> Condition {
-    let flag = u64::from(flag as u32);
-    Condition::int(argument, Comparison::Masked { mask: flag, value: flag })
-}
-
-fn is(argument: u8, value: libc::c_int) -> Condition {
-    Condition::int(argument, Comparison::Equal(u64::from(value as u32)))
-}
-
 impl Seccomp {
     /// The default of a sandbox: everything is allowed but what an isolated program has no business with. It is refused
     /// with `EPERM` if nothing else is said:
@@ -63,10 +30,20 @@ impl Seccomp {
     ///   `modify_ldt`, port i/o;
     /// - namespaces: `unshare`, `setns`, and `clone` with their flags or `CLONE_PARENT`; `clone3`, whose flags a filter
     ///   can't see, gives `ENOSYS`, whereupon C libraries take `clone`;
-    /// - sockets of other families than Unix, IPv4, IPv6 and netlink (`EAFNOSUPPORT`);
-    /// - the terminal's `TIOCSTI` and `TIOCLINUX`; `personality` but for some values;
-    /// - the set-user-id and set-group-id bits, which nothing inside gains by, but the host's users would, by what is left
-    ///   in a directory of the host's.
+    /// - sockets of other families than Unix, IPv4, IPv6 and netlink (`EAFNOSUPPORT`), IPv4 and IPv6 of other protocols than
+    ///   TCP, UDP and ICMP, netlink of others than `NETLINK_ROUTE` (`EPROTONOSUPPORT`), by socket(2) and socketpair(2);
+    ///   `TCP_ULP` and TCP-AO keys (`ENOPROTOOPT`);
+    /// - requests of ioctl(2) that act on everybody's terminal: `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`, `TIOCEXCL`, `TIOCCONS`,
+    ///   `TIOCSLCKTRMIOS`, `TIOCVHANGUP`, and those of virtual consoles;
+    /// - requests of ioctl(2) for which the kernel loads modules: bridges, VLANs, encryption and verity of file systems;
+    /// - leases and delegations of files, by which a program makes others wait that open them (`F_SETLEASE`, `F_SETDELEG`);
+    /// - `personality` but for some values.
+    ///
+    /// What every policy denies is denied too: see [`Seccomp`]. A list of what is denied by its arguments is replaced by
+    /// [`Seccomp::allow`], such as `.allow(["socket"])`.
+    ///
+    /// No module is loaded for what is denied. One is still looked for if the program executes a file of an unknown format
+    /// (`binfmt-…`, before Linux 6.14), which no filter sees.
     ///
     /// What sets `RLIMIT_CORE` does nothing, and gives 0: a limit of 1 alone keeps cores from the pipe of
     /// `kernel.core_pattern` (core(5)), and 0 does not.
@@ -74,58 +51,13 @@ impl Seccomp {
     /// What is left is much: [`Seccomp::pure_computation`] and [`Seccomp::container`] are allow-lists.
     pub fn new() -> Self {
         let mut policy = Self::deny_list();
-        policy.rules.reserve(MACHINE.len() + KERNEL.len() + NAMESPACES.len() + CLONE_FLAGS.len() + 16);
+        policy.rules.reserve(MACHINE.len() + KERNEL.len() + NAMESPACES.len() + 64);
         for names in [MACHINE, KERNEL, NAMESPACES] {
             for &name in names {
                 policy = policy.when(name, [], Action::Errno(libc::EPERM));
             }
         }
-        let policy = policy.without_namespaces().with_narrow_sockets().without_typing().with_few_personalities();
-        policy.without_set_id_bits().with_limit_of_cores()
-    }
-
-    fn without_namespaces(mut self) -> Self {
-        for kind in CLONE_FLAGS {
-            // On all architectures that the crate has, the flags are the first argument.
-            self = self.when("clone", [flag(0, kind)], Action::Errno(libc::EPERM));
-        }
-        self.on(["clone3"], Action::Errno(libc::ENOSYS))
-    }
-
-    /// Sockets of the usual families alone.
-    pub(crate) fn with_narrow_sockets(self) -> Self {
-        let others = FAMILIES.map(|family| Condition::int(0, Comparison::NotEqual(family as u64)));
-        self.when("socket", others, Action::Errno(libc::EAFNOSUPPORT))
-    }
-
-    /// Nothing is put into the input of a terminal.
-    pub(crate) fn without_typing(self) -> Self {
-        // The kernel looks at the lower half of a request alone.
-        [libc::TIOCSTI, libc::TIOCLINUX].into_iter().fold(self, |policy, request| {
-            policy.when("ioctl", [is(1, request as libc::c_int)], Action::Errno(libc::EPERM))
-        })
-    }
-
-    fn with_few_personalities(self) -> Self {
-        let others = PERSONALITIES.map(|persona| Condition::int(0, Comparison::NotEqual(persona)));
-        self.when("personality", others, Action::Errno(libc::EPERM))
-    }
-
-    /// What is made with such a bit by open(2) or mknod(2) is empty, and loses it with the first byte.
-    fn without_set_id_bits(mut self) -> Self {
-        for (name, argument) in PERMISSIONS {
-            for bit in [libc::S_ISUID, libc::S_ISGID] {
-                self = self.when(name, [flag(argument, bit as libc::c_int)], Action::Errno(libc::EPERM));
-            }
-        }
-        self
-    }
-
-    /// Programs that set it to 0, to leave no secrets in cores, end themselves if they can't.
-    fn with_limit_of_cores(self) -> Self {
-        let core = libc::RLIMIT_CORE as libc::c_int;
-        let sets = Condition::new(2, Comparison::NotEqual(0));
-        self.when("setrlimit", [is(0, core)], Action::Errno(0)).when("prlimit64", [is(1, core), sets], Action::Errno(0))
+        policy.with_baseline()
     }
 
     /// For programs that read, compute and write, as an online judge runs them: an allow-list on which C, C++, Rust and
@@ -166,25 +98,26 @@ impl Seccomp {
             policy = policy.when(name, [Condition::int(argument, reads)], Action::Allow);
         }
         for request in [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::FIOCLEX] {
-            policy = policy.when("ioctl", [is(1, request as libc::c_int)], Action::Allow);
+            policy = policy.when("ioctl", [Condition::is(1, request as libc::c_int)], Action::Allow);
         }
         // A limit may be asked for, and not set.
         policy = policy.when("prlimit64", [Condition::new(2, Comparison::Equal(0))], Action::Allow);
         for option in [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_GET_DUMPABLE] {
-            policy = policy.when("prctl", [is(0, option)], Action::Allow);
+            policy = policy.when("prctl", [Condition::is(0, option)], Action::Allow);
         }
-        policy.when("socket", [is(0, libc::AF_UNIX)], Action::Errno(libc::EACCES))
+        policy.when("socket", [Condition::is(0, libc::AF_UNIX)], Action::Errno(libc::EACCES)).with_baseline()
     }
 
     /// An allow-list of what the default profile of common container engines allows a container without capabilities, as
     /// their documentation lists it: all calls that the crate knows but those that need a capability, those that are not
-    /// kept apart by namespaces, and old ones that had bugs. What is refused gives `EPERM`. What sets `RLIMIT_CORE` does
-    /// nothing: see [`Seccomp::new`].
+    /// kept apart by namespaces, and old ones that had bugs. What is refused gives `EPERM`. What [`Seccomp::new`] denies by
+    /// arguments is denied here too: sockets of other families, requests of ioctl(2), leases; and setting `RLIMIT_CORE` does
+    /// nothing.
     pub fn container() -> Self {
         #[rustfmt::skip]
         const BEYOND: &[&str] = &[
             "get_mempolicy", "mbind", "migrate_pages", "move_pages", "set_mempolicy", "set_mempolicy_home_node", "stime",
-            "sysfs", "_sysctl", "clone3", "clone", "socket", "personality", "create_module", "get_kernel_syms",
+            "sysfs", "_sysctl", "create_module", "get_kernel_syms",
             "query_module", "fanotify_mark", "lsm_set_self_attr", "map_shadow_stack", "process_madvise", "memfd_secret",
             "listmount", "statmount", "vm86", "vm86old", "ptrace", "process_vm_readv", "process_vm_writev", "getpmsg",
             "putpmsg", "tuxcall", "security", "afs_syscall", "vserver", "umount",
@@ -193,17 +126,9 @@ impl Seccomp {
         let names = SystemCall::all().filter_map(SystemCall::name).filter(|name| !refused(name));
         let mut policy = Self::allow_list();
         policy.rules =
-            names.map(|name| super::Rule { call: name.into(), conditions: vec![], action: Action::Allow }).collect();
-        let kinds = CLONE_FLAGS.iter().fold(0, |flags, flag| flags | *flag as u32);
-        let none = Comparison::Masked { mask: kinds.into(), value: 0 };
-        policy = policy.when("clone", [Condition::int(0, none)], Action::Allow);
-        policy = policy.on(["clone3"], Action::Errno(libc::ENOSYS));
-        let vsock = Condition::int(0, Comparison::NotEqual(libc::AF_VSOCK as u64));
-        policy = policy.when("socket", [vsock], Action::Allow);
-        for persona in PERSONALITIES {
-            policy = policy.when("personality", [Condition::int(0, Comparison::Equal(persona))], Action::Allow);
-        }
-        policy.with_limit_of_cores()
+            names.map(|name| Rule { call: name.into(), conditions: vec![], action: Action::Allow }).collect();
+        // C libraries take clone if clone3 is missing.
+        policy.with_baseline().on(["clone3"], Action::Errno(libc::ENOSYS))
     }
 }
 
@@ -238,7 +163,7 @@ mod tests {
         assert_eq!(decides(&default, "clone3", &[]), Action::Errno(libc::ENOSYS));
         assert_eq!(decides(&default, "ioctl", &[0, libc::TIOCSTI | 0xdead_0000_0000]), refused);
         assert_eq!(decides(&default, "socket", &[libc::AF_VSOCK as u64]), Action::Errno(libc::EAFNOSUPPORT));
-        assert_eq!(decides(&default, "socket", &[libc::AF_INET as u64]), Action::Allow);
+        assert_eq!(decides(&default, "socket", &[libc::AF_INET as u64, libc::SOCK_STREAM as u64]), Action::Allow);
         assert_eq!(decides(&default, "ptrace", &[]), Action::Allow);
         for mode in [0o4755, 0o2755, 0o6000] {
             assert_eq!(decides(&default, "fchmod", &[0, mode]), refused, "{mode:o}");

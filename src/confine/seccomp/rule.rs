@@ -78,6 +78,27 @@ impl Condition {
         Self { argument, comparison, low_half: true }
     }
 
+    /// Holds if an `int` argument is this number.
+    pub(super) fn is(argument: u8, value: libc::c_int) -> Self {
+        Self::int(argument, Comparison::Equal(u64::from(value as u32)))
+    }
+
+    /// Holds if an `int` argument is another number.
+    pub(super) fn is_not(argument: u8, value: libc::c_int) -> Self {
+        Self::int(argument, Comparison::NotEqual(u64::from(value as u32)))
+    }
+
+    /// Holds if all of these flags are set.
+    pub(super) fn has(argument: u8, flags: libc::c_int) -> Self {
+        Self::among(argument, flags, flags)
+    }
+
+    /// Holds if the bits of an argument that are in `mask` are these.
+    pub(super) fn among(argument: u8, mask: libc::c_int, bits: libc::c_int) -> Self {
+        let [mask, value] = [mask, bits].map(|bits| u64::from(bits as u32));
+        Self::int(argument, Comparison::Masked { mask, value })
+    }
+
     /// Whether it holds for these arguments.
     pub(super) fn holds(&self, args: &[u64; 6]) -> bool {
         let cut = |number: u64| if self.low_half { u64::from(number as u32) } else { number };

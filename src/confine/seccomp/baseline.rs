@@ -1,0 +1,225 @@
+//! What every preset denies of the calls that it allows: by arguments, and as a list of rules that any preset can take. A
+//! later rule for the same call by name ([`Seccomp::allow`]) replaces them.
+
+use super::{Action, Comparison, Condition, Rule, Seccomp};
+
+/// Flags of clone(2) that make namespaces, and `CLONE_PARENT`, by which a program would give the caller children that the
+/// caller does not know.
+const CLONE_FLAGS: [libc::c_int; 9] = [
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWTIME,
+    libc::CLONE_PARENT,
+];
+
+/// What personality(2) may be set to beside the default: what turns off the randomisation of addresses, which debuggers
+/// do, and the name of the kernel's version. 0xffffffff asks.
+const PERSONALITIES: [libc::c_int; 5] = [0, 0x0002_0000, 0x0004_0000, 0x0006_0000, -1];
+
+/// The families of sockets that programs have a use for.
+const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+/// The calls that create sockets. Their arguments are the family, the type and the protocol.
+const SOCKETS: [&str; 2] = ["socket", "socketpair"];
+/// The Internet families, each with the protocol of its ping sockets.
+const INTERNET: [(libc::c_int, libc::c_int); 2] =
+    [(libc::AF_INET, libc::IPPROTO_ICMP), (libc::AF_INET6, libc::IPPROTO_ICMPV6)];
+/// Bits of a socket's type that are no flags.
+const TYPE: libc::c_int = 0xf;
+
+/// Requests of ioctl(2) that act on a terminal for everybody who uses it: input, exclusive use, line discipline (for which
+/// the kernel loads modules), console output, locks of its modes, hang-up.
+const TERMINAL: [libc::Ioctl; 7] = [
+    libc::TIOCSTI,
+    libc::TIOCLINUX,
+    libc::TIOCEXCL,
+    libc::TIOCSETD,
+    libc::TIOCCONS,
+    // TIOCSLCKTRMIOS and TIOCVHANGUP, which libc does not have everywhere.
+    0x5457,
+    0x5437,
+];
+/// Requests of virtual consoles: keyboard, font and screen (`linux/kd.h`), and switching (`linux/vt.h`).
+const CONSOLE: [[u64; 2]; 2] = [[0x4b00, 0x4bff], [0x5600, 0x56ff]];
+/// Requests for which the kernel loads modules without asking for a capability: bridges (SIOCGIFBR, SIOCSIFBR, SIOCBRADDBR,
+/// SIOCBRDELBR), VLANs (SIOCGIFVLAN, SIOCSIFVLAN), frame relay (SIOCADDDLCI, SIOCDELDLCI), and ciphers and digests of file
+/// systems (FS_IOC_SET_ENCRYPTION_POLICY, FS_IOC_ADD_ENCRYPTION_KEY, FS_IOC_ENABLE_VERITY).
+const LOADING: [u32; 11] =
+    [0x8940, 0x8941, 0x89a0, 0x89a1, 0x8982, 0x8983, 0x8980, 0x8981, 0x800c_6613, 0xc050_6617, 0x4080_6685];
+/// Options of TCP that name a module: TCP_ULP, and TCP_AO_ADD_KEY, by its digest.
+const TCP_OPTIONS: [libc::c_int; 2] = [31, 38];
+
+/// Commands of fcntl(2) that make others wait for this program when they open a file: F_SETLEASE, F_SETDELEG.
+const LEASES: [libc::c_int; 2] = [libc::F_SETLEASE, 1040];
+
+/// Denied calls with their conditions and error numbers.
+struct Denied(Vec<Rule>);
+
+impl Denied {
+    fn add(&mut self, call: &'static str, conditions: impl Into<Vec<Condition>>, errno: i32) {
+        self.0.push(Rule { call: call.into(), conditions: conditions.into(), action: Action::Errno(errno) });
+    }
+
+    fn namespaces(&mut self) {
+        // On all architectures that the crate has, the flags are the first argument.
+        CLONE_FLAGS.iter().for_each(|&kind| self.add("clone", [Condition::has(0, kind)], libc::EPERM));
+        self.add("clone3", [], libc::ENOSYS);
+    }
+
+    /// For any other family and protocol the kernel looks for a module.
+    fn sockets(&mut self) {
+        for call in SOCKETS {
+            self.add(call, FAMILIES.map(|family| Condition::is_not(0, family)), libc::EAFNOSUPPORT);
+            for (family, ping) in INTERNET {
+                let kind = |of: libc::c_int| [Condition::is(0, family), Condition::among(1, TYPE, of)];
+                let [family_is, _] = kind(0);
+                // Types are streams (1), datagrams (2) and raw (3). SOCK_PACKET (10) is another family's.
+                for bits in [Condition::among(1, TYPE, 0), Condition::has(1, 4), Condition::has(1, 8)] {
+                    self.add(call, [family_is, bits], libc::ESOCKTNOSUPPORT);
+                }
+                for (of, protocols) in [
+                    (libc::SOCK_STREAM, &[0, libc::IPPROTO_TCP][..]),
+                    (libc::SOCK_DGRAM, &[0, libc::IPPROTO_UDP, ping]),
+                ] {
+                    let others = protocols.iter().map(|&protocol| Condition::is_not(2, protocol));
+                    let conditions: Vec<_> = kind(of).into_iter().chain(others).collect();
+                    self.add(call, conditions, libc::EPROTONOSUPPORT);
+                }
+                // Raw sockets take a capability, and every protocol but this one is there.
+                let [family_is, raw] = kind(libc::SOCK_RAW);
+                self.add(call, [family_is, raw, Condition::is(2, 0)], libc::EPROTONOSUPPORT);
+            }
+            let netlink = [Condition::is(0, libc::AF_NETLINK), Condition::is_not(2, libc::NETLINK_ROUTE)];
+            self.add(call, netlink, libc::EPROTONOSUPPORT);
+        }
+        for option in TCP_OPTIONS {
+            let named = [Condition::is(1, libc::IPPROTO_TCP), Condition::is(2, option)];
+            self.add("setsockopt", named, libc::ENOPROTOOPT);
+        }
+    }
+
+    /// The kernel looks at the lower half of a request alone.
+    fn requests(&mut self) {
+        for request in TERMINAL.map(|request| request as u32).into_iter().chain(LOADING) {
+            self.add("ioctl", [Condition::is(1, request as libc::c_int)], libc::EPERM);
+        }
+        for [first, last] in CONSOLE {
+            let between = [Comparison::GreaterOrEqual(first), Comparison::LessOrEqual(last)];
+            self.add("ioctl", between.map(|it| Condition::int(1, it)), libc::EPERM);
+        }
+    }
+
+    fn personalities(&mut self) {
+        self.add("personality", PERSONALITIES.map(|persona| Condition::is_not(0, persona)), libc::EPERM);
+    }
+
+    /// Setting RLIMIT_CORE does nothing. Programs that set it to 0, to leave no secrets in cores, exit if they can't.
+    fn cores(&mut self) {
+        let core = libc::RLIMIT_CORE as libc::c_int;
+        self.add("setrlimit", [Condition::is(0, core)], 0);
+        self.add("prlimit64", [Condition::is(1, core), Condition::new(2, Comparison::NotEqual(0))], 0);
+    }
+
+    fn leases(&mut self) {
+        LEASES.iter().for_each(|&command| self.add("fcntl", [Condition::is(1, command)], libc::EPERM));
+    }
+}
+
+impl Seccomp {
+    /// Adds the rules to what allows the calls that they are for, whatever their arguments are.
+    pub(super) fn with_baseline(mut self) -> Self {
+        let mut denied = Denied(vec![]);
+        denied.namespaces();
+        denied.sockets();
+        denied.requests();
+        denied.personalities();
+        denied.cores();
+        denied.leases();
+        let rules: Vec<Rule> = denied.0.into_iter().filter(|rule| self.allows_all_of(&rule.call)).collect();
+        self.rules.extend(rules);
+        self
+    }
+
+    fn allows_all_of(&self, call: &str) -> bool {
+        let said = self.rules.iter().find(|rule| rule.call == call && rule.conditions.is_empty());
+        !said.map_or(self.otherwise, |rule| rule.action).refuses()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::confine::seccomp::Policy;
+    use crate::system_call::SystemCall;
+
+    fn presets() -> [Policy; 2] {
+        [Seccomp::new(), Seccomp::container()].map(|policy| Policy::resolve(&policy).expect("a policy"))
+    }
+
+    fn allows(policy: &Policy, name: &str, args: [libc::c_int; 3]) -> bool {
+        let [a, b, c] = args.map(|arg| u64::from(arg as u32) | 0xdead << 32);
+        let number = SystemCall::named(name).expect(name).number();
+        policy.decide(number, &[a, b, c, 0, 0, 0]) == Action::Allow
+    }
+
+    #[test]
+    fn sockets_are_allowed_by_family_type_and_protocol() {
+        use libc::{
+            AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_RAW, SOCK_STREAM,
+        };
+        let allowed = |[family, kind, protocol]: [libc::c_int; 3]| match family {
+            AF_UNIX => true,
+            AF_NETLINK => protocol == libc::NETLINK_ROUTE,
+            AF_INET | AF_INET6 => match kind & TYPE {
+                SOCK_STREAM => [0, 6].contains(&protocol),
+                SOCK_DGRAM => [0, 17, if family == AF_INET { 1 } else { 58 }].contains(&protocol),
+                SOCK_RAW => protocol != 0,
+                _ => false,
+            },
+            _ => false,
+        };
+        let flags = [0, SOCK_CLOEXEC, SOCK_NONBLOCK | SOCK_CLOEXEC];
+        for policy in presets() {
+            for (family, kind) in (-1..50).flat_map(|family| (-1..17).map(move |kind| (family, kind))) {
+                for (protocol, flags) in
+                    (-1..300).step_by(3).chain([0, 1, 6, 17, 58, 132, 262]).zip(flags.into_iter().cycle())
+                {
+                    let args = [family, kind | flags, protocol];
+                    for call in SOCKETS {
+                        assert_eq!(allows(&policy, call, args), allowed(args), "{call} {args:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn requests_that_act_on_everybody_are_denied() {
+        for policy in presets() {
+            for request in [libc::TIOCSTI, libc::TIOCEXCL, libc::TIOCSETD, 0x4b3a, 0x5606, 0x8940, 0x8982] {
+                assert!(!allows(&policy, "ioctl", [0, request as libc::c_int, 0]), "{request:#x}");
+            }
+            for request in
+                [libc::TCGETS, libc::TCSETS, libc::TIOCGWINSZ, libc::TIOCSCTTY, libc::FIONREAD, libc::SIOCGIFCONF]
+            {
+                assert!(allows(&policy, "ioctl", [0, request as libc::c_int, 0]), "{request:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn leases_are_denied_in_every_preset() {
+        let pure = Policy::resolve(&Seccomp::pure_computation()).expect("a policy");
+        for policy in presets().iter().chain([&pure]) {
+            assert!(!allows(policy, "fcntl", [0, libc::F_SETLEASE, libc::F_WRLCK]));
+            assert!(!allows(policy, "fcntl", [0, 1040, libc::F_WRLCK]));
+            assert!(
+                allows(policy, "fcntl", [0, libc::F_GETLEASE, 0]) && allows(policy, "fcntl", [0, libc::F_SETLK, 0])
+            );
+        }
+    }
+}

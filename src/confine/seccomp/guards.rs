@@ -1,0 +1,172 @@
+//! Rules that hold in every policy, whatever its own rules allow: what a program could leave on the host, or take from it,
+//! through calls that every program needs.
+
+use super::{Action, Condition, Rule};
+
+/// Which guards a policy gives up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(super) struct Granted {
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub set_id_bits: bool,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub huge_pages: bool,
+}
+
+impl Granted {
+    pub const NOTHING: Self = Self { set_id_bits: false, huge_pages: false };
+}
+
+/// Calls whose argument is the mode of a file, whatever their other arguments are.
+const MODES: [(&str, u8); 7] =
+    [("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2), ("creat", 1), ("mknod", 1), ("mknodat", 2)];
+/// Calls whose argument is a mode if the flags before it create a file. Otherwise C libraries pass whatever is in the
+/// register.
+const OPENS: [(&str, u8); 2] = [("open", 1), ("openat", 2)];
+/// The flags that create a file. `O_TMPFILE` contains `O_DIRECTORY`.
+const CREATING: [libc::c_int; 2] = [libc::O_CREAT, libc::O_TMPFILE & !libc::O_DIRECTORY];
+const SET_ID_BITS: [libc::mode_t; 2] = [libc::S_ISUID, libc::S_ISGID];
+/// Calls whose argument is flags, and the one that takes huge pages.
+const HUGE_PAGES: [(&str, u8, libc::c_int); 3] = [
+    ("mmap", 3, libc::MAP_HUGETLB),
+    ("memfd_create", 1, libc::MFD_HUGETLB as libc::c_int),
+    ("shmget", 2, libc::SHM_HUGETLB),
+];
+
+/// The guards of a policy.
+pub(super) fn rules(granted: Granted) -> Vec<Rule> {
+    let mut rules = vec![];
+    if !granted.set_id_bits {
+        set_id_bits(&mut rules);
+    }
+    if !granted.huge_pages {
+        let denied = |(call, argument, flag)| rule(call, [Condition::has(argument, flag)], libc::ENOMEM);
+        rules.extend(HUGE_PAGES.map(denied));
+    }
+    rules
+}
+
+fn set_id_bits(rules: &mut Vec<Rule>) {
+    for bit in SET_ID_BITS.map(|bit| bit as libc::c_int) {
+        let denied = |(call, argument)| rule(call, [Condition::has(argument, bit)], libc::EPERM);
+        rules.extend(MODES.map(denied));
+        for ((call, flags), creating) in OPENS.into_iter().flat_map(|open| CREATING.map(|creating| (open, creating))) {
+            let conditions = [Condition::has(flags, creating), Condition::has(flags + 1, bit)];
+            rules.push(rule(call, conditions, libc::EPERM));
+        }
+    }
+    rules.push(rule("openat2", [], libc::ENOSYS));
+}
+
+fn rule(call: &'static str, conditions: impl Into<Vec<Condition>>, errno: i32) -> Rule {
+    Rule { call: call.into(), conditions: conditions.into(), action: Action::Errno(errno) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::confine::seccomp::{Action, Condition, Policy, Seccomp};
+    use crate::system_call::SystemCall;
+
+    const DENIED: Action = Action::Errno(libc::EPERM);
+    const NO_MEMORY: Action = Action::Errno(libc::ENOMEM);
+
+    /// None if this architecture does not have the call.
+    fn decides(seccomp: &Seccomp, name: &str, args: &[u64]) -> Option<Action> {
+        let mut all = [0; 6];
+        all[..args.len()].copy_from_slice(args);
+        let number = SystemCall::named(name)?.number();
+        Some(Policy::resolve(seccomp).expect("a policy").decide(number, &all))
+    }
+
+    /// Calls that make a set-user-ID or set-group-ID file.
+    fn set_id_calls() -> Vec<(&'static str, Vec<u64>)> {
+        let [create, temporary] = [libc::O_CREAT | libc::O_RDWR, libc::O_TMPFILE | libc::O_RDWR].map(|it| it as u64);
+        let with = |mode: u64| {
+            [
+                ("chmod", vec![0, mode]),
+                ("fchmod", vec![0, mode]),
+                ("fchmod", vec![0, mode | 0xdead << 32]),
+                ("fchmodat", vec![0, 0, mode]),
+                ("fchmodat2", vec![0, 0, mode, 0]),
+                ("creat", vec![0, mode]),
+                ("mknod", vec![0, mode | 0o100_000, 0]),
+                ("mknodat", vec![0, 0, mode | 0o100_000, 0]),
+                ("open", vec![0, create, mode]),
+                ("open", vec![0, temporary, mode]),
+                ("openat", vec![0, 0, create, mode]),
+                ("openat", vec![0, 0, temporary, mode]),
+            ]
+        };
+        [0o4755, 0o2755, 0o6000].into_iter().flat_map(with).collect()
+    }
+
+    #[test]
+    fn no_rule_allows_set_id_bits() {
+        let everything = Seccomp::allow_list().allow(SystemCall::all().filter_map(SystemCall::name));
+        let asked = Seccomp::deny_list().on(["fchmod", "openat", "openat2"], Action::Notify);
+        let narrow = Seccomp::new().only(["chmod", "openat", "fchmod", "openat2"]);
+        for policy in
+            [Seccomp::new(), Seccomp::container(), everything, asked, narrow, Seccomp::deny_list().deny(["bpf"])]
+        {
+            for (name, args) in set_id_calls() {
+                assert!(decides(&policy, name, &args).is_none_or(|it| it == DENIED), "{name} {args:x?} in {policy:#}");
+            }
+            assert_eq!(decides(&policy, "openat2", &[]), Some(Action::Errno(libc::ENOSYS)));
+        }
+        let strict = Seccomp::pure_computation();
+        for (name, args) in set_id_calls() {
+            assert!(decides(&strict, name, &args).is_none_or(|it| it == Action::Kill), "{name} {args:x?}");
+        }
+    }
+
+    #[test]
+    fn other_modes_are_not_affected() {
+        for policy in [Seccomp::new(), Seccomp::container()] {
+            let (create, read) = (libc::O_CREAT as u64, libc::O_DIRECTORY as u64);
+            for (name, args) in [
+                ("fchmod", vec![0, 0o1777]),
+                ("mknodat", vec![0, 0, 0o10_644]),
+                ("openat", vec![0, 0, create, 0o1777]),
+                // Without a flag that creates a file, the mode is not looked at.
+                ("openat", vec![0, 0, read, 0o6777]),
+                ("mkdirat", vec![0, 0, 0o6777]),
+            ] {
+                assert_eq!(decides(&policy, name, &args), Some(Action::Allow), "{name} {args:x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_rule_allows_huge_pages() {
+        let huge = [
+            ("mmap", vec![0, 0, 0, (libc::MAP_HUGETLB | libc::MAP_PRIVATE) as u64]),
+            ("memfd_create", vec![0, u64::from(libc::MFD_HUGETLB) | 0xdead << 32]),
+            ("shmget", vec![0, 0, (libc::SHM_HUGETLB | libc::IPC_CREAT) as u64]),
+        ];
+        for policy in [Seccomp::new(), Seccomp::container()] {
+            for (name, args) in &huge {
+                assert_eq!(decides(&policy, name, args), Some(NO_MEMORY), "{name}");
+                assert_eq!(decides(&policy, name, &[0; 4]), Some(Action::Allow), "{name}");
+                assert_eq!(decides(&policy.clone().allow_huge_pages(), name, args), Some(Action::Allow), "{name}");
+            }
+        }
+        assert_eq!(decides(&Seccomp::pure_computation(), "mmap", &huge[0].1), Some(NO_MEMORY));
+    }
+
+    #[test]
+    fn a_guard_is_never_milder_than_the_policy() {
+        let mode = |value| Condition::is(2, value);
+        let policy = Seccomp::allow_list().otherwise(Action::Kill).when("mknodat", [mode(0o644)], Action::Allow);
+        assert_eq!(decides(&policy, "mknodat", &[0, 0, 0o644]), Some(Action::Allow));
+        assert_eq!(decides(&policy, "mknodat", &[0, 0, 0o4644]), Some(Action::Kill));
+        assert_eq!(decides(&Seccomp::new().deny(["openat2"]), "openat2", &[]), Some(DENIED), "as the rule says");
+    }
+
+    #[test]
+    fn set_id_bits_are_allowed_if_requested() {
+        let policy = Seccomp::container().allow_set_id_bits();
+        for (name, args) in set_id_calls().into_iter().chain([("openat2", vec![])]) {
+            assert!(decides(&policy, name, &args).is_none_or(|it| it == Action::Allow), "{name}");
+        }
+    }
+}

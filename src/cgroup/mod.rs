@@ -212,6 +212,9 @@ impl Cgroup {
     }
 
     /// Bytes of huge pages of a size (`2MB`, `1GB`). `hugetlb.*.max` on v2, `hugetlb.*.limit_in_bytes` on v1.
+    ///
+    /// A seccomp policy denies huge pages unless it has
+    /// [`Seccomp::allow_huge_pages`](crate::Seccomp::allow_huge_pages).
     #[must_use]
     pub fn hugetlb_max(mut self, page_size: impl Into<String>, bytes: u64) -> Self {
         self.hugetlb_max.push((page_size.into(), bytes));

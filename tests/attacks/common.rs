@@ -49,6 +49,11 @@ impl Attempts {
         self.0.get(what).unwrap_or_else(|| panic!("{what} was not tried: {self:?}"))
     }
 
+    /// What was tried.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// What succeeded.
     pub fn done(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|(_, result)| *result == "done").map(|(what, _)| what.as_str())
@@ -347,4 +352,9 @@ pub fn ids_of(pid: u32) -> (u32, u32) {
         map.split_whitespace().next().unwrap().parse().unwrap()
     };
     (inside("uid_map"), inside("gid_map"))
+}
+
+/// Whether this kernel was booted for the tests alone (tests/vm), so that its settings are theirs.
+pub fn is_machine_of_tests() -> bool {
+    fs::read_to_string("/proc/cmdline").unwrap().contains("STOCKADE_TESTS_SLOW=")
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use stockade::{Limits, Root, Sandbox, Seccomp, Signal, Termination};
 
-use crate::common::{attack, attempt, open_directory, sandbox, tell, unfiltered};
+use crate::common::{attack, attempt, is_machine_of_tests, open_directory, sandbox, tell, unfiltered};
 use crate::support::{Payload, Test, at_most, is_root, payload, shared_dir, unless_idmapped_mounts, with_payload};
 use crate::sys::{Word, call};
 
@@ -74,11 +74,6 @@ fn no_core_is_dumped_and_none_reaches_a_pipe() {
     if is_root() && is_machine_of_tests() {
         assert_no_pipe_gets_a_core();
     }
-}
-
-/// Whether this kernel was booted for the tests alone (tests/vm), so that its settings are theirs.
-fn is_machine_of_tests() -> bool {
-    fs::read_to_string("/proc/cmdline").unwrap().contains("STOCKADE_TESTS_SLOW=")
 }
 
 /// Has the kernel start a program for every core.

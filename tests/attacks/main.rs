@@ -16,10 +16,13 @@ mod downgrade;
 mod filesystem;
 mod filter;
 mod host_size;
+mod huge_pages;
 mod ipc;
 mod kernel;
 mod keys;
+mod leases;
 mod living;
+mod modules;
 mod network;
 mod nothing;
 mod outputs;
@@ -61,6 +64,9 @@ fn main() -> ExitCode {
         busy::TESTS,
         filter::TESTS,
         set_id::TESTS,
+        huge_pages::TESTS,
+        leases::TESTS,
+        modules::TESTS,
         host_size::TESTS,
         set_up::TESTS,
     ]
@@ -88,6 +94,9 @@ fn main() -> ExitCode {
         busy::PAYLOADS,
         filter::PAYLOADS,
         set_id::PAYLOADS,
+        huge_pages::PAYLOADS,
+        leases::PAYLOADS,
+        modules::PAYLOADS,
         host_size::PAYLOADS,
         set_up::PAYLOADS,
     ]

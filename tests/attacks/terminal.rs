@@ -15,9 +15,11 @@ use crate::common::{Attempts, attempt, host_output, tell};
 use crate::support::{Payload, Test, is_root, payload, payload_on_host, text, with_payload};
 use crate::sys;
 
-pub const TESTS: &[Test] = tests![nothing_is_typed_into_the_hosts_terminal];
+pub const TESTS: &[Test] =
+    tests![nothing_is_typed_into_the_hosts_terminal, a_terminal_is_neither_made_exclusive_nor_given_a_line_discipline];
 
-pub const PAYLOADS: &[Payload] = &[("host_on_terminal", host_on_terminal), ("type_into", type_into)];
+pub const PAYLOADS: &[Payload] =
+    &[("host_on_terminal", host_on_terminal), ("type_into", type_into), ("take_over", take_over)];
 
 /// Types into its standard input, in every way that there is, and tries to make it its controlling terminal first.
 fn type_into(_: &[String]) -> i32 {
@@ -122,5 +124,51 @@ fn nothing_is_typed_into_the_hosts_terminal() {
         }
         inside.assert_refused(&["TIOCLINUX 0", "TIOCLINUX ffffffff"]);
         assert_eq!(inside.get("typed"), "\"\"", "{sandbox}: {inside:?}");
+    }
+}
+
+/// TIOCGEXCL, and requests that libc does not have everywhere: TIOCSLCKTRMIOS, TIOCVHANGUP; KDSKBMODE and VT_ACTIVATE of
+/// virtual consoles.
+const IS_EXCLUSIVE: i64 = 0x8004_5440;
+const OTHERS: [(&str, u64); 4] = [("lock", 0x5457), ("hang up", 0x5437), ("keyboard", 0x4b45), ("switch", 0x5606)];
+
+/// Changes the terminal on standard input for everybody who uses it.
+fn take_over(_: &[String]) -> i32 {
+    attempt("exclusive", sys::ioctl(0, libc::TIOCEXCL, None));
+    attempt("exclusive with garbage", sys::ioctl(0, 0xdead_beef << 32 | libc::TIOCEXCL, None));
+    // N_NULL, which no other program understands.
+    attempt("discipline", sys::ioctl(0, libc::TIOCSETD, Some(27)));
+    attempt("console", sys::ioctl(0, libc::TIOCCONS, None));
+    for (name, request) in OTHERS {
+        attempt(name, sys::ioctl(0, request, Some(0)));
+    }
+    0
+}
+
+/// Attack 46: A program keeps others from opening the terminal that it was handed, or makes it useless for them.
+fn a_terminal_is_neither_made_exclusive_nor_given_a_line_discipline() {
+    let run = |policy: Seccomp| {
+        let pair = openpty(None, None).unwrap();
+        let terminal = pair.slave.try_clone().unwrap();
+        let sandbox = Sandbox::new().root(with_payload(Root::host())).seccomp(policy);
+        let attempts = crate::common::attack_as(&sandbox, payload("take_over").stdin(pair.slave));
+        let mut exclusive = [0; 4];
+        let words = &mut [
+            sys::Word::Number(terminal.as_raw_fd().into()),
+            sys::Word::Number(IS_EXCLUSIVE),
+            sys::Word::Room(&mut exclusive),
+        ];
+        sys::call(libc::SYS_ioctl, words).unwrap();
+        (attempts, i32::from_ne_bytes(exclusive) != 0)
+    };
+    let (unfiltered, is_exclusive) = run(Seccomp::unconfined());
+    unfiltered.assert_done(&["exclusive", "exclusive with garbage"]);
+    assert!(is_exclusive, "the attack must work here");
+    for policy in [Seccomp::new(), Seccomp::container()] {
+        let (attempts, is_exclusive) = run(policy);
+        for name in attempts.names() {
+            assert_eq!(attempts.get(name), "EPERM", "{name}");
+        }
+        assert!(!is_exclusive);
     }
 }

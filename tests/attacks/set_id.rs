@@ -25,9 +25,12 @@ const CWD: Word<'static> = Word::Number(libc::AT_FDCWD as i64);
 /// Of Linux 6.6, on all architectures.
 const FCHMODAT2: i64 = 452;
 
+/// Its name, and the calls that it makes with a file's name, the file itself, and a mode.
+type Way = (&'static str, fn(&[u8], &File, i64) -> nix::Result<i64>);
+
 /// Ways to a file of this name and mode. What takes a file that exists finds it under this name.
-fn ways() -> Vec<(&'static str, fn(&[u8], &File, i64) -> nix::Result<i64>)> {
-    let mut ways: Vec<(&'static str, fn(&[u8], &File, i64) -> nix::Result<i64>)> = vec![
+fn ways() -> Vec<Way> {
+    let mut ways: Vec<Way> = vec![
         ("fchmod", |_, file, mode| call(libc::SYS_fchmod, &mut [descriptor(file), Word::Number(mode)])),
         ("fchmodat", |name, _, mode| call(libc::SYS_fchmodat, &mut [CWD, Word::Bytes(name), Word::Number(mode)])),
         ("fchmodat2", |name, _, mode| {
@@ -54,7 +57,7 @@ fn ways() -> Vec<(&'static str, fn(&[u8], &File, i64) -> nix::Result<i64>)> {
         ("garbage", |_, file, mode| call(libc::SYS_fchmod, &mut [descriptor(file), Word::Number(mode | 0x1234 << 32)])),
     ];
     #[cfg(target_arch = "x86_64")]
-    ways.extend::<[(&'static str, fn(&[u8], &File, i64) -> nix::Result<i64>); 4]>([
+    ways.extend::<[Way; 4]>([
         ("chmod", |name, _, mode| call(libc::SYS_chmod, &mut [Word::Bytes(name), Word::Number(mode)])),
         ("open", |name, _, mode| {
             call(libc::SYS_open, &mut [Word::Bytes(&new(name)), flags(libc::O_CREAT), Word::Number(mode)])

@@ -197,6 +197,7 @@ impl Compiler<'_> {
             change_directory(command, cwd);
             limits::set(command, rlimits);
         });
+        limits::raise_descriptors(&mut helper)?;
         // The kernel takes its time for that, in which the command's process is confined.
         root::take_away(&mut helper, covering);
         helper::finish(&mut helper, &start, &command, confine);

@@ -12,7 +12,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::error::{Error, Result};
 use crate::plan::helper::Placed;
-use crate::plan::{Arg, Program, Step, flags, nr};
+use crate::plan::{Added, Arg, Program, Step, flags, nr};
 use crate::watch::{Bounds, Overflow};
 
 /// A resource that setrlimit(2) limits.
@@ -33,19 +33,21 @@ pub enum Resource {
     Data,
     /// Bytes of a file that is written.
     Fsize,
-    /// Bytes of memory that is locked. Default: an eighth of the caller's hard limit, at most 1 MiB, as its user may have so
+    /// Bytes of memory that is locked. Default: an eighth of the caller's soft limit, at most 1 MiB, as its user may have so
     /// much together (`SHM_LOCK`, `MSG_ZEROCOPY`).
     Memlock,
-    /// Bytes of POSIX message queues of the user. Default: an eighth of the caller's hard limit, at most 102,400: one queue
+    /// Bytes of POSIX message queues of the user. Default: an eighth of the caller's soft limit, at most 102,400: one queue
     /// of the default size.
     Msgqueue,
     /// 20 less the lowest nice value.
     Nice,
-    /// Number of the highest descriptor, plus 1. Default: 1,024, and 4,096 as the hard limit, at most the caller's own. It is
-    /// also the number of descriptors that the user may have in flight, sent over UNIX sockets and not yet received
+    /// Number of the highest descriptor, plus 1. Default: 1,024, and 4,096 as the hard limit, at most half of the caller's.
+    /// It is also the number of descriptors that the user may have in flight, sent over UNIX sockets and not yet received
     /// (unix(7), `ETOOMANYREFS`). So where the program is the caller's user, the hard limit is at most half of the caller's
     /// *soft* limit, so that the caller can send some whatever a sandbox does; a caller that needs more in its sandboxes
     /// raises its own soft limit first.
+    /// The kernel compares the limit with all that the user has in flight: while one sandbox has used up its own, others of an
+    /// ordinary user can send none, unless their limit is higher.
     Nofile,
     /// Processes and threads of the user, in its user namespace.
     Nproc,
@@ -53,7 +55,7 @@ pub enum Resource {
     Rtprio,
     /// Microseconds of CPU time under a real-time policy without a system call that waits.
     Rttime,
-    /// Signals that are queued for the user, and POSIX timers. Default: an eighth of the caller's hard limit, at most 512: on
+    /// Signals that are queued for the user, and POSIX timers. Default: an eighth of the caller's soft limit, at most 512: on
     /// Linux before 6.13 each timer whose signal is ignored costs an interrupt at every tick, which no cgroup counts.
     Sigpending,
     /// Bytes of the main thread's stack.
@@ -88,6 +90,13 @@ impl Resource {
 /// [`Resource::Msgqueue`] and [`Resource::Memlock`]; [`Limits::rlimit`] sets other values. Where the program is the caller's user
 /// in a user namespace of its own, it may also use an eighth of the inotify instances and watches of the caller
 /// (`user.max_inotify_instances`, `user.max_inotify_watches`; namespaces(7)).
+///
+/// A root caller's sandbox has a user of its own ([`Identity::new`](crate::Identity::new)), so that it shares no such quota
+/// with any other process. The sandboxes of an ordinary user still share what has no limit of one program: processes
+/// ([`Resource::Nproc`], or better [`Cgroup::pids_max`](crate::Cgroup::pids_max)), the memory of pipes
+/// (`fs.pipe-user-pages-soft`: beyond it new pipes of the user are small), and epoll watches (`fs.epoll.max_user_watches`; a
+/// limit on memory bounds them). Before Linux 5.14 queued signals, message queues and locked memory are compared with what the
+/// user has in all its sandboxes together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Limits {
@@ -213,15 +222,16 @@ impl Limits {
         let mut limits = self.rlimits.clone();
         for (resource, known, most) in OF_THE_USER {
             if !is_set(resource) {
-                let (_, hard) = own(known)?;
-                let share = (hard / SHARES).min(most);
+                let (soft, _) = own(known)?;
+                let share = (soft / SHARES).min(most);
                 limits.push((resource, share, share));
             }
         }
         if !is_set(Resource::Nofile) {
             let (soft, hard) = own(RLIMIT_NOFILE)?;
-            let most = if shares_user { (soft / 2).max(LEAST_DESCRIPTORS) } else { u64::MAX };
-            let hard = hard.min(most).min(4096);
+            // Half is left for others of the user to send, among them the helper.
+            let half = if shares_user { soft } else { hard } / 2;
+            let hard = half.max(LEAST_DESCRIPTORS).min(hard).min(4096);
             limits.push((Resource::Nofile, hard.min(1024), hard));
         }
         if !is_set(Resource::Core) {
@@ -291,6 +301,15 @@ pub(crate) fn bound_inotify(process: &mut Program) -> Result<()> {
 /// Resources with their soft and hard limits.
 type Rlimits = Vec<(Resource, u64, u64)>;
 
+/// Lets the process have as many descriptors in flight as the caller may have at most, so that it can report whatever the program
+/// does.
+pub(crate) fn raise_descriptors(process: &mut Program) -> Result<()> {
+    let (_, hard) = own(RLIMIT_NOFILE)?;
+    process.step(Step::new("having room for the descriptors that are reported"));
+    set_one(process, Resource::Nofile, hard, hard).ignore();
+    Ok(())
+}
+
 /// Sets the limits of the process, which are the program's from then on.
 pub(crate) fn set(process: &mut Program, limits: Rlimits) {
     for (resource, soft, hard) in limits {
@@ -298,10 +317,14 @@ pub(crate) fn set(process: &mut Program, limits: Rlimits) {
             (libc::EPERM, "the hard limit is above the host's own: lower it"),
             (libc::EINVAL, "the soft limit is above the hard one"),
         ]));
-        let limit = [soft, hard].map(u64::to_ne_bytes);
-        let limit = process.arena.bytes(limit.as_flattened(), format!("{{rlim_cur = {soft}, rlim_max = {hard}}}"));
-        process.call(nr!(SYS_prlimit64), [Arg::NONE, resource.arg(), limit.into(), Arg::NULL]);
+        set_one(process, resource, soft, hard);
     }
+}
+
+fn set_one(process: &mut Program, resource: Resource, soft: u64, hard: u64) -> Added<'_> {
+    let limit = [soft, hard].map(u64::to_ne_bytes);
+    let limit = process.arena.bytes(limit.as_flattened(), format!("{{rlim_cur = {soft}, rlim_max = {hard}}}"));
+    process.call(nr!(SYS_prlimit64), [Arg::NONE, resource.arg(), limit.into(), Arg::NULL])
 }
 
 /// The limit under which no core is dumped anywhere.

@@ -26,7 +26,7 @@ pub(crate) use arena::{Address, Word};
 pub(crate) use call::{Arg, Call, Constant, Label, Names, OnError, Slot, SystemCall, flags, names, nr};
 pub(crate) use message::Listener;
 pub(crate) use mounts::{Attributes, Change};
-pub(crate) use program::{Input, Program, Step};
+pub(crate) use program::{Added, Input, Program, Step};
 pub use report::Part;
 pub(crate) use report::{Pids, Report};
 pub(crate) use stub::stub;

@@ -29,6 +29,7 @@ mod outputs;
 mod paths;
 mod privileges;
 mod processes;
+mod quotas;
 mod runs;
 mod set_id;
 mod set_up;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         filesystem::TESTS,
         privileges::TESTS,
         processes::TESTS,
+        quotas::TESTS,
         runs::TESTS,
         bombs::TESTS,
         terminal::TESTS,
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         filesystem::PAYLOADS,
         privileges::PAYLOADS,
         processes::PAYLOADS,
+        quotas::PAYLOADS,
         runs::PAYLOADS,
         terminal::PAYLOADS,
         terminals::PAYLOADS,

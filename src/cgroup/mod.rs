@@ -86,6 +86,13 @@ enum Swap {
 /// init is outside of it, and is neither counted nor killed for the program's use of memory.
 ///
 /// A limit that the host's hierarchies can't keep is an error of [`Sandbox::plan`](crate::Sandbox::plan), which names it.
+/// An ordinary user's program is the user that the files of its limits belong to; so is one with
+/// [`Identity::caller`](crate::Identity::caller). It can't change them: it is in a group below the one with the limits, and
+/// cgroup file systems are hidden or read-only in a mount namespace. Without
+/// [`Namespaces::MOUNT`](crate::Namespaces::MOUNT), and without [`Landlock`](crate::Landlock) rules that keep it from writing
+/// there, such a program can change them, and [`Enforcement::lost`](crate::Enforcement::lost) says so. Whoever owns the
+/// parent has power over the groups below it in any case: name none that belongs to a user whom you don't trust.
+///
 /// With or without limits it tells in [`Usage`](crate::Usage) what the program and its descendants used together, as
 /// far as the host may make groups of the memory, cpuacct and pids controllers.
 #[derive(Clone, Debug, Default, PartialEq)]

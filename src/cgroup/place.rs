@@ -115,6 +115,11 @@ impl Spec {
         }
     }
 
+    /// Whether the files of the limits may belong to the program.
+    pub fn may_be_owned(&self) -> bool {
+        self.entrant.may_own
+    }
+
     /// How many groups the program enters.
     pub fn groups(&self) -> u16 {
         self.places.len() as u16

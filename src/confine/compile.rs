@@ -52,6 +52,22 @@ fn cgroup(config: &Config, host: &Host, who: &Resolved, lost: &mut Vec<Lost>) ->
     }
 }
 
+/// What a program could do that has the mounts of the caller, and owns the files of its limits.
+fn may_change_limits(config: &Config, chosen: &Chosen, landlock: bool) -> Result<Option<Lost>> {
+    if chosen.created.contains(Namespaces::MOUNT) {
+        return Ok(None);
+    }
+    let below = config.root.chroot().unwrap_or(Path::new("/"));
+    let rules = config.landlock.as_ref().filter(|_| landlock);
+    let error = Error::invalid(
+        "the program can change its limits: their files belong to its user, and the cgroup file system is not read-only \
+         without a mount namespace of its own",
+        "add Namespaces::MOUNT, or Landlock rules that allow no writing in /sys/fs/cgroup",
+    );
+    let lost = || Lost::new("limits that the program can't change", &error.of(Layer::Cgroup));
+    Ok(root::cgroups_are_writable(below, rules)?.then(lost))
+}
+
 /// What Landlock restricts here of what is asked for.
 fn handled(config: &Config, host: &Host, lost: &mut Vec<Lost>) -> Result<Option<Handled>> {
     let Some(asked) = &config.landlock else { return Ok(None) };
@@ -86,6 +102,9 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>, mut lost: Vec<Lost>) -> Re
     let host_program = Program::new("stockade: host").of(Layer::Root);
     let cgroup = cgroup(config, &host, &who, &mut lost)?;
     let landlock = handled(config, &host, &mut lost)?;
+    if cgroup.as_ref().is_some_and(Spec::may_be_owned) {
+        lost.extend(may_change_limits(config, &chosen, landlock.is_some())?);
+    }
     let filter = (!config.seccomp.is_unconfined()).then(|| seccomp::compile(&config.seccomp)).transpose()?;
     let mut compiler = Compiler {
         config,

@@ -210,6 +210,17 @@ impl Landlock {
         self.paths.iter().try_for_each(|(path, _)| super::no_zero("the path of a Landlock rule", path.as_os_str()))
     }
 
+    /// Whether files at a path or below may be written, or directories be created.
+    pub(super) fn allows_changes_at(&self, path: &Path) -> bool {
+        let changes = FsAccess::WRITE_FILE | FsAccess::MAKE_DIR | FsAccess::REMOVE_DIR;
+        let covers = |rule: &Path| {
+            // A rule is for what its path leads to.
+            let rule = rule.canonicalize().unwrap_or_else(|_| rule.to_owned());
+            path.starts_with(&rule) || rule.starts_with(path)
+        };
+        self.any_path || self.paths.iter().any(|(rule, access)| access.intersects(changes) && covers(rule))
+    }
+
     /// The root with the masks of what is denied.
     pub(super) fn cover(&self, root: &Root) -> Option<Root> {
         if self.denied.is_empty() && self.read_only.is_empty() {

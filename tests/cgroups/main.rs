@@ -15,6 +15,7 @@ mod life;
 mod memory;
 mod payloads;
 mod processes;
+mod reach;
 mod sweep;
 mod usage;
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         freeze::TESTS,
         life::TESTS,
         sweep::TESTS,
+        reach::TESTS,
     ];
     let payloads = [payloads::PAYLOADS, born::PAYLOADS, cpu::PAYLOADS, life::PAYLOADS, sweep::PAYLOADS];
     let _delegated = delegation::delegate();

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::bind::{SOURCE, Writable, resolve_source};
+use super::cgroups;
 use super::own::{open_proc, tmpfs_options};
 use super::target::{Kind, Target};
 use super::{Base, Mount, Root};
@@ -65,7 +66,7 @@ pub(super) struct Builder<'a> {
 const TOP_SIZE: u64 = 64 << 20;
 const TOP_INODES: u64 = 1 << 16;
 
-const MAKE: &[(i32, &str)] = &[
+pub(super) const MAKE: &[(i32, &str)] = &[
     (
         libc::EPERM,
         "this host forbids mounts in user namespaces (AppArmor on Ubuntu 24.04, SELinux, a container's seccomp profile): allow them for this program, or run as root",
@@ -119,11 +120,14 @@ pub(crate) fn lower(root: &Root, mounts: &[Mount], l: Lowering<'_>) -> Result<Co
     // It is what makes a mount namespace one, whatever the root is.
     l.helper.within(Layer::Namespaces, keep_from_propagating);
     if root.base == Base::Inherit {
-        return if mounts.is_empty() {
-            Ok(Covering::default())
-        } else {
-            Err(Error::invalid("Root::inherit() can have no operations", "use Root::host() or Root::dir(\"/\")"))
-        };
+        if !mounts.is_empty() {
+            return Err(Error::invalid(
+                "Root::inherit() can have no operations",
+                "use Root::host() or Root::dir(\"/\")",
+            ));
+        }
+        cgroups::make_read_only(l.helper, l.host.has_setattr())?;
+        return Ok(Covering::default());
     }
     let scratch = (!l.host.has_setattr() || mounts.iter().any(needs_scratch)).then(|| scratch(l.helper, mounts));
     let top = Slot(0);

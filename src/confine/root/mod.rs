@@ -1,6 +1,7 @@
 //! The root of the sandbox and the mounts in it, said in order: [`Root`] is a base and a list of operations.
 
 mod bind;
+mod cgroups;
 mod describe;
 mod devices;
 mod lower;
@@ -12,6 +13,7 @@ mod target;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+pub(crate) use cgroups::are_writable as cgroups_are_writable;
 pub(crate) use lower::{Covering, Lowering, Procs, change_root, check_terminals, lower, mounts, open_procs, take_away};
 
 /// The file system that a program sees.
@@ -348,6 +350,9 @@ impl Root {
     }
 
     /// The host's file system as it is, writable where the program's user may write. It can have no operations.
+    ///
+    /// With [`Namespaces::MOUNT`](crate::Namespaces::MOUNT) cgroup file systems are read-only, so that the program can't
+    /// change its own limits or those of others. Without it see [`Cgroup`](crate::Cgroup).
     pub fn inherit() -> Self {
         Self::new(Base::Inherit)
     }

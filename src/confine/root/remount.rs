@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::plan::{Arg, Attributes, Change, Names, Program, Slot, Step, flags, names, nr};
 
 /// Attributes as flags of mount(2): the first four have the same numbers in both interfaces.
-fn old_flags(attributes: Attributes) -> Arg {
+pub(super) fn old_flags(attributes: Attributes) -> Arg {
     static NAMES: Names = names![MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND];
     Arg::Bits((attributes.bits() | libc::MS_REMOUNT | libc::MS_BIND) as u32, &NAMES)
 }

@@ -1,0 +1,172 @@
+//! What a program can do to its limits, and to those of others, where it has the mounts of its caller. [Attack 65]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use stockade::{
+    Capabilities, Child, Command, Identity, Landlock, Layer, Namespaces, Root, Sandbox, Seccomp, Stdio, Termination,
+};
+
+use crate::groups::{self, entered_by, is_v1, of_process, unless_limits};
+use crate::support::{Test, is_root, unless_landlock_since, unless_pivot_root};
+use crate::tests;
+use crate::{group, sleeper, with};
+
+pub const TESTS: &[Test] = tests![
+    limits_can_not_be_changed_with_the_callers_root if unless_limits,
+    what_is_read_only_stays_so_in_namespaces_within if unless_limits_and_namespaces,
+    limits_that_a_program_can_change_are_reported if unless_limits,
+    rules_against_writing_there_are_as_good if unless_limits_and_landlock,
+    programs_of_another_user_change_no_limits if unless_root_and_limits,
+];
+
+fn unless_limits_and_landlock() -> Option<String> {
+    unless_limits().or_else(|| unless_landlock_since((6, 12)))
+}
+
+/// A program that is not in a root of its own can make no user namespaces on an initramfs.
+fn unless_limits_and_namespaces() -> Option<String> {
+    unless_limits().or_else(unless_pivot_root)
+}
+
+fn unless_root_and_limits() -> Option<String> {
+    crate::support::unless_root().or_else(unless_limits)
+}
+
+/// A sandbox with the root of its caller, whose program is the user that the files of its limits belong to.
+fn inherited() -> Sandbox {
+    let sandbox = with(group().memory_max(64 << 20).pids_max(50)).root(Root::inherit());
+    match is_root() {
+        true => sandbox.identity(Identity::caller().uid(0).gid(0)).capabilities(Capabilities::none()),
+        false => sandbox,
+    }
+}
+
+/// The same without a mount namespace: as root without a user namespace, in which it would have no rights over the files.
+fn shared() -> Sandbox {
+    let kept = Namespaces::MOUNT | Namespaces::PID | Namespaces::TIME;
+    let sandbox = inherited().namespaces(Namespaces::all() - kept);
+    if is_root() {
+        sandbox.identity(Identity::caller()).namespaces(Namespaces::all() - kept - Namespaces::USER)
+    } else {
+        sandbox
+    }
+}
+
+/// The files of a group's limits of memory and processes, with what they say.
+fn limits(pid: u32) -> Vec<(PathBuf, String)> {
+    let file = |controller, v1, v2| {
+        let path = of_process(pid, controller).join(groups::file(controller, v1, v2));
+        let says = fs::read_to_string(&path).unwrap_or_default();
+        (path, says)
+    };
+    vec![file("memory", "memory.limit_in_bytes", "memory.max"), file("pids", "pids.max", "pids.max")]
+}
+
+/// Has a program write to its limits and to those of a sibling, leave its group, and make another one. Tells which of it
+/// was done.
+struct Attack {
+    child: Child,
+    sibling: Child,
+    before: Vec<(PathBuf, String)>,
+    groups: PathBuf,
+}
+
+impl Attack {
+    fn new(sandbox: &Sandbox) -> Self {
+        Self::by(sandbox, "sh", &["-c"], "")
+    }
+
+    /// By a shell that something else starts, and that executes a script before.
+    fn by(sandbox: &Sandbox, program: &str, args: &[&str], before: &str) -> Self {
+        let sibling = sleeper(&with(group().memory_max(64 << 20).pids_max(50)));
+        let script = "while read what file value; do
+            case $what in
+                write) echo $value 2>/dev/null >$file;;
+                make) mkdir $file 2>/dev/null;;
+            esac
+        done; echo tried; sleep 1000";
+        let mut command = Command::new(program);
+        command.args(args).arg(format!("{before}\n{script}")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = sandbox.spawn(&command).expect("a program");
+        let before: Vec<_> = [child.id(), sibling.id()].into_iter().flat_map(limits).collect();
+        let groups = of_process(child.id(), "pids");
+        let mut orders = String::new();
+        for (file, _) in &before {
+            let value = if file.ends_with("pids.max") { "40" } else { "33554432" };
+            orders += &format!("write {} {value}\n", file.display());
+        }
+        let tasks = if is_v1("pids") { "tasks" } else { "cgroup.procs" };
+        orders += &format!("make {}\n", groups.join("made").display());
+        orders += &format!("write {} 0\n", groups.join(tasks).display());
+        use std::io::Write;
+        child.stdin.take().expect("a pipe").write_all(orders.as_bytes()).expect("orders");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "tried"));
+        Self { child, sibling, before, groups }
+    }
+
+    fn changed(&self) -> Vec<&Path> {
+        let now = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+        let files = self.before.iter().filter(|(path, before)| now(path) != *before);
+        let mut changed: Vec<_> = files.map(|(path, _)| path.as_path()).collect();
+        if self.groups.join("made").exists() {
+            changed.push(Path::new("made"));
+        }
+        changed
+    }
+}
+
+fn limits_can_not_be_changed_with_the_callers_root() {
+    let mut attack = Attack::new(&inherited());
+    assert_eq!(attack.changed(), Vec::<&Path>::new());
+    let own = entered_by(attack.child.id(), "pids");
+    assert!(own.ends_with("program"), "it is in the group below the limits: {}", own.display());
+    drop(attack.sibling);
+    attack.child.kill().unwrap();
+    let outcome = attack.child.wait().unwrap();
+    assert_eq!(outcome.termination, Termination::Killed);
+    assert!(outcome.enforced.lost.is_empty(), "{:?}", outcome.enforced.lost);
+}
+
+/// In namespaces of its own, in which it has every right.
+fn what_is_read_only_stays_so_in_namespaces_within() {
+    let args = ["--user", "--map-root-user", "--mount", "sh", "-c"];
+    let before =
+        "exec 2>/dev/null; for point in $(awk '$9 ~ /^cgroup/ || $8 ~ /^cgroup/ {print $5}' /proc/self/mountinfo)
+        do mount -o remount,rw,bind $point; umount -l $point; done";
+    let attack = Attack::by(&inherited().seccomp(Seccomp::unconfined()), "unshare", &args, before);
+    assert_eq!(attack.changed(), Vec::<&Path>::new());
+}
+
+fn limits_that_a_program_can_change_are_reported() {
+    let mut attack = Attack::new(&shared());
+    assert_eq!(attack.changed().len(), 5, "the attack must work here: {:?}", attack.changed());
+    attack.child.kill().unwrap();
+    let lost = attack.child.wait().unwrap().enforced.lost;
+    let [lost] = &lost[..] else { panic!("{lost:?}") };
+    assert_eq!(lost.layer, Layer::Cgroup);
+    assert!(lost.why.contains("change its limits") && lost.why.contains("MOUNT"), "{}", lost.why);
+}
+
+fn rules_against_writing_there_are_as_good() {
+    let rules = Landlock::new().read_only("/").any_tcp().any_signal().any_abstract_socket();
+    let mut attack = Attack::new(&shared().landlock(rules.clone()));
+    assert_eq!(attack.changed(), Vec::<&Path>::new());
+    attack.child.kill().unwrap();
+    assert_eq!(attack.child.wait().unwrap().enforced.lost, vec![]);
+    let mut child = sleeper(&shared().landlock(rules.read_write("/sys")));
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().enforced.lost.len(), 1);
+}
+
+/// By their owner alone, whatever is mounted.
+fn programs_of_another_user_change_no_limits() {
+    let kept = Namespaces::MOUNT | Namespaces::PID | Namespaces::TIME;
+    let sandbox = with(group().memory_max(64 << 20).pids_max(50)).root(Root::inherit());
+    let mut attack = Attack::new(&sandbox.namespaces(Namespaces::all() - kept));
+    assert_eq!(attack.changed(), Vec::<&Path>::new());
+    attack.child.kill().unwrap();
+    assert_eq!(attack.child.wait().unwrap().enforced.lost, vec![]);
+}

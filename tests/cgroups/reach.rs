@@ -9,13 +9,13 @@ use stockade::{
 };
 
 use crate::groups::{self, entered_by, is_v1, of_process, unless_limits};
-use crate::support::{Test, is_root, unless_landlock_since, unless_pivot_root};
+use crate::support::{Test, is_root, unless_landlock_since, unless_pivot_root, unless_user};
 use crate::tests;
 use crate::{group, sleeper, with};
 
 pub const TESTS: &[Test] = tests![
     limits_can_not_be_changed_with_the_callers_root if unless_limits,
-    what_is_read_only_stays_so_in_namespaces_within if unless_limits_and_namespaces,
+    what_is_read_only_stays_so_in_namespaces_within if unless_user_with_namespaces,
     limits_that_a_program_can_change_are_reported if unless_limits,
     rules_against_writing_there_are_as_good if unless_limits_and_landlock,
     programs_of_another_user_change_no_limits if unless_root_and_limits,
@@ -25,9 +25,9 @@ fn unless_limits_and_landlock() -> Option<String> {
     unless_limits().or_else(|| unless_landlock_since((6, 12)))
 }
 
-/// A program that is not in a root of its own can make no user namespaces on an initramfs.
-fn unless_limits_and_namespaces() -> Option<String> {
-    unless_limits().or_else(unless_pivot_root)
+/// Who is root inside can't be root in a user namespace within. On an initramfs nobody can make one.
+fn unless_user_with_namespaces() -> Option<String> {
+    unless_user().or_else(unless_limits).or_else(unless_pivot_root)
 }
 
 fn unless_root_and_limits() -> Option<String> {

@@ -10,6 +10,7 @@ use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Errno, Result};
+use crate::host_path::HostPath;
 
 /// Takes out what a program has left in a directory of the host's that it could write to
 /// ([`Root::bind_rw`](crate::Root::bind_rw)): copies of regular files and directories, and nothing else.
@@ -119,23 +120,26 @@ impl Collector {
 
     /// Copies all regular files and directories below `from` to `to`, a directory that is made, and must not exist yet.
     ///
-    /// `from` and `to` are the host's own paths: symbolic links in them are followed. `to` is to be where the program can't
-    /// write. What can't be copied is left, and listed in [`Collected::left`]; what is removed meanwhile is passed over. A
-    /// directory that can't be listed is left as a whole.
+    /// A symlink in the last component of `from` or `to` is an error, since the program may have left it there. For paths
+    /// that lead through a directory that the program could write to use [`HostPath::beneath`], which follows none below a
+    /// trusted directory: `HostPath::beneath(workspace, "out")`. `to` should be where the program can't write.
+    ///
+    /// What can't be copied is skipped, and listed in [`Collected::left`]; what is removed meanwhile is passed over. A
+    /// directory that can't be listed is skipped as a whole.
     ///
     /// # Errors
     ///
     /// [`Error::Exceeded`](crate::Error::Exceeded) if there is more than a limit allows;
-    /// [`Error::Collect`](crate::Error::Collect) if `from` can't be read, `to` exists or can't be written to, or if a filter of
+    /// [`Error::Collect`](crate::Error::Collect) if `from` can't be read or is a symlink, `to` exists or can't be written to, or if a filter of
     /// system calls around the host refuses openat2(2), without which there is no safe way;
     /// [`Error::Invalid`](crate::Error::Invalid) if `to` is below `from`. Then nothing of `to` stays, unless the host may
     /// not open one descriptor more to remove it by.
-    pub fn copy(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Collected> {
-        tree::copy(self, from.as_ref(), to.as_ref())
+    pub fn copy(&self, from: impl Into<HostPath>, to: impl Into<HostPath>) -> Result<Collected> {
+        tree::copy(self, &from.into(), &to.into())
     }
 
-    /// The contents of one file, by its path below `from`. The limit on bytes holds; those on entries and depth are for
-    /// [`copy`](Self::copy).
+    /// Reads one file, by its path below `from`. The limit on bytes holds; those on entries and depth are for
+    /// [`copy`](Self::copy). A symlink in the last component of `from` is an error, as it is there.
     ///
     /// # Errors
     ///
@@ -144,8 +148,8 @@ impl Collector {
     /// [`Error::Exceeded`](crate::Error::Exceeded) if the file is larger than the limit;
     /// [`Error::Collect`](crate::Error::Collect) if it can't be read, with the [`io::ErrorKind`](std::io::ErrorKind)
     /// `NotFound` if there is none.
-    pub fn read(&self, from: impl AsRef<Path>, path: impl AsRef<Path>) -> Result<Vec<u8>> {
-        tree::read(self, from.as_ref(), path.as_ref())
+    pub fn read(&self, from: impl Into<HostPath>, path: impl AsRef<Path>) -> Result<Vec<u8>> {
+        tree::read(self, &from.into(), path.as_ref())
     }
 }
 

@@ -21,6 +21,7 @@
 //!   starts, which share its few pages.
 //! * `watch`: [`Child`]: waiting, signals, output, the end.
 //! * `outcome`, `error`: what is told.
+//! * `host_path`: paths of the host, and which symlinks in them are followed ([`HostPath`]).
 //! * `collect`: what a program has left in a directory, taken out by the host ([`Collector`]).
 //! * `learn`: what a program needs ([`Learned`]), by a sandbox whose calls are heard.
 //! * `support`: what the host can do ([`Support`]), found by launching programs of trials.
@@ -49,6 +50,7 @@ mod effort;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod host_path;
 mod launch;
 mod learn;
 mod mountinfo;
@@ -70,6 +72,7 @@ pub use confine::{
     NamespaceOf, Namespaces, Overlay, Proc, Resource, Root, Rule, Seccomp, TimeOffsets, Tmpfs,
 };
 pub use error::{Errno, Error, Result, SystemdFailure};
+pub use host_path::HostPath;
 pub use learn::Learned;
 pub use outcome::{
     Enforcement, Layer, Leaked, Lost, Outcome, Output, Reading, Signal, Source, Termination, Usage, Violation,

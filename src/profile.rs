@@ -116,7 +116,9 @@ pub fn judge() -> Sandbox {
 /// | 1 MiB of each of stdout and stderr | whoever reads it, a model or a person, reads no more |
 ///
 /// What it leaves in the workspace nobody has read either: scripts, hooks of a version control system, recipes of a build are to
-/// be run in a sandbox as well.
+/// be run in a sandbox as well. A directory in the workspace is bound for another program by
+/// [`HostPath::beneath`](crate::HostPath::beneath), and taken out by a [`Collector`](crate::Collector): a path there may have
+/// become a symlink.
 pub fn agent() -> Sandbox {
     let limits = ending(120, 2).stdout(MIB).stderr(MIB);
     let root = programs(&["/etc"]).proc("/proc").dev("/dev");

@@ -19,7 +19,7 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknod, umask};
 use nix::unistd::{chown, mkfifo};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
-use stockade::{Collected, Collector, Errno, Error, Unfit};
+use stockade::{Collected, Collector, Errno, Error, HostPath, Unfit};
 use support::{
     at_most, descriptors, exists, in_mount_namespace, is_root, on_host, shared_dir, unless_mounts, unless_root,
     unless_user,
@@ -171,7 +171,10 @@ fn files_and_directories_are_copied() {
     symlink("from", place.dir.path().join("link")).unwrap();
     symlink(".", place.dir.path().join("here")).unwrap();
     let other = place.dir.path().join("here/other");
-    assert_eq!(Collector::new().copy(place.dir.path().join("link"), &other), Ok(collected));
+    assert_eq!(
+        Collector::new().copy(HostPath::new(place.dir.path().join("link")).follow_symlinks(), &other),
+        Ok(collected)
+    );
     assert_eq!(tree(&other), tree(&place.from));
 }
 
@@ -540,12 +543,12 @@ fn what_can_not_be_copied_is_said() {
         (error.kind(), place.words(&error))
     };
     let none = place.dir.path().join("none");
-    let said = "collecting from \"/none\": open: No such file or directory (ENOENT)";
+    let said = "collecting from \"/none\": openat2: No such file or directory (ENOENT)";
     assert_eq!(says(&none, &place.to), (ErrorKind::NotFound, said.into()));
     assert_eq!(place.words(&Collector::new().read(&none, "file").unwrap_err()), said);
-    let said = "collecting from \"/from/file\": open: Not a directory (ENOTDIR)";
+    let said = "collecting from \"/from/file\": openat2: Not a directory (ENOTDIR)";
     assert_eq!(says(&file, &place.to), (ErrorKind::NotADirectory, said.into()));
-    let said = "copying to \"/none/to\": mkdir: No such file or directory (ENOENT)";
+    let said = "copying to \"/none/to\": realpath: No such file or directory (ENOENT)";
     assert_eq!(says(&place.from, &none.join("to")), (ErrorKind::NotFound, said.into()));
     assert!(!exists(&place.to) && !exists(&none));
 
@@ -555,7 +558,7 @@ fn what_can_not_be_copied_is_said() {
     symlink("none", place.dir.path().join("dangling")).unwrap();
     let said = |to| {
         format!(
-            "copying to \"/{to}\": mkdir: File exists (EEXIST): the copy is a new directory: name one that does not exist"
+            "copying to \"/{to}\": mkdirat: File exists (EEXIST): the copy is a new directory: name one that does not exist"
         )
     };
     for to in ["to", "from", "from/file", "dangling"] {
@@ -627,8 +630,8 @@ fn host_without_openat2(args: &[String]) -> i32 {
     let answer = Errno(errno as i32);
     let expected = format!(
         "collecting from {from:?}: openat2: {answer}: openat2(2) exists since Linux 5.6, and is refused here by the kernel or \
-         by a filter of system calls around the host, such as that of a container: update the kernel, or let the filter \
-         allow the call. There is no other safe way to collect"
+         by a filter of system calls around the caller, such as that of a container: update the kernel, or let the filter \
+         allow the call. There is no other safe way"
     );
     for error in [Collector::new().copy(from, to).unwrap_err(), Collector::new().read(from, "file").unwrap_err()] {
         assert_eq!(error.to_string(), expected);

@@ -8,6 +8,8 @@
 
 mod corpus;
 mod language;
+#[path = "../run/new_file.rs"]
+mod new_file;
 mod policy;
 mod pool;
 mod report;

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use crate::corpus::Submission;
+use crate::new_file;
 use crate::verdict::Judged;
 use crate::{Failure, Results};
 
@@ -69,8 +70,9 @@ pub struct Json(Mutex<File>);
 
 impl Json {
     pub fn create(path: &Path) -> Result<Self, Failure> {
-        let file = File::create(path).map_err(|error| format!("creating {}: {error}", path.display()))?;
-        Ok(Self(Mutex::new(file)))
+        let file =
+            new_file::check(path).and_then(|()| new_file::begin(path)?.persist(path).map_err(|error| error.error));
+        Ok(Self(Mutex::new(file.map_err(|error| format!("creating {}: {error}", path.display()))?)))
     }
 
     pub fn write(&self, submission: &Submission, judged: &Judged) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nix::unistd::{User, geteuid};
-use stockade::{Command, Output, Root, Sandbox};
+use stockade::{Bind, Command, Output, Root, Sandbox};
 use tempfile::TempDir;
 
 const SOURCE: &str = include_str!("attempts.c");
@@ -43,7 +43,13 @@ fn quickstart() -> Result<(), Box<dyn Error>> {
     let process = fs::read_to_string("/proc/self/comm")?;
     let home = User::from_uid(geteuid())?.map_or_else(|| "/root".into(), |user| user.dir);
     let sandbox = Sandbox::new()
-        .root(Root::empty().bind(results.path().join("attempts"), "/attempts").bind("/usr", "/usr").proc("/proc"));
+        // What one program has written is bound for the next without following a symlink that it may have left.
+        .root(
+            Root::empty()
+                .mount(Bind::beneath(results.path(), "attempts", "/attempts"))
+                .bind("/usr", "/usr")
+                .proc("/proc"),
+        );
     let output = sandbox.output(Command::new("/attempts").arg(home).args([process.trim_end(), &port]))?;
     println!("   attempts {}\n", output.outcome);
 

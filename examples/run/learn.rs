@@ -18,7 +18,7 @@ impl Lesson {
     /// A file that ends in `.rs` gets Rust code.
     pub fn create(path: &Path) -> io::Result<Self> {
         let is_code = path.extension() == Some(OsStr::new("rs"));
-        Ok(Self { destination: Destination::create(path)?, is_code, learned: None })
+        Ok(Self { destination: Destination::new(path)?, is_code, learned: None })
     }
 
     pub fn run(&mut self, sandbox: &Sandbox, command: Command) -> Result<Outcome, Error> {

@@ -2,6 +2,7 @@
 
 mod confinement;
 mod learn;
+mod new_file;
 mod options;
 mod report;
 mod resources;
@@ -47,7 +48,7 @@ fn explain(options: &Options) -> u8 {
 
 /// Runs the command, and reports.
 fn run(options: &Options) -> u8 {
-    let report = match options.report.as_deref().map(Destination::create).transpose() {
+    let report = match options.report.as_deref().map(Destination::new).transpose() {
         Ok(report) => report,
         Err(error) => return fail(FAILED, format_args!("making the report: {error}")),
     };

@@ -1,28 +1,33 @@
 //! What came of the command, for programs: one JSON object.
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use stockade::{Error, Outcome, Termination};
 
+use crate::new_file;
+
 /// Where something for programs goes.
 pub enum Destination {
     Stdout,
-    File(File),
+    File(PathBuf),
 }
 
 impl Destination {
-    /// `-` is standard output. A file is made before the program runs, so that one that can't be written is known then.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        if path == Path::new("-") { Ok(Self::Stdout) } else { File::create(path).map(Self::File) }
+    /// `-` is standard output. A file is tried before the program runs, so that one that can't be written is known then.
+    pub fn new(path: &Path) -> io::Result<Self> {
+        if path == Path::new("-") { Ok(Self::Stdout) } else { new_file::check(path).map(|()| Self::File(path.into())) }
     }
 
     pub fn write(self, text: &str) -> io::Result<()> {
         match self {
             Self::Stdout => io::stdout().write_all(text.as_bytes()),
-            Self::File(mut file) => file.write_all(text.as_bytes()),
+            Self::File(path) => {
+                let mut file = new_file::begin(&path)?;
+                file.write_all(text.as_bytes())?;
+                file.persist(&path).map(drop).map_err(|error| error.error)
+            }
         }
     }
 }

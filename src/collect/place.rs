@@ -4,24 +4,20 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 
 use nix::dir::Dir;
 use nix::errno::Errno as NixErrno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::Unfit;
+use super::tree::OPEN;
 use crate::error::{Errno, Error, Result};
+use crate::host_path::{HostPath, REFUSED, Unresolved};
 
 /// The host's own list of descriptors, by which a file is opened that is known already.
 const DESCRIPTORS: &str = "/proc/self/fd";
-
-/// What to do where openat2(2) is refused.
-const REFUSED: &str = "openat2(2) exists since Linux 5.6, and is refused here by the kernel or by a filter of system calls \
-                       around the host, such as that of a container: update the kernel, or let the filter allow the call. \
-                       There is no other safe way to collect";
 
 /// A directory that is collected from.
 pub(super) struct Source {
@@ -48,12 +44,12 @@ pub(super) struct Failed {
 }
 
 impl Source {
-    pub fn open(from: &Path, hard_links: bool) -> Result<Self> {
-        let failed = |call, errno, remedy| Error::collect("collecting from", from, call, errno, remedy);
+    pub fn open(from: &HostPath, hard_links: bool) -> Result<Self> {
+        let failed = |call, errno: Errno, remedy| Error::collect("collecting from", from.given(), call, errno, remedy);
         let handle = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let named = open(from, handle, Mode::empty()).map_err(|errno| failed("open", errno, None))?;
+        let named = from.open(handle).map_err(|Unresolved { call, errno, remedy }| failed(call, errno, remedy))?;
         let refused = |errno| matches!(errno, NixErrno::ENOSYS | NixErrno::EPERM).then_some(REFUSED);
-        let root = open_in(&named, c".", handle).map_err(|errno| failed("openat2", errno, refused(errno)))?;
+        let root = open_in(&named, c".", handle).map_err(|errno| failed("openat2", errno.into(), refused(errno)))?;
         Ok(Self { root, descriptors: own_descriptors()?, hard_links })
     }
 
@@ -87,6 +83,12 @@ impl Source {
             return unreadable("open", NixErrno::ESTALE);
         }
         Ok(self.unfit(&now).map_or_else(|| Entry::File(file.into(), now), Entry::Unfit))
+    }
+
+    /// Gives a directory of the copy its mode: the directory itself, whatever has its name by now.
+    pub fn open_up(&self, directory: &OwnedFd) -> nix::Result<()> {
+        let number = directory.as_raw_fd().to_string();
+        fchmodat(&self.descriptors, number.as_str(), OPEN, FchmodatFlags::FollowSymlink)
     }
 
     fn unfit(&self, seen: &FileStat) -> Option<Unfit> {

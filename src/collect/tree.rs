@@ -9,34 +9,42 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno as NixErrno;
-use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmod, fchmodat, fstat, mkdirat};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::place::{Entry, Failed, Source, is_same, list};
 use super::{Collected, Collector, Left, Unfit};
 use crate::error::{Errno, Error, Result};
+use crate::host_path::{HostPath, Unresolved};
 
 /// Bytes that are copied at once.
 const PIECE: u64 = 128 << 10;
 /// Bytes of the longest path that can be named, without the null.
 const LONGEST: usize = libc::PATH_MAX as usize - 1;
 
-pub(super) fn copy(collector: &Collector, from: &Path, to: &Path) -> Result<Collected> {
+pub(super) fn copy(collector: &Collector, from: &HostPath, to: &HostPath) -> Result<Collected> {
     let source = Source::open(from, collector.hard_links)?;
-    mkdirat(AT_FDCWD, to, Mode::S_IRWXU).map_err(|errno| {
+    let (from, shown) = (&*from.given(), &*to.given());
+    let failed = |call, errno: Errno, remedy| Error::collect("copying to", shown, call, errno, remedy);
+    let opened = to.open_parent().map_err(|Unresolved { call, errno, remedy }| failed(call, errno, remedy));
+    let (parent, name) = opened?;
+    mkdirat(&parent, &*name, Mode::S_IRWXU).map_err(|errno| {
         let remedy = (errno == NixErrno::EEXIST).then_some("the copy is a new directory: name one that does not exist");
-        Error::collect("copying to", to, "mkdir", errno, remedy)
+        failed("mkdirat", errno.into(), remedy)
     })?;
-    let copied = Walk::new(collector, &source, from, to).and_then(Walk::run);
+    let opened = openat(&parent, &*name, TARGET, Mode::empty());
+    let target = opened.map_err(|errno| failed("openat", errno.into(), None))?;
+    let copied = Walk::new(collector, &source, from, shown, target).and_then(Walk::run);
     if copied.is_err() {
         // The first error is the one to tell.
-        let _ = fs::remove_dir_all(to);
+        let _ = to.resolve(false).map(fs::remove_dir_all);
     }
     copied
 }
 
-pub(super) fn read(collector: &Collector, from: &Path, path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read(collector: &Collector, directory: &HostPath, path: &Path) -> Result<Vec<u8>> {
+    let from = &*directory.given();
     let refused = |what: &str, remedy| Err(Error::invalid(format!("{path:?} below {from:?} {what}"), remedy));
     let mut names = vec![];
     for component in path.components() {
@@ -47,7 +55,7 @@ pub(super) fn read(collector: &Collector, from: &Path, path: &Path) -> Result<Ve
         }
     }
     let failed = |call, errno: Errno, remedy| Error::collect("collecting", from.join(path), call, errno, remedy);
-    let source = Source::open(from, collector.hard_links)?;
+    let source = Source::open(directory, collector.hard_links)?;
     let mut names = names.into_iter().peekable();
     let mut directory = None;
     while let Some(name) = names.next() {
@@ -107,11 +115,17 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(collector: &'a Collector, source: &'a Source, from: &'a Path, to: &'a Path) -> Result<Self> {
+    fn new(
+        collector: &'a Collector,
+        source: &'a Source,
+        from: &'a Path,
+        to: &'a Path,
+        target: OwnedFd,
+    ) -> Result<Self> {
         let failed = |call, errno: NixErrno| Error::collect("copying to", to, call, errno, None);
-        let target = open(to, TARGET, Mode::empty()).map_err(|errno| failed("open", errno))?;
         let own = fstat(&target).map_err(|errno| failed("fstat", errno))?;
-        fchmodat(AT_FDCWD, to, OPEN, FchmodatFlags::FollowSymlink).map_err(|errno| failed("fchmodat", errno))?;
+        // The directory itself, whatever has its name by now.
+        source.open_up(&target).map_err(|errno| failed("fchmodat", errno))?;
         let buffer = vec![0; PIECE as usize];
         let collected = Collected::default();
         let mut walk = Self { collector, source, from, to, own, levels: vec![], entries: 0, collected, buffer };
@@ -177,8 +191,9 @@ impl<'a> Walk<'a> {
         let above = self.current();
         let failed = |call| move |errno| (call, errno);
         let made = mkdirat(&above.target, &*name, Mode::S_IRWXU).map_err(failed("mkdirat")).and_then(|()| {
-            fchmodat(&above.target, &*name, OPEN, FchmodatFlags::FollowSymlink).map_err(failed("fchmodat"))?;
-            openat(&above.target, &*name, TARGET, Mode::empty()).map_err(failed("openat"))
+            let target = openat(&above.target, &*name, TARGET, Mode::empty()).map_err(failed("openat"))?;
+            self.source.open_up(&target).map_err(failed("fchmodat"))?;
+            Ok(target)
         });
         let target = made.map_err(|(call, errno)| self.unwritten(&name, call, errno))?;
         let length = above.length + name.count_bytes() + 1;
@@ -273,7 +288,7 @@ const TARGET: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOF
 /// Of files, 0644.
 const READABLE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR).union(Mode::S_IRGRP).union(Mode::S_IROTH);
 /// Of directories and programs, 0755.
-const OPEN: Mode = READABLE.union(Mode::S_IXUSR).union(Mode::S_IXGRP).union(Mode::S_IXOTH);
+pub(super) const OPEN: Mode = READABLE.union(Mode::S_IXUSR).union(Mode::S_IXGRP).union(Mode::S_IXOTH);
 
 fn size(seen: &FileStat) -> u64 {
     seen.st_size.try_into().unwrap_or(0)

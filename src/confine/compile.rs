@@ -18,6 +18,7 @@ use super::seccomp::{self, Filter};
 use super::{Capabilities, Config, Job, Namespaces, Terminal, capabilities, limits, network, no_zero, root, share};
 use crate::cgroup::{Cgroup, Entrant, Spec};
 use crate::error::{Error, Result};
+use crate::host_path::HostPath;
 use crate::outcome::{Enforcement, Layer, Lost};
 use crate::plan::helper::{self, Groups, Placed, Start};
 use crate::plan::init::Confine;
@@ -57,7 +58,7 @@ fn may_change_limits(config: &Config, chosen: &Chosen, landlock: bool) -> Result
     if chosen.created.contains(Namespaces::MOUNT) {
         return Ok(None);
     }
-    let below = config.root.chroot().unwrap_or(Path::new("/"));
+    let below = config.root.chroot().map_or_else(|| "/".into(), HostPath::given);
     let rules = config.landlock.as_ref().filter(|_| landlock);
     let error = Error::invalid(
         "the program can change its limits: their files belong to its user, and the cgroup file system is not read-only \
@@ -65,7 +66,7 @@ fn may_change_limits(config: &Config, chosen: &Chosen, landlock: bool) -> Result
         "add Namespaces::MOUNT, or Landlock rules that allow no writing in /sys/fs/cgroup",
     );
     let lost = || Lost::new("limits that the program can't change", &error.of(Layer::Cgroup));
-    Ok(root::cgroups_are_writable(below, rules)?.then(lost))
+    Ok(root::cgroups_are_writable(&below, rules)?.then(lost))
 }
 
 /// What Landlock restricts here of what is asked for.

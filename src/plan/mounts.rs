@@ -16,6 +16,7 @@ bitflags::bitflags! {
         const NOSUID = libc::MOUNT_ATTR_NOSUID;
         const NODEV = libc::MOUNT_ATTR_NODEV;
         const NOEXEC = libc::MOUNT_ATTR_NOEXEC;
+        const NOSYMFOLLOW = libc::MOUNT_ATTR_NOSYMFOLLOW;
     }
 }
 
@@ -23,7 +24,8 @@ impl Attributes {
     pub const SAFE: Self = Self::NOSUID.union(Self::NODEV);
 
     fn arg(self) -> Arg {
-        static NAMES: Names = names![MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC];
+        static NAMES: Names =
+            names![MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSYMFOLLOW];
         Arg::Bits(self.bits() as u32, &NAMES)
     }
 }
@@ -125,9 +127,9 @@ impl Program {
     }
 
     /// Changes attributes of a mount.
-    pub fn mount_setattr(&mut self, mount: Slot, change: Change) {
+    pub fn mount_setattr(&mut self, mount: Slot, change: Change) -> Added<'_> {
         let attributes = self.arena.attributes(change);
-        self.setattr(mount, change.recursive, attributes);
+        self.setattr(mount, change.recursive, attributes)
     }
 
     /// Shows other owners than the disk has, as the maps of a user namespace say.

@@ -33,6 +33,7 @@ mod quotas;
 mod runs;
 mod set_id;
 mod set_up;
+mod sources;
 mod sys;
 mod terminal;
 mod terminals;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         modules::TESTS,
         host_size::TESTS,
         set_up::TESTS,
+        sources::TESTS,
     ]
     .concat();
     let payloads = [
@@ -102,6 +104,7 @@ fn main() -> ExitCode {
         modules::PAYLOADS,
         host_size::PAYLOADS,
         set_up::PAYLOADS,
+        sources::PAYLOADS,
     ]
     .concat();
     support::run(&tests, &payloads)

@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         the_report_is_the_outcome,
         the_report_of_a_failure_is_the_error,
         a_report_that_cant_be_written_keeps_the_program_from_running,
+        reports_are_not_written_through_links if support::unless_idmapped_mounts,
     ];
     let tests = [own, confinement::TESTS, terminal::TESTS].concat();
     support::run_with_examples(&tests, &[], &["run"])
@@ -572,6 +573,41 @@ fn the_report_of_a_failure_is_the_error() {
             Some(remedy) => assert!(said.ends_with(remedy), "{said}"),
             None => assert_eq!(kind, "NotFound", "{said}"),
         }
+    }
+}
+
+/// Attack 70: The report lies in a directory of the program's.
+fn reports_are_not_written_through_links() {
+    let dir = shared_dir();
+    let (out, secret) = (dir.path().join("out"), dir.path().join("secret"));
+    let report = out.join("report");
+    fs::create_dir(&out).unwrap();
+    fs::write(&secret, "secret\n").unwrap();
+    let unchanged = || assert_eq!(fs::read_to_string(&secret).unwrap(), "secret\n");
+    let bound = format!("{}:/out", out.display());
+    for option in ["--report", "--learn"] {
+        let options = ["--rw", &bound, option, report.to_str().unwrap()];
+        for plant in ["ln -s ../secret /out/report", "echo linked > /out/other; ln /out/other /out/report"] {
+            let ran = sh(&options, plant);
+            assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{plant}");
+            unchanged();
+            let written = report.symlink_metadata().unwrap();
+            assert!(written.is_file(), "{plant}: {written:?}");
+            assert!(serde_json::from_str::<Value>(&fs::read_to_string(&report).unwrap()).is_ok(), "{plant}");
+            assert!(
+                fs::read_to_string(out.join("other")).is_ok_and(|other| other == "linked\n") || plant.contains("-s")
+            );
+            assert!(fs::read_dir(&out).unwrap().count() <= 2, "no temporary file stays");
+            fs::remove_file(&report).unwrap();
+        }
+        // Whoever writes by the path writes elsewhere.
+        std::os::unix::fs::symlink("../secret", &report).unwrap();
+        fs::write(&report, "secret\n").unwrap();
+        let said = sh(&options, "touch /out/touched").refusal(125);
+        assert!(said.contains("no regular file") && !exists(out.join("touched")), "{said}");
+        unchanged();
+        fs::remove_file(&report).unwrap();
+        fs::remove_file(out.join("other")).unwrap();
     }
 }
 

@@ -10,6 +10,7 @@ use super::target::{Kind, Target, kind_of};
 use super::{Bind, Owner};
 use crate::confine::mountinfo::HostMount;
 use crate::error::{Error, Result};
+use crate::host_path::{HostPath, Unresolved};
 use crate::plan::{Attributes, Change, Input, Program, Slot, Step};
 
 /// A mount to be let go, with those of its submounts that the host has writable.
@@ -51,11 +52,11 @@ pub(super) enum Seen {
     Top,
 }
 
-/// What a path of the host is, once every symlink in it is followed.
-pub(super) fn resolve_source(path: &Path) -> Result<PathBuf> {
-    path.canonicalize().map_err(|error| {
-        let remedy = "it must exist on the host, and the host's user must be able to reach it";
-        Error::set_up("looking for what is to be mounted:", "realpath", error, Some(remedy)).on(path)
+/// The place that a path of the host names. `follow` says whether a symlink in its last component is followed by default.
+pub(super) fn resolve_source(path: &HostPath, follow: bool) -> Result<PathBuf> {
+    path.resolve(follow).map_err(|Unresolved { call, errno, remedy }| {
+        let remedy = remedy.unwrap_or("it must exist on the host, and the caller must be able to reach it");
+        Error::set_up("looking for what is to be mounted:", call, errno, Some(remedy)).on(path.given())
     })
 }
 
@@ -154,7 +155,7 @@ impl Builder<'_> {
     }
 
     pub(super) fn bind(&mut self, bind: &Bind) -> Result<()> {
-        let source = resolve_source(&bind.source)?;
+        let source = resolve_source(&bind.source, !bind.writable)?;
         if bind.writable && is_read_only(&source) {
             return Err(Error::invalid(
                 format!(

@@ -10,7 +10,7 @@ impl Display for Root {
             Base::Inherit => f.write_str("the host's")?,
             Base::Empty => f.write_str("an empty one")?,
             Base::Host => f.write_str("the host's, read-only")?,
-            Base::Dir(path) => write!(f, "{}, read-only", path.display())?,
+            Base::Dir(path) => write!(f, "{path}, read-only")?,
         }
         match self.mounts.len() {
             0 => Ok(()),

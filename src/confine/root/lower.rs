@@ -15,6 +15,7 @@ use crate::confine::identity::Resolved;
 use crate::confine::mountinfo::Table;
 use crate::confine::namespaces::{Chosen, Namespaces};
 use crate::error::{Error, Result};
+use crate::host_path::HostPath;
 use crate::outcome::Layer;
 use crate::plan::init::{self, Init};
 use crate::plan::{Arg, Attributes, Change, HostId, IdMaps, Program, Slot, Step, flags, nr};
@@ -211,14 +212,18 @@ fn chroot_over_initramfs(helper: &mut Program) {
 }
 
 /// Changes the root where there is no mount namespace.
-pub(crate) fn change_root(program: &mut Program, path: &Path) -> Result<()> {
-    let path = resolve_source(path)?;
+pub(crate) fn change_root(program: &mut Program, path: &HostPath) -> Result<()> {
+    let path = resolve_source(path, true)?;
     program.step(Step::new("changing the root").path(&path).remedies(&[(
         libc::EPERM,
         "chroot takes root, or a user namespace: run as root, or add Namespaces::USER or Namespaces::MOUNT",
     )]));
-    let text = program.text(&path);
-    program.call(nr!(SYS_chroot), [text]);
+    // By a descriptor: chroot(2) would follow a symlink that has appeared there since.
+    let directory = program.open_source(&path);
+    program.call(nr!(SYS_fchdir), [directory.into()]);
+    program.close(directory);
+    let dot = program.text(".");
+    program.call(nr!(SYS_chroot), [dot]);
     let slash = program.text("/");
     program.call(nr!(SYS_chdir), [slash]);
     Ok(())
@@ -236,7 +241,7 @@ impl Builder<'_> {
     fn base(&mut self, base: &Base) -> Result<()> {
         let (path, hidden): (PathBuf, &[&str]) = match base {
             Base::Host => ("/".into(), &["proc", "sys", "dev", "tmp", "run", "home", "root", "lost+found"]),
-            Base::Dir(path) => (resolve_source(path)?, &[]),
+            Base::Dir(path) => (resolve_source(path, true)?, &[]),
             Base::Empty | Base::Inherit => return Ok(()),
         };
         let listing = |error: std::io::Error| {

@@ -11,8 +11,9 @@ mod remount;
 mod target;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::host_path::HostPath;
 pub(crate) use cgroups::are_writable as cgroups_are_writable;
 pub(crate) use lower::{Covering, Lowering, Procs, change_root, check_terminals, lower, mounts, open_procs, take_away};
 
@@ -37,7 +38,7 @@ enum Base {
     Inherit,
     Empty,
     Host,
-    Dir(PathBuf),
+    Dir(HostPath),
 }
 
 /// An operation on the file system of a sandbox.
@@ -94,7 +95,7 @@ pub enum Mount {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Bind {
-    source: PathBuf,
+    source: HostPath,
     target: PathBuf,
     writable: bool,
     noexec: bool,
@@ -113,14 +114,29 @@ enum Owner {
 }
 
 impl Bind {
-    /// What is at `source` on the host appears at `target`. A relative source is below the host's working directory
-    /// at the time that the plan is made.
-    pub fn new(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+    /// Shows what is at `source` on the host at `target`.
+    ///
+    /// A source that is a symlink is followed, unless the bind is [`writable`](Self::writable): see [`HostPath`].
+    pub fn new(source: impl Into<HostPath>, target: impl Into<PathBuf>) -> Self {
         let (source, target) = (source.into(), target.into());
         Self { source, target, writable: false, noexec: false, devices: false, owner: Owner::Caller }
     }
 
+    /// Shows what is at `path` below a trusted directory of the host at `target`, and follows no symlink below it:
+    /// [`HostPath::beneath`]. For every source that a program could have written.
+    pub fn beneath(directory: impl Into<PathBuf>, path: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        Self::new(HostPath::beneath(directory, path), target)
+    }
+
+    /// Follows a source that is a symlink also if the bind is writable: [`HostPath::follow_symlinks`].
+    #[must_use]
+    pub fn follow_symlinks(mut self) -> Self {
+        self.source = self.source.follow_symlinks();
+        self
+    }
+
     /// The program may write. Submounts that the host has read-only stay so; a source that it has read-only is an error.
+    /// A source that is a symlink is an error too, unless [`follow_symlinks`](Self::follow_symlinks) allows it.
     ///
     /// What the program leaves there is its own to shape, and a root host finds it as root's. The default seccomp filter
     /// refuses the set-user-id bit; with another one collect what comes out of a sandbox into a place where nobody runs
@@ -215,7 +231,7 @@ impl Tmpfs {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Overlay {
     target: PathBuf,
-    lowers: Vec<PathBuf>,
+    lowers: Vec<HostPath>,
     upper: Upper,
 }
 
@@ -223,7 +239,7 @@ pub struct Overlay {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum Upper {
     Tmpfs(Option<u64>),
-    Dirs { upper: PathBuf, work: PathBuf },
+    Dirs { upper: HostPath, work: HostPath },
 }
 
 impl Overlay {
@@ -232,9 +248,10 @@ impl Overlay {
         Self { target: target.into(), lowers: vec![], upper: Upper::Tmpfs(None) }
     }
 
-    /// A directory of the host, below those that were said before. Mounts in it are not seen.
+    /// Adds a directory of the host, below those that were added before. Mounts in it are not seen. Use
+    /// [`HostPath::beneath`] for one that a program could have written.
     #[must_use]
-    pub fn lower(mut self, directory: impl Into<PathBuf>) -> Self {
+    pub fn lower(mut self, directory: impl Into<HostPath>) -> Self {
         self.lowers.push(directory.into());
         self
     }
@@ -249,8 +266,10 @@ impl Overlay {
 
     /// Directories of the host that keep the changes: `upper` holds them, and `work`, an empty directory on the same
     /// file system, is the kernel's. No two sandboxes may use the same ones at a time.
+    ///
+    /// One that is a symlink is an error: see [`HostPath`].
     #[must_use]
-    pub fn upper(mut self, upper: impl Into<PathBuf>, work: impl Into<PathBuf>) -> Self {
+    pub fn upper(mut self, upper: impl Into<HostPath>, work: impl Into<HostPath>) -> Self {
         self.upper = Upper::Dirs { upper: upper.into(), work: work.into() };
         self
     }
@@ -345,7 +364,9 @@ impl Root {
     ///
     /// Without [`Namespaces::MOUNT`](crate::Namespaces::MOUNT) it is the directory itself, by chroot(2), and can have
     /// no operations.
-    pub fn dir(path: impl Into<PathBuf>) -> Self {
+    ///
+    /// Use [`HostPath::beneath`] for a directory that a program could have written.
+    pub fn dir(path: impl Into<HostPath>) -> Self {
         Self::new(Base::Dir(path.into()))
     }
 
@@ -373,13 +394,14 @@ impl Root {
 
     /// Binds a tree of the host read-only: see [`Bind`].
     #[must_use]
-    pub fn bind(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+    pub fn bind(self, source: impl Into<HostPath>, target: impl Into<PathBuf>) -> Self {
         self.mount(Bind::new(source, target))
     }
 
-    /// Binds a tree of the host, and lets the program write there: see [`Bind`].
+    /// Binds a tree of the host, and lets the program write there: see [`Bind`]. A source that is a symlink is an error:
+    /// see [`HostPath`].
     #[must_use]
-    pub fn bind_rw(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+    pub fn bind_rw(self, source: impl Into<HostPath>, target: impl Into<PathBuf>) -> Self {
         self.mount(Bind::new(source, target).writable())
     }
 
@@ -391,7 +413,7 @@ impl Root {
 
     /// Changes that are kept in memory, on top of a directory of the host: see [`Overlay`].
     #[must_use]
-    pub fn overlay(self, lower: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+    pub fn overlay(self, lower: impl Into<HostPath>, target: impl Into<PathBuf>) -> Self {
         self.mount(Overlay::new(target).lower(lower))
     }
 
@@ -492,7 +514,7 @@ impl Root {
     }
 
     /// The directory that chroot(2) takes, where there is no mount namespace.
-    pub(crate) fn chroot(&self) -> Option<&Path> {
+    pub(crate) fn chroot(&self) -> Option<&HostPath> {
         match &self.base {
             Base::Dir(path) if self.mounts.is_empty() => Some(path),
             _ => None,

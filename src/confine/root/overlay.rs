@@ -10,7 +10,8 @@ use super::target::{Kind, Target};
 use super::{Mount, Overlay, Owner, Upper};
 use crate::confine::namespaces::Namespaces;
 use crate::error::{Error, Result};
-use crate::plan::{Attributes, Program, Step, nr};
+use crate::host_path::HostPath;
+use crate::plan::{Attributes, Change, Program, Slot, Step, nr};
 
 /// The layers of an overlay, as paths from the scratch tmpfs.
 pub(super) struct Staged {
@@ -51,7 +52,8 @@ impl Builder<'_> {
                 "add one with Overlay::lower",
             ));
         }
-        let layers: Result<Vec<String>> = overlay.lowers.iter().map(|lower| self.layer(lower, true)).collect();
+        let layers: Result<Vec<String>> =
+            overlay.lowers.iter().map(|lower| self.layer(&directory(lower, true)?, true)).collect();
         let lowers = layers?;
         let (upper, work, keeps) = match &overlay.upper {
             Upper::Tmpfs(size) => {
@@ -59,7 +61,7 @@ impl Builder<'_> {
                 (format!("{name}/upper"), format!("{name}/work"), false)
             }
             Upper::Dirs { upper, work } => {
-                let (upper, work) = (directory(upper)?, directory(work)?);
+                let (upper, work) = (directory(upper, false)?, directory(work, false)?);
                 let common = common_ancestor(&upper, &work);
                 let name = self.layer(&common, false)?;
                 let inside = |path: &Path| Path::new(&name).join(path.strip_prefix(&common).unwrap_or(path));
@@ -71,12 +73,23 @@ impl Builder<'_> {
 
     /// A directory of the host's as a layer.
     fn layer(&mut self, path: &Path, read_only: bool) -> Result<String> {
-        let path = directory(path)?;
         let mut attributes = Attributes::SAFE;
         attributes.set(Attributes::RDONLY, read_only);
-        let tree = self.tree(&path, attributes, Owner::Caller, Seen::Top, !read_only)?;
-        self.l.helper.step(Step::new("putting a layer of an overlay in place").path(&path));
+        let tree = self.tree(path, attributes, Owner::Caller, Seen::Top, !read_only)?;
+        if !read_only {
+            self.follow_no_symlinks(tree, path);
+        }
+        self.l.helper.step(Step::new("putting a layer of an overlay in place").path(path));
         Ok(self.put(tree, Kind::Directory))
+    }
+
+    /// Upper and work are found by their paths below the layer when the overlay is made: no symlink that has appeared there
+    /// since may lead elsewhere (Linux 5.14).
+    fn follow_no_symlinks(&mut self, layer: Slot, path: &Path) {
+        if self.has_setattr() {
+            self.l.helper.step(Step::new("keeping symlinks in a layer from being followed").path(path));
+            self.l.helper.mount_setattr(layer, Change::top(Attributes::NOSYMFOLLOW)).ignore();
+        }
     }
 
     /// A plain name for a path: in an option the kernel takes backslashes off, and before Linux 6.5 it refuses commas.
@@ -121,8 +134,8 @@ impl Builder<'_> {
     }
 }
 
-fn directory(path: &Path) -> Result<PathBuf> {
-    let path = resolve_source(path)?;
+fn directory(path: &HostPath, follow: bool) -> Result<PathBuf> {
+    let path = resolve_source(path, follow)?;
     if path.is_dir() {
         return Ok(path);
     }

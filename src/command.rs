@@ -50,7 +50,8 @@ enum Kind {
 }
 
 impl Stdio {
-    /// The host's own stream; `/dev/null` where the host has that closed.
+    /// The caller's own stream, or `/dev/null` if the caller has that closed. See [`Command::fd`] for what the program
+    /// gets.
     pub fn inherit() -> Self {
         Self(Kind::Inherit)
     }
@@ -185,8 +186,36 @@ impl Command {
         self
     }
 
-    /// A further descriptor of the program, by its number there. No other than these and the standard streams is open
-    /// in it.
+    /// Adds a descriptor, by its number in the program. No other than these and the standard streams is open in it.
+    ///
+    /// A descriptor, or a standard stream that is inherited or given, lets the program do what it was opened for, and no
+    /// more. Otherwise a program could open a file that it has for reading again for writing (`/proc/self/fd`), and flags
+    /// such as `O_NONBLOCK` would change for the caller too. What the program gets depends on the kind:
+    ///
+    /// | kind | opened for | the program gets |
+    /// |---|---|---|
+    /// | regular file | reading | the file, opened again on a read-only mount, with an offset of its own: the caller's offset does not move |
+    /// | | writing, appending | a pipe, from which a thread of the caller copies to the file. Everything is copied when [`Child::wait`](crate::Child::wait) returns. `RLIMIT_FSIZE` limits what is copied |
+    /// | | reading and writing | the caller's descriptor: the program can do whatever the file's owner can do, such as change its mode |
+    /// | pipe, FIFO | anything | the same pipe, with flags of its own |
+    /// | terminal | anything | the same terminal, with flags of its own. Its modes (termios(3)) are restored when the sandbox ends, if the caller is its foreground job then and was before |
+    /// | socket, device, other kinds | anything | the caller's descriptor, with the flags that the caller has |
+    ///
+    /// A file is copied to memory if it can't be opened again: before Linux 5.12, if it has no path any more, if the caller
+    /// may not open it, or if an ordinary user may not create namespaces. A file of more than 16 MiB is then given to the
+    /// program as it is. A pipe or a terminal of another user is, too, unless it is a pipe that is open for writing, which is
+    /// copied. [`Outcome::enforced`](crate::Outcome::enforced) reports each as lost of
+    /// [`Layer::Descriptors`](crate::Layer::Descriptors).
+    ///
+    /// `/dev/stdin`, `/dev/stdout` and `/dev/stderr` can be opened, except for sockets, and except for a terminal if the
+    /// program has another user ID on the host than the terminal's owner, as it has for a root caller. A program with the
+    /// user ID of the caller can open a pipe again in the other direction.
+    ///
+    /// # Errors
+    ///
+    /// [`Sandbox::spawn`](crate::Sandbox::spawn) returns [`Error::Invalid`](crate::Error::Invalid) for a directory, from
+    /// which `..` leads out of the sandbox, for a namespace, for a descriptor that is open as a path alone (`O_PATH`), and for
+    /// a file that is open for reading and appending.
     pub fn fd(&mut self, number: u32, fd: impl Into<OwnedFd>) -> &mut Self {
         self.fds.push((number, Descriptor(Arc::new(fd.into()))));
         self

@@ -243,6 +243,8 @@ pub enum Layer {
     Seccomp,
     /// Rules on paths, ports and processes.
     Landlock,
+    /// Descriptors that are handed in give no more than they were opened for.
+    Descriptors,
 }
 
 impl Display for Layer {
@@ -258,6 +260,7 @@ impl Display for Layer {
             Self::Cgroup => "cgroup",
             Self::Seccomp => "seccomp",
             Self::Landlock => "landlock",
+            Self::Descriptors => "descriptors",
         })
     }
 }
@@ -305,6 +308,11 @@ impl Enforcement {
     pub fn has(&self, layer: Layer) -> bool {
         let is_missing = self.lost.iter().any(|lost| lost.layer == layer);
         !is_missing && self.enforced.iter().any(|(has, _)| *has == layer)
+    }
+
+    /// Notes what was lost of descriptors.
+    pub(crate) fn lose(&mut self, lost: Vec<Lost>) {
+        self.lost.extend(lost);
     }
 }
 

@@ -28,7 +28,7 @@ use crate::watch::{Callback, Child, Decision, Notification, Running, Supervisor}
 /// | identity | [`Identity::new`]: never the host's root |
 /// | capabilities | none in any set, the bounding set empty, securebits locked, `no_new_privs` |
 /// | system calls | [`Seccomp::new`]: not what changes the machine, makes namespaces, or looks into the kernel |
-/// | descriptors | 0, 1 and 2 alone |
+/// | descriptors | 0, 1 and 2 alone, and none gives more than it was opened for ([`Command::fd`]) |
 /// | host name | `sandbox` |
 /// | core dumps | none |
 /// | quotas of the user | a fraction of the caller's: [`Limits`] |
@@ -331,6 +331,8 @@ impl Launching {
             }
             _ => None,
         };
-        Ok(Child::new(Box::new(launched), ends, pty, plan.bounds, plan.enforced.clone(), supervisor))
+        let mut enforced = plan.enforced.clone();
+        enforced.lose(launched.lost());
+        Ok(Child::new(Box::new(launched), ends, pty, plan.bounds, enforced, supervisor))
     }
 }

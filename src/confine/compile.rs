@@ -34,6 +34,8 @@ struct Compiler<'a> {
     host_program: Program,
     id_mappings: Vec<IdMaps>,
     descriptors: Vec<Arc<OwnedFd>>,
+    /// Which of them the command gets, by their numbers there.
+    handed: Vec<(u16, u32)>,
     cgroup: Option<Spec>,
     filter: Option<Arc<Filter>>,
     landlock: Option<Handled>,
@@ -115,6 +117,7 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>, mut lost: Vec<Lost>) -> Re
         host_program,
         id_mappings: vec![],
         descriptors,
+        handed: vec![],
         cgroup,
         filter,
         landlock,
@@ -139,6 +142,7 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>, mut lost: Vec<Lost>) -> Re
         helper_stays,
         stdio,
         descriptors: compiler.descriptors,
+        handed: compiler.handed,
         id_mappings: compiler.id_mappings,
         own_ids: compiler.who.own_ids,
         cgroup: compiler.cgroup,
@@ -400,7 +404,8 @@ impl Compiler<'_> {
         }
         for (number, fd) in job.fds {
             let index = share(&mut self.descriptors, fd.0.clone());
-            placed.push(Placed { source: helper.input(Input::Descriptor(index)), number: *number });
+            self.handed.push((index, *number));
+            placed.push(Placed { source: helper.input(Input::Handed(index)), number: *number });
         }
         limits::check_numbers(&placed)?;
         let master = pty.map(|(master, _)| master);
@@ -446,6 +451,7 @@ impl Compiler<'_> {
         if job.new_session {
             enforced.push((Layer::Session, "new".into()));
         }
+        enforced.push((Layer::Descriptors, "those that are handed in give no more than they were opened for".into()));
         if let Some(limits) = self.cgroup.as_ref().and_then(Spec::enforced) {
             enforced.push((Layer::Cgroup, limits));
         }

@@ -202,6 +202,7 @@ impl Limits {
             kill_grace: self.kill_grace,
             output: [self.stdout, self.stderr],
             overflow: self.overflow,
+            file_size: self.rlimits.iter().find(|(known, ..)| *known == Resource::Fsize).map(|&(_, soft, _)| soft),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The part of a plan that the host makes itself, before it clones: the same calls, one after the other.
 #![allow(unsafe_code)]
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
@@ -11,12 +11,18 @@ use crate::plan::{OnError, Program, Slot};
 /// What the calls have stored: descriptors, which close when it is dropped.
 pub(super) struct Made {
     stored: Vec<u64>,
-    _owned: Vec<OwnedFd>,
+    owned: Vec<OwnedFd>,
 }
 
 impl Made {
     pub fn get(&self, slot: Slot) -> u64 {
         self.stored[slot.0 as usize]
+    }
+
+    /// The descriptor that a slot holds; the others close.
+    pub fn take(self, slot: Slot) -> Option<OwnedFd> {
+        let number = self.stored[slot.0 as usize];
+        self.owned.into_iter().find(|fd| fd.as_raw_fd() as u64 == number)
     }
 }
 
@@ -25,7 +31,7 @@ pub(super) fn make(layout: &Layout<'_>) -> Result<Made, (usize, Errno)> {
     let memory = layout.in_place();
     let program: &Program = layout.program;
     let slots = program.slots.len();
-    let mut made = Made { stored: memory[..slots].to_vec(), _owned: vec![] };
+    let mut made = Made { stored: memory[..slots].to_vec(), owned: vec![] };
     let mut at = 0;
     while let Some(call) = program.calls.get(at) {
         let entry = &memory[slots + at * 8..][..8];
@@ -46,7 +52,7 @@ pub(super) fn make(layout: &Layout<'_>) -> Result<Made, (usize, Errno)> {
             if let Some(slot) = call.store {
                 made.stored[slot.0 as usize] = result as u64;
                 // SAFETY: what a host's program stores is a descriptor that the call has just made.
-                made._owned.push(unsafe { OwnedFd::from_raw_fd(result as RawFd) });
+                made.owned.push(unsafe { OwnedFd::from_raw_fd(result as RawFd) });
             }
             if result > 0 && call.above_zero.is_some() {
                 at = program.target(call.above_zero) as usize;

@@ -5,6 +5,7 @@
 
 mod affinity;
 mod attribute;
+mod handed;
 mod host;
 mod identity;
 mod image;
@@ -12,10 +13,13 @@ mod interpreter;
 mod layout;
 mod listener;
 mod process;
+mod relay;
+mod reopen;
 mod reports;
 mod running;
 mod strays;
 mod streams;
+mod terminal;
 pub(crate) mod trial;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -53,6 +57,8 @@ pub(crate) struct Launched {
     /// Where the calls come from that the seccomp filter hands to the host.
     pub listener: Option<Listener>,
     started: Instant,
+    /// Of the descriptors that the program was handed.
+    kept: handed::Kept,
     /// Removed when every process has ended.
     cgroup: Option<Made>,
 }
@@ -108,7 +114,7 @@ impl<'a> Launch<'a> {
         let control = pipe2(OFlag::O_CLOEXEC).map_err(Error::host("making the control pipe"))?;
         let own_id = identity::own_id(&control.0, plan.own_ids)?;
         let host = process::own_pidfd().map_err(Error::host("opening a pidfd of the host"))?;
-        let streams = Streams::open(plan, inherited, own_id)?;
+        let streams = Streams::open(plan, inherited, own_id, host.as_fd())?;
         let processors = Processors::of_thread();
         let mut launch =
             Self { plan, own_id, host, processors, control, mappings: vec![], made: None, cgroup: None, streams };
@@ -143,6 +149,7 @@ impl<'a> Launch<'a> {
             Input::Image => ends.image,
             Input::Descriptor(index) => self.plan.descriptors[index as usize].as_raw_fd(),
             Input::Stdio(number) => self.streams.program[number as usize],
+            Input::Handed(index) => self.streams.further(index),
             Input::IdMapping(index) => self.mappings[index as usize].as_raw_fd(),
         };
         fd as u64
@@ -169,15 +176,17 @@ impl<'a> Launch<'a> {
             }
             None => helper,
         };
+        let (streams, kept) = self.streams.take();
         Ok(Launched {
             program: started.program,
             keeper,
             has_pid_namespace: !self.plan.helper_stays,
             control: Some(self.control.1),
-            streams: std::mem::take(&mut self.streams.host),
+            streams,
             pty: started.pty,
             listener: started.listener.map(Listener::new),
             started: started.at,
+            kept,
             cgroup: self.cgroup.take(),
         })
     }

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use super::Launched;
 use crate::cgroup::Made;
 use crate::error::Result;
-use crate::outcome::Leaked;
+use crate::outcome::{Leaked, Lost};
 use crate::plan::init::TIME_IS_UP;
 use crate::watch::{Account, Ended, How, Running};
 
@@ -72,6 +72,7 @@ impl Running for Launched {
         let account = if alone { self.account() } else { None };
         let is_removed = alone && self.cgroup.as_mut().is_none_or(Made::remove);
         ended.time_was_up = self.finish_keeper();
+        ended.lost = self.kept.finish();
         ended.account = if is_removed { account } else { self.account() };
         self.cgroup = None;
         Ok(ended)
@@ -96,6 +97,11 @@ impl Running for Launched {
 }
 
 impl Launched {
+    /// What of its descriptors could not be enforced.
+    pub(crate) fn lost(&mut self) -> Vec<Lost> {
+        std::mem::take(&mut self.kept.lost)
+    }
+
     /// Whether the keeper has ended the sandbox because the time was up.
     fn finish_keeper(&mut self) -> bool {
         /// Time that a helper may take, in milliseconds.

@@ -55,6 +55,8 @@ pub struct Plan {
     pub(crate) helper_stays: bool,
     pub(crate) stdio: [Stream; 3],
     pub(crate) descriptors: Vec<Arc<OwnedFd>>,
+    /// Those of them that the command gets beside its standard streams, each with its number there.
+    pub(crate) handed: Vec<(u16, u32)>,
     pub(crate) id_mappings: Vec<IdMaps>,
     /// Host ids of which the sandbox gets one for itself.
     pub(crate) own_ids: HostRange,

@@ -54,6 +54,8 @@ pub(crate) enum Input {
     Descriptor(u16),
     /// A standard stream of the command.
     Stdio(u8),
+    /// What the command gets for a descriptor that the plan holds, by index.
+    Handed(u16),
     /// What a call of the host has stored: a descriptor.
     FromHost(Slot),
     /// A user namespace whose maps are an id mapping of the plan, by index.
@@ -81,6 +83,7 @@ impl Input {
             Self::Stdio(0) => "<stdin>".into(),
             Self::Stdio(1) => "<stdout>".into(),
             Self::Stdio(_) => "<stderr>".into(),
+            Self::Handed(n) => format!("<descriptor {n}>").into(),
             Self::FromHost(Slot(n)) => format!("<{n} of the host>").into(),
             Self::IdMapping(n) => format!("<id mapping {n}>").into(),
             Self::OwnId | Self::OwnIdText(_) => "<own id>".into(),

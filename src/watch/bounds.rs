@@ -31,6 +31,8 @@ pub(crate) struct Bounds {
     /// Bytes of standard output and standard error.
     pub output: [Option<u64>; 2],
     pub overflow: Overflow,
+    /// Bytes of the largest file that the program may write.
+    pub file_size: Option<u64>,
 }
 
 /// Where a program stands with its limits.

@@ -244,7 +244,8 @@ impl Child {
         let wall = self.running.started().elapsed();
         self.note_leaked();
         let alone = self.leaked.as_ref().is_some_and(Vec::is_empty);
-        let ended = self.running.reap(alone).map_err(waiting)?;
+        let mut ended = self.running.reap(alone).map_err(waiting)?;
+        self.enforced.lose(std::mem::take(&mut ended.lost));
         let mut noted = self.supervisor.as_mut().map(Supervisor::finish).unwrap_or_default();
         let outcome = Outcome {
             termination: self.termination(&ended, &noted)?,

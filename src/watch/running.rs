@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::poll::PollTimeout;
 
 use crate::error::Result;
-use crate::outcome::Leaked;
+use crate::outcome::{Leaked, Lost};
 
 /// A sandbox whose program runs. Dropping it ends the sandbox.
 pub(crate) trait Running: Debug + Send + Sync {
@@ -68,12 +68,14 @@ pub(crate) struct Ended {
     pub account: Option<Account>,
     /// The sandbox ended itself, because the time was up.
     pub time_was_up: bool,
+    /// What of the isolation was lost while it ran.
+    pub lost: Vec<Lost>,
 }
 
 impl Ended {
     /// The bare end.
     pub fn of(how: How) -> Self {
-        Self { how, rusage: None, account: None, time_was_up: false }
+        Self { how, rusage: None, account: None, time_was_up: false, lost: vec![] }
     }
 }
 

@@ -34,6 +34,7 @@ mod runs;
 mod set_id;
 mod set_up;
 mod sources;
+mod streams;
 mod sys;
 mod terminal;
 mod terminals;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         descriptors::TESTS,
         downgrade::TESTS,
         filesystem::TESTS,
+        streams::TESTS,
         privileges::TESTS,
         processes::TESTS,
         quotas::TESTS,
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         descriptors::PAYLOADS,
         downgrade::PAYLOADS,
         filesystem::PAYLOADS,
+        streams::PAYLOADS,
         privileges::PAYLOADS,
         processes::PAYLOADS,
         quotas::PAYLOADS,

@@ -47,6 +47,7 @@ const GIB: u64 = 1 << 30;
 /// | the host's file system, read-only; bind sources with `bind`, the directory of outputs with `bind_rw` | a toolchain may be anywhere; a step that writes into its sources makes the next build another one |
 /// | no network | what was downloaded is an input that nobody declared |
 /// | `/tmp`, `/var/tmp`, `/dev/shm` of its own, 1 GiB each | compilers keep their intermediate files there, and must not meet those of other steps; without a size each may take half of the memory |
+/// | an empty `/var` of 16 MiB, with what language tools have there (`/var/lib/gems`, `/var/lib/ghc`, `/var/lib/ocaml`, `/var/lib/texmf`) | whoever can read a file can lock it, and databases of the machine are there; bind what else is needed: `bind("/var/lib/dpkg", "/var/lib/dpkg")` |
 /// | [`Seccomp::new`] without ptrace(2) and its like | steps execute whatever tools they like, but none looks into other processes |
 /// | 1,024 processes | `make -j` and parallel linkers have room, a recipe that calls itself has not |
 /// | files of 4 GiB at most | the outputs are on the host's disk; a log that never ends is cut short by `SIGXFSZ` |
@@ -54,7 +55,7 @@ const GIB: u64 = 1 << 30;
 /// | 64 MiB of each of stdout and stderr | errors of templates are long, but nobody reads more |
 pub fn build_step() -> Sandbox {
     let limits = ending(600, 2).stdout(64 * MIB).stderr(64 * MIB);
-    Sandbox::new().root(scratch(Root::host(), GIB)).seccomp(Seccomp::new().deny(TRACING)).limits(bounded(
+    Sandbox::new().root(scratch(without_var(), GIB)).seccomp(Seccomp::new().deny(TRACING)).limits(bounded(
         limits,
         1024,
         4 * GIB,
@@ -69,6 +70,7 @@ pub fn build_step() -> Sandbox {
 /// | a network of its own with a loopback | each test has all ports: two that listen on 8080 don't meet, and none depends on a server that is down |
 /// | a pid namespace | daemons that the test leaves end with it, and it can't kill those of others |
 /// | `/tmp`, `/var/tmp`, `/dev/shm` of its own, 1 GiB each | no file of an earlier run is there, and none stays |
+/// | an empty `/var` of 16 MiB, with what language tools have there (`/var/lib/gems`, `/var/lib/ghc`, `/var/lib/ocaml`, `/var/lib/texmf`) | whoever can read a file can lock it, and databases of the machine are there; no state of the machine changes what a test finds; bind what else is needed: `bind("/var/lib/dpkg", "/var/lib/dpkg")` |
 /// | [`Seccomp::new`] | tests do strange things on purpose: debuggers and sanitizers (ptrace(2)) run |
 /// | 1,024 processes | a test that starts more in a loop is told so by `EAGAIN`, and the host goes on |
 /// | files of 1 GiB at most | one that fills a disk fails alone |
@@ -76,7 +78,7 @@ pub fn build_step() -> Sandbox {
 /// | 16 MiB of each of stdout and stderr | a log that is longer is a loop |
 pub fn test() -> Sandbox {
     let limits = ending(300, 5).stdout(16 * MIB).stderr(16 * MIB);
-    Sandbox::new().root(scratch(Root::host(), GIB)).limits(bounded(limits, 1024, GIB))
+    Sandbox::new().root(scratch(without_var(), GIB)).limits(bounded(limits, 1024, GIB))
 }
 
 /// For a submission to an online judge, in C, C++, Rust or Python: it reads its input, computes, and writes an answer.
@@ -153,6 +155,17 @@ fn programs(of_etc: &[&str]) -> Root {
     });
     // Images of containers have their application there.
     root.mask("/usr/src")
+}
+
+/// The host's file system with a `/var` of its own: who can read a file can lock it, and so stop a database of the host.
+fn without_var() -> Root {
+    const READ: [&str; 4] = ["/var/lib/gems", "/var/lib/ghc", "/var/lib/ocaml", "/var/lib/texmf"];
+    let var = Tmpfs::new("/var").size(16 * MIB);
+    let root = Root::host().mount(var).symlink("/run", "/var/run").symlink("/run/lock", "/var/lock");
+    let root = ["/run/lock", "/var/cache", "/var/lib", "/var/log"].into_iter().fold(root, Root::directory);
+    // As any other user sees them.
+    let read = READ.into_iter().filter(|path| Path::new(path).is_dir()).map(|path| Bind::new(path, path).unmapped());
+    read.fold(root, Root::mount)
 }
 
 /// Places for scratch files in memory, of so many bytes each.

@@ -22,6 +22,7 @@ mod kernel;
 mod keys;
 mod leases;
 mod living;
+mod locks;
 mod modules;
 mod network;
 mod nothing;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         ipc::TESTS,
         keys::TESTS,
         living::TESTS,
+        locks::TESTS,
         nothing::TESTS,
         outputs::TESTS,
         busy::TESTS,
@@ -97,6 +99,7 @@ fn main() -> ExitCode {
         ipc::PAYLOADS,
         keys::PAYLOADS,
         living::PAYLOADS,
+        locks::PAYLOADS,
         nothing::PAYLOADS,
         outputs::PAYLOADS,
         busy::PAYLOADS,

@@ -93,6 +93,9 @@ pub fn test() -> Sandbox {
 /// | 256 MiB of stack | deep recursion is no mistake of the contestant's |
 /// | 8 MiB of stdout, 64 KiB of stderr | no answer is longer |
 ///
+/// Give the input by a pipe. `/proc/self/fd/0` names the path of a file, and answers often lie beside it. Compile with
+/// the same root, too: a compiler includes whatever file it can read (`.incbin "tests/1.out"`). `examples/judge` does both.
+///
 /// Java, Go and Node need threads and more address space than they use, so that a cgroup is what limits their memory: give
 /// them limits of their own, and a policy such as `runtime` in `examples/judge/policy.rs`.
 pub fn judge() -> Sandbox {

@@ -1,19 +1,20 @@
 //! A contestant and an interactor in sandboxes of their own, joined by pipes: `cargo run --example interactive`.
 //!
-//! The interactor thinks of a number, and the contestant guesses. Each ends in its own way: when the interactor has ended,
-//! nobody listens to the contestant any more, and it is killed. Exit status 1 if a verdict is not the one that is expected.
+//! The interactor thinks of a number, and the contestant guesses. Each ends in its own way: when the interactor has
+//! refused, nobody listens to the contestant any more, and it is killed. Exit status 1 if a verdict is not the one that is expected.
 
 use std::error::Error;
 use std::io::pipe;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use stockade::{Child, Command, Group, Limits, Outcome, Root, Sandbox, Signal, Termination};
+use stockade::{Child, Command, Group, Limits, Outcome, Signal, Termination, profile};
 
 /// The programs, as files in the sandboxes.
 const INTERACTOR: &str = include_str!("programs/interactor.py");
-const CONTESTANTS: [(&str, &str, Verdict); 5] = [
+const CONTESTANTS: [(&str, &str, Verdict); 6] = [
     ("right", include_str!("programs/right.py"), Verdict::Accepted),
+    ("failing", include_str!("programs/failing.py"), Verdict::Crashed),
     ("wrong", include_str!("programs/wrong.py"), Verdict::WrongAnswer),
     ("flooding", include_str!("programs/flooding.py"), Verdict::WrongAnswer),
     ("silent", include_str!("programs/silent.py"), Verdict::Idle),
@@ -61,6 +62,9 @@ impl Game {
         match self.contestant.termination {
             Termination::Idle | Termination::WallTime => Verdict::Idle,
             Termination::Signaled { signal, .. } if signal != Signal(libc::SIGPIPE) => Verdict::Crashed,
+            Termination::Syscall(_) | Termination::ForeignSyscall(_) => Verdict::Crashed,
+            // After a wrong answer it may have failed to write to nobody.
+            Termination::Exited(code) if code != 0 && self.interactor.success() => Verdict::Crashed,
             _ if self.interactor.success() => Verdict::Accepted,
             _ => Verdict::WrongAnswer,
         }
@@ -84,10 +88,10 @@ fn play(contestant: &str) -> Result<Game, Box<dyn Error>> {
         group.add(start(contestant, Command::new("python3").stdin(answers).stdout(guess), limits.idle(IDLE))?);
     let mut outcomes = [const { None }; 2];
     while let Some((place, outcome)) = group.wait_next()? {
+        let is_over = place == interactor && !outcome.success();
         outcomes[place] = Some(outcome);
-        if place == interactor
-            && let Some(child) = group.get_mut(contestant)
-        {
+        // Whose answer was right ends by itself, and how it does counts.
+        if is_over && let Some(child) = group.get_mut(contestant) {
             child.kill()?;
         }
     }
@@ -97,8 +101,8 @@ fn play(contestant: &str) -> Result<Game, Box<dyn Error>> {
     }
 }
 
-/// Starts a program with a root that has Python, and itself.
+/// Starts a program with a root that has Python, and itself: of the host it sees programs and libraries alone.
 fn start(program: &str, command: impl Into<Command>, limits: Limits) -> stockade::Result<Child> {
-    let sandbox = Sandbox::new().root(Root::host().file("/run/program.py", program)).limits(limits);
-    sandbox.spawn(command.into().arg("/run/program.py"))
+    let sandbox = profile::judge().map_root(|root| root.file("/program.py", program)).limits(limits);
+    sandbox.spawn(command.into().arg("/program.py"))
 }

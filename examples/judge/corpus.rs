@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use stockade::Collector;
+
 use crate::Failure;
 use crate::language::{LANGUAGES, Language};
 
@@ -10,7 +12,6 @@ use crate::language::{LANGUAGES, Language};
 pub struct Submission {
     /// The name of its file.
     pub name: String,
-    pub path: PathBuf,
     pub language: &'static Language,
     /// The verdict that it must get, as its first line says.
     pub expected: String,
@@ -18,7 +19,7 @@ pub struct Submission {
 
 /// What a program reads, and what it must answer.
 pub struct Test {
-    pub input: PathBuf,
+    pub input: Vec<u8>,
     pub answer: String,
 }
 
@@ -29,13 +30,20 @@ impl Test {
     }
 }
 
-/// The submissions of a directory, in the order of their names.
-pub fn submissions(directory: &Path) -> Result<Vec<Submission>, Failure> {
-    files(directory)?.into_iter().map(submission).collect()
+/// Where the submissions of a problem are.
+pub const SUBMISSIONS: &str = "submissions";
+/// Bytes of the longest source.
+const LONGEST: u64 = 1 << 20;
+
+/// The submissions of a problem, in the order of their names.
+pub fn submissions(problem: &Path) -> Result<Vec<Submission>, Failure> {
+    files(&problem.join(SUBMISSIONS))?.into_iter().map(|path| submission(problem, &path)).collect()
 }
 
-fn submission(path: PathBuf) -> Result<Submission, Failure> {
-    let source = read(&path)?;
+fn submission(problem: &Path, path: &Path) -> Result<Submission, Failure> {
+    // Whoever has handed it in may have handed in a link.
+    let file = Path::new(SUBMISSIONS).join(path.file_name().unwrap_or_default());
+    let source = String::from_utf8(Collector::new().max_bytes(LONGEST).read(problem, file)?)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let extension = path.extension().unwrap_or_default();
     let language = LANGUAGES.iter().find(|language| extension == language.extension);
@@ -44,14 +52,14 @@ fn submission(path: PathBuf) -> Result<Submission, Failure> {
         language: language.ok_or_else(|| format!("{name} is in no language that is known here"))?,
         expected: expected.ok_or_else(|| format!("the first line of {name} has no \"Expected: \""))?.1.into(),
         name,
-        path,
     })
 }
 
-/// The tests of a directory, in the order of their names: `N.in` with its answer `N.out`.
-pub fn tests(directory: &Path) -> Result<Vec<Test>, Failure> {
-    let inputs = files(directory)?.into_iter().filter(|path| path.extension().is_some_and(|is| is == "in"));
-    inputs.map(|input| Ok(Test { answer: read(&input.with_extension("out"))?, input })).collect()
+/// The tests of a problem, in the order of their names: `N.in` with its answer `N.out`.
+pub fn tests(problem: &Path) -> Result<Vec<Test>, Failure> {
+    let inputs =
+        files(&problem.join("tests"))?.into_iter().filter(|path| path.extension().is_some_and(|is| is == "in"));
+    inputs.map(|input| Ok(Test { answer: read(&input.with_extension("out"))?, input: read(&input)?.into() })).collect()
 }
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {

@@ -1,5 +1,6 @@
 //! The languages that submissions are written in: how each is compiled and run, and what it may use.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{LazyLock, OnceLock};
@@ -135,6 +136,16 @@ impl Language {
     /// Whether its tools are on this host.
     pub fn is_present(&self) -> bool {
         self.found.get_or_init(|| self.look()).is_some()
+    }
+
+    /// What it needs of `/etc`: Debian has Java's settings there.
+    pub fn settings(&self) -> Vec<PathBuf> {
+        if self.name != "Java" {
+            return vec![];
+        }
+        let entries = fs::read_dir("/etc").into_iter().flatten().flatten();
+        let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("java"));
+        ours.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
     }
 
     /// Where they are, if they are not among the host's programs.

@@ -70,8 +70,8 @@ fn main() -> ExitCode {
 
 /// Judges everything, and tells how many verdicts are not the expected ones.
 fn judge(options: &Options) -> Result<usize, Failure> {
-    let tests = corpus::tests(&options.problem.join("tests"))?;
-    let submissions = present(corpus::submissions(&options.problem.join("submissions"))?)?;
+    let tests = corpus::tests(&options.problem)?;
+    let submissions = present(corpus::submissions(&options.problem)?)?;
     let results = run(submissions, &tests, options)?;
     Ok(report::table(&mut io::stdout().lock(), &results)?)
 }
@@ -92,7 +92,8 @@ fn present(submissions: Vec<Submission>) -> io::Result<Vec<Submission>> {
 /// Compiles every submission, and runs each so many times.
 fn run(submissions: Vec<Submission>, tests: &[Test], options: &Options) -> Result<Results, Failure> {
     let cpus = pool::cpus(options.jobs)?;
-    let judge = Judge::new(tests)?;
+    let problem = options.problem.canonicalize()?;
+    let judge = Judge::new(&problem, tests)?;
     let json = options.json.as_deref().map(report::Json::create).transpose()?;
     let compiled = pool::each(&cpus, "compiling", &submissions, |one, cpu| judge.compile(one, cpu))?;
     let jobs: Vec<_> = (0..options.repeat).flat_map(|_| submissions.iter().zip(&compiled)).collect();

@@ -31,8 +31,8 @@ fn main() -> ExitCode {
         wrong_options_give_2_and_one_line,
         contradictory_options_give_2_and_one_line,
         a_limit_that_ends_the_program_gives_124,
-        a_limit_on_all_its_processes_gives_124 if unless_root_with_groups,
-        what_it_may_use_is_what_was_said if unless_root_with_groups,
+        a_limit_on_all_its_processes_gives_124 if support::unless_root_with_groups,
+        what_it_may_use_is_what_was_said if support::unless_root_with_groups,
         help_is_no_error,
         the_streams_are_the_programs_own,
         binds_are_read_only_or_writable_as_said if support::unless_idmapped_mounts,
@@ -233,17 +233,6 @@ fn a_limit_that_ends_the_program_gives_124() {
 }
 
 /// A reason to skip what takes cgroups that this user may make.
-fn unless_root_with_groups() -> Option<String> {
-    let absent = || {
-        let v1 = Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-        let v2 = fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control").unwrap_or_default();
-        let given =
-            ["memory", "cpu", "cpuset", "pids"].iter().all(|name| v2.split_whitespace().any(|has| has == *name));
-        (!v1.exists() && !given).then(|| "/sys/fs/cgroup has no cgroups of v1, nor gives those of v2 on".to_owned())
-    };
-    support::unless_root().or_else(absent)
-}
-
 fn a_limit_on_all_its_processes_gives_124() {
     assert_eq!(sh(&["--memory", "64M"], "head -c 20M /dev/zero | tail | wc -c").stdout, "20971520");
     assert_eq!(sh(&["--memory", "16M"], "head -c 50M /dev/zero | tail | wc -c").status, 124);

@@ -246,6 +246,18 @@ pub fn unless_landlock_since(since: (u32, u32)) -> Option<String> {
     (!has_landlock).then(|| format!("it takes Landlock of Linux {}.{}", since.0, since.1))
 }
 
+/// A reason to skip what needs limits on memory, CPU, processors and processes for root.
+pub fn unless_root_with_groups() -> Option<String> {
+    let absent = || {
+        let v1 = Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+        let v2 = fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control").unwrap_or_default();
+        let given =
+            ["memory", "cpu", "cpuset", "pids"].iter().all(|name| v2.split_whitespace().any(|has| has == *name));
+        (!v1.exists() && !given).then(|| "/sys/fs/cgroup has no cgroups of v1, nor gives those of v2 on".to_owned())
+    };
+    unless_root().or_else(absent)
+}
+
 /// A temporary directory that every user can enter and read.
 pub fn shared_dir() -> TempDir {
     let dir = tempfile::Builder::new().prefix("test-").tempdir().expect("temporary directory");

@@ -1,0 +1,56 @@
+//! The example `judge`, and submissions that cheat: who knows where the answers lie has them no more than others.
+
+#[path = "support/mod.rs"]
+#[macro_use]
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command as Host, ExitCode};
+
+use stockade::{Command, Root, Sandbox};
+use support::{example, text, unless_root_with_groups};
+
+fn main() -> ExitCode {
+    let tests = tests![answers_are_in_no_submissions_reach if unless_root_with_groups];
+    support::run_with_examples(tests, &[], &["judge"])
+}
+
+/// Submissions that look for the answer by its path, with the verdict that each must get.
+const CHEATS: [(&str, &str); 5] = [
+    ("incbin.c", include_str!("judge/incbin.c")),
+    ("include.cpp", include_str!("judge/include.cpp")),
+    ("open.c", include_str!("judge/open.c")),
+    ("open.py", include_str!("judge/open.py")),
+    ("beside.py", include_str!("../examples/judge/submissions/cheat-beside.py")),
+];
+
+/// Attack 66: The answers lie beside the input, and where the compiler may include them.
+fn answers_are_in_no_submissions_reach() {
+    // Not in /tmp: that is private in every sandbox.
+    let problem = tempfile::Builder::new().prefix("problem-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let answer = problem.path().join("tests/1.out");
+    for directory in ["tests", "submissions"] {
+        fs::create_dir(problem.path().join(directory)).unwrap();
+    }
+    fs::write(problem.path().join("tests/1.in"), "1 2 3\n").unwrap();
+    fs::write(&answer, "6\n").unwrap();
+    let path = answer.to_str().unwrap();
+    if !path.starts_with("/root") && !path.starts_with("/home") {
+        let sandbox = Sandbox::new().root(Root::host());
+        let output = sandbox.output(Command::new("cat").arg(path)).unwrap();
+        assert_eq!(text(&output.stdout), "6", "the attack must work here");
+    }
+    for (name, source) in CHEATS {
+        fs::write(problem.path().join("submissions").join(name), source.replace("@ANSWER@", path)).unwrap();
+    }
+    assert_expected(problem.path(), CHEATS.len());
+}
+
+/// Every submission gets the verdict that its first line says.
+fn assert_expected(problem: &Path, count: usize) {
+    let output = Host::new(example("judge")).arg("--problem").arg(problem).output().expect("the example");
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    assert!(out.contains(&format!("{count} submissions")), "{out}");
+}

@@ -1,0 +1,8 @@
+// Expected: Compile error
+#include <cstdio>
+
+int main() {
+    printf("%d\n",
+#include "@ANSWER@"
+    );
+}

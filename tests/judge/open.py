@@ -1,0 +1,5 @@
+# Expected: Wrong answer
+try:
+    print(open("@ANSWER@").read())
+except OSError:
+    pass

@@ -69,8 +69,20 @@ pub enum Termination {
     /// The same of another ABI of the architecture, by the number there, which means another call than here: on x86_64 of
     /// i386, or, with the bit 0x40000000, of x32. Any such call ends the sandbox if the policy ends it for some call.
     ForeignSyscall(i32),
-    /// The kernel killed a process of it for want of memory: [`Cgroup::memory_max`](crate::Cgroup::memory_max).
+    /// The program exceeded its memory limit, and the kernel killed a process of it:
+    /// [`Cgroup::memory_max`](crate::Cgroup::memory_max). The limit that was met is its own: see
+    /// [`Termination::HostMemory`].
+    ///
+    /// Cgroup v1 does not tell for which limit the kernel killed. There it is taken to be its own if the program ever met that
+    /// limit, also if memory could be reclaimed then, as page cache can. A program that fills its limit with page cache and is
+    /// killed later because a parent cgroup is full is therefore reported as `Memory` on v1.
     Memory,
+    /// The kernel killed a process of it for memory although the program had not met a limit of its own: the memory of the
+    /// machine, or of a cgroup above the sandbox's, was used up, maybe by others. The result says nothing about the program;
+    /// run it again.
+    ///
+    /// Known only with a cgroup. Without one it is [`Termination::Signaled`] with SIGKILL.
+    HostMemory,
 }
 
 impl Termination {
@@ -103,6 +115,7 @@ impl Display for Termination {
             Self::Syscall(call) => write!(f, "ended because it called {call}"),
             Self::ForeignSyscall(number) => write!(f, "ended because it made system call {number:#x} of another ABI"),
             Self::Memory => f.write_str("ended at its limit of memory"),
+            Self::HostMemory => f.write_str("killed because the memory of the host, or of a cgroup above, was used up"),
         }
     }
 }

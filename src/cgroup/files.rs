@@ -42,6 +42,9 @@ const MOST_PIDS: u64 = 4_194_304;
 /// Microseconds of CPU time in a period that the kernel counts to (`MAX_BW` of `kernel/sched/sched.h`).
 const MOST_QUOTA: f64 = ((1_u64 << 44) - 1) as f64;
 
+/// Bytes of buffers of TCP and UDP sockets, which v1 counts apart from all other memory.
+pub(super) const TCP_BUFFERS: &str = "memory.kmem.tcp.limit_in_bytes";
+
 fn refuse<T>(what: String, remedy: &str) -> Result<T> {
     Err(Error::invalid(what, remedy))
 }
@@ -98,7 +101,8 @@ impl Cgroup {
         if let Some(bytes) = self.memory_max {
             let value = bytes.to_string();
             let v2 = [("memory.max", value.clone()), ("memory.oom.group", "1".into())];
-            settings.push(Setting::new("memory_max", Controller::Memory, &[("memory.limit_in_bytes", value)], &v2));
+            let v1 = [("memory.limit_in_bytes", value.clone()), (TCP_BUFFERS, value)];
+            settings.push(Setting::new("memory_max", Controller::Memory, &v1, &v2));
         }
         if let Some(bytes) = self.memory_high {
             settings.push(Setting::new("memory_high", Controller::Memory, &[], &[("memory.high", bytes.to_string())]));

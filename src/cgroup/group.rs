@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 
 use super::directory::Directory;
+use super::files::TCP_BUFFERS;
 use super::hierarchy::{Controller, Version};
 use super::place::{Entrant, File, Place};
 use crate::error::{Error, Result};
@@ -93,7 +94,7 @@ impl Group {
         }
         place.files.iter().try_for_each(|file| group.set(file))?;
         let inside = match entrant.may_own && group.is_hierarchical() {
-            true => Some(group.make_inside().map_err(creating(&group.directory.path))?),
+            true => Some(group.make_inside(place).map_err(creating(&group.directory.path))?),
             false => None,
         };
         let inside = inside.as_ref().unwrap_or(&group.directory);
@@ -112,6 +113,8 @@ impl Group {
     /// Writes a limit.
     fn set(&self, file: &File) -> Result<()> {
         match self.directory.write(&file.name, &file.value) {
+            // A kernel that has no such file counts these buffers with all other memory, or not at all.
+            Err(error) if file.name == TCP_BUFFERS && error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) if file.of_swap && error.kind() == io::ErrorKind::NotFound && !has_swap() => Ok(()),
             result => {
                 let step = format!("setting {} of a cgroup to {:?}", file.setting, file.value);
@@ -125,13 +128,17 @@ impl Group {
     }
 
     /// Makes the group that the program enters.
-    fn make_inside(&self) -> io::Result<Directory> {
+    fn make_inside(&self, place: &Place) -> io::Result<Directory> {
         let v1 = self.version == Version::V1;
         if v1 && self.controllers.contains(&Controller::Memory) {
             // Before Linux 5.11 it is not so by itself.
             let _ = self.directory.write("memory.use_hierarchy", "1");
         }
         let inside = self.directory.create(INSIDE)?;
+        // The kernel counts those buffers only for the processes of a group that has a limit on them itself.
+        for file in place.files.iter().filter(|file| file.name == TCP_BUFFERS) {
+            let _ = inside.write(&file.name, &file.value);
+        }
         if v1 && self.controllers.contains(&Controller::Cpuset) {
             inherit_cpuset(&self.directory, &inside)?;
         }

@@ -133,6 +133,9 @@ impl Cgroup {
     /// Bytes of memory, page cache among them. Who needs more is killed by the kernel:
     /// [`Termination::Memory`](crate::Termination::Memory). Nothing is swapped out then, unless [`Cgroup::swap_max`] says
     /// otherwise. `memory.max` with `memory.oom.group` on v2, `memory.limit_in_bytes` on v1.
+    ///
+    /// v1 counts the buffers of TCP and UDP sockets apart: they get a limit of as many bytes of their own
+    /// (`memory.kmem.tcp.limit_in_bytes`), at which sockets can't send.
     #[must_use]
     pub fn memory_max(mut self, bytes: u64) -> Self {
         self.memory_max = Some(bytes);

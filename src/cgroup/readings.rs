@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::directory::Directory;
 use super::group::Group;
 use super::hierarchy::{Controller, Version};
-use crate::watch::Account;
+use crate::watch::{Account, Oom};
 
 impl Group {
     /// Reads what its controllers have counted.
@@ -15,17 +16,14 @@ impl Group {
         for controller in &self.controllers {
             match (controller, self.version) {
                 (Controller::Memory, Version::V1) => {
-                    account.memory_peak = number("memory.max_usage_in_bytes");
-                    // Counted in the group of who was killed.
-                    let mut kills = vec![];
-                    self.directory.walk(|group| {
-                        kills.extend(group.read("memory.oom_control").ok().and_then(|text| keyed(&text, "oom_kill")));
-                    });
-                    account.oom_kills = total_of(kills.into_iter());
+                    // Buffers of TCP and UDP are counted apart.
+                    let peaks = [number("memory.max_usage_in_bytes"), number(TCP_PEAK)];
+                    account.memory_peak = peaks[0].map(|_| total_of(peaks.into_iter().flatten()));
+                    account.oom = self.oom_v1();
                 }
                 (Controller::Memory, Version::V2) => {
                     account.memory_peak = number("memory.peak");
-                    account.oom_kills = value("memory.events", "oom_kill").unwrap_or_default();
+                    account.oom = self.oom_v2();
                     account.memory_pressure =
                         text("memory.pressure").and_then(|text| total(&text)).map(Duration::from_micros);
                 }
@@ -53,6 +51,46 @@ impl Group {
                 _ => {}
             }
         }
+    }
+}
+
+/// The most bytes of buffers of TCP and UDP that were in use at a time, where they are counted.
+const TCP_PEAK: &str = "memory.kmem.tcp.max_usage_in_bytes";
+
+impl Group {
+    /// A kill is counted in the group of the process that was killed, in whichever group the limit was exceeded. Which one
+    /// it was is not told: the group itself, if its use has come as near to its limit as it must for a kill. (`failcnt` stays
+    /// 0 on some kernels.)
+    fn oom_v1(&self) -> Option<Oom> {
+        /// The kernel kills for want of 8 pages at most (`PAGE_ALLOC_COSTLY_ORDER`); of 4 KB.
+        const NEAR: u64 = 8 * 4096;
+        let kills = self.total(|group| keyed(&group.read("memory.oom_control").ok()?, "oom_kill"));
+        let met = |kind: &str| {
+            self.total(|group| {
+                let bytes = |what: &str| group.read(&format!("memory.{kind}{what}_in_bytes")).ok()?.trim().parse().ok();
+                let (most, limit): (u64, u64) = (bytes("max_usage")?, bytes("limit")?);
+                Some(u64::from(most.saturating_add(NEAR) >= limit))
+            })
+        };
+        (kills > 0).then(|| if met("") > 0 || met("memsw.") > 0 { Oom::OwnLimit } else { Oom::Above })
+    }
+
+    /// `oom` is counted where the limit was exceeded, `oom_kill` where the process was, both also in the groups above, unless
+    /// the file system is mounted with `memory_localevents`.
+    fn oom_v2(&self) -> Option<Oom> {
+        let count = |key: &str| {
+            let of = |group: &Directory, file: &str| keyed(&group.read(file).ok()?, key);
+            let local = self.total(|group| of(group, "memory.events.local"));
+            local.max(of(&self.directory, "memory.events").unwrap_or_default())
+        };
+        (count("oom_kill") > 0).then(|| if count("oom") > 0 { Oom::OwnLimit } else { Oom::Above })
+    }
+
+    /// The sum over this group and all below it.
+    fn total(&self, of: impl Fn(&Directory) -> Option<u64>) -> u64 {
+        let mut figures = vec![];
+        self.directory.walk(|group| figures.extend(of(group)));
+        total_of(figures.into_iter())
     }
 }
 

@@ -41,8 +41,8 @@ impl Meter {
         let used = account.cpu.unwrap_or_default();
         let mut next = vec![];
         if bounds.memory {
-            if account.oom_kills > 0 {
-                return Some(Termination::Memory);
+            if let Some(oom) = account.oom {
+                return Some(oom.termination());
             }
             next.push(now.checked_add(MEMORY));
         }
@@ -72,6 +72,7 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::Oom;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -115,8 +116,10 @@ mod tests {
         let bounds = Bounds { memory: true, ..Bounds::default() };
         let mut meter = Meter::new(&bounds, start);
         assert_eq!((meter.look(&used(MS), start, &bounds), meter.next), (None, Some(start + 50 * MS)));
-        let account = Account { oom_kills: 1, ..Account::default() };
-        assert_eq!(meter.look(&account, start + 50 * MS, &bounds), Some(Termination::Memory));
+        for (oom, why) in [(Oom::OwnLimit, Termination::Memory), (Oom::Above, Termination::HostMemory)] {
+            let account = Account { oom: Some(oom), ..Account::default() };
+            assert_eq!(meter.look(&account, start + 50 * MS, &bounds), Some(why));
+        }
     }
 
     #[test]

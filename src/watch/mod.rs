@@ -24,7 +24,7 @@ use meter::Meter;
 use noted::Noted;
 use output::{Counted, Streams};
 use running::times;
-pub(crate) use running::{Account, Ended, How, Running};
+pub(crate) use running::{Account, Ended, How, Oom, Running};
 pub(crate) use supervise::{Answer, Callback, Heard, LAST_ERRNO, Listen, Rules, Ruling, Supervisor};
 pub use supervise::{Decision, Notification};
 
@@ -268,8 +268,8 @@ impl Child {
     /// Why the program ended: for a limit, if it exceeded one and lived still; else as the kernel says.
     fn termination(&self, ended: &Ended, noted: &Noted) -> Result<Termination> {
         let account = ended.account.unwrap_or_default();
-        if account.oom_kills > 0 {
-            return Ok(Termination::Memory);
+        if let Some(oom) = account.oom {
+            return Ok(oom.termination());
         }
         if let Some(why) = self.stage.why() {
             return Ok(why);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::poll::PollTimeout;
 
 use crate::error::Result;
-use crate::outcome::{Leaked, Lost};
+use crate::outcome::{Leaked, Lost, Termination};
 
 /// A sandbox whose program runs. Dropping it ends the sandbox.
 pub(crate) trait Running: Debug + Send + Sync {
@@ -53,11 +53,29 @@ pub(crate) struct Account {
     pub cpu_system: Option<Duration>,
     pub memory_peak: Option<u64>,
     pub memory_pressure: Option<Duration>,
-    /// Processes that were killed because there was no more memory.
-    pub oom_kills: u64,
+    /// Why the kernel has killed a process for memory, if it has.
+    pub oom: Option<Oom>,
     pub pids_peak: Option<u64>,
     pub read_bytes: Option<u64>,
     pub written_bytes: Option<u64>,
+}
+
+/// Why the kernel has killed a process for memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Oom {
+    /// A limit of the sandbox's own was exceeded.
+    OwnLimit,
+    /// The memory of the machine, or of a group above, was used up.
+    Above,
+}
+
+impl Oom {
+    pub fn termination(self) -> Termination {
+        match self {
+            Self::OwnLimit => Termination::Memory,
+            Self::Above => Termination::HostMemory,
+        }
+    }
 }
 
 /// How a program ended, and what the kernel counted of it, if nobody else has taken that.

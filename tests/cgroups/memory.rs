@@ -1,8 +1,10 @@
 //! Limits of memory and swap.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 
-use stockade::{Command, Error, Layer, Seccomp, Signal, Termination};
+use stockade::{Cgroup, CgroupParent, Command, Error, Layer, Seccomp, Signal, Stdio, Termination};
 
 use crate::groups::{self, is_v1, of_process, unless_accounts, unless_hugetlb, unless_peak, unless_v1, unless_v2};
 use crate::support::{self, Test, sh, unless_python, unless_root};
@@ -15,6 +17,8 @@ pub const TESTS: &[Test] = tests![
     children_share_the_limit if unless_accounts,
     who_needs_less_memory_is_not_touched if unless_peak,
     what_was_ended_for_memory_is_no_limit_to_the_next if unless_accounts,
+    a_full_parent_is_not_the_programs_own_limit if unless_accounts,
+    socket_buffers_are_limited_as_other_memory_is if unless_accounts_with_python,
     tiny_limits_end_a_program_and_hang_nobody if unless_accounts,
     the_largest_limit_is_none if unless_accounts,
     nothing_is_swapped_by_default if unless_swap_is_limited,
@@ -198,4 +202,87 @@ fn the_group_is_reported_as_enforced() {
     let is_enforced = |sandbox| sh(&sandbox, "true").outcome.enforced.has(Layer::Cgroup);
     assert!(is_enforced(with(group())));
     assert!(!is_enforced(without()));
+}
+
+fn unless_accounts_with_python() -> Option<String> {
+    unless_accounts().or_else(unless_python)
+}
+
+/// A group that others are made below, with a limit of its own; removed when it is dropped.
+struct Parent {
+    directory: PathBuf,
+    cgroup: Cgroup,
+}
+
+impl Parent {
+    fn new(limit: u64) -> Self {
+        let hierarchy = groups::hierarchy("memory").expect("a hierarchy");
+        let directory = groups::place("memory").expect("a place").join(format!("full-{}", std::process::id()));
+        fs::create_dir(&directory).expect("a group");
+        let write = |file: &str, value: &str| fs::write(directory.join(file), value);
+        if hierarchy.is_v1 {
+            write("memory.limit_in_bytes", &limit.to_string()).expect("a limit");
+            let _ = write("memory.memsw.limit_in_bytes", &limit.to_string());
+        } else {
+            write("memory.max", &limit.to_string()).expect("a limit");
+            let _ = write("memory.swap.max", "0");
+            write("cgroup.subtree_control", "+memory").expect("its controller");
+        }
+        let path = Path::new("/").join(directory.strip_prefix(&hierarchy.point).expect("a group below it"));
+        Self { directory, cgroup: Cgroup::new().parent(CgroupParent::Path(path)) }
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.directory).expect("it is empty");
+    }
+}
+
+/// Attack 67: a sandbox beside another one uses up what their parent may have.
+fn a_full_parent_is_not_the_programs_own_limit() {
+    let parent = Parent::new(64 * MB);
+    let sandbox = with(parent.cgroup.clone().memory_max(200 * MB));
+    let mut holder = support::payload("hold");
+    let mut victim = sandbox.spawn(holder.arg("45").stdin(Stdio::null()).stdout(Stdio::piped())).expect("a victim");
+    let mut line = String::new();
+    BufReader::new(victim.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    assert_eq!(line, "holds 45\n");
+    // It needs less than its own limit, and the victim has more.
+    let other = payload(&sandbox, "touch", &["30"]).outcome;
+    let outcome = victim.wait().expect("its end");
+    assert_eq!(outcome.termination, Termination::HostMemory, "{outcome}; the other: {other}");
+    assert_eq!(other.termination, Termination::Exited(0), "{other}");
+    // Nor is what exceeds its own limit there anything else.
+    let own = payload(&with(parent.cgroup.clone().memory_max(16 * MB)), "touch", &["32"]).outcome;
+    assert_eq!(own.termination, Termination::Memory, "{own}");
+}
+
+/// Sends to connections that nobody reads from until 200 MiB are under way, or no more is taken by any of 64.
+const SEND: &str = "
+import socket
+total, kept = 0, []
+listener = socket.create_server(('127.0.0.1', 0), backlog=64)
+while total < 200 << 20 and len(kept) < 128:
+    client = socket.create_connection(listener.getsockname())
+    client.setblocking(False)
+    kept += [client, listener.accept()[0]]
+    try:
+        while total < 200 << 20: total += client.send(bytes(65536))
+    except BlockingIOError: pass
+print(total >> 20)";
+
+/// Attack 62: what is sent and not received is memory too.
+fn socket_buffers_are_limited_as_other_memory_is() {
+    let sent = |cgroup| {
+        let output = with(cgroup).output(Command::new("python3").args(["-c", SEND])).expect("a sandbox");
+        let count = support::text(&output.stdout).trim().parse::<u64>();
+        (count.unwrap_or_else(|_| panic!("{}: {}", output.outcome, support::text(&output.stderr))), output.outcome)
+    };
+    let (all, outcome) = sent(group());
+    assert!(all > 150, "the attack must work here: {all} MiB, {outcome}");
+    let (limited, outcome) = sent(group().memory_max(48 * MB));
+    assert!(limited < 100, "{limited} MiB under a limit of 48: {outcome}");
+    let peak = outcome.usage.memory_peak;
+    assert!(peak.is_none_or(|peak| peak.value > limited * MB / 2), "{limited} MiB, and a peak of {peak:?}");
 }

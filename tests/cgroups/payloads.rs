@@ -11,6 +11,7 @@ use crate::support::{Payload, own_path, touched};
 
 pub const PAYLOADS: &[Payload] = &[
     ("touch", touch),
+    ("hold", hold),
     ("touch-twice", touch_twice),
     ("touch-in-child", touch_in_child),
     ("burn", burn),
@@ -31,7 +32,16 @@ fn touch(args: &[String]) -> i32 {
     0
 }
 
-/// The same, and as many in a child meanwhile.
+/// The same, for as long as it lives.
+fn hold(args: &[String]) -> i32 {
+    let bytes = touched((number(args) as usize) << 20);
+    println!("holds {}", bytes.len() >> 20);
+    std::thread::sleep(60_000 * MS);
+    drop(black_box(bytes));
+    0
+}
+
+/// Uses so many megabytes, and as many in a child meanwhile.
 fn touch_twice(args: &[String]) -> i32 {
     let bytes = touched((number(args) as usize) << 20);
     child("touch", &args[0]).status().expect("a child");

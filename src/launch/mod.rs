@@ -12,6 +12,7 @@ mod image;
 mod interpreter;
 mod layout;
 mod listener;
+mod pass;
 mod process;
 mod relay;
 mod reopen;
@@ -88,6 +89,7 @@ pub(crate) fn launch(plan: &Plan) -> Result<Launched> {
 struct Launch<'a> {
     plan: &'a Plan,
     own_id: u32,
+    pass: u64,
     host: OwnedFd,
     processors: Processors,
     /// Read end, for the processes of the sandbox, and write end.
@@ -116,8 +118,18 @@ impl<'a> Launch<'a> {
         let host = process::own_pidfd().map_err(Error::host("opening a pidfd of the host"))?;
         let streams = Streams::open(plan, inherited, own_id, host.as_fd())?;
         let processors = Processors::of_thread();
-        let mut launch =
-            Self { plan, own_id, host, processors, control, mappings: vec![], made: None, cgroup: None, streams };
+        let mut launch = Self {
+            plan,
+            own_id,
+            pass: pass::new(),
+            host,
+            processors,
+            control,
+            mappings: vec![],
+            made: None,
+            cgroup: None,
+            streams,
+        };
         for maps in &plan.id_mappings {
             launch.mappings.push(identity::namespace(maps, own_id, launch.host.as_fd())?);
         }
@@ -137,6 +149,10 @@ impl<'a> Launch<'a> {
     fn input(&self, input: Input, ends: &Ends) -> u64 {
         let fd = match input {
             Input::Value(value) => return value,
+            Input::Pass => return self.pass,
+            Input::Comparison { instruction, shift } => {
+                return u64::from(instruction) | (self.pass >> shift) << 32;
+            }
             Input::OwnId => return self.own_id.into(),
             Input::OwnIdText(half) => return identity::text(self.own_id, half),
             Input::Affinity(word) => return self.processors.0[word as usize],

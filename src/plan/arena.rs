@@ -132,7 +132,7 @@ impl Arena {
 }
 
 /// A word of a structure in an [`Arena`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
     Value(u64),
     Address(Address),

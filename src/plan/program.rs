@@ -66,6 +66,13 @@ pub(crate) enum Input {
     OwnIdText(u8),
     /// A word of the mask of processors that the program may use, or 0 if they are not known.
     Affinity(u8),
+    /// The number by which the seccomp filter allows the set-up's calls: each sandbox has one of its own.
+    Pass,
+    /// An instruction of the filter that compares a half of it: without that half, and how far the half is shifted.
+    Comparison {
+        instruction: u32,
+        shift: u32,
+    },
     /// A number, for a message that is made of slots.
     Value(u64),
 }
@@ -88,6 +95,7 @@ impl Input {
             Self::IdMapping(n) => format!("<id mapping {n}>").into(),
             Self::OwnId | Self::OwnIdText(_) => "<own id>".into(),
             Self::Affinity(_) => "<processors>".into(),
+            Self::Pass | Self::Comparison { .. } => "<pass>".into(),
             Self::Value(value) => format!("{value:#x}").into(),
         }
     }
@@ -99,6 +107,8 @@ impl Input {
             Self::GapFirst(_)
                 | Self::GapLast(_)
                 | Self::Value(_)
+                | Self::Pass
+                | Self::Comparison { .. }
                 | Self::OwnId
                 | Self::OwnIdText(_)
                 | Self::Affinity(_)
@@ -276,9 +286,9 @@ impl Program {
         Added(self)
     }
 
-    /// Has certain calls from here on carry a number as their sixth argument, by which a filter lets them through.
-    pub fn carry_pass(&mut self, pass: u64, calls: Vec<u32>) {
-        self.pass = Some((self.value("<pass>", pass), calls));
+    /// Has certain calls from here on carry the pass as their sixth argument, by which a filter lets them through.
+    pub fn carry_pass(&mut self, calls: Vec<u32>) {
+        self.pass = Some((self.input(Input::Pass), calls));
     }
 
     /// The calls from here on carry none any more.

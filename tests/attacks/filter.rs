@@ -7,11 +7,11 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
-use stockade::{Action, Capabilities, Capability, Root, Sandbox, Seccomp};
+use stockade::{Action, Capabilities, Capability, Command, Root, Sandbox, Seccomp};
 
 use crate::common::{attack, attack_as, attack_on_host, attempt, bare, here, open_directory, sandbox, unfiltered};
 use crate::support::{
-    Payload, Test, is_root, kernel, shared_dir, unless_idmapped_mounts, unless_pivot_root, with_payload,
+    Payload, Test, is_root, kernel, shared_dir, unless_idmapped_mounts, unless_pivot_root, unless_root, with_payload,
 };
 use crate::sys::{self, Word, call, numbers};
 
@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = tests![
     namespaces_within_are_refused if unless_pivot_root,
     mounts_are_refused_to_who_has_every_right if unless_mounts_can_be_changed,
     set_user_id_bits_are_refused if unless_idmapped_mounts,
+    each_sandbox_has_a_pass_of_its_own if unless_filters_are_shown,
 ];
 
 pub const PAYLOADS: &[Payload] =
@@ -318,4 +319,44 @@ fn set_user_id_bits_are_refused() {
     for name in WAYS.iter().chain(&["fchmodat2-user", "fchmodat2-group"]) {
         assert_eq!(filtered.get(name), "EPERM");
     }
+}
+
+fn unless_filters_are_shown() -> Option<String> {
+    unless_root().or_else(|| {
+        let error = filters(&sandbox().plan(Command::new("sleep").arg("600")).unwrap()).err()?;
+        Some(format!("the kernel does not show filters (PTRACE_SECCOMP_GET_FILTER): {error}"))
+    })
+}
+
+/// The filters of two sandboxes that are made by one plan.
+fn filters(plan: &stockade::Plan) -> nix::Result<[Vec<u64>; 2]> {
+    let mut children = [(); 2].map(|_| plan.spawn().unwrap());
+    let filters = children.each_ref().map(|child| sys::filter_of(child.id() as i32));
+    for child in &mut children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let [one, other] = filters;
+    Ok([one?, other?])
+}
+
+/// Attack 58: The filter lets calls of the set-up through by a number in their sixth argument. A program that has learned it
+/// makes every such call, in every sandbox of the caller.
+fn each_sandbox_has_a_pass_of_its_own() {
+    // `ld [56]` and `ld [60]`, of `struct seccomp_data`, and `jeq`.
+    const SIXTH: [u64; 2] = [56 << 32 | 0x20, 60 << 32 | 0x20];
+    let [one, other] = filters(&sandbox().plan(Command::new("sleep").arg("600")).unwrap()).unwrap();
+    assert_eq!(one.len(), other.len());
+    let passes = |filter: &[u64]| -> Vec<u64> {
+        filter
+            .windows(2)
+            .filter(|pair| SIXTH.contains(&pair[0]) && pair[1] & 0xffff == 0x15)
+            .map(|pair| pair[1] >> 32)
+            .collect()
+    };
+    let (ones, others) = (passes(&one), passes(&other));
+    assert!(ones.len() >= 2, "the filter has a pass: {one:x?}");
+    assert!(ones.iter().all(|half| !others.contains(half)), "{ones:x?} and {others:x?}");
+    let differing = one.iter().zip(&other).filter(|(one, other)| one != other).count();
+    assert_eq!(differing, ones.len(), "nothing else differs");
 }

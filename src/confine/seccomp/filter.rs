@@ -1,23 +1,19 @@
 //! A compiled policy, and how the set-up's own calls get past it.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::lowering::{self, INSTRUCTION};
+use super::lowering;
 use super::{Policy, Seccomp};
 use crate::error::{Error, Result};
-use crate::plan::{SystemCall, nr};
+use crate::plan::{SystemCall, Word, nr};
 
 /// A policy, compiled.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
     pub policy: Arc<Policy>,
-    /// `struct sock_filter`, one after the other.
-    pub program: Vec<u8>,
-    /// The sixth argument by which the set-up's own calls are let through: the program never learns it.
-    pub pass: u64,
-    /// Those that carry it, by their numbers.
+    /// The instructions. The launch puts the pass in: each sandbox has one of its own, though a policy is compiled once.
+    pub program: Vec<Word>,
+    /// The set-up's calls that carry the pass, by their numbers.
     pub carrying: Vec<u32>,
 }
 
@@ -58,12 +54,6 @@ pub(crate) fn compile(seccomp: &Seccomp) -> Result<Arc<Filter>> {
     Ok(filter)
 }
 
-/// A number that nobody can guess: a hash under keys of getrandom(2).
-fn secret() -> u64 {
-    static SECRET: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
-    *SECRET
-}
-
 impl Filter {
     fn new(policy: Policy) -> Result<Self> {
         let needs_pass = |&number: &u32| !policy.always_allows(number as i32);
@@ -71,23 +61,17 @@ impl Filter {
         let passed: Vec<u32> = numbers.clone().filter(needs_pass).collect();
         let carrying =
             if REPORTING.iter().any(|call| passed.contains(&call.number)) { numbers.collect() } else { passed.clone() };
-        let pass = secret();
-        let program = lowering::lower(&policy, &passed, pass)?;
+        let program = lowering::lower(&policy, &passed)?;
         if program.len() > LONGEST {
             let what = format!("the seccomp policy is a filter of {} instructions", program.len());
             return Err(Error::invalid(what, "the kernel takes 4096: name fewer calls, or fewer conditions"));
         }
-        Ok(Self {
-            policy: Arc::new(policy),
-            program: program.iter().flat_map(lowering::bytes).collect(),
-            pass,
-            carrying,
-        })
+        Ok(Self { policy: Arc::new(policy), program: program.iter().map(lowering::word).collect(), carrying })
     }
 
     /// Instructions of the filter.
     pub fn len(&self) -> usize {
-        self.program.len() / INSTRUCTION
+        self.program.len()
     }
 }
 
@@ -98,12 +82,24 @@ mod tests {
     use super::*;
     use crate::confine::seccomp::lowering::*;
     use crate::confine::seccomp::{Action, Comparison, Condition, Granted, Rule};
+    use crate::plan::{Address, Input};
     use crate::system_call::ARCHITECTURE;
     #[cfg(target_arch = "x86_64")]
     use crate::system_call::X32;
 
+    /// An instruction as the launch puts the pass in.
+    fn resolve(word: Word, pass: u64) -> u64 {
+        match word {
+            Word::Value(value) => value,
+            Word::Address(Address::Input(Input::Comparison { instruction, shift })) => {
+                u64::from(instruction) | (pass >> shift) << 32
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// What the kernel would return: an interpreter of the instructions that filters are made of.
-    fn run(program: &[u8], arch: u32, nr: u32, args: &[u64; 6]) -> u32 {
+    fn run(program: &[Word], arch: u32, nr: u32, args: &[u64; 6]) -> u32 {
         let half = |offset: u32| match offset {
             0 => nr,
             4 => arch,
@@ -114,7 +110,7 @@ mod tests {
         };
         let (mut at, mut a) = (0, 0u32);
         loop {
-            let instruction: [u8; 8] = program[at * 8..][..8].try_into().unwrap();
+            let instruction = resolve(program[at], PASS).to_ne_bytes();
             let code = u16::from_ne_bytes([instruction[0], instruction[1]]);
             let k = u32::from_ne_bytes(instruction[4..].try_into().unwrap());
             let branch = |holds: bool| usize::from(if holds { instruction[2] } else { instruction[3] });
@@ -132,6 +128,7 @@ mod tests {
         }
     }
 
+    const PASS: u64 = 0x0123_4567_89ab_cdef;
     const I386: u32 = 0x4000_0003;
 
     fn of(seccomp: &Seccomp) -> Filter {
@@ -160,12 +157,20 @@ mod tests {
     #[test]
     fn an_empty_allow_list_refuses_everything_but_with_the_pass() {
         let filter = of(&Seccomp::allow_list());
-        let pass = filter.pass;
+        let pass = PASS;
         let execve = number("execve") as u32;
         assert_eq!(run(&filter.program, ARCHITECTURE, execve, &[0; 6]), RET_ERRNO | libc::EPERM as u32);
         assert_eq!(run(&filter.program, ARCHITECTURE, execve, &[1, 2, 3, 4, 5, pass]), RET_ALLOW);
         assert_eq!(run(&filter.program, ARCHITECTURE, execve, &[1, 2, 3, 4, 5, pass ^ 1 << 40]), RET_ERRNO | 1);
         assert_eq!(run(&filter.program, ARCHITECTURE, number("read") as u32, &[1, 2, 3, 4, 5, pass]), RET_ERRNO | 1);
+    }
+
+    #[test]
+    fn a_policy_is_compiled_once_and_has_no_pass() {
+        let [one, other] = [(); 2].map(|_| compile(&Seccomp::allow_list()).expect("a filter"));
+        assert!(Arc::ptr_eq(&one, &other));
+        let halves = one.program.iter().filter(|word| matches!(word, Word::Address(_))).count();
+        assert_eq!(halves, 2 * SET_UP.len());
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) fn install(process: &mut Program, filter: &Filter, said: &Seccomp, ki
         (libc::EACCES, "without no_new_privs it takes CAP_SYS_ADMIN over the user namespace"),
         (libc::ENOMEM, "the filters of the host and of the sandbox are together longer than the kernel takes"),
     ]));
-    let instructions = process.arena.bytes(&filter.program, format!("<{} instructions>", filter.len()));
+    let instructions = process.arena.words(&filter.program, format!("<{} instructions>", filter.len()));
     // struct sock_fprog {unsigned short len; struct sock_filter *filter}
     let words = [Word::Value(filter.len() as u64), instructions.into()];
     let program = process.arena.words(&words, format!("{{{}, <filter of {said}>}}", filter.len()));
@@ -33,7 +33,7 @@ pub(crate) fn install(process: &mut Program, filter: &Filter, said: &Seccomp, ki
     if let Some(listener) = &listener {
         installed.store_in(listener.fd);
     }
-    process.carry_pass(filter.pass, filter.carrying.clone());
+    process.carry_pass(filter.carrying.clone());
     if let Some(listener) = listener {
         listener.send(process);
     }

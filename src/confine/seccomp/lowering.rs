@@ -16,10 +16,8 @@ use seccompiler::{
 
 use super::{Action, Comparison, Condition, Policy};
 use crate::error::{Error, Result};
+use crate::plan::{Address, Input, Word};
 use crate::system_call;
-
-/// Bytes of a `struct sock_filter`.
-pub(super) const INSTRUCTION: usize = 8;
 
 /// Instructions of `seccompiler`'s check of the architecture, and of those that load and compare the number.
 const CHECK: usize = 3;
@@ -43,18 +41,35 @@ const MATCH: u16 = 1;
 const NEXT: u16 = 2;
 const RET_TRACE: u32 = 0x7ff0_0000;
 
-/// The program of a policy, by which calls with `pass` as their sixth argument are let through if they are `passed`.
-pub(super) fn lower(policy: &Policy, passed: &[u32], pass: u64) -> Result<BpfProgram> {
+/// What stands for the comparison with a half of the pass, which each sandbox has of its own.
+const HIGH_HALF: u16 = 0xfffe;
+const LOW_HALF: u16 = 0xffff;
+/// Of the sixth argument in `struct seccomp_data`: the lower half comes first on both architectures.
+const PASS_OFFSET: u32 = 56;
+
+/// The program of a policy, in which calls that are `passed` are allowed if their sixth argument is the pass.
+pub(super) fn lower(policy: &Policy, passed: &[u32]) -> Result<BpfProgram> {
     let mut program = prelude(policy.foreign());
-    program.extend(search(&ranges(policy, passed, pass)?));
+    program.extend(search(&ranges(policy, passed)?));
     Ok(program)
+}
+
+/// Allows a call that carries the pass, and goes on otherwise.
+fn pass_check() -> [sock_filter; 5] {
+    [
+        instruction(LOAD, PASS_OFFSET + 4),
+        sock_filter { code: HIGH_HALF, jt: 0, jf: 3, k: 0 },
+        instruction(LOAD, PASS_OFFSET),
+        sock_filter { code: LOW_HALF, jt: 0, jf: 1, k: 0 },
+        instruction(RETURN, RET_ALLOW),
+    ]
 }
 
 /// What begins at a number, and what becomes of the calls from there to the next one.
 type Range = (u32, BpfProgram);
 
 /// All numbers, by what becomes of them.
-fn ranges(policy: &Policy, passed: &[u32], pass: u64) -> Result<Vec<Range>> {
+fn ranges(policy: &Policy, passed: &[u32]) -> Result<Vec<Range>> {
     let otherwise = vec![instruction(RETURN, policy.word(policy.otherwise))];
     let mut ranges: Vec<Range> = vec![];
     let mut begin = |number: u32, outcome: BpfProgram| {
@@ -65,14 +80,12 @@ fn ranges(policy: &Policy, passed: &[u32], pass: u64) -> Result<Vec<Range>> {
     let mut end = 0;
     let ruled = policy.cases.keys().map(|&number| number as u32);
     for number in ruled.chain(passed.iter().copied()).collect::<BTreeSet<_>>() {
-        let mut groups = policy.groups(number);
-        if passed.contains(&number) {
-            groups.insert(0, (RET_ALLOW, vec![vec![Condition::new(5, Comparison::Equal(pass))]]));
-        }
+        let mut outcome = if passed.contains(&number) { pass_check().to_vec() } else { vec![] };
+        outcome.extend(decision(policy.groups(number))?);
         if number > end {
             begin(end, otherwise.clone());
         }
-        begin(number, decision(groups)?);
+        begin(number, outcome);
         end = number + 1;
     }
     begin(end, otherwise);
@@ -158,12 +171,19 @@ fn instruction(code: u16, k: u32) -> sock_filter {
     sock_filter { code, jt: 0, jf: 0, k }
 }
 
-pub(super) fn bytes(instruction: &sock_filter) -> [u8; INSTRUCTION] {
-    let mut bytes = [0; INSTRUCTION];
-    bytes[..2].copy_from_slice(&instruction.code.to_ne_bytes());
-    (bytes[2], bytes[3]) = (instruction.jt, instruction.jf);
-    bytes[4..].copy_from_slice(&instruction.k.to_ne_bytes());
-    bytes
+/// A `struct sock_filter {u16 code; u8 jt, jf; u32 k}`. A half of the pass is put in by the launch.
+pub(super) fn word(instruction: &sock_filter) -> Word {
+    let shift = match instruction.code {
+        HIGH_HALF => Some(32),
+        LOW_HALF => Some(0),
+        _ => None,
+    };
+    let code = if shift.is_some() { JUMP_IF_EQUAL } else { instruction.code };
+    let without_k = u32::from(code) | u32::from(instruction.jt) << 16 | u32::from(instruction.jf) << 24;
+    match shift {
+        Some(shift) => Word::Address(Address::Input(Input::Comparison { instruction: without_k, shift })),
+        None => Word::Value(u64::from(without_k) | u64::from(instruction.k) << 32),
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,8 @@
 //! The names and numbers of the kernel's system calls on this architecture (syscalls(2)).
 
+mod aarch64;
+mod x86_64;
+
 use std::fmt::{self, Display, Formatter};
 
 /// A system call, by its number on this architecture.
@@ -10,7 +13,7 @@ pub struct SystemCall(pub i32);
 impl SystemCall {
     /// By its name, as in its manual page.
     pub fn named(name: &str) -> Option<Self> {
-        TABLE.iter().find(|(known, _)| *known == name).map(|&(_, number)| Self(number))
+        number(TABLE, name).map(Self)
     }
 
     /// Its name, if this version of the crate knows one.
@@ -35,8 +38,13 @@ impl SystemCall {
 
     /// Whether another architecture has a call of this name, though this one has none.
     pub fn is_elsewhere(name: &str) -> bool {
-        ELSEWHERE.contains(&name)
+        number(TABLE, name).is_none()
+            && [x86_64::TABLE, aarch64::TABLE].iter().any(|table| number(table, name).is_some())
     }
+}
+
+fn number(table: &[Entry], name: &str) -> Option<i32> {
+    table.iter().find(|(known, _)| *known == name).map(|&(_, number)| number)
 }
 
 /// `ptrace`, or `system call 999` without a name.
@@ -83,120 +91,21 @@ fn distance(from: &str, to: &str) -> usize {
     row[to.len()]
 }
 
-/// The entries of `libc`'s constants, named as they are without their prefix.
-macro_rules! entries {
-    ($($call:ident)+) => {
-        &[$((stringify!($call).split_at("SYS_".len()).1, libc::$call as i32)),+]
-    };
-}
-
-/// Joins two tables.
-const fn join<const N: usize>(one: &[Entry], other: &[Entry]) -> [Entry; N] {
-    let mut all = [("", 0); N];
-    let mut at = 0;
-    while at < N {
-        all[at] = if at < one.len() { one[at] } else { other[at - one.len()] };
-        at += 1;
-    }
-    all
-}
-
+/// A name and its number.
 type Entry = (&'static str, i32);
 
-const OWN: &[Entry] = &join::<{ OLD.len() + NEW.len() }>(OLD, NEW);
-const TABLE: &[Entry] = &join::<{ COMMON.len() + OWN.len() }>(COMMON, OWN);
-
-/// What all architectures have.
-#[rustfmt::skip]
-const COMMON: &[Entry] = entries![
-        SYS_accept SYS_accept4 SYS_acct SYS_add_key SYS_adjtimex SYS_bind SYS_bpf SYS_brk SYS_capget SYS_capset
-        SYS_chdir SYS_chroot SYS_clock_adjtime SYS_clock_getres SYS_clock_gettime SYS_clock_nanosleep
-        SYS_clock_settime SYS_clone SYS_clone3 SYS_close SYS_close_range SYS_connect SYS_copy_file_range
-        SYS_delete_module SYS_dup SYS_dup3 SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2
-        SYS_eventfd2 SYS_execve SYS_execveat SYS_exit SYS_exit_group SYS_faccessat SYS_faccessat2 SYS_fadvise64
-        SYS_fallocate SYS_fanotify_init SYS_fanotify_mark SYS_fchdir SYS_fchmod SYS_fchmodat SYS_fchown
-        SYS_fchownat SYS_fcntl SYS_fdatasync SYS_fgetxattr SYS_finit_module SYS_flistxattr SYS_flock
-        SYS_fremovexattr SYS_fsconfig SYS_fsetxattr SYS_fsmount SYS_fsopen SYS_fspick SYS_fstat SYS_fstatfs
-        SYS_fsync SYS_ftruncate SYS_futex SYS_futex_waitv SYS_get_mempolicy SYS_get_robust_list SYS_getcpu
-        SYS_getcwd SYS_getdents64 SYS_getegid SYS_geteuid SYS_getgid SYS_getgroups SYS_getitimer SYS_getpeername
-        SYS_getpgid SYS_getpid SYS_getppid SYS_getpriority SYS_getrandom SYS_getresgid SYS_getresuid
-        SYS_getrusage SYS_getsid SYS_getsockname SYS_getsockopt SYS_gettid SYS_gettimeofday SYS_getuid
-        SYS_getxattr SYS_init_module SYS_inotify_add_watch SYS_inotify_init1 SYS_inotify_rm_watch SYS_io_cancel
-        SYS_io_destroy SYS_io_getevents SYS_io_setup SYS_io_submit SYS_io_uring_enter SYS_io_uring_register
-        SYS_io_uring_setup SYS_ioctl SYS_ioprio_get SYS_ioprio_set SYS_kcmp SYS_kexec_file_load SYS_kexec_load
-        SYS_keyctl SYS_kill SYS_landlock_add_rule SYS_landlock_create_ruleset SYS_landlock_restrict_self
-        SYS_lgetxattr SYS_linkat SYS_listen SYS_listxattr SYS_llistxattr SYS_lookup_dcookie SYS_lremovexattr
-        SYS_lseek SYS_lsetxattr SYS_madvise SYS_mbind SYS_membarrier SYS_memfd_create SYS_memfd_secret
-        SYS_migrate_pages SYS_mincore SYS_mkdirat SYS_mknodat SYS_mlock SYS_mlock2 SYS_mlockall SYS_mmap
-        SYS_mount SYS_mount_setattr SYS_move_mount SYS_move_pages SYS_mprotect SYS_mq_getsetattr SYS_mq_notify
-        SYS_mq_open SYS_mq_timedreceive SYS_mq_timedsend SYS_mq_unlink SYS_mremap SYS_mseal SYS_msgctl
-        SYS_msgget SYS_msgrcv SYS_msgsnd SYS_msync SYS_munlock SYS_munlockall SYS_munmap SYS_name_to_handle_at
-        SYS_nanosleep SYS_newfstatat SYS_nfsservctl SYS_open_by_handle_at SYS_open_tree SYS_openat SYS_openat2
-        SYS_perf_event_open SYS_personality SYS_pidfd_getfd SYS_pidfd_open SYS_pidfd_send_signal SYS_pipe2
-        SYS_pivot_root SYS_pkey_alloc SYS_pkey_free SYS_pkey_mprotect SYS_ppoll SYS_prctl SYS_pread64 SYS_preadv
-        SYS_preadv2 SYS_prlimit64 SYS_process_madvise SYS_process_mrelease SYS_process_vm_readv
-        SYS_process_vm_writev SYS_pselect6 SYS_ptrace SYS_pwrite64 SYS_pwritev SYS_pwritev2 SYS_quotactl
-        SYS_quotactl_fd SYS_read SYS_readahead SYS_readlinkat SYS_readv SYS_reboot SYS_recvfrom SYS_recvmmsg
-        SYS_recvmsg SYS_remap_file_pages SYS_removexattr SYS_renameat2 SYS_request_key SYS_restart_syscall
-        SYS_rseq SYS_rt_sigaction SYS_rt_sigpending SYS_rt_sigprocmask SYS_rt_sigqueueinfo SYS_rt_sigreturn
-        SYS_rt_sigsuspend SYS_rt_sigtimedwait SYS_rt_tgsigqueueinfo SYS_sched_get_priority_max
-        SYS_sched_get_priority_min SYS_sched_getaffinity SYS_sched_getattr SYS_sched_getparam
-        SYS_sched_getscheduler SYS_sched_rr_get_interval SYS_sched_setaffinity SYS_sched_setattr
-        SYS_sched_setparam SYS_sched_setscheduler SYS_sched_yield SYS_seccomp SYS_semctl SYS_semget SYS_semop
-        SYS_semtimedop SYS_sendfile SYS_sendmmsg SYS_sendmsg SYS_sendto SYS_set_mempolicy
-        SYS_set_mempolicy_home_node SYS_set_robust_list SYS_set_tid_address SYS_setdomainname SYS_setfsgid
-        SYS_setfsuid SYS_setgid SYS_setgroups SYS_sethostname SYS_setitimer SYS_setns SYS_setpgid
-        SYS_setpriority SYS_setregid SYS_setresgid SYS_setresuid SYS_setreuid SYS_setsid SYS_setsockopt
-        SYS_settimeofday SYS_setuid SYS_setxattr SYS_shmat SYS_shmctl SYS_shmdt SYS_shmget SYS_shutdown
-        SYS_sigaltstack SYS_signalfd4 SYS_socket SYS_socketpair SYS_splice SYS_statfs SYS_statx SYS_swapoff
-        SYS_swapon SYS_symlinkat SYS_sync SYS_syncfs SYS_sysinfo SYS_syslog SYS_tee SYS_tgkill SYS_timer_create
-        SYS_timer_delete SYS_timer_getoverrun SYS_timer_gettime SYS_timer_settime SYS_timerfd_create
-        SYS_timerfd_gettime SYS_timerfd_settime SYS_times SYS_tkill SYS_truncate SYS_umask SYS_umount2 SYS_uname
-        SYS_unlinkat SYS_unshare SYS_userfaultfd SYS_utimensat SYS_vhangup SYS_vmsplice SYS_wait4 SYS_waitid
-        SYS_write SYS_writev
-];
-
-/// What `libc` has no constant for: the numbers are the same on all architectures since 424.
-#[rustfmt::skip]
-const NEW: &[Entry] = &[
-    ("cachestat", 451), ("map_shadow_stack", 453), ("futex_wake", 454), ("futex_wait", 455), ("futex_requeue",
-    456), ("statmount", 457), ("listmount", 458), ("lsm_get_self_attr", 459), ("lsm_set_self_attr", 460),
-    ("lsm_list_modules", 461), ("setxattrat", 463), ("getxattrat", 464), ("listxattrat", 465), ("removexattrat",
-    466), ("open_tree_attr", 467), ("file_getattr", 468), ("file_setattr", 469),
-];
-
-/// What this one has beside that.
+/// The calls of this architecture, by number.
 #[cfg(target_arch = "x86_64")]
-#[rustfmt::skip]
-const OLD: &[Entry] = entries![
-        SYS__sysctl SYS_access SYS_afs_syscall SYS_alarm SYS_arch_prctl SYS_chmod SYS_chown SYS_creat SYS_dup2
-        SYS_epoll_create SYS_epoll_ctl_old SYS_epoll_wait SYS_epoll_wait_old SYS_eventfd SYS_fchmodat2 SYS_fork
-        SYS_futimesat SYS_get_thread_area SYS_getdents SYS_getpgrp SYS_getpmsg SYS_getrlimit SYS_inotify_init
-        SYS_ioperm SYS_iopl SYS_lchown SYS_link SYS_lstat SYS_mkdir SYS_mknod SYS_modify_ldt SYS_open SYS_pause
-        SYS_pipe SYS_poll SYS_putpmsg SYS_readlink SYS_rename SYS_renameat SYS_rmdir SYS_security SYS_select
-        SYS_set_thread_area SYS_setrlimit SYS_signalfd SYS_stat SYS_symlink SYS_sync_file_range SYS_sysfs
-        SYS_time SYS_tuxcall SYS_unlink SYS_uselib SYS_ustat SYS_utime SYS_utimes SYS_vfork SYS_vserver
-];
-#[cfg(not(target_arch = "x86_64"))]
-const OLD: &[Entry] = &[];
-
-/// Names that are of another architecture.
-#[cfg(not(target_arch = "x86_64"))]
-#[rustfmt::skip]
-const ELSEWHERE: &[&str] = &[
-    "_sysctl", "access", "afs_syscall", "alarm", "arch_prctl", "chmod", "chown", "creat", "dup2",
-    "epoll_create", "epoll_ctl_old", "epoll_wait", "epoll_wait_old", "eventfd", "fchmodat2", "fork",
-    "futimesat", "get_thread_area", "getdents", "getpgrp", "getpmsg", "getrlimit", "inotify_init", "ioperm",
-    "iopl", "lchown", "link", "lstat", "mkdir", "mknod", "modify_ldt", "open", "pause", "pipe", "poll",
-    "putpmsg", "readlink", "rename", "renameat", "rmdir", "security", "select", "set_thread_area", "setrlimit",
-    "signalfd", "stat", "symlink", "sync_file_range", "sysfs", "time", "tuxcall", "unlink", "uselib", "ustat",
-    "utime", "utimes", "vfork", "vserver",
-];
-#[cfg(target_arch = "x86_64")]
-const ELSEWHERE: &[&str] = &[];
+const TABLE: &[Entry] = x86_64::TABLE;
+#[cfg(target_arch = "aarch64")]
+const TABLE: &[Entry] = aarch64::TABLE;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use seccompiler::TargetArch;
+
     use super::*;
 
     #[test]
@@ -208,22 +117,69 @@ mod tests {
         assert_eq!(SystemCall(9999).to_string(), "system call 9999");
     }
 
+    const BOTH: [(TargetArch, &[Entry]); 2] =
+        [(TargetArch::x86_64, x86_64::TABLE), (TargetArch::aarch64, aarch64::TABLE)];
+
     #[test]
     fn no_name_and_no_number_stands_twice() {
-        let mut names: Vec<_> = TABLE.iter().map(|entry| entry.0).collect();
-        let mut numbers: Vec<_> = TABLE.iter().map(|entry| entry.1).collect();
-        for list in [
-            &mut names.iter().map(|name| name.to_string()).collect::<Vec<_>>(),
-            &mut numbers.iter().map(ToString::to_string).collect(),
-        ] {
-            let count = list.len();
-            list.sort();
-            list.dedup();
-            assert_eq!(list.len(), count);
+        for (_, table) in BOTH {
+            let names: BTreeSet<&str> = table.iter().map(|entry| entry.0).collect();
+            assert_eq!(names.len(), table.len());
+            assert!(table.is_sorted_by(|(_, one), (_, other)| one < other) && table.len() > 300 && table[0].1 == 0);
         }
-        names.sort_unstable();
-        numbers.sort_unstable();
-        assert!(names.len() > 300 && numbers[0] >= 0);
+    }
+
+    #[test]
+    fn the_newest_calls_are_there_on_both_architectures() {
+        for (name, numbers) in [
+            ("fchmodat2", [452, 452]),
+            ("renameat", [264, 38]),
+            ("sync_file_range", [277, 84]),
+            ("openat2", [437, 437]),
+            ("listns", [470, 470]),
+        ] {
+            assert_eq!(BOTH.map(|(_, table)| number(table, name)), numbers.map(Some), "{name}");
+        }
+        assert_eq!(number(aarch64::TABLE, "chmod"), None);
+        // On aarch64 it is passed over, and on none it is an error.
+        assert!(cfg!(target_arch = "x86_64") != SystemCall::is_elsewhere("chmod"));
+        assert!(!SystemCall::is_elsewhere("openat") && !SystemCall::is_elsewhere("umount"));
+    }
+
+    /// The number that seccompiler compiles a name to, if it knows it.
+    fn compiled(name: &str, architecture: TargetArch) -> Option<i32> {
+        let filter = serde_json::json!({"one": {
+            "mismatch_action": "allow", "match_action": "trap", "filter": [{"syscall": name}],
+        }});
+        let filters = seccompiler::compile_from_json(filter.to_string().as_bytes(), architecture).ok()?;
+        // It loads the number, and compares it.
+        let compares =
+            filters["one"].windows(2).find(|pair| pair[0].code == 0x20 && pair[0].k == 0 && pair[1].code == 0x15);
+        compares.map(|pair| pair[1].k as i32)
+    }
+
+    #[test]
+    fn numbers_are_those_of_seccompiler() {
+        for (architecture, table) in BOTH {
+            let known = table.iter().filter_map(|&(name, number)| Some((name, number, compiled(name, architecture)?)));
+            let known: Vec<_> = known.collect();
+            assert!(known.len() > 290, "{} calls", known.len());
+            for (name, number, theirs) in known {
+                assert_eq!(number, theirs, "{name} on {architecture:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_libc() {
+        for (name, number) in [
+            ("openat2", libc::SYS_openat2),
+            ("close_range", libc::SYS_close_range),
+            ("seccomp", libc::SYS_seccomp),
+            ("prlimit64", libc::SYS_prlimit64),
+        ] {
+            assert_eq!(SystemCall::named(name), Some(SystemCall(number as i32)));
+        }
     }
 
     #[test]

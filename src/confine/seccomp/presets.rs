@@ -15,7 +15,7 @@ const MACHINE: &[&str] = &[
 #[rustfmt::skip]
 const KERNEL: &[&str] = &[
     "add_key", "bpf", "fanotify_init", "io_uring_enter", "io_uring_register", "io_uring_setup", "iopl", "ioperm", "kcmp",
-    "keyctl", "lookup_dcookie", "modify_ldt", "name_to_handle_at", "open_by_handle_at", "perf_event_open", "request_key",
+    "keyctl", "listns", "lookup_dcookie", "modify_ldt", "name_to_handle_at", "open_by_handle_at", "perf_event_open", "request_key",
     "syslog", "uselib", "userfaultfd", "ustat",
 ];
 /// What enters other namespaces.
@@ -120,7 +120,7 @@ impl Seccomp {
             "sysfs", "_sysctl", "create_module", "get_kernel_syms",
             "query_module", "fanotify_mark", "lsm_set_self_attr", "map_shadow_stack", "process_madvise", "memfd_secret",
             "listmount", "statmount", "vm86", "vm86old", "ptrace", "process_vm_readv", "process_vm_writev", "getpmsg",
-            "putpmsg", "tuxcall", "security", "afs_syscall", "vserver", "umount",
+            "putpmsg", "uprobe", "uretprobe", "tuxcall", "security", "afs_syscall", "vserver", "umount",
         ];
         let refused = |name: &str| [MACHINE, KERNEL, NAMESPACES, BEYOND].iter().any(|names| names.contains(&name));
         let names = SystemCall::all().filter_map(SystemCall::name).filter(|name| !refused(name));

@@ -15,7 +15,9 @@ use super::landlock::{self, Handled};
 use super::namespaces::{self, Chosen};
 use super::root::Covering;
 use super::seccomp::{self, Filter};
-use super::{Capabilities, Config, Job, Namespaces, Terminal, capabilities, limits, network, no_zero, root, share};
+use super::{
+    Capabilities, Config, Job, Namespaces, Terminal, capabilities, limits, network, no_zero, quotas, root, share,
+};
 use crate::cgroup::{Cgroup, Entrant, Spec};
 use crate::error::{Error, Result};
 use crate::host_path::HostPath;
@@ -23,7 +25,7 @@ use crate::outcome::{Enforcement, Layer, Lost};
 use crate::plan::helper::{self, Groups, Placed, Start};
 use crate::plan::init::Confine;
 use crate::plan::{IdMaps, Input, Plan, Program, Search, Slot, Step, Stream, init, nr, stub};
-use crate::watch::Rules;
+use crate::watch::{Rules, Ruling};
 
 /// A plan under construction.
 struct Compiler<'a> {
@@ -331,8 +333,14 @@ impl Compiler<'_> {
     /// Limits what the user namespace may use of what is its user's.
     fn bound_quotas(&mut self, helper: &mut Program) {
         if self.chosen.created.contains(Namespaces::USER) && self.who.shares_user(true) {
-            let bound = helper.within(Layer::Limits, limits::bound_inotify);
-            self.lost.extend(bound.err().map(|error| Lost::new("a fraction of inotify", &error)));
+            let policy = self.filter.as_ref().map(|filter| &filter.policy);
+            let allows = |call, first| {
+                policy.is_none_or(|policy| {
+                    !matches!(policy.ruling(call as i32, &[first, 0, 0, 0, 0, 0]), Ruling::Refuse(_) | Ruling::End)
+                })
+            };
+            let bound = helper.within(Layer::Limits, |helper| quotas::bound(helper, allows));
+            self.lost.extend(bound.err().map(|error| Lost::new("a fraction of the user's quotas", &error)));
         }
     }
 

@@ -1,14 +1,12 @@
 //! What a program may use: limits of the process (setrlimit(2)), of time, and of output.
 
 use std::fs;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::sys::resource::Resource::{
     RLIMIT_CORE, RLIMIT_CPU, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NOFILE, RLIMIT_SIGPENDING,
 };
 use nix::sys::resource::{Resource as Known, getrlimit};
-use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::error::{Error, Result};
 use crate::plan::helper::Placed;
@@ -89,7 +87,8 @@ impl Resource {
 /// can't use up what the kernel gives to a user as a whole, [`Resource::Nofile`], [`Resource::Sigpending`],
 /// [`Resource::Msgqueue`] and [`Resource::Memlock`]; [`Limits::rlimit`] sets other values. Where the program is the caller's user
 /// in a user namespace of its own, it may also use an eighth of the inotify instances and watches of the caller
-/// (`user.max_inotify_instances`, `user.max_inotify_watches`; namespaces(7)).
+/// (`user.max_inotify_instances`, `user.max_inotify_watches`; namespaces(7)); and of the namespaces and fanotify(7) groups,
+/// where its seccomp policy allows them.
 ///
 /// A root caller's sandbox has a user of its own ([`Identity::new`](crate::Identity::new)), so that it shares no such quota
 /// with any other process. The sandboxes of an ordinary user still share what has no limit of one program: processes
@@ -255,48 +254,14 @@ const OF_THE_USER: [(Resource, Known, u64); 3] = [
     (Resource::Msgqueue, RLIMIT_MSGQUEUE, 102_400),
     (Resource::Memlock, RLIMIT_MEMLOCK, 1 << 20),
 ];
-/// How many sandboxes it lasts for.
-const SHARES: u64 = 8;
+/// How many sandboxes of a user it lasts for.
+pub(super) const SHARES: u64 = 8;
 /// With fewer descriptors many programs don't start.
 const LEAST_DESCRIPTORS: u64 = 64;
 
 /// The caller's own soft and hard limit.
 fn own(resource: Known) -> Result<(u64, u64)> {
     getrlimit(resource).map_err(Error::host("reading the caller's resource limits"))
-}
-
-/// What the kernel lets a user have of inotify(7), as files of the caller's and of a user namespace's own.
-const INOTIFY: [(&str, &str); 2] = [
-    ("/proc/sys/fs/inotify/max_user_instances", "/proc/sys/user/max_inotify_instances"),
-    ("/proc/sys/fs/inotify/max_user_watches", "/proc/sys/user/max_inotify_watches"),
-];
-
-/// Limits what the user namespace that the process has made may use of inotify; an error if this machine does not let anybody set that.
-pub(crate) fn bound_inotify(process: &mut Program) -> Result<()> {
-    static SHARE: OnceLock<Option<[String; 2]>> = OnceLock::new();
-    let share = SHARE.get_or_init(|| {
-        let share = |(of_caller, _)| {
-            let most: u64 = fs::read_to_string(of_caller).ok()?.trim().parse().ok()?;
-            Some((most / SHARES).max(1).to_string())
-        };
-        let [instances, watches] = INOTIFY.map(share);
-        Some([instances?, watches?])
-    });
-    // The kernel may lack inotify.
-    let Some(share) = share else { return Ok(()) };
-    let is_read_only = statvfs(INOTIFY[0].1).is_ok_and(|file| file.flags().contains(FsFlags::ST_RDONLY));
-    if is_read_only {
-        return Err(Error::invalid(
-            "the sandbox can use up the inotify instances and watches of its user: /proc/sys is read-only",
-            "let the container have a writable /proc/sys, or run as root",
-        ));
-    }
-    for ((_, file), most) in INOTIFY.into_iter().zip(share) {
-        process.step(Step::new("limiting the inotify instances and watches of the user namespace").path(file));
-        let text = process.arena.bytes(most.as_bytes(), format!("{most:?}"));
-        process.write_file(file, text, most.len());
-    }
-    Ok(())
 }
 
 /// Resources with their soft and hard limits.

@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = tests![
     one_sandbox_leaves_others_of_its_user_their_quotas if unless_descriptors,
     a_program_gets_a_fraction_of_the_quotas_of_its_user,
     a_user_namespace_gets_a_fraction_of_inotify,
+    a_user_namespace_gets_a_fraction_of_namespaces,
 ];
 
 pub const PAYLOADS: &[Payload] =
@@ -153,6 +154,22 @@ fn quota_caller(args: &[String]) -> i32 {
     drop(first.stdin.take());
     assert!(first.wait().unwrap().success());
     0
+}
+
+/// They are beyond the default policy: an unfiltered program of an ordinary user's makes namespaces, and each spawn needs some.
+fn a_user_namespace_gets_a_fraction_of_namespaces() {
+    let caller = Sandbox::new().identity(stockade::Identity::caller());
+    let kinds = "cd /proc/sys/user; head -n 1 max_*_namespaces | grep -v '^$'";
+    let unlimited = stdout(&caller, kinds);
+    let unfiltered = stdout(&crate::common::unfiltered(&caller), kinds);
+    let mut count = 0;
+    for (name, value) in unfiltered.lines().collect::<Vec<_>>().chunks(2).map(|lines| (lines[0], lines[1])) {
+        let name = name.trim_matches(['=', '>', '<', ' ']);
+        let own: u64 = std::fs::read_to_string(format!("/proc/sys/user/{name}")).unwrap().trim().parse().unwrap();
+        assert_eq!(value, (own / 8).to_string(), "{name}");
+        count += 1;
+    }
+    assert!(count >= 7 && unlimited != unfiltered, "{unfiltered}");
 }
 
 /// The helper of a sandbox has the hard limit.

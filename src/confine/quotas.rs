@@ -1,0 +1,99 @@
+//! What the kernel counts for each user in each user namespace and those above it (namespaces(7), `/proc/sys/user`): a program
+//! that is the caller's user gets a fraction of it. Resource limits, which are a process's own, are in `limits`.
+
+use std::fs;
+use std::sync::OnceLock;
+
+use libc::c_long;
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+use super::limits::SHARES;
+use crate::error::{Error, Result};
+use crate::plan::{Program, Step};
+
+/// A quota of a user.
+struct Quota {
+    /// What the caller may have.
+    of_caller: &'static str,
+    /// What users of a user namespace may have.
+    file: &'static str,
+    /// A bit of the first argument by which the calls take of it; 0 if they always do.
+    flag: libc::c_int,
+    calls: &'static [c_long],
+}
+
+const INOTIFY: &[c_long] = &[
+    libc::SYS_inotify_init1,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_inotify_init,
+];
+const NAMESPACES: &[c_long] = &[libc::SYS_unshare, libc::SYS_clone, libc::SYS_clone3];
+
+macro_rules! namespaces {
+    ($name:literal, $flag:ident) => {{
+        const FILE: &str = concat!("/proc/sys/user/max_", $name, "_namespaces");
+        Quota { of_caller: FILE, file: FILE, flag: libc::$flag, calls: NAMESPACES }
+    }};
+}
+
+const QUOTAS: [Quota; 11] = [
+    Quota {
+        of_caller: "/proc/sys/fs/inotify/max_user_instances",
+        file: "/proc/sys/user/max_inotify_instances",
+        flag: 0,
+        calls: INOTIFY,
+    },
+    Quota {
+        of_caller: "/proc/sys/fs/inotify/max_user_watches",
+        file: "/proc/sys/user/max_inotify_watches",
+        flag: 0,
+        calls: INOTIFY,
+    },
+    Quota {
+        of_caller: "/proc/sys/fs/fanotify/max_user_groups",
+        file: "/proc/sys/user/max_fanotify_groups",
+        flag: 0,
+        calls: &[libc::SYS_fanotify_init],
+    },
+    namespaces!("user", CLONE_NEWUSER),
+    namespaces!("mnt", CLONE_NEWNS),
+    namespaces!("pid", CLONE_NEWPID),
+    namespaces!("net", CLONE_NEWNET),
+    namespaces!("ipc", CLONE_NEWIPC),
+    namespaces!("uts", CLONE_NEWUTS),
+    namespaces!("cgroup", CLONE_NEWCGROUP),
+    namespaces!("time", CLONE_NEWTIME),
+];
+
+/// A fraction of each quota, as text; nothing of what the kernel lacks.
+fn shares() -> &'static [Option<String>; QUOTAS.len()] {
+    static SHARES_OF_EACH: OnceLock<[Option<String>; QUOTAS.len()]> = OnceLock::new();
+    SHARES_OF_EACH.get_or_init(|| {
+        QUOTAS.each_ref().map(|quota| {
+            let most: u64 = fs::read_to_string(quota.of_caller).ok()?.trim().parse().ok()?;
+            fs::exists(quota.file).ok()?.then(|| (most / SHARES).max(1).to_string())
+        })
+    })
+}
+
+/// Limits what the user namespace that the process has made may use, as far as the program can make the calls that use it;
+/// an error if this machine does not let anybody set that.
+pub(crate) fn bound(process: &mut Program, allows: impl Fn(c_long, u64) -> bool) -> Result<()> {
+    let shares = QUOTAS.iter().zip(shares());
+    let shares = shares.filter_map(|(quota, share)| Some((quota, share.as_ref()?)));
+    let usable = shares.filter(|(quota, _)| quota.calls.iter().any(|&call| allows(call, quota.flag as u64)));
+    let usable: Vec<_> = usable.collect();
+    let Some((first, _)) = usable.first() else { return Ok(()) };
+    if statvfs(first.file).is_ok_and(|file| file.flags().contains(FsFlags::ST_RDONLY)) {
+        return Err(Error::invalid(
+            format!("the sandbox can use up what its user may have of inotify: {} is read-only", first.file),
+            "let the container have a writable /proc/sys, or run as root",
+        ));
+    }
+    for (quota, share) in usable {
+        process.step(Step::new("limiting what the user namespace may use of its user's quotas").path(quota.file));
+        let text = process.arena.bytes(share.as_bytes(), format!("{share:?}"));
+        process.write_file(quota.file, text, share.len());
+    }
+    Ok(())
+}

@@ -45,6 +45,9 @@ const MOST_QUOTA: f64 = ((1_u64 << 44) - 1) as f64;
 /// Bytes of buffers of TCP and UDP sockets, which v1 counts apart from all other memory.
 pub(super) const TCP_BUFFERS: &str = "memory.kmem.tcp.limit_in_bytes";
 
+/// Files by which processes wait for an end that does not come.
+const HANGING: [&str; 2] = ["memory.force_empty", "memory.oom_control"];
+
 fn refuse<T>(what: String, remedy: &str) -> Result<T> {
     Err(Error::invalid(what, remedy))
 }
@@ -86,6 +89,12 @@ impl Cgroup {
             ));
         }
         for (file, value) in &self.raw {
+            if file.starts_with("freezer.") || HANGING.contains(&file.as_str()) {
+                return refuse(
+                    format!("{file} can't be written: processes could be kept from starting or from ending"),
+                    "leave it out; to stop processes use Cgroup::freezable and Child::freeze",
+                );
+            }
             let known = Controller::of_file(file).filter(|_| !file.contains('/'));
             let Some(controller) = known else {
                 return refuse(format!("{file:?} is no file of a controller"), "name it as in memory.low");

@@ -93,6 +93,9 @@ impl Group {
             inherit_cpuset(parent, &group.directory).map_err(Error::host(INHERITING))?;
         }
         place.files.iter().try_for_each(|file| group.set(file))?;
+        if entrant.may_own && place.version == Version::V2 {
+            group.limit_nesting().map_err(creating(&group.directory.path))?;
+        }
         let inside = match entrant.may_own && group.is_hierarchical() {
             true => Some(group.make_inside(place).map_err(creating(&group.directory.path))?),
             false => None,
@@ -121,6 +124,12 @@ impl Group {
                 result.map_err(failed(step, "write", &self.directory.path.join(&file.name)))
             }
         }
+    }
+
+    /// Limits the groups that a program which owns its own may create below it. v1 has no such limit.
+    fn limit_nesting(&self) -> io::Result<()> {
+        self.directory.write("cgroup.max.descendants", "256")?;
+        self.directory.write("cgroup.max.depth", "16")
     }
 
     fn is_hierarchical(&self) -> bool {

@@ -239,6 +239,9 @@ impl Cgroup {
 
     /// Writes to a file of the group by its name (`memory.low`), after all else. The controller is what stands before the
     /// first dot.
+    ///
+    /// Errors: [`Error::Invalid`](crate::Error::Invalid) for files of no controller, such as `cgroup.procs`, and for those that
+    /// could keep processes from starting or ending: `freezer.*`, `memory.force_empty`, `memory.oom_control`.
     #[must_use]
     pub fn raw(mut self, file: impl Into<String>, value: impl Into<String>) -> Self {
         self.raw.push((file.into(), value.into()));

@@ -134,14 +134,16 @@ impl Process {
         None
     }
 
-    /// Kills and reaps it; how it had ended, if it had before.
-    pub fn finish(&mut self) -> nix::Result<Ended> {
+    /// Kills and reaps it, and does something again and again meanwhile that may hinder its end; how it had ended, if it had
+    /// before.
+    pub fn finish(&mut self, unhinder: impl Fn()) -> nix::Result<Ended> {
         /// Time that an init may take, in milliseconds, before what hinders it is looked for.
         const PATIENCE: u8 = 20;
         let _ = self.signal(libc::SIGKILL);
         let mut strays = BTreeSet::new();
         while let Ok(false) = self.has_ended(PATIENCE.into()) {
             strays::reap(&mut strays);
+            unhinder();
         }
         self.reap()
     }
@@ -170,7 +172,7 @@ impl AsFd for Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if !self.reaped {
-            let _ = self.finish();
+            let _ = self.finish(|| {});
         }
     }
 }

@@ -15,6 +15,9 @@ use crate::outcome::{Leaked, Lost};
 use crate::plan::init::TIME_IS_UP;
 use crate::watch::{Account, Ended, How, Running};
 
+/// Milliseconds that the program may take to end before it is thawed once more.
+const PATIENCE: u8 = 20;
+
 impl Running for Launched {
     fn pid(&self) -> i32 {
         self.program.pid()
@@ -38,8 +41,7 @@ impl Running for Launched {
 
     fn end(&self) {
         if let Some(cgroup) = &self.cgroup {
-            // The freezer of v1 keeps those that it has frozen from ending.
-            let _ = cgroup.freeze(false);
+            cgroup.thaw();
             if !self.has_pid_namespace {
                 cgroup.kill();
             }
@@ -66,6 +68,10 @@ impl Running for Launched {
 
     fn reap(&mut self, alone: bool) -> nix::Result<Ended> {
         self.end();
+        // A process that is not frozen yet may freeze it once more before it ends itself.
+        while !self.program.has_ended(PATIENCE.into())? {
+            self.thaw();
+        }
         // Before the init, which can't end while a process of its namespace has not been reaped.
         let mut ended = self.program.wait()?;
         // The init takes its time meanwhile. Whoever else is in the cgroup ends with it.
@@ -102,16 +108,22 @@ impl Launched {
         std::mem::take(&mut self.kept.lost)
     }
 
+    /// Lets the processes of its cgroup go on, so that they can end.
+    fn thaw(&self) {
+        self.cgroup.iter().for_each(Made::thaw);
+    }
+
     /// Whether the keeper has ended the sandbox because the time was up.
     fn finish_keeper(&mut self) -> bool {
         /// Time that a helper may take, in milliseconds.
-        const PATIENCE: u8 = 100;
+        const HELPER: u8 = 100;
         if !self.has_pid_namespace {
             // A helper kills first, and says so by its status then: it is left to end by itself.
             self.control = None;
-            let _ = self.keeper.has_ended(PATIENCE.into());
+            let _ = self.keeper.has_ended(HELPER.into());
         }
-        self.keeper.finish().is_ok_and(|keeper| keeper.how == How::Exited(TIME_IS_UP))
+        let thaw = || self.cgroup.iter().for_each(Made::thaw);
+        self.keeper.finish(thaw).is_ok_and(|keeper| keeper.how == How::Exited(TIME_IS_UP))
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use stockade::{Child, Error, Limits, Sandbox, Stdio, Termination};
+use stockade::{
+    Capabilities, Capability, Cgroup, Child, Command, Error, Identity, Limits, Sandbox, Stdio, Termination,
+};
 
-use crate::groups::{entered_by, left_by, of_process, read, unless_accounts, unless_freezer};
-use crate::support::{self, Test, at_most};
+use crate::groups::{entered_by, is_v1, left_by, of_process, read, unless_accounts, unless_freezer, unless_v2};
+use crate::support::{self, Test, at_most, is_root, unless_pivot_root, unless_user};
 use crate::tests;
-use crate::{MS, eventually, group, sleeper, with, without};
+use crate::{MS, eventually, group, sleeper, unfiltered, with, without};
 
 pub const TESTS: &[Test] = tests![
     who_is_frozen_does_nothing_until_it_is_thawed if unless_freezer,
@@ -17,6 +19,9 @@ pub const TESTS: &[Test] = tests![
     time_goes_on_for_who_is_frozen if unless_freezer,
     freezing_twice_is_no_error if unless_freezer,
     what_is_not_freezable_can_not_be_frozen if unless_accounts,
+    a_program_that_freezes_itself_below_its_group_is_killed if unless_freezer_and_namespaces,
+    files_that_stop_processes_are_refused,
+    groups_below_a_programs_own_are_limited if unless_v2_and_namespaces,
 ];
 
 fn freezable() -> Sandbox {
@@ -116,4 +121,82 @@ fn what_is_not_freezable_can_not_be_frozen() {
             }
         }
     }
+}
+
+/// A program that is not in a root of its own can make no user namespaces, in which it could mount its group.
+fn unless_freezer_and_namespaces() -> Option<String> {
+    unless_freezer().or_else(unless_pivot_root)
+}
+
+fn unless_v2_and_namespaces() -> Option<String> {
+    unless_user().or_else(unless_v2).or_else(unless_pivot_root)
+}
+
+/// A sandbox whose program can mount its group, and owns its files.
+fn owning(cgroup: Cgroup) -> Sandbox {
+    let sandbox = unfiltered(cgroup);
+    if !is_root() {
+        return sandbox;
+    }
+    let mounts = Capabilities::none().keep([Capability::CAP_SYS_ADMIN]);
+    sandbox.identity(Identity::caller().uid(0).gid(0)).capabilities(mounts)
+}
+
+/// A script in namespaces in which it may mount, if it may not yet.
+fn mounting(script: &str) -> Command {
+    let mut command = Command::new(if is_root() { "sh" } else { "unshare" });
+    if !is_root() {
+        command.args(["--user", "--map-root-user", "--mount", "--cgroup", "sh"]);
+    }
+    command.args(["-c", script]);
+    command
+}
+
+/// Attack 68: a process in a group below, which is frozen, can't be killed on v1.
+fn a_program_that_freezes_itself_below_its_group_is_killed() {
+    let (mount, file, frozen) = match is_v1("freezer") {
+        true => ("mount -t cgroup -o freezer none /tmp", "freezer.state", "FROZEN"),
+        false => ("mount -t cgroup2 none /tmp", "cgroup.freeze", "1"),
+    };
+    let freeze = format!(
+        "{mount} && mkdir -p /tmp/a/b && {{ sleep 1000 >/dev/null 2>&1 & }} && echo $! >/tmp/a/b/cgroup.procs &&
+        echo {frozen} >/tmp/a/b/{file} && cat /tmp/a/b/{file}"
+    );
+    for end in ["exit 3", "echo $$ >/tmp/a/b/cgroup.procs; sleep 1000"] {
+        let sandbox = owning(group().freezable()).limits(Limits::new().wall(at_most(1000 * MS)));
+        let start = Instant::now();
+        let output = sandbox.output(mounting(&format!("{freeze}; {end}"))).unwrap();
+        let said = support::text(&output.stdout);
+        assert!(said.contains(frozen) || said.contains("FREEZING"), "the attack must work here: {said:?}");
+        let expected = if end == "exit 3" { Termination::Exited(3) } else { Termination::WallTime };
+        assert_eq!(output.outcome.termination, expected, "{said:?}");
+        is_soon(start);
+    }
+    assert_eq!(left_by(std::process::id()), Vec::<std::path::PathBuf>::new());
+}
+
+fn files_that_stop_processes_are_refused() {
+    for file in [
+        "freezer.state",
+        "freezer.self_freezing",
+        "cgroup.freeze",
+        "cgroup.kill",
+        "cgroup.procs",
+        "cgroup.type",
+        "cgroup.subtree_control",
+        "memory.force_empty",
+        "memory.oom_control",
+        "notify_on_release",
+        "release_agent",
+        "tasks",
+    ] {
+        let (what, remedy) = support::invalid(&with(group().raw(file, "1")));
+        assert!(what.contains(file) && !remedy.is_empty(), "{what}: {remedy}");
+    }
+}
+
+fn groups_below_a_programs_own_are_limited() {
+    let script = "mount -t cgroup2 none /tmp && n=0; while mkdir /tmp/$n 2>/dev/null; do n=$((n+1)); done; echo $n";
+    let output = owning(group().pids_max(50)).output(mounting(script)).unwrap();
+    assert_eq!(support::text(&output.stdout).trim(), "255", "{}", support::text(&output.stderr));
 }

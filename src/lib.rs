@@ -75,7 +75,7 @@ pub use error::{Errno, Error, Result, SystemdFailure};
 pub use host_path::HostPath;
 pub use learn::Learned;
 pub use outcome::{
-    Enforcement, Layer, Leaked, Lost, Outcome, Output, Reading, Signal, Source, Termination, Usage, Violation,
+    Enforcement, Layer, Leaked, Lost, Omitted, Outcome, Output, Reading, Signal, Source, Termination, Usage, Violation,
 };
 #[doc(hidden)]
 pub use plan::Part;

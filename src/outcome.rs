@@ -341,11 +341,25 @@ pub struct Outcome {
     /// What of the isolation was in force.
     pub enforced: Enforcement,
     /// Who was alive still when the program had ended by itself: of the processes in the sandbox's cgroup, so that without
-    /// one it is empty.
+    /// one it is empty. 1,024 at most.
     pub leaked: Vec<Leaked>,
     /// What the seccomp policy refused, if it records it ([`Seccomp::record`](crate::Seccomp::record)), and the call for
     /// which it ended the sandbox: 1,024 different ones at most.
     pub violations: Vec<Violation>,
+    /// How much is missing in the lists above, which are bounded.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub omitted: Omitted,
+}
+
+/// The number of entries that the lists of an [`Outcome`] have no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Omitted {
+    /// Processes beyond the 1,024 of [`Outcome::leaked`].
+    pub leaked: u64,
+    /// Refused system calls that differ from each of the 1,024 of [`Outcome::violations`].
+    pub violations: u64,
 }
 
 impl Outcome {
@@ -371,7 +385,10 @@ impl Display for Outcome {
         match self.leaked.as_slice() {
             [] => Ok(()),
             [one] => write!(f, ", 1 process left behind ({})", one.name),
-            [first, ..] => write!(f, ", {} processes left behind ({} …)", self.leaked.len(), first.name),
+            [first, ..] => {
+                let count = self.leaked.len() as u64 + self.omitted.leaked;
+                write!(f, ", {count} processes left behind ({} …)", first.name)
+            }
         }
     }
 }
@@ -383,8 +400,16 @@ impl Display for Outcome {
 pub struct Output {
     /// How the program ended, and what it used.
     pub outcome: Outcome,
-    /// What it wrote to standard output, if that was piped.
+    /// What it wrote to standard output, if that was piped: the first 16 MiB, or as many bytes as
+    /// [`Limits::stdout`](crate::Limits::stdout) allows.
     pub stdout: Vec<u8>,
-    /// What it wrote to standard error, if that was piped.
+    /// What it wrote to standard error, if that was piped: the first 16 MiB, or as many bytes as
+    /// [`Limits::stderr`](crate::Limits::stderr) allows.
     pub stderr: Vec<u8>,
+    /// Whether it wrote more to standard output than is in [`Output::stdout`]. [`Usage::stdout`] has the number of bytes.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub stdout_truncated: bool,
+    /// Whether it wrote more to standard error than is in [`Output::stderr`]. [`Usage::stderr`] has the number of bytes.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub stderr_truncated: bool,
 }

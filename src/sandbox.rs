@@ -263,7 +263,8 @@ impl Sandbox {
         self.spawn(command)?.wait()
     }
 
-    /// Runs a command without input, and collects what it writes.
+    /// Runs a command without input, and collects what it writes: of each stream the first 16 MiB, or as much as
+    /// [`Limits::stdout`] and [`Limits::stderr`] allow. See [`Child::wait_with_output`].
     ///
     /// # Errors
     ///

@@ -153,8 +153,8 @@ impl Limits {
         self
     }
 
-    /// Bytes that [`Child::wait_with_output`](crate::Child::wait_with_output) keeps of standard output. Who writes more
-    /// is ended, [`Termination::Output`](crate::Termination::Output), unless [`Limits::overflow`] says otherwise.
+    /// Bytes that [`Child::wait_with_output`](crate::Child::wait_with_output) keeps of standard output. Default: 16 MiB are
+    /// kept, and a program that writes more goes on. With this limit, who writes more is ended, [`Termination::Output`](crate::Termination::Output), unless [`Limits::overflow`] says otherwise.
     #[must_use]
     pub fn stdout(mut self, bytes: u64) -> Self {
         self.stdout = Some(bytes);

@@ -88,13 +88,17 @@ impl Running for Launched {
         self.cgroup.as_ref().map(Made::account)
     }
 
-    fn others(&self) -> Vec<Leaked> {
+    fn others(&self) -> (Vec<Leaked>, u64) {
+        /// Processes that are named.
+        const MOST: usize = 1024;
         let pids = self.cgroup.as_ref().map(Made::processes).unwrap_or_default();
         let named = |pid| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
             Some(Leaked { pid, name: name.trim_end().to_owned() })
         };
-        pids.into_iter().filter(|&pid| pid != self.program.pid()).filter_map(named).collect()
+        let mut others = pids.into_iter().filter(|&pid| pid != self.program.pid());
+        let leaked = others.by_ref().take(MOST).filter_map(named).collect();
+        (leaked, others.count() as u64)
     }
 
     fn freeze(&self, frozen: bool) -> Result<()> {

@@ -45,8 +45,9 @@ impl Recorder {
                     self.make(scene, &place, FsAccess::MAKE_SOCK);
                 }
             }
-            Address::Abstract(name) => {
+            Address::Abstract(name) if !self.bound.contains(name) => {
                 self.bound.insert(name.to_vec());
+                self.count(name.len());
             }
             _ => {}
         }

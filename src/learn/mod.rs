@@ -94,7 +94,7 @@ impl Sandbox {
     /// # Errors
     ///
     /// Those of [`Sandbox::spawn`] and [`Child::wait`](crate::Child::wait); [`Error::Invalid`] for a sandbox whose policy
-    /// asks a callback; [`Error::Host`] if a process can't be looked at, as one that has gained privileges. The program
+    /// asks a callback, and for a program that used more than 64 MiB of paths; [`Error::Host`] if a process can't be looked at, as one that has gained privileges. The program
     /// that fails, or is ended for a limit, is no error: what it did until then is learned.
     pub fn learn(&self, command: impl Into<Command>) -> Result<(Learned, Outcome)> {
         let command = command.into();

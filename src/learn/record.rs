@@ -27,6 +27,8 @@ pub(super) struct Recorder {
     pub failure: Option<Error>,
     /// Paths that the program has made.
     made: BTreeSet<PathBuf>,
+    /// Bytes that all of this takes.
+    size: usize,
     /// Abstract names that it has bound.
     pub(super) bound: BTreeSet<Vec<u8>>,
 }
@@ -92,6 +94,10 @@ fn is_own(name: &str) -> bool {
 pub(super) const WORKING_DIRECTORY: u64 = libc::AT_FDCWD as u64;
 /// The entry of the auxiliary vector with the path by which a program was executed (getauxval(3)).
 const AT_EXECFN: u64 = 31;
+/// Bytes of paths and names that are learned from one program.
+const MOST: usize = 64 << 20;
+/// Bytes that an entry takes beside its path or name.
+const ENTRY: usize = 128;
 /// Interpreters of interpreters that the kernel takes.
 const INTERPRETERS: usize = 5;
 
@@ -127,13 +133,28 @@ impl Recorder {
         if !self.learned.calls.contains(name) {
             self.learned.calls.insert(name.into());
         }
-        match self.look(Act::of(name), call) {
+        match self.look(Act::of(name), call).and_then(|()| self.check_size()) {
             Ok(()) => Decision::Allow,
             Err(error) => {
                 self.failure.get_or_insert(error);
                 Decision::Kill
             }
         }
+    }
+
+    /// Counts an entry that is added.
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.size += bytes + ENTRY;
+    }
+
+    fn check_size(&self) -> Result<()> {
+        if self.size <= MOST {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            format!("the program used more than {} MiB of paths and names, which are too many to learn", MOST >> 20),
+            "learn from a smaller input, and allow whole directories by Learned::allow_paths(…)",
+        ))
     }
 
     fn look(&mut self, act: Option<Act>, call: &Notification<'_>) -> Result<()> {
@@ -184,7 +205,12 @@ impl Recorder {
         let known = self.learned.paths.get(kept).is_some_and(|known| known.contains(access | whole));
         // What a descriptor from outside leads to has no path inside.
         if !known && (kept != path || scene.caller.reaches(path, file)) {
+            let len = kept.as_os_str().len();
+            let before = self.learned.paths.len();
             *self.learned.paths.entry(kept.to_owned()).or_insert(FsAccess::empty()) |= access | whole;
+            if self.learned.paths.len() > before {
+                self.count(len);
+            }
         }
     }
 
@@ -194,6 +220,7 @@ impl Recorder {
         if !self.made.insert(place.path.clone()) {
             return;
         }
+        self.count(place.path.as_os_str().len());
         let paths = &mut self.learned.paths;
         let below = paths.range(place.path.clone()..).take_while(|(path, _)| path.starts_with(&place.path));
         let below: Vec<PathBuf> = below.map(|(path, _)| path.clone()).collect();

@@ -65,6 +65,11 @@ pub(super) fn write(outcome: &Outcome, f: &mut Formatter<'_>) -> fmt::Result {
     for violation in &outcome.violations {
         writeln!(f, "{:NAME$}{violation}", "refused")?;
     }
+    for (name, omitted) in [("left behind", outcome.omitted.leaked), ("refused", outcome.omitted.violations)] {
+        if omitted > 0 {
+            writeln!(f, "{name:NAME$}{omitted} more")?;
+        }
+    }
     for (layer, what) in &outcome.enforced.enforced {
         writeln!(f, "{:NAME$}{what}", layer.to_string())?;
     }
@@ -76,7 +81,7 @@ pub(super) fn write(outcome: &Outcome, f: &mut Formatter<'_>) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use crate::outcome::{Enforcement, Layer, Leaked, Termination, Usage};
+    use crate::outcome::{Enforcement, Layer, Leaked, Omitted, Termination, Usage};
 
     use super::*;
 
@@ -93,6 +98,7 @@ mod tests {
             usage,
             enforced: Enforcement { enforced: vec![(Layer::NoNewPrivs, "set".into())], lost: vec![] },
             violations: vec![],
+            omitted: Omitted { leaked: 2, violations: 0 },
             leaked: vec![Leaked { pid: 7, name: "sleep".into() }],
         };
         let expected = "termination           exited with 3
@@ -100,6 +106,7 @@ wall                      1.500000 s  host
 cpu                       0.020000 s  cgroup
 largest resident set          652 kB  rusage
 left behind           sleep (pid 7)
+left behind           2 more
 no_new_privs          set
 ";
         assert_eq!(format!("{outcome:#}"), expected);

@@ -28,7 +28,7 @@ pub(crate) use running::{Account, Ended, How, Oom, Running};
 pub(crate) use supervise::{Answer, Callback, Heard, LAST_ERRNO, Listen, Rules, Ruling, Supervisor};
 pub use supervise::{Decision, Notification};
 
-use crate::outcome::{Enforcement, Leaked, Outcome, Output, Reading, Signal, Source, Termination, Usage};
+use crate::outcome::{Enforcement, Leaked, Omitted, Outcome, Output, Reading, Signal, Source, Termination, Usage};
 
 /// A program in its sandbox. Unlike [`std::process::Child`], **dropping it kills the program and everything that the
 /// program has started**, and reaps it.
@@ -52,7 +52,8 @@ pub struct Child {
     enforced: Enforcement,
     supervisor: Option<Supervisor>,
     killed: bool,
-    leaked: Option<Vec<Leaked>>,
+    /// Who was left behind, and how many more there were.
+    leaked: Option<(Vec<Leaked>, u64)>,
     outcome: Option<Outcome>,
 }
 
@@ -146,6 +147,10 @@ impl Child {
     /// Waits for the end of the program, and collects meanwhile what it writes to the streams that are piped: both at
     /// once, so that neither can fill up. What a process left behind would still write is not waited for.
     ///
+    /// Keeps the first 16 MiB of each stream, or as many bytes as [`Limits::stdout`](crate::Limits::stdout) and
+    /// [`Limits::stderr`](crate::Limits::stderr) allow. The rest is read, counted in [`Usage`] and discarded, which
+    /// [`Output::stdout_truncated`] and [`Output::stderr_truncated`] report.
+    ///
     /// # Errors
     ///
     /// Those of [`Child::wait`], and [`Error::Host`] if a pipe can't be read.
@@ -162,9 +167,9 @@ impl Child {
         if streams.overflowed() {
             self.keep_limits(Some(Termination::Output));
         }
-        let (counted, [stdout, stderr]) = streams.finish();
+        let (counted, [(stdout, stdout_truncated), (stderr, stderr_truncated)]) = streams.finish();
         let outcome = self.ended(counted)?;
-        Ok(Output { outcome, stdout, stderr })
+        Ok(Output { outcome, stdout, stderr, stdout_truncated, stderr_truncated })
     }
 
     /// Time until something is to be done about a limit.
@@ -243,15 +248,17 @@ impl Child {
         }
         let wall = self.running.started().elapsed();
         self.note_leaked();
-        let alone = self.leaked.as_ref().is_some_and(Vec::is_empty);
+        let alone = self.leaked.as_ref().is_some_and(|(leaked, _)| leaked.is_empty());
         let mut ended = self.running.reap(alone).map_err(waiting)?;
         self.enforced.lose(std::mem::take(&mut ended.lost));
         let mut noted = self.supervisor.as_mut().map(Supervisor::finish).unwrap_or_default();
+        let (leaked, omitted) = self.leaked.take().unwrap_or_default();
         let outcome = Outcome {
             termination: self.termination(&ended, &noted)?,
             usage: usage(wall, counted, ended.rusage.as_ref(), ended.account),
             enforced: self.enforced.clone(),
-            leaked: self.leaked.take().unwrap_or_default(),
+            omitted: Omitted { leaked: omitted, violations: noted.omitted },
+            leaked,
             violations: noted.violations(),
         };
         self.outcome = Some(outcome.clone());

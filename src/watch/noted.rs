@@ -28,6 +28,8 @@ struct Times {
 #[derive(Debug, Default)]
 pub(super) struct Noted {
     refused: HashMap<(SystemCall, Named), Times>,
+    /// How many refused calls are not kept.
+    pub omitted: u64,
     /// What the sandbox was ended for.
     pub ended_for: Option<Termination>,
 }
@@ -52,6 +54,8 @@ impl Noted {
             times.count += 1;
         } else if place < most {
             self.refused.insert(key, Times { place, args, count: 1 });
+        } else {
+            self.omitted += 1;
         }
     }
 
@@ -92,6 +96,7 @@ mod tests {
         assert_eq!(noted.ended_for, Some(Termination::Syscall(SystemCall(1))));
         let kept = noted.violations();
         assert_eq!(kept.len(), KEPT + 1);
+        assert_eq!(noted.omitted, 2000 - KEPT as u64 + 1999);
         assert_eq!(kept[KEPT].call, SystemCall(1));
     }
 }

@@ -15,6 +15,9 @@ use crate::outcome::{Reading, Source};
 /// Bytes that are read at a time, and, when a program has ended, that its pipe can hold at most.
 const PIECE: usize = 64 << 10;
 
+/// Bytes of each stream that are kept if no limit is set.
+const KEPT: u64 = 16 << 20;
+
 /// What came from the two streams.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counted(pub [Option<Reading<u64>>; 2]);
@@ -24,7 +27,10 @@ struct Stream {
     file: Option<File>,
     kept: Vec<u8>,
     count: Option<u64>,
-    limit: u64,
+    /// Bytes that are kept.
+    most: u64,
+    /// Whether there is a limit on what the program may write.
+    is_limited: bool,
 }
 
 impl Stream {
@@ -33,7 +39,7 @@ impl Stream {
             fcntl(file, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(reading)?;
         }
         let count = file.is_some().then_some(0);
-        Ok(Self { file, kept: vec![], count, limit: limit.unwrap_or(u64::MAX) })
+        Ok(Self { file, kept: vec![], count, most: limit.unwrap_or(KEPT), is_limited: limit.is_some() })
     }
 
     /// Takes a piece, if there is one; whether there may be more at once. A stream that has ended is closed.
@@ -43,7 +49,7 @@ impl Stream {
             Ok(0) => self.file = None,
             Ok(len) => {
                 let count = self.count.get_or_insert(0);
-                let room = usize::try_from(self.limit.saturating_sub(*count)).unwrap_or(usize::MAX);
+                let room = usize::try_from(self.most.saturating_sub(*count)).unwrap_or(usize::MAX);
                 self.kept.extend_from_slice(&buffer[..len.min(room)]);
                 *count += len as u64;
                 return Ok(true);
@@ -55,8 +61,12 @@ impl Stream {
         Ok(false)
     }
 
+    fn is_truncated(&self) -> bool {
+        self.count.is_some_and(|count| count > self.most)
+    }
+
     fn has_overflowed(&self) -> bool {
-        self.count.is_some_and(|count| count > self.limit)
+        self.is_limited && self.is_truncated()
     }
 }
 
@@ -108,10 +118,17 @@ impl Streams {
         self.overflow == Overflow::End && self.streams.iter().any(Stream::has_overflowed)
     }
 
-    pub fn finish(self) -> (Counted, [Vec<u8>; 2]) {
+    /// How much came from each stream, what was kept of it, and whether that is less.
+    pub fn finish(self) -> (Counted, [(Vec<u8>, bool); 2]) {
         let count = |stream: &Stream| stream.count.map(|value| Reading { value, source: Source::Pipe });
         let counted = Counted([count(&self.streams[0]), count(&self.streams[1])]);
-        (counted, self.streams.map(|stream| stream.kept))
+        (
+            counted,
+            self.streams.map(|stream| {
+                let is_truncated = stream.is_truncated();
+                (stream.kept, is_truncated)
+            }),
+        )
     }
 }
 

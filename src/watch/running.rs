@@ -38,8 +38,8 @@ pub(crate) trait Running: Debug + Send + Sync {
     /// What the sandbox's cgroup has counted so far, if there is one.
     fn account(&self) -> Option<Account>;
 
-    /// Who is in the sandbox's cgroup beside the program.
-    fn others(&self) -> Vec<Leaked>;
+    /// The first processes in the sandbox's cgroup beside the program, and how many more there are.
+    fn others(&self) -> (Vec<Leaked>, u64);
 
     /// Stops all processes of the sandbox, or lets them go on.
     fn freeze(&self, frozen: bool) -> Result<()>;

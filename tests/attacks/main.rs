@@ -8,6 +8,7 @@ mod support;
 
 mod abis;
 mod bombs;
+mod buffers;
 mod busy;
 mod common;
 mod cores;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         quotas::TESTS,
         runs::TESTS,
         bombs::TESTS,
+        buffers::TESTS,
         terminal::TESTS,
         terminals::TESTS,
         tmpfs_bounds::TESTS,
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         processes::PAYLOADS,
         quotas::PAYLOADS,
         runs::PAYLOADS,
+        buffers::PAYLOADS,
         terminal::PAYLOADS,
         terminals::PAYLOADS,
         tmpfs_bounds::PAYLOADS,

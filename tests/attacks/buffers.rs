@@ -1,0 +1,104 @@
+//! Memory of the caller's that a program fills: what it writes, is refused, leaves behind, and is learned from.
+
+use std::fs::File;
+use std::time::Duration;
+
+use stockade::{Action, Cgroup, Command, Limits, Sandbox, Seccomp, Stdio};
+
+use crate::common::{alone, sandbox};
+use crate::support::{Payload, Test, payload, sh, slowness, unless_root};
+use crate::sys;
+
+pub const TESTS: &[Test] = tests![
+    a_flood_of_output_is_kept_in_part,
+    refused_calls_beyond_the_list_are_counted,
+    leaked_processes_beyond_the_list_are_counted if unless_root,
+    a_program_with_too_many_paths_is_not_learned_from if on_a_fast_machine,
+];
+
+pub const PAYLOADS: &[Payload] = &[("refused_calls", refused_calls), ("many_paths", many_paths)];
+
+const KEPT: usize = 16 << 20;
+
+/// Attack 54: A program writes to both streams without end.
+fn a_flood_of_output_is_kept_in_part() {
+    let flood = "head -c 40000000 /dev/zero & head -c 30000000 /dev/zero >&2; wait";
+    let unlimited = Limits::new().stdout(u64::MAX).stderr(u64::MAX);
+    let output = sh(&Sandbox::new().limits(unlimited), flood);
+    assert_eq!((output.stdout.len(), output.stderr.len()), (40_000_000, 30_000_000), "without a limit all is kept");
+    assert!(!output.stdout_truncated && !output.stderr_truncated);
+
+    let output = sh(&Sandbox::new(), flood);
+    assert!(output.outcome.success(), "the program is not held up: {}", output.outcome);
+    assert_eq!((output.stdout.len(), output.stderr.len()), (KEPT, KEPT));
+    assert!(output.stdout_truncated && output.stderr_truncated);
+    let usage = output.outcome.usage;
+    assert_eq!(usage.stdout.map(|bytes| bytes.value), Some(40_000_000));
+    assert_eq!(usage.stderr.map(|bytes| bytes.value), Some(30_000_000));
+
+    let exact = format!("head -c {KEPT} /dev/zero; echo error >&2");
+    let output = sh(&Sandbox::new(), &exact);
+    assert_eq!((output.stdout.len(), output.stdout_truncated), (KEPT, false));
+    assert_eq!((output.stderr.as_slice(), output.stderr_truncated), (b"error\n".as_slice(), false));
+
+    // The same of a child whose streams the caller has piped itself.
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", flood]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let output = Sandbox::new().spawn(&command).unwrap().wait_with_output().unwrap();
+    assert_eq!((output.stdout.len(), output.stdout_truncated, output.stderr_truncated), (KEPT, true, false));
+}
+
+fn refused_calls(args: &[String]) -> i32 {
+    for number in 0..args[0].parse().unwrap() {
+        let _ = sys::numbers(libc::SYS_getpriority, &[0, number]);
+    }
+    0
+}
+
+/// Attack 54: A program makes refused calls, each another one.
+fn refused_calls_beyond_the_list_are_counted() {
+    let sandbox = sandbox().seccomp(Seccomp::new().on(["getpriority"], Action::Errno(libc::EPERM)).record());
+    for (calls, kept, omitted) in [(1000, 1000, 0), (3000, 1024, 1976)] {
+        let outcome = sandbox.output(payload("refused_calls").arg(calls.to_string())).unwrap().outcome;
+        assert!(outcome.success(), "{outcome}");
+        assert_eq!((outcome.violations.len(), outcome.omitted.violations), (kept, omitted));
+        assert_eq!(format!("{outcome:#}").contains("1976 more"), omitted > 0);
+    }
+}
+
+/// Attack 54: A program leaves more processes behind than are named.
+fn leaked_processes_beyond_the_list_are_counted() {
+    let _turn = alone();
+    let sandbox =
+        Sandbox::new().cgroup(Cgroup::new().pids_max(1200)).limits(Limits::new().wall(Duration::from_secs(60)));
+    let script = "i=0; while [ $i -lt 1100 ]; do sleep 1000 & i=$((i+1)); done";
+    let outcome = sh(&sandbox, script).outcome;
+    assert!(outcome.success(), "{outcome}");
+    assert_eq!((outcome.leaked.len(), outcome.omitted.leaked), (1024, 76));
+    assert!(outcome.to_string().contains("1100 processes left behind"), "{outcome}");
+}
+
+fn on_a_fast_machine() -> Option<String> {
+    (slowness() > 1).then(|| "it takes some ten thousand calls that are heard".into())
+}
+
+fn many_paths(args: &[String]) -> i32 {
+    let name = "n".repeat(250);
+    std::env::set_current_dir("/tmp").unwrap();
+    for _ in 0..14 {
+        std::fs::create_dir(&name).unwrap();
+        std::env::set_current_dir(&name).unwrap();
+    }
+    for number in 0..args[0].parse::<u32>().unwrap() {
+        let _ = File::create(format!("{number:0250}"));
+    }
+    0
+}
+
+/// Attack 54: A program that is learned from uses paths without end.
+fn a_program_with_too_many_paths_is_not_learned_from() {
+    let few = sandbox().learn(payload("many_paths").arg("10")).unwrap();
+    assert!(few.1.success(), "{}", few.1);
+    let error = sandbox().learn(payload("many_paths").arg("30000")).unwrap_err();
+    assert!(error.to_string().contains("64 MiB of paths"), "{error}");
+}

@@ -47,6 +47,7 @@ mod collect;
 mod command;
 mod confine;
 mod effort;
+mod environment;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             sub_ids_are_mapped_around_the_users_own if unless_sub_ids,
             sub_ids_of_root_are_mapped if unless_root_and_mounts,
             who_has_no_sub_ids_is_told_so if unless_mounts,
-            without_newuidmap_the_error_says_what_to_install if unless_sub_ids,
+            without_newuidmap_the_error_says_what_to_install if unless_sub_ids_and_mounts,
             root_of_a_users_container_is_that_user if unless_user_and_mounts,
             what_is_the_hosts_root_in_a_container_is_refused if unless_root_and_mounts,
             files_made_in_a_writable_bind_belong_to_the_caller if unless_idmapped_mounts,
@@ -271,6 +271,10 @@ fn unless_user_and_mounts() -> Option<String> {
     unless_user().or_else(unless_mounts)
 }
 
+fn unless_sub_ids_and_mounts() -> Option<String> {
+    unless_sub_ids().or_else(unless_mounts)
+}
+
 fn an_ordinary_user_maps_what_it_was_given() {
     let ((uid, gid), (first_uid, _), (first_gid, _)) =
         (caller(), sub_ids("/etc/subuid").unwrap(), sub_ids("/etc/subgid").unwrap());
@@ -396,8 +400,12 @@ fn no_sub_ids(_: &[String]) -> i32 {
 }
 
 fn without_newuidmap_the_error_says_what_to_install() {
-    let output = payload_on_host("no-newuidmap").env("PATH", "/nowhere").output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    let dir = shared_dir();
+    in_mount_namespace(
+        "mkdir $dir/bin && cp /usr/bin/unshare $dir/bin && mount --bind $dir/bin /usr/bin && PATH=/usr/bin",
+        "no-newuidmap",
+        dir.path(),
+    );
 }
 
 fn no_newuidmap(_: &[String]) -> i32 {

@@ -61,6 +61,9 @@ pub enum CgroupParent {
     /// children stay where they are. The scope is called `stockade-….scope`, is shared by all sandboxes of the host, and is
     /// gone when the last process in it has ended.
     ///
+    /// The bus is where `DBUS_SYSTEM_BUS_ADDRESS`, `DBUS_SESSION_BUS_ADDRESS` or `XDG_RUNTIME_DIR` says, unless the process
+    /// has more privileges than whoever started it (getauxval(3), `AT_SECURE`). Only `unix:` addresses are accepted.
+    ///
     /// Whatever limited the host's previous cgroup does not limit the scope, nor the host in it. The limits of
     /// the user's slice still do. An ordinary user has in it the controllers that are delegated to the user's manager: memory
     /// and pids, since systemd 252 cpu, and none on v1.

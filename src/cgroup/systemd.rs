@@ -27,7 +27,6 @@ pub(super) fn enter_scope() -> Result<()> {
 
 #[cfg(feature = "systemd")]
 mod bus {
-    use std::env;
     use std::fs;
     use std::io;
     use std::path::Path;
@@ -36,11 +35,14 @@ mod bus {
     use std::time::Duration;
 
     use nix::unistd::geteuid;
-    use zbus::blocking::Proxy;
+    use zbus::Address;
+    use zbus::address::Transport;
     use zbus::blocking::connection::Builder;
+    use zbus::blocking::{Connection, Proxy};
     use zbus::zvariant::{OwnedObjectPath, Value};
 
     use crate::cgroup::owner;
+    use crate::environment;
     use crate::error::{Errno, Error, Result, SystemdFailure};
 
     /// How long all of it may take: what sd-bus gives a call (sd_bus_call(3)).
@@ -94,8 +96,8 @@ mod bus {
         }
 
         fn ask(&self) -> Result<()> {
-            let connect = || Builder::address(self.address.as_str())?.method_timeout(TIMEOUT).build();
-            let connection = connect().map_err(|error| self.not_connected(&error))?;
+            let address = self.address.parse().map_err(|error| self.not_connected(&error))?;
+            let connection = self.connect(address).map_err(|error| self.not_connected(&error))?;
             let start = || {
                 let path = "/org/freedesktop/systemd1";
                 let manager = Proxy::new(&connection, SERVICE, path, "org.freedesktop.systemd1.Manager")?;
@@ -127,9 +129,19 @@ mod bus {
         }
     }
 
+    impl Request {
+        /// Connects to a UNIX socket. The other transports start programs (`unixexec:`, `ibus:`), or lead to another machine.
+        fn connect(&self, address: Address) -> zbus::Result<Connection> {
+            match address.transport() {
+                Transport::Unix(_) => Builder::address(address)?.method_timeout(TIMEOUT).build(),
+                _ => Err(zbus::Error::Address("only `unix:` addresses are connected to".into())),
+            }
+        }
+    }
+
     /// The address of the bus that the manager is on.
     fn address(of_system: bool) -> String {
-        let said = |variable| env::var(variable).ok().filter(|value| !value.is_empty());
+        let said = |variable| environment::var(variable)?.into_string().ok();
         if of_system {
             return said("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|| "unix:path=/run/dbus/system_bus_socket".into());
         }

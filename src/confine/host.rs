@@ -15,6 +15,7 @@ use nix::unistd::{Uid, User, getegid, geteuid};
 use super::identity::{IdRange, OWN_IDS, read_sub_ids};
 use super::mountinfo;
 use super::root::{Bind, Mount, Proc, Tmpfs};
+use crate::environment;
 use crate::error::{Error, Result};
 
 /// Where the homes of people and of root are, by convention (hier(7)).
@@ -158,7 +159,7 @@ impl Host {
 
     /// Directories that hold people's own files.
     fn homes(&self) -> Vec<PathBuf> {
-        let own = [std::env::var_os("HOME").map(PathBuf::from), home_of(self.ids.0)];
+        let own = [environment::var("HOME").map(PathBuf::from), home_of(self.ids.0)];
         let mut homes: Vec<PathBuf> = HOMES.map(PathBuf::from).to_vec();
         for home in own.into_iter().flatten().filter_map(|home| home.canonicalize().ok()) {
             // The homes of system accounts are directories of the system's, such as /usr/sbin.

@@ -112,7 +112,8 @@ impl Identity {
     }
 
     /// Maps, beside the program's own id, the ranges that `/etc/subuid` and `/etc/subgid` give to the caller, to the
-    /// ids from 0 on (subuid(5)). An ordinary user needs `newuidmap` and `newgidmap` for that (package `uidmap`).
+    /// ids from 0 on (subuid(5)). An ordinary user needs `newuidmap` and `newgidmap` for that (package `uidmap`), in
+    /// `/usr/bin`, `/bin`, `/usr/sbin`, `/sbin` or `/run/wrappers/bin`, owned by root and writable by nobody else.
     #[must_use]
     pub fn sub_ids(mut self) -> Self {
         self.outside = Outside::SubIds;

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
@@ -13,8 +12,9 @@ use nix::unistd;
 
 use super::interpreter;
 use super::layout::Layout;
+use super::privileged;
 use super::process::Process;
-use crate::error::{self, Error, Result};
+use crate::error::{Error, Result};
 use crate::outcome::Layer;
 use crate::plan::{Arg, HostRange, IdMaps, Input, MapLine, OnError, Program, Word, Writer, flags, nr};
 
@@ -88,30 +88,15 @@ fn remedy(errno: Errno) -> Option<&'static str> {
 /// a host that ignores SIGCHLD.
 fn run(process: &OwnedFd, pid: i32, [file, helper]: [&'static str; 2], numbers: Vec<u32>) -> Result<()> {
     let args = std::iter::once(pid.to_string()).chain(numbers.iter().map(u32::to_string));
-    let failed = |errno: error::Errno, remedy: &str| {
-        Error::set_up(format!("mapping ids with {helper}"), helper, errno, Some(remedy))
-    };
-    let mut child = Command::new(helper)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed(error.into(), "install the package uidmap (shadow-utils), or map your own id alone"))?;
-    let mut said = String::new();
-    if let Some(mut stderr) = child.stderr.take() {
-        let _ = stderr.read_to_string(&mut said);
-    }
-    let _ = child.wait();
+    let said = privileged::run(helper, args)?;
     let map = openat(process, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map(fs::File::from);
     let mut written = String::new();
     map.map_err(std::io::Error::from)
         .and_then(|mut map| map.read_to_string(&mut written))
         .map_err(Error::host("reading an id map"))?;
     if written.is_empty() {
-        let said = said.trim();
         let remedy = format!("it said {said:?}; give this user the ranges in /etc/subuid and /etc/subgid");
-        return Err(failed(Errno::EPERM.into(), &remedy));
+        return Err(Error::set_up(format!("mapping ids with {helper}"), helper, Errno::EPERM, Some(&remedy)));
     }
     Ok(())
 }

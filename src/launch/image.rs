@@ -11,6 +11,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::interpreter;
 use super::layout::Layout;
+use crate::environment;
 use crate::error::Error;
 
 /// Where the interpreter lies in an image.
@@ -73,8 +74,12 @@ pub(super) fn memfd() -> nix::Result<OwnedFd> {
 /// A file that never has a name, in `TMPDIR`: opened again for reading, since what is open for writing can't be
 /// executed.
 fn unnamed(fill: impl Fn(&File) -> io::Result<()>) -> io::Result<OwnedFd> {
-    let writable =
-        File::options().read(true).write(true).mode(0o755).custom_flags(libc::O_TMPFILE).open(std::env::temp_dir())?;
+    let writable = File::options()
+        .read(true)
+        .write(true)
+        .mode(0o755)
+        .custom_flags(libc::O_TMPFILE)
+        .open(environment::temp_dir())?;
     // Whatever the umask of the host takes away.
     writable.set_permissions(Permissions::from_mode(0o700))?;
     fill(&writable)?;

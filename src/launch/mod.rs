@@ -13,6 +13,7 @@ mod interpreter;
 mod layout;
 mod listener;
 mod pass;
+mod privileged;
 mod process;
 mod relay;
 mod reopen;

@@ -16,6 +16,7 @@ use super::{Feature, Finding, State, Support};
 use crate::cgroup::{self, Found};
 use crate::command::Command;
 use crate::confine::{Host, Identity, Namespaces, Root};
+use crate::environment;
 use crate::error::{Error, Result};
 use crate::launch::trial;
 use crate::sandbox::Sandbox;
@@ -107,7 +108,7 @@ pub(super) fn probe() -> Support {
 /// One directory of each file system that sandboxes are likely to write to.
 fn directories() -> Vec<PathBuf> {
     let mut known = BTreeSet::new();
-    let likely = [Some(PathBuf::from("/")), env::current_dir().ok(), Some(env::temp_dir())];
+    let likely = [Some(PathBuf::from("/")), env::current_dir().ok(), Some(environment::temp_dir())];
     let is_new = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| known.insert(meta.dev()));
     likely.into_iter().flatten().filter(is_new).collect()
 }

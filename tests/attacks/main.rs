@@ -16,6 +16,7 @@ mod descriptors;
 mod downgrade;
 mod filesystem;
 mod filter;
+mod helpers;
 mod host_size;
 mod huge_pages;
 mod ipc;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         huge_pages::TESTS,
         leases::TESTS,
         modules::TESTS,
+        helpers::TESTS,
         host_size::TESTS,
         set_up::TESTS,
         sources::TESTS,
@@ -111,6 +113,7 @@ fn main() -> ExitCode {
         huge_pages::PAYLOADS,
         leases::PAYLOADS,
         modules::PAYLOADS,
+        helpers::PAYLOADS,
         host_size::PAYLOADS,
         set_up::PAYLOADS,
         sources::PAYLOADS,

@@ -12,7 +12,7 @@ use std::process::{Command as Host, ExitCode};
 use nix::unistd::{Uid, User, getegid, geteuid};
 use stockade::{Bind, Child, Command, IdRange, Identity, Namespaces, Root, Sandbox, Stdio, Tmpfs};
 use support::{
-    USER, fails, in_mount_namespace, invalid, is_root, on_host, payload_on_host, refused, shared_dir, stdout, text,
+    USER, fails, in_mount_namespace, invalid, is_root, on_host, refused, shared_dir, stdout, text,
     unless_idmapped_mounts, unless_mounts, unless_root, unless_user,
 };
 

@@ -125,12 +125,20 @@ impl Display for Termination {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Source {
-    /// The kernel's account of the program and of those descendants that it waited for (getrusage(2)).
+    /// The kernel's account of the program and of those descendants that it waited for (getrusage(2)). A lower bound of what
+    /// all of them used: a descendant that nobody waited for is missing, as one that outlived its parent.
     Rusage,
     /// Counted by the host as it read the pipe.
     Pipe,
     /// The sandbox's cgroup: the program and all of its descendants, whoever waited for them.
     Cgroup,
+}
+
+impl Source {
+    /// Whether the program may have used more than a figure from here says, because descendants are missing in it.
+    pub fn is_lower_bound(self) -> bool {
+        self == Self::Rusage
+    }
 }
 
 /// A figure with its source.
@@ -154,7 +162,7 @@ pub struct Usage {
     pub stdout: Option<Reading<u64>>,
     /// Bytes that came from standard error, kept or not.
     pub stderr: Option<Reading<u64>>,
-    /// CPU time in all.
+    /// CPU time in all. Without a cgroup it is a lower bound: see [`Source::Rusage`].
     pub cpu: Option<Reading<Duration>>,
     /// CPU time in user mode. A cgroup of v1 counts it and the next one by ticks of the clock.
     pub cpu_user: Option<Reading<Duration>>,
@@ -168,7 +176,7 @@ pub struct Usage {
     pub pids_peak: Option<Reading<u64>>,
     /// Bytes that were read from block devices.
     pub read_bytes: Option<Reading<u64>>,
-    /// Bytes that were written to block devices.
+    /// Bytes that were written to block devices. On cgroup v1 it is a lower bound: what went through the page cache is missing.
     pub written_bytes: Option<Reading<u64>>,
     /// Largest resident set of one process, in bytes.
     pub max_rss: Option<Reading<u64>>,

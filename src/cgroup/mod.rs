@@ -216,6 +216,10 @@ impl Cgroup {
     }
 
     /// Limits of a block device, by the path of its node (`/dev/sda`). `io.max` on v2, `blkio.throttle.*` on v1.
+    ///
+    /// Writes go through the page cache unless a program opens a file with O_DIRECT or O_SYNC. v1 does not limit those that do,
+    /// nor does v2 where the group above gives on no memory controller: [`Enforcement::lost`](crate::Enforcement::lost) says
+    /// so. Else v2 limits how fast they reach the disk, and by the limit on memory how many wait for that.
     #[must_use]
     pub fn io_max(mut self, device: impl Into<PathBuf>, max: IoMax) -> Self {
         self.io_max.push((device.into(), max));
@@ -257,6 +261,11 @@ impl Cgroup {
     pub fn freezable(mut self) -> Self {
         self.freezable = true;
         self
+    }
+
+    /// Whether writes to a block device are limited.
+    fn limits_writes(&self) -> bool {
+        self.io_max.iter().any(|(_, max)| max.write_bytes.is_some() || max.write_operations.is_some())
     }
 
     /// Whether the kernel may kill for memory.

@@ -17,6 +17,8 @@ pub(crate) struct Spec {
     /// They are made below the host's own, whose processes may have to move for it.
     pub(super) below_own: bool,
     pub(super) entrant: Entrant,
+    /// What of the limits does not hold here, though their files are written.
+    unenforced: Option<Lost>,
 }
 
 /// Who enters the groups.
@@ -77,7 +79,7 @@ impl Spec {
         };
         let below_own = parent.is_none();
         let grounds = Hierarchies::read(parent)?.grounds();
-        let mut spec = Self { places: vec![], swept: grounds.directories(), below_own, entrant };
+        let mut spec = Self { places: vec![], swept: grounds.directories(), below_own, entrant, unenforced: None };
         for setting in cgroup.settings()? {
             let place = spec.place(&grounds, setting.controller, setting.name);
             match (place.and_then(|place| place.add(&setting)), &mut lose) {
@@ -86,6 +88,9 @@ impl Spec {
                 }
                 (result, _) => result?,
             }
+        }
+        if cgroup.limits_writes() {
+            spec.cover_buffered_writes(&grounds)?;
         }
         if cpu_time {
             spec.place(&grounds, Controller::Cpuacct, "a limit on CPU time")?;
@@ -113,6 +118,34 @@ impl Spec {
             (false, true) => Some("accounting".into()),
             (false, false) => Some(limits.join(", ")),
         }
+    }
+
+    /// Which of the limits does not hold here, though its files are written.
+    pub fn unenforced(&self) -> Option<&Lost> {
+        self.unenforced.as_ref()
+    }
+
+    /// The kernel writes from the page cache to a disk for the group that the pages are charged to, which takes the memory
+    /// controller in the hierarchy of the io controller, on v2.
+    fn cover_buffered_writes(&mut self, grounds: &Grounds) -> Result<()> {
+        let Some(io) = grounds.of(Controller::Io) else { return Ok(()) };
+        let memory = grounds.of(Controller::Memory);
+        if io.version == Version::V2 && memory.is_some_and(|memory| memory.version == Version::V2) {
+            return self.place(grounds, Controller::Memory, "io_max").map(drop);
+        }
+        let (what, remedy) = match io.version {
+            Version::V1 => (
+                "cgroup v1 does not limit writes that go through the page cache, which are most",
+                "use cgroup v2, or limit what the program can write: a tmpfs with a size, RLIMIT_FSIZE",
+            ),
+            Version::V2 => (
+                "writes that go through the page cache are not limited without the memory controller beside the io controller",
+                "have the group above give on the memory controller too (cgroup.subtree_control)",
+            ),
+        };
+        let error = Error::invalid(what, remedy).of(Layer::Cgroup);
+        self.unenforced = Some(Lost::new("io_max of buffered writes", &error));
+        Ok(())
     }
 
     /// Whether the files of the limits may belong to the program.

@@ -107,6 +107,7 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>, mut lost: Vec<Lost>) -> Re
     let host_program = Program::new("stockade: host").of(Layer::Root);
     let cgroup = cgroup(config, &host, &who, &mut lost)?;
     let landlock = handled(config, &host, &mut lost)?;
+    lost.extend(cgroup.as_ref().and_then(Spec::unenforced).cloned());
     if cgroup.as_ref().is_some_and(Spec::may_be_owned) {
         lost.extend(may_change_limits(config, &chosen, landlock.is_some())?);
     }

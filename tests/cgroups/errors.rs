@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use stockade::{Cgroup, CgroupParent, Command, Error, IoMax, Sandbox};
+use stockade::{Cgroup, CgroupParent, Command, Error, IoMax, Layer, Root, Sandbox};
 
 use crate::groups::{
     self, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_hugetlb, unless_io, unless_limits,
@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = tests![
     an_io_weight_is_kept_or_named if unless_io,
     limits_of_what_is_no_block_device_are_refused,
     limits_of_a_block_device_are_set if unless_root_with_a_disk,
+    buffered_writes_that_are_not_limited_are_reported if unless_root_with_a_disk,
     no_limit_of_a_block_device_is_no_error if unless_root_with_a_disk,
     nothing_from_a_block_device_is_refused if unless_a_disk,
     sizes_of_huge_pages_that_are_none_are_refused,
@@ -183,6 +184,39 @@ fn limits_of_a_block_device_are_set() {
     ] {
         assert_eq!(written(limited(), "blkio", file), value, "{file}");
     }
+}
+
+/// Attack 71: what a program writes goes through the page cache.
+fn buffered_writes_that_are_not_limited_are_reported() {
+    const MIB: u64 = 1 << 20;
+    let (number, node) = disk().unwrap();
+    let run = |max: IoMax, program: &mut Command, dir: &Path| {
+        let sandbox = with(group().io_max(&node, max)).root(Root::host().bind_rw(dir, dir));
+        sandbox.status(program).expect("a sandbox")
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let reads = IoMax { read_bytes: Some(MIB), ..IoMax::default() };
+    assert_eq!(run(reads, &mut Command::new("true"), dir.path()).enforced.lost, vec![]);
+    let writes = IoMax { write_bytes: Some(MIB), ..IoMax::default() };
+    if !groups::is_v1("blkio") {
+        assert_eq!(run(writes.clone(), &mut Command::new("true"), dir.path()).enforced.lost, vec![]);
+        let child = sleeper(&with(group().io_max(&node, writes)));
+        assert!(of_process(child.id(), "io").join("memory.max").exists(), "memory is counted beside it");
+        return;
+    }
+    let file = dir.path().join("file");
+    let mut copy = Command::new("sh");
+    copy.args(["-c", &format!("head -c {} /dev/zero >{}", 20 * MIB, file.display())]);
+    let outcome = run(writes, &mut copy, dir.path());
+    assert!(outcome.success(), "{outcome}");
+    assert!(
+        outcome.usage.wall < Duration::from_secs(10),
+        "{number} is not limited: 20 MiB took {:?}",
+        outcome.usage.wall
+    );
+    let [lost] = &outcome.enforced.lost[..] else { panic!("{:?}", outcome.enforced.lost) };
+    assert_eq!(lost.layer, Layer::Cgroup);
+    assert!(lost.why.contains("page cache") && !outcome.enforced.has(Layer::Cgroup), "{}", lost.why);
 }
 
 fn no_limit_of_a_block_device_is_no_error() {

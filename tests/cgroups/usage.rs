@@ -66,11 +66,13 @@ fn cpu_time_is_what_the_program_says() {
 fn cpu_time_of_those_nobody_waited_for_is_counted() {
     // The child is left behind busy, and killed with the sandbox.
     let script = format!("/payload --payload burn 20000 & sleep {}", at_most(1000 * MS).as_secs_f64());
-    let of = |sandbox| sh(&sandbox, &script).outcome.usage.cpu.expect("CPU time").value;
-    assert!(of(without()) < at_most(150 * MS), "rusage does not count it");
+    let of = |sandbox| sh(&sandbox, &script).outcome.usage.cpu.expect("CPU time");
+    let missing = of(without());
+    assert!(missing.value < at_most(150 * MS), "rusage does not count it");
+    assert!(missing.source.is_lower_bound(), "{missing:?}");
     // Others need CPUs too: with so much weight it gets enough.
     let counted = of(with(group().cpu_weight(10_000)));
-    assert!(counted > at_most(200 * MS), "{counted:?}");
+    assert!(counted.value > at_most(200 * MS) && !counted.source.is_lower_bound(), "{counted:?}");
 }
 
 fn figures_grow_while_it_runs() {

@@ -113,7 +113,7 @@ pub fn judge() -> Sandbox {
 /// | programs and libraries of the host (`/usr` without `/usr/src`) and `/etc`, read-only, and nothing else of it; bind the workspace with `bind_rw` | keys, tokens and other projects can't be told to anybody by who can't read them, wherever they are; and what the code changes is in the workspace |
 /// | an empty environment but `PATH` | tokens are most often there; name what it needs by [`Command::env`](crate::Command::env) |
 /// | no network | what it has read can't leave, and nothing comes in; a service of the host's that listens on its loopback is not there |
-/// | [`Seccomp::container`] without inotify(7) | an allow-list: what is new in the kernel, or was often the way out, is not there; a watch on `/usr` or `/etc` would show which files other processes of the host open |
+/// | [`Seccomp::container`] without inotify(7) and seccomp filters of its own | an allow-list: what is new in the kernel, or was often the way out, is not there; a watch on `/usr` or `/etc` would show which files other processes of the host open; filters take memory that no cgroup counts |
 /// | `/tmp`, `/var/tmp`, `/dev/shm` of its own, 256 MiB each | scratch files that end with it, and can't fill the memory |
 /// | 512 processes | a package manager or a test run has room, a fork bomb has not |
 /// | files of 1 GiB at most | the workspace is on the host's disk |
@@ -129,7 +129,7 @@ pub fn agent() -> Sandbox {
     let root = programs(&["/etc"]).proc("/proc").dev("/dev");
     Sandbox::new()
         .root(scratch(root, 256 * MIB))
-        .seccomp(without_watches(Seccomp::container()))
+        .seccomp(without_filters(without_watches(Seccomp::container())))
         .limits(bounded(limits, 512, GIB))
 }
 
@@ -143,6 +143,19 @@ fn without_watches(policy: Seccomp) -> Seccomp {
     policy.on(["inotify_init", "inotify_init1"], Action::Errno(libc::ENOSYS)).when(
         "fcntl",
         [notifies],
+        Action::Errno(libc::EINVAL),
+    )
+}
+
+/// Denies seccomp filters of the program's own, as a kernel that has none does (`EINVAL`): each process could take 700 kB of the
+/// memory that the kernel has for all filters of the machine (`net.core.bpf_jit_limit`), which no cgroup counts. Asking
+/// whether the kernel has filters passes a null pointer.
+fn without_filters(policy: Seccomp) -> Seccomp {
+    let is = |argument, value: u32| Condition::int(argument, Comparison::Equal(value.into()));
+    let has_filter = Condition::new(2, Comparison::NotEqual(0));
+    policy.when("seccomp", [is(0, libc::SECCOMP_SET_MODE_FILTER), has_filter], Action::Errno(libc::EINVAL)).when(
+        "prctl",
+        [is(0, libc::PR_SET_SECCOMP as u32), is(1, libc::SECCOMP_MODE_FILTER), has_filter],
         Action::Errno(libc::EINVAL),
     )
 }

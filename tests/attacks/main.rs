@@ -17,6 +17,7 @@ mod downgrade;
 mod filesystem;
 mod filter;
 mod helpers;
+mod filter_memory;
 mod host_size;
 mod huge_pages;
 mod ipc;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         busy::TESTS,
         filter::TESTS,
         set_id::TESTS,
+        filter_memory::TESTS,
         huge_pages::TESTS,
         leases::TESTS,
         modules::TESTS,
@@ -110,6 +112,7 @@ fn main() -> ExitCode {
         busy::PAYLOADS,
         filter::PAYLOADS,
         set_id::PAYLOADS,
+        filter_memory::PAYLOADS,
         huge_pages::PAYLOADS,
         leases::PAYLOADS,
         modules::PAYLOADS,

@@ -168,6 +168,27 @@ pub fn filter_of(pid: i32) -> nix::Result<Vec<u64>> {
     filter
 }
 
+/// A `struct sock_fprog`. It lives as long as the instructions.
+fn program_of(instructions: &[u8]) -> [u64; 2] {
+    [(instructions.len() / 8) as u64, instructions.as_ptr() as u64]
+}
+
+/// Attaches a filter to a socket, by an option that is set to one.
+pub fn filter_socket(fd: RawFd, option: i32, instructions: &[u8]) -> nix::Result<i64> {
+    let program = program_of(instructions);
+    let args = [fd as usize, libc::SOL_SOCKET as usize, option as usize, program.as_ptr() as usize, 16, 0];
+    // SAFETY: the structure and what it points to live through the call.
+    unsafe { raw(libc::SYS_setsockopt, args) }
+}
+
+/// Installs a filter of system calls. The process must have `no_new_privs`.
+pub fn filter_calls(instructions: &[u8]) -> nix::Result<i64> {
+    let program = program_of(instructions);
+    let args = [libc::SECCOMP_SET_MODE_FILTER as usize, 0, program.as_ptr() as usize, 0, 0, 0];
+    // SAFETY: the structure and what it points to live through the call.
+    unsafe { raw(libc::SYS_seccomp, args) }
+}
+
 /// Reads the memory of another process.
 pub fn read_memory(pid: i32, address: usize, len: usize) -> nix::Result<Vec<u8>> {
     let mut bytes = vec![0u8; len];

@@ -53,6 +53,11 @@ const LOADING: [u32; 11] =
 /// Options of TCP that name a module: TCP_ULP, and TCP_AO_ADD_KEY, by its digest.
 const TCP_OPTIONS: [libc::c_int; 2] = [31, 38];
 
+/// Options of every socket that install a filter: SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_CBPF,
+/// SO_ATTACH_REUSEPORT_EBPF. The kernel compiles it into memory that no cgroup counts and that all filters of the machine
+/// share (`net.core.bpf_jit_limit`).
+const SOCKET_FILTERS: [libc::c_int; 4] = [26, 50, 51, 52];
+
 /// Commands of fcntl(2) that make others wait for this program when they open a file: F_SETLEASE, F_SETDELEG.
 const LEASES: [libc::c_int; 2] = [libc::F_SETLEASE, 1040];
 
@@ -96,9 +101,9 @@ impl Denied {
             let netlink = [Condition::is(0, libc::AF_NETLINK), Condition::is_not(2, libc::NETLINK_ROUTE)];
             self.add(call, netlink, libc::EPROTONOSUPPORT);
         }
-        for option in TCP_OPTIONS {
-            let named = [Condition::is(1, libc::IPPROTO_TCP), Condition::is(2, option)];
-            self.add("setsockopt", named, libc::ENOPROTOOPT);
+        let options = TCP_OPTIONS.map(|option| (libc::IPPROTO_TCP, option)).into_iter();
+        for (level, option) in options.chain(SOCKET_FILTERS.map(|option| (libc::SOL_SOCKET, option))) {
+            self.add("setsockopt", [Condition::is(1, level), Condition::is(2, option)], libc::ENOPROTOOPT);
         }
     }
 

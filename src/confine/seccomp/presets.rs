@@ -32,7 +32,7 @@ impl Seccomp {
     ///   can't see, gives `ENOSYS`, whereupon C libraries take `clone`;
     /// - sockets of other families than Unix, IPv4, IPv6 and netlink (`EAFNOSUPPORT`), IPv4 and IPv6 of other protocols than
     ///   TCP, UDP and ICMP, netlink of others than `NETLINK_ROUTE` (`EPROTONOSUPPORT`), by socket(2) and socketpair(2);
-    ///   `TCP_ULP` and TCP-AO keys (`ENOPROTOOPT`);
+    ///   `TCP_ULP` and TCP-AO keys, and filters of sockets (`ENOPROTOOPT`);
     /// - requests of ioctl(2) that act on everybody's terminal: `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`, `TIOCEXCL`, `TIOCCONS`,
     ///   `TIOCSLCKTRMIOS`, `TIOCVHANGUP`, and those of virtual consoles;
     /// - requests of ioctl(2) for which the kernel loads modules: bridges, VLANs, encryption and verity of file systems;

@@ -1,0 +1,66 @@
+//! Filters of a program's own, which the kernel compiles into memory that no cgroup counts, and of which the machine has as
+//! much as `net.core.bpf_jit_limit` says: when it is used up, no ordinary user can install a filter, nor start a sandbox.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+
+use stockade::{Seccomp, profile};
+
+use crate::common::{attack, attempt, sandbox, tell, unfiltered};
+use crate::support::{Payload, Test, with_payload};
+use crate::sys::{self, Word, call, numbers};
+
+pub const TESTS: &[Test] = tests![sockets_have_no_filters_of_the_programs, an_agent_has_no_filters_of_its_own];
+
+pub const PAYLOADS: &[Payload] = &[("filter_sockets", filter_sockets), ("filter_calls", filter_calls)];
+
+/// `jeq` with far constants, which take the most room, and `ret` with everything.
+fn filter(len: u32) -> Vec<u8> {
+    let jumps = (1..len).map(|index| u64::from(0x1234_5678 + index) << 32 | 0x15);
+    jumps.chain([0x7fff_0000 << 32 | 0x06]).flat_map(u64::to_ne_bytes).collect()
+}
+
+/// Attaches filters to sockets.
+fn filter_sockets(_: &[String]) -> i32 {
+    const LEN: u32 = 1000;
+    let instructions = filter(LEN);
+    let (one, _other) = UnixStream::pair().unwrap();
+    // SO_ATTACH_FILTER and SO_ATTACH_REUSEPORT_CBPF
+    for (name, option) in [("filter", 26), ("filter of a group", 51)] {
+        attempt(name, sys::filter_socket(one.as_raw_fd(), option, &instructions));
+    }
+    0
+}
+
+/// Installs as many filters as it can.
+fn filter_calls(_: &[String]) -> i32 {
+    let instructions = filter(4096);
+    // Support is asked for by a null pointer.
+    let filters = i64::from(libc::SECCOMP_SET_MODE_FILTER);
+    tell("support", numbers(libc::SYS_seccomp, &[filters, 0, 0]));
+    let installed = sys::filter_calls(&instructions);
+    attempt("seccomp", installed);
+    let strict = i64::from(libc::PR_SET_NAME);
+    attempt("prctl", call(libc::SYS_prctl, &mut [Word::Number(strict), Word::Bytes(b"named\0")]));
+    tell("more", std::iter::from_fn(|| sys::filter_calls(&instructions).ok()).take(16).count());
+    0
+}
+
+/// Attack 72: Filters of sockets, of which a process can have as many as descriptors.
+fn sockets_have_no_filters_of_the_programs() {
+    attack(&unfiltered(&sandbox()), "filter_sockets", &[]).assert_done(&["filter"]);
+    for sandbox in [sandbox(), sandbox().seccomp(Seccomp::container()), profile::agent().map_root(with_payload)] {
+        let attempts = attack(&sandbox, "filter_sockets", &[]);
+        assert_eq!([attempts.get("filter"), attempts.get("filter of a group")], ["ENOPROTOOPT"; 2]);
+    }
+}
+
+/// Attack 72: Filters of system calls, of which each process can have 32,768 instructions.
+fn an_agent_has_no_filters_of_its_own() {
+    let container = attack(&profile::agent().seccomp(Seccomp::container()).map_root(with_payload), "filter_calls", &[]);
+    container.assert_done(&["seccomp", "prctl"]);
+    assert_ne!(container.get("more"), "0");
+    let agent = attack(&profile::agent().map_root(with_payload), "filter_calls", &[]);
+    assert_eq!((agent.get("support"), agent.get("seccomp"), agent.get("more")), ("Err(EFAULT)", "EINVAL", "0"));
+    agent.assert_done(&["prctl"]);
+}

@@ -170,10 +170,11 @@ impl Cgroup {
     /// CPUs' worth of time, such as 1.5, in each period of 100 ms. `cpu.max` on v2, `cpu.cfs_quota_us` on v1.
     ///
     /// The kernel also works for a program outside of its processes, and no cgroup counts that: it passes on what is written to
-    /// a pseudo-terminal (several times the program's own time; hence [`Root::terminals`](crate::Root::terminals) is needed to
-    /// have one), closes descriptors that were in flight over UNIX sockets and frees memory (at most about as much as the
-    /// program's own time), and handles interrupts of timers. A kernel with `CONFIG_IRQ_TIME_ACCOUNTING` does not count network
-    /// traffic over the loopback either.
+    /// a pseudo-terminal (up to several times the program's own time; hence [`Root::terminals`](crate::Root::terminals) is needed
+    /// to have one), removes watches of inotify(7) (about twice the program's own time), and looks for descriptors in flight
+    /// over UNIX sockets that nobody can receive any more (less than the program's own time). Floods of loopback traffic,
+    /// timers, processes, and files cost next to nothing outside of the group. A kernel with `CONFIG_IRQ_TIME_ACCOUNTING` does not
+    /// count loopback traffic either.
     #[must_use]
     pub fn cpu_max(self, cpus: f64) -> Self {
         self.cpu_max_in(cpus, PERIOD)

@@ -129,10 +129,14 @@ const LOW: [(Known, Resource, u64); 4] = [
 fn quota_caller(args: &[String]) -> i32 {
     for (known, _, value) in LOW {
         let (_, hard) = getrlimit(known).unwrap();
-        setrlimit(known, value, hard).unwrap_or_else(|error| panic!("{known:?}: {error}"));
+        setrlimit(known, value.min(hard), hard).unwrap_or_else(|error| panic!("{known:?}: {error}"));
     }
-    let as_the_caller =
-        |limits: Limits| LOW.into_iter().fold(limits, |set, (_, name, value)| set.rlimit(name, value, value));
+    let as_the_caller = |limits: Limits| {
+        LOW.into_iter().fold(limits, |set, (known, name, _)| {
+            let (soft, _) = getrlimit(known).unwrap();
+            set.rlimit(name, soft, soft)
+        })
+    };
     let (sandbox, mut take) = match args[0].as_str() {
         "without" => (bare().map_limits(as_the_caller), here("take_quotas")),
         _ => (sandbox(), payload("take_quotas")),

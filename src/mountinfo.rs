@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 pub(crate) struct Line {
     /// It is at the bottom of all: an initramfs has no parent but itself.
     pub has_parent: bool,
+    /// Major and minor number of its file system, with a colon between.
+    pub device: Vec<u8>,
     /// The directory of its file system that is seen.
     pub root: PathBuf,
     pub point: PathBuf,
@@ -56,14 +58,14 @@ pub(crate) fn parse(table: &[u8]) -> Vec<Line> {
 fn parse_line(line: &[u8]) -> Option<Line> {
     let mut fields = line.split(|&byte| byte == b' ');
     let (id, parent) = (fields.next()?, fields.next()?);
-    let mut fields = fields.skip(1);
+    let device = fields.next()?.to_vec();
     let mut path = || Some(PathBuf::from(OsString::from_vec(unescape(fields.next()?))));
     let (root, point) = (path()?, path()?);
     let options = fields.next()?.to_vec();
     let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
     let kind = rest.next()?.to_vec();
     let super_options = rest.nth(1).unwrap_or_default().to_vec();
-    Some(Line { has_parent: id != parent, root, point, options, kind, super_options })
+    Some(Line { has_parent: id != parent, device, root, point, options, kind, super_options })
 }
 
 /// Blank, tab, newline and backslash stand as three octal digits.

@@ -11,7 +11,7 @@ use crate::confine::{
 };
 use crate::effort::Attempt;
 use crate::error::{Error, Result};
-use crate::launch::{Launched, launch};
+use crate::launch::{Launched, can_idmap, launch};
 use crate::outcome::{Layer, Outcome, Output};
 use crate::plan::Plan;
 use crate::watch::{Callback, Child, Decision, Notification, Running, Supervisor};
@@ -210,7 +210,7 @@ impl Sandbox {
     /// [`Error::Invalid`](crate::Error::Invalid) for what can't be had, and [`Error::SetUp`](crate::Error::SetUp) for
     /// what the plan needs and the host has not, such as the source of a bind.
     pub fn plan(&self, command: impl Into<Command>) -> Result<Plan> {
-        compile(&self.config, &command.into().job(inherited()), vec![])
+        compile(&self.config, &command.into().job(inherited()), vec![], can_idmap)
     }
 
     /// Starts a command, and returns when it runs: a sandbox that can't be made, and a program that can't be executed,
@@ -279,7 +279,7 @@ impl Sandbox {
         let job = command.job(default);
         let mut attempt = Attempt::new(&self.config);
         loop {
-            let started = compile(&attempt.config, &job, attempt.lost.clone())
+            let started = compile(&attempt.config, &job, attempt.lost.clone(), can_idmap)
                 .and_then(|plan| Launching::of(&plan, callback.is_some()).map(|launching| (plan, launching)));
             match started {
                 Ok((plan, launching)) => return launching.child(&plan, callback.take()),

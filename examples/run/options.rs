@@ -151,12 +151,25 @@ struct Operation {
     parse: fn(OsString) -> Result<Mount, String>,
 }
 
+/// Whether a source is in a directory of the system, where files that root alone may read are not meant for a program that
+/// root starts.
+fn is_of_system(text: &OsStr) -> bool {
+    let text = text.as_encoded_bytes();
+    let source = Path::new(OsStr::from_bytes(text.split(|&byte| byte == b':').next().unwrap_or(text)));
+    let source = source.canonicalize().unwrap_or(source.into());
+    let system = ["/etc", "/usr", "/bin", "/sbin", "/lib", "/boot", "/opt", "/var"];
+    source == Path::new("/") || system.iter().any(|top| source.starts_with(top)) && !source.starts_with("/var/tmp")
+}
+
 const OPERATIONS: [Operation; 7] = [
     Operation {
         name: "ro",
         value: "SRC[:DST]",
-        help: "Shows a file or directory of the host, read-only",
-        parse: |text| Ok(bind(&text)?.into()),
+        help: "Shows a file or directory of the host, read-only; of the system's what everybody may read",
+        parse: |text| {
+            let bind = bind(&text)?;
+            Ok(if is_of_system(&text) { bind.unmapped() } else { bind }.into())
+        },
     },
     Operation {
         name: "rw",
@@ -173,8 +186,12 @@ const OPERATIONS: [Operation; 7] = [
     Operation {
         name: "overlay",
         value: "LOWER:DST",
-        help: "Shows a directory of the host, and keeps changes of it in memory",
-        parse: |text| two(&text).map(|(lower, target)| Overlay::new(target).lower(lower).into()),
+        help: "Shows a directory of the host, and keeps changes of it in memory; of the system's what everybody may read",
+        parse: |text| {
+            let (lower, target) = two(&text)?;
+            let overlay = Overlay::new(target).lower(lower);
+            Ok(if is_of_system(&text) { overlay.unmapped() } else { overlay }.into())
+        },
     },
     Operation {
         name: "mask",

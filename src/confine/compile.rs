@@ -7,16 +7,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::landlock::ABI;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::{Gid, getgroups};
 
 use super::host::Host;
 use super::identity::{self, Resolved};
-use super::landlock::{self, Handled};
+use super::landlock::{self, Handled, Implied};
 use super::namespaces::{self, Chosen};
-use super::root::Covering;
+use super::root::{Covering, Endpoints, Mount};
 use super::seccomp::{self, Filter};
 use super::{
-    Capabilities, Config, Job, Namespaces, Terminal, capabilities, limits, network, no_zero, quotas, root, share,
+    Action, Capabilities, Config, Job, Namespaces, Terminal, capabilities, limits, network, no_zero, quotas, root,
+    share,
 };
 use crate::cgroup::{Cgroup, Entrant, Spec};
 use crate::error::{Error, Result};
@@ -41,6 +44,11 @@ struct Compiler<'a> {
     cgroup: Option<Spec>,
     filter: Option<Arc<Filter>>,
     landlock: Option<Handled>,
+    /// Landlock rules that the root implies.
+    implied: Option<Implied>,
+    /// How the sockets and FIFOs of the host are cut off, and what of them is not.
+    endpoints: Option<&'static str>,
+    gaps: Vec<String>,
     lost: Vec<Lost>,
 }
 
@@ -95,10 +103,15 @@ fn covered(config: &Config) -> Option<Config> {
 }
 
 /// Compiles a plan. Whatever can be refused for a reason known beforehand is refused here.
-pub(crate) fn compile(config: &Config, job: &Job<'_>, mut lost: Vec<Lost>) -> Result<Plan> {
+pub(crate) fn compile(
+    config: &Config,
+    job: &Job<'_>,
+    mut lost: Vec<Lost>,
+    can_idmap: fn(&Path) -> Option<bool>,
+) -> Result<Plan> {
     let covered = covered(config);
     let config = covered.as_ref().unwrap_or(config);
-    let host = Host::look(config.kernel)?;
+    let host = Host::look(config.kernel, can_idmap)?;
     identity::check_caller(&config.identity, &host)?;
     let mut descriptors = vec![];
     let chosen = namespaces::choose(config.namespaces, &config.joins, &mut descriptors, &host)?;
@@ -124,6 +137,9 @@ pub(crate) fn compile(config: &Config, job: &Job<'_>, mut lost: Vec<Lost>) -> Re
         cgroup,
         filter,
         landlock,
+        implied: None,
+        endpoints: None,
+        gaps: vec![],
         lost,
     };
     compiler.check_root()?;
@@ -194,7 +210,7 @@ impl Compiler<'_> {
         helper.within(Layer::Namespaces, |helper| self.enter_namespaces(helper));
         self.bound_quotas(&mut helper);
         identity::umask(&mut helper, 0);
-        let covering = self.set_up(&mut helper, job.pty.is_some())?;
+        let covering = self.set_up(&mut helper, job)?;
         let groups = self.groups();
         let pty = self.place_descriptors(&mut helper, job, stdio)?;
         let start = Start {
@@ -265,6 +281,9 @@ impl Compiler<'_> {
 
     /// Landlock, and the filter of system calls.
     fn filter(&self, process: &mut Program) {
+        if let Some(implied) = &self.implied {
+            process.within(Layer::Root, |process| implied.restrict(process));
+        }
         if let (Some(asked), Some(handled)) = (&self.config.landlock, &self.landlock) {
             process.within(Layer::Landlock, |process| landlock::restrict(process, asked, handled));
         }
@@ -346,7 +365,7 @@ impl Compiler<'_> {
     }
 
     /// Sets up what is in the namespaces.
-    fn set_up(&mut self, helper: &mut Program, pty: bool) -> Result<Covering> {
+    fn set_up(&mut self, helper: &mut Program, job: &Job<'_>) -> Result<Covering> {
         let created = self.chosen.created;
         let default = created.contains(Namespaces::UTS).then_some(OsStr::new("sandbox"));
         let hostname = self.config.hostname.as_deref().or(default);
@@ -373,6 +392,7 @@ impl Compiler<'_> {
         let mut procs = root::Procs { init, made: procs.into_iter() };
         let mut covering = Covering::default();
         if has_mounts {
+            let mut endpoints = self.endpoints();
             covering = helper.within(Layer::Root, |helper| {
                 let lowering = root::Lowering {
                     helper,
@@ -382,15 +402,50 @@ impl Compiler<'_> {
                     who: &self.who,
                     chosen: &self.chosen,
                     procs: &mut procs,
-                    terminals: self.config.root.terminals_beside(pty.into()),
+                    terminals: self.config.root.terminals_beside(job.pty.is_some().into()),
+                    endpoints: &mut endpoints,
                 };
                 root::lower(&self.config.root, &mounts, lowering)
             })?;
+            self.imply(&endpoints, &mounts, job);
         } else if let Some(path) = self.config.root.chroot() {
             root::change_root(helper, path)?;
         }
         procs.wait(helper);
         Ok(covering)
+    }
+
+    /// How the sockets and FIFOs of the host can be cut off.
+    fn endpoints(&self) -> Endpoints {
+        // A capability over the host's files has no effect on an owner without an id.
+        let has_no_rights =
+            self.chosen.created.contains(Namespaces::USER) || self.config.capabilities == Capabilities::none();
+        let unmapped = self.who.without_owners().filter(|_| self.host.privileged && has_no_rights);
+        let allows = |call: libc::c_long, args: [u64; 3]| {
+            let args = [args[0], args[1], args[2], 0, 0, 0];
+            let Some(filter) = &self.filter else { return true };
+            matches!(filter.policy.decide(call as i32, &args), Action::Allow | Action::Log | Action::Notify)
+        };
+        let unix = [libc::AF_UNIX as u64, libc::SOCK_STREAM as u64, 0];
+        let write = [libc::AT_FDCWD as u64, 0, libc::O_WRONLY as u64];
+        let may_connect = allows(libc::SYS_socket, unix) || allows(libc::SYS_socketpair, unix);
+        let may_write = allows(libc::SYS_openat, write) || allows(libc::SYS_openat2, [0; 3]);
+        // Landlock denies mounts to whoever it restricts, also in a user namespace within.
+        let may_mount = allows(libc::SYS_mount, [0; 3]) || allows(libc::SYS_move_mount, [0; 3]);
+        let can_restrict = !may_mount && (!self.config.new_privs || self.has_rights());
+        let landlock = Some(self.host.landlock()).filter(|&abi| abi >= ABI::V2 && can_restrict);
+        Endpoints::new(unmapped, landlock, [may_connect, may_write])
+    }
+
+    /// Landlock rules for what the root does not cut off, and what is left.
+    fn imply(&mut self, endpoints: &Endpoints, mounts: &[Mount], job: &Job<'_>) {
+        let writable = root::writable_places(mounts, self.config.root.is_writable());
+        self.gaps = endpoints.gaps(&writable);
+        self.endpoints = endpoints.summary();
+        self.implied = endpoints.restricts().map(|abi| {
+            let given = job.fds.iter().filter(|(_, fd)| is_writable(&fd.0)).map(|&(number, _)| number);
+            Implied::writing_below(writable, [1, 2].into_iter().chain(given).collect(), abi)
+        });
     }
 
     /// In the init, if there is one: the kernel may take its time (the lock of rtnetlink(7)), and the helper goes on.
@@ -439,7 +494,8 @@ impl Compiler<'_> {
             enforced.push((Layer::Namespaces, all.names()));
         }
         if !self.config.root.is_inherited() {
-            enforced.push((Layer::Root, self.config.root.to_string()));
+            let cut_off = self.endpoints.map(|how| format!("; sockets and FIFOs of the host cut off {how}"));
+            enforced.push((Layer::Root, self.config.root.to_string() + &cut_off.unwrap_or_default()));
         }
         if self.is_other_than_root() {
             enforced.push((Layer::Identity, format!("user {} and group {} inside", self.who.uid, self.who.gid)));
@@ -467,8 +523,13 @@ impl Compiler<'_> {
         if !self.config.limits.is_empty() {
             enforced.push((Layer::Limits, format!("{:?}", self.config.limits)));
         }
-        Enforcement { enforced, lost: self.lost.clone() }
+        Enforcement { enforced, lost: self.lost.clone(), gaps: self.gaps.clone() }
     }
+}
+
+/// Whether a descriptor was opened for writing.
+fn is_writable(fd: &OwnedFd) -> bool {
+    fcntl(fd, FcntlArg::F_GETFL).is_ok_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
 }
 
 fn change_directory(image: &mut Program, path: &Path) {

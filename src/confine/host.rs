@@ -1,6 +1,8 @@
 //! What a plan depends on of the host: who the caller is, what it may do, and what the kernel has. Read when the plan
 //! is made.
 
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,13 +15,15 @@ use nix::sys::utsname::uname;
 use nix::unistd::{Uid, User, getegid, geteuid};
 
 use super::identity::{IdRange, OWN_IDS, read_sub_ids};
-use super::mountinfo;
+use super::mountinfo::{self, Table};
 use super::root::{Bind, Mount, Proc, Tmpfs};
 use crate::environment;
 use crate::error::{Error, Result};
 
 /// Where the homes of people and of root are, by convention (hier(7)).
 const HOMES: [&str; 2] = ["/home", "/root"];
+/// What [`Root::host`](super::Root::host) does not bind of the top-level directory.
+pub(super) const LEFT_OUT: [&str; 8] = ["proc", "sys", "dev", "tmp", "run", "home", "root", "lost+found"];
 /// What programs look at to find out how many processors there are.
 const PROCESSORS: &str = "/sys/devices/system";
 
@@ -61,11 +65,15 @@ pub(crate) struct Host {
     kernel: (u32, u32),
     /// Number of the last capability that the kernel knows.
     pub last_capability: u32,
+    /// The mounts that the caller sees, read when they are needed.
+    mounts: OnceCell<Table>,
+    /// Tells whether the mount at a path can have an idmapping, if that can be tried.
+    pub can_idmap: fn(&Path) -> Option<bool>,
 }
 
 impl Host {
     /// `kernel` is believed, if it is given, whatever runs.
-    pub fn look(kernel: Option<(u32, u32)>) -> Result<Self> {
+    pub fn look(kernel: Option<(u32, u32)>, can_idmap: fn(&Path) -> Option<bool>) -> Result<Self> {
         check_proc()?;
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         let lacks = lacking_rights(uid);
@@ -84,6 +92,8 @@ impl Host {
             runs_as_root: (is_root && !privileged).then_some(runs_as_root),
             kernel: kernel.unwrap_or_else(running_kernel),
             last_capability: last_capability(),
+            mounts: OnceCell::new(),
+            can_idmap,
         })
     }
 
@@ -96,6 +106,15 @@ impl Host {
                 "give the caller CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_KILL and CAP_CHOWN"
             }
         }
+    }
+
+    /// The mounts that the caller sees. They are read once for each plan.
+    pub fn mounts(&self) -> Result<&Table> {
+        if let Some(table) = self.mounts.get() {
+            return Ok(table);
+        }
+        let table = Table::read()?;
+        Ok(self.mounts.get_or_init(|| table))
     }
 
     /// Whether a call that waits for its listener can be interrupted by nothing but its end.
@@ -149,27 +168,32 @@ impl Host {
         if Path::new(PROCESSORS).is_dir() {
             mounts.push(Bind::new(PROCESSORS, PROCESSORS).unmapped().into());
         }
-        for home in self.homes() {
-            // Directly below / nothing of the host's is bound in its place.
-            let top = home.parent() == Some(Path::new("/")) && HOMES.iter().any(|known| home == Path::new(known));
-            mounts.push(if top { Mount::Dir { target: home, mode: 0o755 } } else { Mount::Mask(home) });
-        }
+        // Directly below / nothing of the host is bound in their places.
+        mounts.extend(HOMES.map(|home| Mount::Dir { target: home.into(), mode: 0o755 }));
         mounts
     }
 
-    /// Directories that hold people's own files.
-    fn homes(&self) -> Vec<PathBuf> {
-        let own = [environment::var("HOME").map(PathBuf::from), home_of(self.ids.0)];
-        let mut homes: Vec<PathBuf> = HOMES.map(PathBuf::from).to_vec();
-        for home in own.into_iter().flatten().filter_map(|home| home.canonicalize().ok()) {
-            // The homes of system accounts are directories of the system's, such as /usr/sbin.
-            let theirs = fs::metadata(&home).is_ok_and(|meta| meta.uid() == self.ids.0);
-            let hidden = homes.iter().any(|hidden| home.starts_with(hidden));
-            if theirs && home.parent().is_some() && !hidden {
-                homes.push(home);
+    /// The places at which homes are mounted, but those that [`Root::host`](super::Root::host) leaves out anyway.
+    pub fn hidden_homes(&self) -> Result<Vec<PathBuf>> {
+        let own = [environment::var("HOME").map(PathBuf::from), home_of(self.ids.0)].into_iter().flatten();
+        // The homes of system accounts are directories of the system, such as /usr/sbin.
+        let is_theirs = |home: &PathBuf| fs::metadata(home).is_ok_and(|meta| meta.uid() == self.ids.0);
+        let resolved = |home: PathBuf| home.canonicalize().ok().filter(|home| home.parent().is_some());
+        let known = HOMES.iter().map(PathBuf::from).filter_map(resolved);
+        let mut hidden = BTreeSet::new();
+        for home in known.chain(own.filter_map(resolved).filter(is_theirs)) {
+            hidden.extend(self.mounts()?.aliases(&home));
+            hidden.insert(home);
+        }
+        let mut outermost: Vec<PathBuf> = vec![];
+        for home in hidden {
+            let is_left_out =
+                home.components().nth(1).is_none_or(|top| LEFT_OUT.iter().any(|name| top.as_os_str() == *name));
+            if !is_left_out && !outermost.iter().any(|above| home.starts_with(above)) {
+                outermost.push(home);
             }
         }
-        homes
+        Ok(outermost)
     }
 }
 

@@ -20,9 +20,8 @@ pub struct IdRange {
     pub count: u32,
 }
 
-/// The ids that a root host gives away by default: none of them belongs to a user or to another container manager's
-/// customary ranges.
-pub(super) const OWN_IDS: HostRange = HostRange { first: 0x7000_0000, count: 0x0f00_0000 };
+/// The ids that a root host gives away by default.
+pub(super) const OWN_IDS: HostRange = HostRange::OWN;
 /// The user and group id inside, where the host is root.
 const INSIDE: u32 = 1000;
 
@@ -197,6 +196,13 @@ impl Resolved {
     /// Whether a user of the host's is in the maps.
     fn maps_user(&self, uid: u32) -> bool {
         self.maps.iter().flat_map(|maps| &maps.uid).any(|line| line.has(uid))
+    }
+
+    /// The maps of a user namespace in which owners on a disk have no ids; nothing if some of them may be the program's.
+    pub fn without_owners(&self) -> Option<IdMaps> {
+        let lines = self.maps.iter().flat_map(|maps| &maps.uid);
+        let is_own = self.host_uid == HostId::Own && lines.into_iter().all(|line| line.outside == HostId::Own);
+        is_own.then(|| IdMaps::of_nobody(self.host_groups.iter().copied()))
     }
 
     /// The maps of a user namespace in which the owner on a disk appears as the program; nothing if it is that anyway.

@@ -10,7 +10,7 @@ use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Rulese
 use super::Root;
 use crate::error::{Error, Result};
 use crate::outcome::Layer;
-use crate::plan::{Arg, OnError, Program, Step, Word, flags, nr};
+use crate::plan::{Arg, OnError, Program, Slot, Step, Word, flags, nr};
 
 bitflags! {
     /// What may be done with the files below a path (landlock(7)).
@@ -329,12 +329,71 @@ pub(super) fn refuse(lacks: &[String]) -> Error {
     Error::invalid(what, remedy).of(Layer::Landlock)
 }
 
+/// Rules that the defaults of a sandbox imply, without the user's asking. They are a ruleset of their own, so that both
+/// hold.
+pub(super) struct Implied {
+    rules: Landlock,
+    handled: Handled,
+    /// Descriptors of the program that it may open for writing again, by `/proc/self/fd`.
+    descriptors: Vec<u32>,
+}
+
+impl Implied {
+    /// Opening files for writing, and connecting to sockets by their paths where the ABI has that, below these paths alone.
+    pub fn writing_below(paths: Vec<PathBuf>, descriptors: Vec<u32>, abi: ABI) -> Self {
+        let fs = FsAccess::from_bits_truncate(AccessFs::from_all(abi).bits());
+        let writing = fs & (FsAccess::WRITE_FILE | FsAccess::RESOLVE_UNIX);
+        let paths = paths.into_iter().map(|path| (path, writing));
+        // Renaming into another directory is denied by every ruleset that does not allow it.
+        let rules = Landlock { paths: paths.chain([("/".into(), FsAccess::REFER)]).collect(), ..Landlock::new() };
+        Self { rules, handled: Handled { fs: writing | FsAccess::REFER, net: 0, scopes: 0, abi }, descriptors }
+    }
+
+    /// Restricts the process that runs the program. A path that it can't reach needs no rule.
+    pub fn restrict(&self, process: &mut Program) {
+        let ruleset = create(process, &self.handled);
+        for (path, access) in &self.rules.paths {
+            allow_path(process, ruleset.into(), path, *access & self.handled.fs, true);
+        }
+        let access = self.handled.fs & FsAccess::OF_FILE;
+        for &number in &self.descriptors {
+            process.step(Step::new(format!("allowing descriptor {number} by Landlock")));
+            let beneath = process.value("allowed", access.bits());
+            process.value("descriptor", number.into());
+            // What is no file that has a path needs no rule.
+            let rule = [ruleset.into(), PATH_BENEATH.into(), Arg::SlotAddress(beneath), Arg::NONE];
+            process.call(nr!(SYS_landlock_add_rule), rule).ignore();
+        }
+        enforce(process, ruleset);
+    }
+}
+
 /// Of `linux/landlock.h`.
 const PATH_BENEATH: u64 = 1;
 const NET_PORT: u64 = 2;
 
 /// Restricts the process that runs the program, and all that it starts.
 pub(super) fn restrict(process: &mut Program, asked: &Landlock, handled: &Handled) {
+    let ruleset = create(process, handled);
+    if !handled.fs.is_empty() {
+        // What the kernel doesn't restrict is allowed without a rule.
+        let left_alone = |access: FsAccess| !access.is_empty() && !access.intersects(handled.fs);
+        for (path, access) in asked.paths.iter().filter(|(_, access)| !left_alone(*access)) {
+            allow_path(process, ruleset.into(), path, *access & handled.fs, false);
+        }
+    }
+    if handled.net != 0 {
+        for (ports, access) in [(&asked.bind, AccessNet::BindTcp), (&asked.connect, AccessNet::ConnectTcp)] {
+            for &port in ports {
+                allow_port(process, ruleset.into(), port, access as u64);
+            }
+        }
+    }
+    enforce(process, ruleset);
+}
+
+/// Makes a ruleset.
+fn create(process: &mut Program, handled: &Handled) -> Slot {
     process.step(Step::new("making a Landlock ruleset").remedies(&[
         (libc::ENOSYS, "the kernel has no Landlock, or a seccomp filter of the surrounding container hides it"),
         (
@@ -351,22 +410,11 @@ pub(super) fn restrict(process: &mut Program, asked: &Landlock, handled: &Handle
     let words = [handled.fs.bits(), handled.net, handled.scopes].map(Word::Value);
     let shown = format!("{{fs = {:#x}, net = {:#x}, scoped = {:#x}}}", handled.fs.bits(), handled.net, handled.scopes);
     let attributes = process.arena.words(&words, shown);
-    let ruleset =
-        process.call(nr!(SYS_landlock_create_ruleset), [attributes.into(), size.into(), Arg::NONE]).store("ruleset");
-    if !handled.fs.is_empty() {
-        // What the kernel doesn't restrict is allowed without a rule.
-        let left_alone = |access: FsAccess| !access.is_empty() && !access.intersects(handled.fs);
-        for (path, access) in asked.paths.iter().filter(|(_, access)| !left_alone(*access)) {
-            allow_path(process, ruleset.into(), path, *access & handled.fs);
-        }
-    }
-    if handled.net != 0 {
-        for (ports, access) in [(&asked.bind, AccessNet::BindTcp), (&asked.connect, AccessNet::ConnectTcp)] {
-            for &port in ports {
-                allow_port(process, ruleset.into(), port, access as u64);
-            }
-        }
-    }
+    process.call(nr!(SYS_landlock_create_ruleset), [attributes.into(), size.into(), Arg::NONE]).store("ruleset")
+}
+
+/// Restricts the process by a ruleset.
+fn enforce(process: &mut Program, ruleset: Slot) {
     process.step(Step::new("restricting the program by Landlock").remedies(&[
         (libc::E2BIG, "16 rulesets are the most that can be put on top of one another, those of the host among them"),
         (libc::EPERM, "without no_new_privs it takes CAP_SYS_ADMIN over the user namespace"),
@@ -376,7 +424,8 @@ pub(super) fn restrict(process: &mut Program, asked: &Landlock, handled: &Handle
 }
 
 /// A rule for a path that is a directory, or for a file, which has fewer rights.
-fn allow_path(process: &mut Program, ruleset: Arg, path: &Path, access: FsAccess) {
+/// `absent` says that it may be absent.
+fn allow_path(process: &mut Program, ruleset: Arg, path: &Path, access: FsAccess, absent: bool) {
     process.step(Step::new("allowing by Landlock").path(path).remedies(&[
         (libc::ENOENT, "it does not exist inside the sandbox: leave the rule out, or bind it"),
         (libc::EACCES, "the sandbox's user can't reach it"),
@@ -387,9 +436,12 @@ fn allow_path(process: &mut Program, ruleset: Arg, path: &Path, access: FsAccess
         let rule = [ruleset, PATH_BENEATH.into(), Arg::SlotAddress(attributes), Arg::NONE];
         process.call(nr!(SYS_landlock_add_rule), rule);
     };
-    let (is_file, done) = (process.label(), process.label());
+    let (is_file, done, gone) = (process.label(), process.label(), process.label());
     let beneath = process.value("allowed", access.bits());
     let fd = process.open_directory(path);
+    if absent {
+        process.last().or_goto(gone);
+    }
     add(process, beneath);
     process.last().on_error(OnError::goto_if([libc::EINVAL; 2], is_file));
     process.jump(done);
@@ -400,6 +452,7 @@ fn allow_path(process: &mut Program, ruleset: Arg, path: &Path, access: FsAccess
     process.bind(done);
     // The copy, if there is one, closes when the program is executed.
     process.close(fd);
+    process.bind(gone);
 }
 
 fn allow_port(process: &mut Program, ruleset: Arg, port: u16, access: u64) {

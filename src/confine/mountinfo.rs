@@ -11,7 +11,37 @@ use crate::plan::Attributes;
 pub(crate) struct HostMount {
     pub point: PathBuf,
     pub attributes: Attributes,
+    /// Type of the file system.
+    pub kind: Vec<u8>,
+    /// Major and minor number of the file system, as text.
+    pub device: Vec<u8>,
+    /// The directory of the file system that is mounted.
+    pub root: PathBuf,
+    /// Whether owners are shown by an idmapping already, so that no other one can be set.
+    pub is_idmapped: bool,
 }
+
+/// File systems of the kernel in which nobody can create a socket or a FIFO.
+const WITHOUT_ENDPOINTS: [&[u8]; 18] = [
+    b"autofs",
+    b"binfmt_misc",
+    b"bpf",
+    b"cgroup",
+    b"cgroup2",
+    b"configfs",
+    b"debugfs",
+    b"devpts",
+    b"efivarfs",
+    b"fusectl",
+    b"mqueue",
+    b"nsfs",
+    b"proc",
+    b"pstore",
+    b"securityfs",
+    b"selinuxfs",
+    b"sysfs",
+    b"tracefs",
+];
 
 /// Whether the root of this process is the first mount of all, an initramfs.
 pub(crate) fn root_is_initramfs() -> Result<bool> {
@@ -27,14 +57,40 @@ impl From<Line> for HostMount {
             b"noexec" => Attributes::NOEXEC,
             _ => Attributes::empty(),
         };
-        let attributes = line.options.split(|&byte| byte == b',').map(attribute).collect();
-        Self { point: line.point, attributes }
+        let options = || line.options.split(|&byte| byte == b',');
+        Self {
+            attributes: options().map(attribute).collect(),
+            is_idmapped: options().any(|option| option == b"idmapped"),
+            point: line.point,
+            kind: line.kind,
+            device: line.device,
+            root: line.root,
+        }
     }
 }
 
 impl HostMount {
     pub fn is_read_only(&self) -> bool {
         self.attributes.contains(Attributes::RDONLY)
+    }
+
+    /// Whether it can hold sockets and FIFOs.
+    pub fn has_endpoints(&self) -> bool {
+        !WITHOUT_ENDPOINTS.contains(&self.kind.as_slice())
+    }
+
+    /// Where something below the mount point lies in the file system.
+    fn location(&self, path: &Path) -> Option<PathBuf> {
+        path.strip_prefix(&self.point).ok().map(|below| self.root.join(below))
+    }
+
+    /// Where the mount shows a location of its file system, or a directory below that location.
+    fn shows(&self, location: &Path) -> Option<PathBuf> {
+        match location.strip_prefix(&self.root) {
+            Ok(below) if below.as_os_str().is_empty() => Some(self.point.clone()),
+            Ok(below) => Some(self.point.join(below)),
+            Err(_) => self.root.starts_with(location).then(|| self.point.clone()),
+        }
     }
 }
 
@@ -48,6 +104,10 @@ impl Table {
 
     fn new(lines: Vec<Line>) -> Self {
         Self(lines.into_iter().map(HostMount::from).collect())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &HostMount> {
+        self.0.iter()
     }
 
     /// The mount that a path lies in.
@@ -67,6 +127,15 @@ impl Table {
             }
         }
         found
+    }
+
+    /// The other places at which the same file or directory is mounted, whole or in part: by another mount of its file
+    /// system. Another mount may cover some of them. `path` has no symlinks.
+    pub fn aliases(&self, path: &Path) -> Vec<PathBuf> {
+        let Some(own) = self.containing(path) else { return vec![] };
+        let Some(location) = own.location(path) else { return vec![] };
+        let same = self.0.iter().filter(|mount| mount.device == own.device);
+        same.filter_map(|mount| mount.shows(&location)).filter(|place| !place.starts_with(path)).collect()
     }
 }
 
@@ -97,6 +166,22 @@ mod tests {
         assert_eq!(points(&table.below(Path::new("/data/x"))), []);
         assert_eq!(points(&table.below(Path::new("/over"))), []);
         assert_eq!(points(&table.below(Path::new("/nowhere"))), []);
+    }
+
+    #[test]
+    fn other_names_of_a_directory_are_found() {
+        const TABLE: &[u8] = b"1 0 8:1 / / rw - ext4 /dev/a rw\n\
+            2 1 8:2 /@home /home rw - btrfs /dev/b rw\n\
+            3 1 8:2 / /mnt/all rw - btrfs /dev/b rw\n\
+            4 1 8:2 /@home/me /srv/me rw - btrfs /dev/b rw\n\
+            5 1 8:2 /@home/me/www /srv/www rw - btrfs /dev/b rw\n\
+            6 1 8:2 /@homes /srv/homes rw - btrfs /dev/b rw\n\
+            7 1 8:1 /home /srv/below rw - ext4 /dev/a rw\n";
+        let table = Table::new(mountinfo::parse(TABLE));
+        let aliases = |path: &str| table.aliases(Path::new(path));
+        assert_eq!(aliases("/home/me"), ["/mnt/all/@home/me", "/srv/me", "/srv/www"].map(PathBuf::from));
+        assert_eq!(aliases("/home/me/www"), ["/mnt/all/@home/me/www", "/srv/me/www", "/srv/www"].map(PathBuf::from));
+        assert_eq!(aliases("/home"), ["/mnt/all/@home", "/srv/me", "/srv/www"].map(PathBuf::from));
     }
 
     #[test]

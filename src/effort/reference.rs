@@ -7,7 +7,7 @@ use super::Layer;
 use crate::command::{Command, Stdio};
 use crate::confine::{Config, Host, Landlock, Limits, Namespaces, Root, Seccomp, compile};
 use crate::error::{Errno, Error, Result};
-use crate::launch::launch;
+use crate::launch::{can_idmap, launch};
 
 /// A program that no root has: that it is not found is the last error of a set-up.
 const NOWHERE: &str = "/proc/stockade-reference";
@@ -30,7 +30,7 @@ const LACKS: [i32; 11] = [
 
 /// Those of the requested namespaces that the host lacks.
 pub(super) fn lacking_namespaces(config: &Config) -> Namespaces {
-    let Ok(host) = Host::look(config.kernel) else { return Namespaces::empty() };
+    let Ok(host) = Host::look(config.kernel, can_idmap) else { return Namespaces::empty() };
     let lacks = |namespaces| lacks(&Config { namespaces, ..bare(config) });
     if lacks(Namespaces::empty()) {
         // It is not the namespaces that can't be created.
@@ -99,7 +99,7 @@ fn lacks(reference: &Config) -> bool {
 fn start(reference: &Config) -> Result<()> {
     let command = Command::new(NOWHERE);
     let streams = [Stdio::null(), Stdio::null(), Stdio::null()];
-    launch(&compile(reference, &command.job(streams), vec![])?).map(drop)
+    launch(&compile(reference, &command.job(streams), vec![], can_idmap)?).map(drop)
 }
 
 /// Whether namespaces of a kind are limited to 0. A limit above that may have been reached by a program.

@@ -22,7 +22,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Gid, Uid, Whence, fchown, lseek};
 
-use super::identity;
+use super::idmap;
 use super::relay::Relay;
 use super::reopen::{self, MOST_COPIED, Mounter};
 use super::terminal::Modes;
@@ -247,7 +247,7 @@ fn shared(name: &str, errno: Errno) -> Lost {
 fn as_owner(stat: &FileStat, (uid, gid): (u32, u32), caller: BorrowedFd<'_>) -> Option<OwnedFd> {
     let line = |of: u32, to: u32| vec![MapLine::one(of, HostId::Id(to))];
     let maps = IdMaps { uid: line(stat.st_uid, uid), gid: line(stat.st_gid, gid), writer: Writer::Host };
-    identity::namespace(&maps, 0, caller).ok()
+    idmap::new_namespace(&maps, 0, caller).ok()
 }
 
 /// Gives a new pipe to the program, so that it can be opened again, as `/dev/stdout`.

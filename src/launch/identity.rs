@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
@@ -10,13 +10,10 @@ use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd;
 
-use super::interpreter;
-use super::layout::Layout;
 use super::privileged;
-use super::process::Process;
 use crate::error::{Error, Result};
 use crate::outcome::Layer;
-use crate::plan::{Arg, HostRange, IdMaps, Input, MapLine, OnError, Program, Word, Writer, flags, nr};
+use crate::plan::{HostRange, IdMaps, MapLine, Writer};
 
 /// The host id that a sandbox has for itself. It comes from the inode number of the sandbox's control pipe, which the
 /// kernel gives to one living pipe alone: so no two sandboxes share it, whoever started them, and nobody keeps a list.
@@ -99,31 +96,4 @@ fn run(process: &OwnedFd, pid: i32, [file, helper]: [&'static str; 2], numbers: 
         return Err(Error::set_up(format!("mapping ids with {helper}"), helper, Errno::EPERM, Some(&remedy)));
     }
     Ok(())
-}
-
-/// A user namespace that has these maps, for a mount that shows other ids than the disk has. The process that it takes
-/// to make one has ended when this returns.
-pub(super) fn namespace(maps: &IdMaps, own: u32, host: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let mut holder = Program::new("stockade: id mapping");
-    // It is there for some moments, with every capability over the namespace, which none of its calls needs.
-    holder.prctl(flags!(PR_SET_NO_NEW_PRIVS), 1).ignore();
-    holder.capset(0, 0).ignore();
-    holder.allow_only(&[], OnError::Ignore);
-    // struct pollfd {int fd; short events, revents}
-    let entry = [Word::Address(crate::plan::Address::Input(Input::Host))];
-    let entry = holder.arena.words(&entry, "[{<pidfd of the host>, POLLIN}]");
-    holder.call(nr!(SYS_ppoll), [entry.into(), 1.into(), Arg::NULL, Arg::NULL, 8.into()]);
-    holder.call(nr!(SYS_exit_group), [Arg::NONE]);
-    let events = u64::from(libc::POLLIN as u16) << 32;
-    let layout = Layout { program: &holder, tag: 0, fault: None, resolve: &|_| host.as_raw_fd() as u64 | events };
-    let mut memory = layout.in_place();
-    let cloned = interpreter::clone(libc::CLONE_NEWUSER as u64, &mut memory)
-        .map_err(|errno| super::refused("making a user namespace for an idmapped mount", errno))?;
-    // Dropped before `memory`, which the process runs in.
-    let process = Process::new(cloned);
-    write(process.pid(), maps, own)?;
-    let path = format!("/proc/{}/ns/user", process.pid());
-    let namespace = fs::File::open(path).map_err(Error::host("opening the user namespace of an idmapped mount"))?;
-    drop(process);
-    Ok(namespace.into())
 }

@@ -8,6 +8,7 @@ mod attribute;
 mod handed;
 mod host;
 mod identity;
+mod idmap;
 mod image;
 mod interpreter;
 mod layout;
@@ -25,6 +26,7 @@ mod terminal;
 pub(crate) mod trial;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -33,6 +35,7 @@ use nix::unistd::{pipe2, write};
 
 use affinity::{Kept, Processors};
 pub(crate) use attribute::attribute;
+pub(crate) use idmap::can_idmap;
 pub(crate) use listener::Listener;
 use process::Process;
 
@@ -95,7 +98,7 @@ struct Launch<'a> {
     processors: Processors,
     /// Read end, for the processes of the sandbox, and write end.
     control: (OwnedFd, OwnedFd),
-    mappings: Vec<OwnedFd>,
+    mappings: Vec<Arc<OwnedFd>>,
     made: Option<host::Made>,
     cgroup: Option<Made>,
     streams: Streams,
@@ -132,7 +135,7 @@ impl<'a> Launch<'a> {
             streams,
         };
         for maps in &plan.id_mappings {
-            launch.mappings.push(identity::namespace(maps, own_id, launch.host.as_fd())?);
+            launch.mappings.push(idmap::namespace(maps, own_id, launch.host.as_fd())?);
         }
         let ends = Ends::default();
         let made = host::make(&launch.layout(Part::Host, &|input| launch.input(input, &ends)));

@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use super::affinity::{Kept, Processors};
 use super::process::{Process, own_pidfd};
 use super::reports::{Channel, failure_of};
-use super::{Ends, gaps, identity, image, interpreter, layout::Layout, refused};
+use super::{Ends, gaps, idmap, image, interpreter, layout::Layout, refused};
 use crate::error::{Error, Result};
 use crate::plan::{IdMaps, Input, Part, Program, Report, stub};
 
@@ -82,5 +82,5 @@ pub(crate) fn memfd() -> nix::Result<()> {
 /// A user namespace with an id mapping, for a mount.
 pub(crate) fn id_mapping(maps: &IdMaps) -> Result<OwnedFd> {
     let host = own_pidfd().map_err(Error::host("opening a pidfd of the host"))?;
-    identity::namespace(maps, 0, host.as_fd())
+    idmap::new_namespace(maps, 0, host.as_fd())
 }

@@ -76,6 +76,9 @@ pub(super) fn write(outcome: &Outcome, f: &mut Formatter<'_>) -> fmt::Result {
     for lost in &outcome.enforced.lost {
         writeln!(f, "{:NAME$}LOST: {}: {}", lost.layer.to_string(), lost.requested, lost.why)?;
     }
+    for gap in &outcome.enforced.gaps {
+        writeln!(f, "{:NAME$}{gap}", "gap")?;
+    }
     Ok(())
 }
 
@@ -96,7 +99,7 @@ mod tests {
         let outcome = Outcome {
             termination: Termination::Exited(3),
             usage,
-            enforced: Enforcement { enforced: vec![(Layer::NoNewPrivs, "set".into())], lost: vec![] },
+            enforced: Enforcement { enforced: vec![(Layer::NoNewPrivs, "set".into())], lost: vec![], gaps: vec![] },
             violations: vec![],
             omitted: Omitted { leaked: 2, violations: 0 },
             leaked: vec![Leaked { pid: 7, name: "sleep".into() }],

@@ -100,6 +100,12 @@ pub(crate) struct HostRange {
     pub count: u32,
 }
 
+impl HostRange {
+    /// The ids that a root caller gives away by default: none of them belongs to a user or to another container manager's
+    /// customary ranges.
+    pub const OWN: Self = Self { first: 0x7000_0000, count: 0x0f00_0000 };
+}
+
 /// A line of `uid_map` or `gid_map`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MapLine {
@@ -137,6 +143,20 @@ pub(crate) struct IdMaps {
     pub uid: Vec<MapLine>,
     pub gid: Vec<MapLine>,
     pub writer: Writer,
+}
+
+impl IdMaps {
+    /// Maps by which no owner of a file has an id. Groups keep theirs, for what they may read.
+    pub fn of_nobody(groups: impl IntoIterator<Item = HostId>) -> Self {
+        // The kernel wants a line at least: no file system gives this id away.
+        const NONE: u32 = u32::MAX - 2;
+        let none = MapLine::one(NONE, HostId::Id(HostRange::OWN.first));
+        let groups = groups.into_iter().filter_map(|group| match group {
+            HostId::Id(id) => Some(MapLine::one(id, group)),
+            HostId::Own => None,
+        });
+        Self { uid: vec![none], gid: [none].into_iter().chain(groups).collect(), writer: Writer::Host }
+    }
 }
 
 /// Who writes id maps.

@@ -88,7 +88,7 @@ const CONTROLLERS: [(&str, Feature); 8] = [
 ];
 
 pub(super) fn probe() -> Support {
-    let host = Host::look(None);
+    let host = Host::look(None, crate::launch::can_idmap);
     let signs = Signs::read(host.as_ref().is_ok_and(|host| host.privileged));
     let mut judge = Judge { signs, found: BTreeMap::new(), landlock_abi: None };
     let calls = judge.trials(&CALLS, trials::calls());

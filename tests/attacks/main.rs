@@ -18,6 +18,7 @@ mod filesystem;
 mod filter;
 mod filter_memory;
 mod helpers;
+mod homes;
 mod host_size;
 mod huge_pages;
 mod ipc;
@@ -37,6 +38,7 @@ mod quotas;
 mod runs;
 mod set_id;
 mod set_up;
+mod sockets;
 mod sources;
 mod streams;
 mod sys;
@@ -83,6 +85,8 @@ fn main() -> ExitCode {
         host_size::TESTS,
         set_up::TESTS,
         sources::TESTS,
+        sockets::TESTS,
+        homes::TESTS,
     ]
     .concat();
     let payloads = [
@@ -120,6 +124,8 @@ fn main() -> ExitCode {
         host_size::PAYLOADS,
         set_up::PAYLOADS,
         sources::PAYLOADS,
+        sockets::PAYLOADS,
+        homes::PAYLOADS,
     ]
     .concat();
     support::run(&tests, &payloads)

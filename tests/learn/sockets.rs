@@ -39,7 +39,8 @@ fn unix_sockets_are_noted_by_their_paths() {
     let path = dir.path().join("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("its permissions");
-    let root = crate::support::with_payload(stockade::Root::host()).bind(dir.path(), "/sockets");
+    let sockets = stockade::Bind::new(dir.path(), "/sockets").sockets();
+    let root = crate::support::with_payload(stockade::Root::host()).mount(sockets);
     let sandbox = crate::bounded(stockade::Sandbox::new().root(root));
     let connect = deeds(&["unix-connect /sockets/socket"]);
     let learned = learn(&sandbox, &connect);

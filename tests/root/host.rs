@@ -6,7 +6,9 @@ use std::path::Path;
 
 use stockade::{Identity, Root, Sandbox};
 
-use crate::support::{Payload, Test, fails, in_mount_namespace, shared_dir, stdout, unless_mounts};
+use crate::support::{
+    Payload, Test, fails, in_mount_namespace, shared_dir, stdout, unless_idmapped_mounts, unless_mounts, unless_user,
+};
 use crate::{is_read_only, names, sandbox, tests, with};
 
 pub const TESTS: &[Test] = tests![
@@ -19,6 +21,8 @@ pub const TESTS: &[Test] = tests![
     places_below_the_top_are_created,
     every_mount_ignores_set_user_ids,
     what_is_not_of_the_sandbox_is_read_only,
+    what_is_of_the_sandbox_is_writable if unless_idmapped_mounts,
+    a_file_that_is_the_output_can_be_opened_again if unless_user,
 ];
 
 pub const PAYLOADS: &[Payload] = &[("host-read-only", host_read_only), ("home-elsewhere", home_elsewhere)];
@@ -128,4 +132,29 @@ fn what_is_not_of_the_sandbox_is_read_only() {
         let writable = options.iter().any(|option| option == "rw");
         assert_eq!(writable, own.contains(&place.as_str()), "{place}: {options:?}");
     }
+}
+
+fn what_is_of_the_sandbox_is_writable() {
+    let out = crate::open_dir();
+    // Renaming and linking into another directory is what Landlock denies where it is not allowed.
+    let script = "for top in /tmp /var/tmp /run /dev/shm /out /own; do
+            mkdir $top/a $top/b; echo x > $top/a/file; mv $top/a/file $top/b/moved; ln $top/b/moved $top/a/linked
+            echo more >> $top/a/linked; mkfifo $top/fifo; cat $top/fifo & echo through > $top/fifo; wait
+        done
+        echo x > /dev/null; echo named > /proc/self/comm; : > /dev/full; echo x > /proc/self/fd/1";
+    let root = Root::host().bind_rw(out.path(), "/out").tmpfs("/own", 1 << 20);
+    let expected = "through\n".repeat(6) + "x";
+    assert_eq!(stdout(&with(root), script), expected);
+    assert_eq!(fs::read_to_string(out.path().join("b/moved")).expect("output"), "x\nmore\n");
+}
+
+fn a_file_that_is_the_output_can_be_opened_again() {
+    let dir = shared_dir();
+    let (path, other) = (dir.path().join("output"), dir.path().join("other"));
+    let [file, third] = [&path, &other].map(|path| fs::File::create(path).expect("file"));
+    let mut command = stockade::Command::new("/bin/sh");
+    command.args(["-c", "echo one; echo two >> /dev/stdout; echo three > /proc/self/fd/3"]).stdout(file).fd(3, third);
+    assert!(sandbox().status(&command).expect("a sandbox").success());
+    assert_eq!(fs::read_to_string(path).expect("output"), "one\ntwo\n");
+    assert_eq!(fs::read_to_string(other).expect("output"), "three\n");
 }

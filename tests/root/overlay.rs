@@ -1,7 +1,7 @@
 //! Overlays: the program's changes on top of directories of the host, which stay as they are.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{getegid, geteuid};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::{
     Payload, Test, fails, in_mount_namespace, invalid, is_root, shared_dir, stdout, unless_mounts, unless_overlays,
 };
-use crate::{dir_with, names, set_up, snapshot, tests, with, with_mount};
+use crate::{dir_with, is_old_kernel, names, set_up, snapshot, tests, with, with_mount};
 
 pub const TESTS: &[Test] = tests![
     changes_are_seen_inside_alone if unless_overlays_and_pivot_root,
@@ -25,6 +25,7 @@ pub const TESTS: &[Test] = tests![
     an_overlay_needs_lowers_that_are_directories if unless_overlays,
     two_overlays_do_not_mix if unless_overlays,
     mounts_in_a_layer_are_not_seen if unless_overlays_and_mounts,
+    private_files_of_a_layer_are_its_owners if unless_overlays,
 ];
 
 pub const PAYLOADS: &[Payload] = &[("layer-with-mounts", layer_with_mounts)];
@@ -204,4 +205,26 @@ fn layer_with_mounts(args: &[String]) -> i32 {
         assert!(failed.remedy.contains("mounts in it that this user may not take apart"), "{}", failed.remedy);
     }
     0
+}
+
+fn private_files_of_a_layer_are_its_owners() {
+    let lower = dir_with(&[("private", "secret\n"), ("public", "all\n")]);
+    fs::set_permissions(lower.path().join("private"), fs::Permissions::from_mode(0o600)).expect("permissions");
+    let overlay = || Overlay::new("/o").lower(lower.path());
+    // Without idmapped mounts no owner is another.
+    if !is_old_kernel() {
+        assert_eq!(stdout(&with_mount(overlay()), "cat /o/private; echo x > /o/new"), "secret");
+    }
+    if is_root() && !is_old_kernel() {
+        assert_eq!(stdout(&with_mount(overlay().unmapped()), "cat /o/public"), "all");
+        for sandbox in [with_mount(overlay().unmapped()), with_mount(overlay().owner(12345, 12345))] {
+            fails(&sandbox, "cat /o/private");
+            fails(&sandbox, "echo x > /o/public");
+        }
+        let layers = Layers::new();
+        let kept = overlay().unmapped().upper(&layers.upper, &layers.work);
+        fails(&with_mount(kept), "cat /o/private");
+        nix::unistd::chown(&lower.path().join("private"), Some(12345.into()), None).expect("owner");
+        assert_eq!(stdout(&with_mount(overlay().owner(12345, 0)), "cat /o/private"), "secret");
+    }
 }

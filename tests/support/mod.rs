@@ -325,8 +325,16 @@ pub fn processes(matches: impl Fn(&str) -> bool) -> Vec<i32> {
     .collect()
 }
 
-/// What this process has open, by number and what it is.
+/// What this process has open, by number and what it is: without the one user namespace that a root caller keeps for the
+/// idmapped mounts of all its sandboxes.
 pub fn descriptors() -> Vec<(String, PathBuf)> {
+    let mut open = all_descriptors();
+    let kept = open.iter().position(|(_, target)| target.to_string_lossy().starts_with("user:["));
+    kept.map(|kept| open.remove(kept));
+    open
+}
+
+fn all_descriptors() -> Vec<(String, PathBuf)> {
     let mut open: Vec<_> = fs::read_dir("/proc/self/fd")
         .expect("own descriptors")
         .flatten()

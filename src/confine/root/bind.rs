@@ -11,7 +11,7 @@ use super::{Bind, Owner};
 use crate::confine::mountinfo::HostMount;
 use crate::error::{Error, Result};
 use crate::host_path::{HostPath, Unresolved};
-use crate::plan::{Attributes, Change, Input, Program, Slot, Step};
+use crate::plan::{Attributes, Change, IdMaps, Input, Program, Slot, Step};
 
 /// A mount to be let go, with those of its submounts that the host has writable.
 pub(super) struct Writable {
@@ -48,6 +48,8 @@ const IDMAP: &[(i32, &str)] = &[
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
     Tree,
+    /// The same, and it can't connect to the sockets in it, nor write to the FIFOs.
+    CutOff,
     /// The mount at its top alone: those below may be of a file system that has no idmapped mounts.
     Top,
 }
@@ -112,15 +114,19 @@ impl Builder<'_> {
             }
             mapping => mapping.filter(|_| has_setattr),
         };
+        let unmap = if seen == Seen::CutOff && owner == Owner::Nobody { self.unmap(path)? } else { None };
         let tree = self.source(path, |program| {
             let source = program.open_source(path);
             let tree = program.open_tree(source, "");
             if !privileged {
                 program.close(source);
             }
+            if let Some(unmap) = unmap {
+                unmap.calls(program, tree, path);
+            }
             if let Some(mapping) = mapping {
                 program.step(Step::new("showing the owner's files as the program's").path(path).remedies(IDMAP));
-                let added = program.mount_idmap(tree, seen == Seen::Tree, Input::IdMapping(mapping));
+                let added = program.mount_idmap(tree, seen != Seen::Top, Input::IdMapping(mapping));
                 if !writable {
                     added.ignore();
                 }
@@ -145,13 +151,17 @@ impl Builder<'_> {
             Owner::Caller => self.l.host.ids,
             Owner::Ids(uid, gid) => (uid, gid),
         };
-        let maps = self.l.who.id_mapping(ids)?;
+        self.l.who.id_mapping(ids).map(|maps| self.mapping(maps))
+    }
+
+    /// The index of an id mapping.
+    pub(super) fn mapping(&mut self, maps: IdMaps) -> u16 {
         let known = self.l.id_mappings.iter().position(|known| *known == maps);
         let index = known.unwrap_or_else(|| {
             self.l.id_mappings.push(maps);
             self.l.id_mappings.len() - 1
         });
-        Some(index as u16)
+        index as u16
     }
 
     pub(super) fn bind(&mut self, bind: &Bind) -> Result<()> {
@@ -168,8 +178,13 @@ impl Builder<'_> {
         let mut attributes = Attributes::RDONLY | Attributes::NOSUID;
         attributes.set(Attributes::NODEV, !bind.devices);
         attributes.set(Attributes::NOEXEC, bind.noexec);
-        let tree = self.tree(&source, attributes, bind.owner, Seen::Tree, bind.writable)?;
+        let is_cut = source.is_dir() && bind.is_cut_off();
+        let seen = if is_cut { Seen::CutOff } else { Seen::Tree };
+        let tree = self.tree(&source, attributes, bind.owner, seen, bind.writable)?;
         self.attach(tree, &Target::new(&bind.target)?, kind_of(&source));
+        if is_cut {
+            self.cut_off(&source, &bind.target, bind.owner)?;
+        }
         if bind.writable {
             self.writable_later(tree, attributes - Attributes::RDONLY, &source)?;
         }

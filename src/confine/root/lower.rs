@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::bind::{SOURCE, Writable, resolve_source};
 use super::cgroups;
+use super::endpoints::Endpoints;
 use super::own::{open_proc, tmpfs_options};
 use super::target::{Kind, Target};
-use super::{Base, Mount, Root};
-use crate::confine::host::Host;
+use super::{Base, Mount, Owner, Root, Tmpfs};
+use crate::confine::host::{Host, LEFT_OUT};
 use crate::confine::identity::Resolved;
-use crate::confine::mountinfo::Table;
 use crate::confine::namespaces::{Chosen, Namespaces};
 use crate::error::{Error, Result};
 use crate::host_path::HostPath;
@@ -32,6 +32,7 @@ pub(crate) struct Lowering<'a> {
     pub procs: &'a mut Procs,
     /// How many terminals each `/dev` has room for.
     pub terminals: u32,
+    pub endpoints: &'a mut Endpoints,
 }
 
 /// The proc file systems that the init makes.
@@ -59,8 +60,6 @@ pub(super) struct Builder<'a> {
     names: usize,
     /// Mounts that are read-only until everything else stands.
     pub writable: Vec<Writable>,
-    /// The mounts of the host, once they were needed.
-    pub table: Option<Table>,
 }
 
 /// What the root itself holds: mount points, and what a program writes there if it may.
@@ -130,12 +129,18 @@ pub(crate) fn lower(root: &Root, mounts: &[Mount], l: Lowering<'_>) -> Result<Co
         cgroups::make_read_only(l.helper, l.host.has_setattr())?;
         return Ok(Covering::default());
     }
-    let scratch = (!l.host.has_setattr() || mounts.iter().any(needs_scratch)).then(|| scratch(l.helper, mounts));
+    let homes = if root.base == Base::Host { l.host.hidden_homes()? } else { vec![] };
+    let needs_scratch = !l.host.has_setattr()
+        || !homes.is_empty()
+        || l.endpoints.may_mask(root, mounts, l.host)?
+        || mounts.iter().any(needs_scratch);
+    let scratch = needs_scratch.then(|| scratch(l.helper, mounts));
     let top = Slot(0);
-    let mut builder = Builder { l, root: top, scratch, names: 0, writable: vec![], table: None };
+    let mut builder = Builder { l, root: top, scratch, names: 0, writable: vec![] };
     let overlays = builder.stage_overlays(mounts)?;
     builder.make_root();
     builder.base(&root.base)?;
+    builder.hide(homes, mounts)?;
     let mut overlays = overlays.into_iter();
     for mount in mounts {
         match mount {
@@ -240,7 +245,7 @@ impl Builder<'_> {
     /// The entries of the directory that the root is made from.
     fn base(&mut self, base: &Base) -> Result<()> {
         let (path, hidden): (PathBuf, &[&str]) = match base {
-            Base::Host => ("/".into(), &["proc", "sys", "dev", "tmp", "run", "home", "root", "lost+found"]),
+            Base::Host => ("/".into(), &LEFT_OUT),
             Base::Dir(path) => (resolve_source(path, true)?, &[]),
             Base::Empty | Base::Inherit => return Ok(()),
         };
@@ -253,6 +258,7 @@ impl Builder<'_> {
         entries.retain(|entry| !hidden.iter().any(|hidden| entry.file_name() == *hidden));
         entries.sort_by_key(fs::DirEntry::file_name);
         let directory = self.open_source(&path);
+        let mut trees = vec![];
         for entry in entries {
             let (name, kind) = (entry.file_name(), entry.file_type().map_err(listing)?);
             let shown = Path::new("/").join(&name);
@@ -267,13 +273,23 @@ impl Builder<'_> {
             } else {
                 self.l.helper.create(self.root, &name, 0o444);
             }
-            let source = self.source(&entry.path(), |program| program.open_tree(directory, &name));
+            let unmap = if kind.is_dir() { self.unmap(&entry.path())? } else { None };
+            let source = self.source(&entry.path(), |program| {
+                let tree = program.open_tree(directory, &name);
+                if let Some(unmap) = unmap {
+                    unmap.calls(program, tree, &entry.path());
+                }
+                tree
+            });
             if !self.has_setattr() {
                 self.restrict_by_remounts(source, &entry.path(), Attributes::RDONLY | Attributes::SAFE, false)?;
             }
             self.l.helper.step(Step::new("binding").path(&shown).remedies(SOURCE));
             self.l.helper.move_mount_to(source, self.root, &name);
             self.close_source(source);
+            if kind.is_dir() {
+                trees.push((entry.path(), shown));
+            }
         }
         self.close_source(directory);
         if self.has_setattr() {
@@ -281,6 +297,21 @@ impl Builder<'_> {
             helper.step(Step::new("making everything of the host's read-only").remedies(MAKE));
             helper.mount_setattr(self.root, Change::tree(Attributes::RDONLY | Attributes::SAFE));
             helper.mount_setattr(self.root, Change::writable());
+        }
+        for (source, shown) in trees {
+            self.cut_off(&source, &shown, Owner::Nobody)?;
+        }
+        Ok(())
+    }
+
+    /// Hides directories. One in which mount points follow can hold them.
+    fn hide(&mut self, directories: Vec<PathBuf>, mounts: &[Mount]) -> Result<()> {
+        for directory in directories {
+            if mounts.iter().any(|mount| mount.target().starts_with(&directory)) {
+                self.tmpfs(&Tmpfs::new(directory).size(1 << 20).inodes(1 << 10))?;
+            } else {
+                self.mask_reachable(&Target::new(&directory)?);
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ mod bind;
 mod cgroups;
 mod describe;
 mod devices;
+mod endpoints;
 mod lower;
 mod overlay;
 mod own;
@@ -11,10 +12,11 @@ mod remount;
 mod target;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::host_path::HostPath;
 pub(crate) use cgroups::are_writable as cgroups_are_writable;
+pub(crate) use endpoints::{Endpoints, writable_places};
 pub(crate) use lower::{Covering, Lowering, Procs, change_root, check_terminals, lower, mounts, open_procs, take_away};
 
 /// The file system that a program sees.
@@ -22,6 +24,22 @@ pub(crate) use lower::{Covering, Lowering, Procs, change_root, check_terminals, 
 /// Operations are carried out in the order in which they are said, and a later one covers an earlier one at the same
 /// place. A mount point that is missing is created where the file system is the sandbox's own; on the host's nothing
 /// is ever created, and a mount point that is missing there is an error.
+///
+/// # Sockets and FIFOs
+///
+/// A read-only mount does not prevent connect(2) to a UNIX socket, nor opening a FIFO for writing. In the read-only trees of
+/// the host ([`Root::host`], [`Root::dir`], a [`Bind`] of a directory) the program can do neither:
+///
+/// | caller | sockets | FIFOs |
+/// |---|---|---|
+/// | root, the sandbox has a host id of its own, and the file system has idmapped mounts | unmapped owners: `EACCES` (Linux 5.12; tmpfs 6.3; not overlayfs, and FUSE by file system) | the same |
+/// | any other | Landlock (Linux 7.1); before, a mask over each bound socket that the kernel lists at the start | Landlock (Linux 5.19) |
+///
+/// Landlock rules are left out where the filter of system calls lets the program mount, since they deny mounts. What remains
+/// reachable is in [`Enforcement::gaps`](crate::Enforcement::gaps): before Linux 7.1 sockets that are bound after the start,
+/// in another network namespace, or by a relative path; without Landlock FIFOs.
+///
+/// Abstract sockets belong to the network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Root {
@@ -85,6 +103,24 @@ pub enum Mount {
     ReadOnly(PathBuf),
 }
 
+impl Mount {
+    /// The path inside that it is about.
+    fn target(&self) -> &Path {
+        match self {
+            Self::Bind(Bind { target, .. })
+            | Self::Tmpfs(Tmpfs { target, .. })
+            | Self::Overlay(Overlay { target, .. })
+            | Self::Proc(Proc { target, .. })
+            | Self::File { target, .. }
+            | Self::Dir { target, .. }
+            | Self::Symlink { link: target, .. }
+            | Self::Dev(target)
+            | Self::Mask(target)
+            | Self::ReadOnly(target) => target,
+        }
+    }
+}
+
 /// A tree of the host, with everything that is mounted in it.
 ///
 /// It is read-only unless [`Bind::writable`] is said, with all its submounts (mount_setattr(2), `AT_RECURSIVE`), and
@@ -92,6 +128,12 @@ pub enum Mount {
 /// mount, so that the program reads and writes there as the owner would, and what it writes belongs to the owner. A
 /// file system without idmapped mounts is then seen as by any other user if it is bound read-only, and is an error if
 /// it is bound writable.
+///
+/// **The files of a root caller appear as the program's own by default, private ones too**: `bind("/etc", "/etc")` shows
+/// `/etc/shadow`. Use [`Bind::unmapped`] for directories of the system.
+///
+/// The program can't connect to UNIX sockets in a read-only tree, nor write to FIFOs in it, as [`Root`] describes; in a
+/// writable tree it can. To let it use a socket, bind the socket itself, or say [`Bind::sockets`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Bind {
@@ -100,10 +142,12 @@ pub struct Bind {
     writable: bool,
     noexec: bool,
     devices: bool,
+    #[cfg_attr(feature = "serde", serde(default))]
+    sockets: bool,
     owner: Owner,
 }
 
-/// Whose files of a bind are the program's.
+/// Whose files of a bind or an overlay are the program's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum Owner {
@@ -113,13 +157,37 @@ enum Owner {
     Nobody,
 }
 
+/// Which owner's files appear as the program's own: the same for binds and overlays.
+macro_rules! owner_methods {
+    () => {
+        /// Sets the user and group on the disk whose files appear as the program's own, where the caller is root.
+        ///
+        /// Default: the caller. **A root caller's program then reads every file in the tree that root may read as its
+        /// owner: `/etc/shadow` and private keys in `/etc`, if that is the tree.** Use [`unmapped`](Self::unmapped) for
+        /// directories of the system.
+        #[must_use]
+        pub fn owner(mut self, uid: u32, gid: u32) -> Self {
+            self.owner = Owner::Ids(uid, gid);
+            self
+        }
+
+        /// Shows the tree to the program as to any other user of the host: no owner's files are its own, and it reads
+        /// what everybody may read.
+        #[must_use]
+        pub fn unmapped(mut self) -> Self {
+            self.owner = Owner::Nobody;
+            self
+        }
+    };
+}
+
 impl Bind {
     /// Shows what is at `source` on the host at `target`.
     ///
     /// A source that is a symlink is followed, unless the bind is [`writable`](Self::writable): see [`HostPath`].
     pub fn new(source: impl Into<HostPath>, target: impl Into<PathBuf>) -> Self {
         let (source, target) = (source.into(), target.into());
-        Self { source, target, writable: false, noexec: false, devices: false, owner: Owner::Caller }
+        Self { source, target, writable: false, noexec: false, devices: false, sockets: false, owner: Owner::Caller }
     }
 
     /// Shows what is at `path` below a trusted directory of the host at `target`, and follows no symlink below it:
@@ -147,6 +215,22 @@ impl Bind {
         self
     }
 
+    /// Allows the program to connect to the UNIX sockets in the tree and to write to the FIFOs in it, as far as their
+    /// permissions go.
+    ///
+    /// Default: only in a writable tree. In a read-only one they are cut off, as [`Root`] describes. A socket or FIFO that is
+    /// bound by itself needs no such request.
+    #[must_use]
+    pub fn sockets(mut self) -> Self {
+        self.sockets = true;
+        self
+    }
+
+    /// Whether sockets and FIFOs in the tree are out of reach.
+    fn is_cut_off(&self) -> bool {
+        !(self.writable || self.devices || self.sockets)
+    }
+
     /// No program in it can be executed (`MS_NOEXEC`).
     #[must_use]
     pub fn noexec(mut self) -> Self {
@@ -161,21 +245,7 @@ impl Bind {
         self
     }
 
-    /// The user and group on the disk that appear as the program's own, where the host is root. Default: the
-    /// host's caller.
-    #[must_use]
-    pub fn owner(mut self, uid: u32, gid: u32) -> Self {
-        self.owner = Owner::Ids(uid, gid);
-        self
-    }
-
-    /// The program sees the tree as any other user of the host would: its owners are what they are on the disk. It
-    /// spares a root host the idmapped mount.
-    #[must_use]
-    pub fn unmapped(mut self) -> Self {
-        self.owner = Owner::Nobody;
-        self
-    }
+    owner_methods!();
 }
 
 /// A file system in memory (tmpfs(5)), without set-uid programs and device nodes.
@@ -227,12 +297,20 @@ impl Tmpfs {
 
 /// Layers of directories, with the program's changes on top (Documentation/filesystems/overlayfs.rst; in a user
 /// namespace since Linux 5.11).
+///
+/// The rule about owners is that of [`Bind`]: **a root caller's files appear as the program's own by default, private ones
+/// too.** With [`Overlay::unmapped`] the program has no more rights over the files of the lower layers than any other user of
+/// the host. What it writes to [`Overlay::upper`] belongs to the caller all the same.
+///
+/// Sockets and FIFOs in a lower layer do not lead to those of the host: overlayfs shows them without their other ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Overlay {
     target: PathBuf,
     lowers: Vec<HostPath>,
     upper: Upper,
+    #[cfg_attr(feature = "serde", serde(default))]
+    owner: Owner,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,7 +323,7 @@ enum Upper {
 impl Overlay {
     /// One at `target`, whose changes go to memory and end with the sandbox.
     pub fn new(target: impl Into<PathBuf>) -> Self {
-        Self { target: target.into(), lowers: vec![], upper: Upper::Tmpfs(None) }
+        Self { target: target.into(), lowers: vec![], upper: Upper::Tmpfs(None), owner: Owner::Caller }
     }
 
     /// Adds a directory of the host, below those that were added before. Mounts in it are not seen. Use
@@ -273,6 +351,8 @@ impl Overlay {
         self.upper = Upper::Dirs { upper: upper.into(), work: work.into() };
         self
     }
+
+    owner_methods!();
 }
 
 /// A `/proc` of the sandbox's own processes (proc(5)).
@@ -502,6 +582,10 @@ impl Root {
         }
         root.terminals = self.terminals.min(1);
         root
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable
     }
 
     /// Whether it leaves the host's mounts as they are.

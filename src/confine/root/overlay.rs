@@ -53,7 +53,7 @@ impl Builder<'_> {
             ));
         }
         let layers: Result<Vec<String>> =
-            overlay.lowers.iter().map(|lower| self.layer(&directory(lower, true)?, true)).collect();
+            overlay.lowers.iter().map(|lower| self.layer(&directory(lower, true)?, overlay.owner, true)).collect();
         let lowers = layers?;
         let (upper, work, keeps) = match &overlay.upper {
             Upper::Tmpfs(size) => {
@@ -63,7 +63,9 @@ impl Builder<'_> {
             Upper::Dirs { upper, work } => {
                 let (upper, work) = (directory(upper, false)?, directory(work, false)?);
                 let common = common_ancestor(&upper, &work);
-                let name = self.layer(&common, false)?;
+                // What is written belongs to somebody on the disk.
+                let owner = if overlay.owner == Owner::Nobody { Owner::Caller } else { overlay.owner };
+                let name = self.layer(&common, owner, false)?;
                 let inside = |path: &Path| Path::new(&name).join(path.strip_prefix(&common).unwrap_or(path));
                 (self.link(&inside(&upper)), self.link(&inside(&work)), true)
             }
@@ -72,10 +74,10 @@ impl Builder<'_> {
     }
 
     /// A directory of the host's as a layer.
-    fn layer(&mut self, path: &Path, read_only: bool) -> Result<String> {
+    fn layer(&mut self, path: &Path, owner: Owner, read_only: bool) -> Result<String> {
         let mut attributes = Attributes::SAFE;
         attributes.set(Attributes::RDONLY, read_only);
-        let tree = self.tree(path, attributes, Owner::Caller, Seen::Top, !read_only)?;
+        let tree = self.tree(path, attributes, owner, Seen::Top, !read_only)?;
         if !read_only {
             self.follow_no_symlinks(tree, path);
         }

@@ -117,9 +117,18 @@ impl Builder<'_> {
     }
 
     pub(super) fn mask(&mut self, target: &Target) {
+        self.mask_unless(target, [libc::ENOENT, libc::ENOTDIR]);
+    }
+
+    /// The same of what the program may be unable to reach anyway.
+    pub(super) fn mask_reachable(&mut self, target: &Target) {
+        self.mask_unless(target, [libc::ENOENT, libc::EACCES]);
+    }
+
+    fn mask_unless(&mut self, target: &Target, hidden: [i32; 2]) {
         let (file, absent) = (self.l.helper.label(), self.l.helper.label());
         target.step(self.l.helper, "masking");
-        let place = target.open_or(self.l.helper, self.root, absent);
+        let place = target.open_or(self.l.helper, self.root, hidden, absent);
         let directory = self.nothing("nothing", Kind::Directory);
         self.l.helper.move_mount(directory, place).or_goto(file);
         self.l.helper.jump(absent);

@@ -2,12 +2,12 @@
 //! in the scratch tmpfs first, and remounted mount by mount (mount(2), `MS_REMOUNT | MS_BIND`).
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::lower::Builder;
 use super::target::{Kind, kind_of};
-use crate::confine::mountinfo::{HostMount, Table};
-use crate::error::{Error, Result};
+use crate::confine::mountinfo::HostMount;
+use crate::error::Result;
 use crate::plan::{Arg, Attributes, Change, Names, Program, Slot, Step, flags, names, nr};
 
 /// Attributes as flags of mount(2): the first four have the same numbers in both interfaces.
@@ -28,28 +28,20 @@ impl Builder<'_> {
         self.l.host.has_setattr()
     }
 
-    /// The mounts of the host, which the old interface has to know one by one.
-    fn table(&mut self) -> Result<&Table> {
-        if self.table.is_none() {
-            self.table = Some(Table::read()?);
-        }
-        self.table.as_ref().ok_or(Error::Died { step: "reading the mounts of the host" })
-    }
-
     /// The submounts of a tree of the host's, with their paths relative to it.
     pub(super) fn submounts(&mut self, source: &Path) -> Result<Vec<HostMount>> {
-        let below = self.table()?.below(source).into_iter();
+        let below = self.l.host.mounts()?.below(source).into_iter();
         Ok(below
             .filter_map(|mount| {
                 let point = mount.point.strip_prefix(source).ok()?.to_owned();
-                Some(HostMount { point, attributes: mount.attributes })
+                Some(HostMount { point, ..mount.clone() })
             })
             .collect())
     }
 
     /// The attributes that a place of the host has already; a user namespace may take none of them away.
     pub(super) fn attributes_at(&mut self, path: &Path) -> Result<Attributes> {
-        Ok(self.table()?.containing(path).map_or(Attributes::empty(), |mount| mount.attributes))
+        Ok(self.l.host.mounts()?.containing(path).map_or(Attributes::empty(), |mount| mount.attributes))
     }
 
     /// By the old interface: restricts a tree of the host's that is attached nowhere yet.
@@ -63,21 +55,22 @@ impl Builder<'_> {
         set: Attributes,
         writable: bool,
     ) -> Result<()> {
-        let top = HostMount { point: "".into(), attributes: self.attributes_at(source)? };
+        let top = (PathBuf::new(), self.attributes_at(source)?);
         let below = self.submounts(source)?;
         self.l.helper.step(Step::new("restricting a bind, mount by mount").path(source));
         let (name, scratch) = (self.put(tree, kind_of(source)), self.scratch());
         let helper = &mut *self.l.helper;
         helper.call(nr!(SYS_fchdir), [scratch.into()]);
         remount(helper, &name, flags!(MS_REC | MS_PRIVATE));
-        for mount in std::iter::once(&top).chain(&below) {
-            let kind = kind_of(&source.join(&mount.point));
-            let mut attributes = set | mount.attributes;
+        let below = below.into_iter().map(|mount| (mount.point, mount.attributes));
+        for (point, own) in std::iter::once(top).chain(below) {
+            let kind = kind_of(&source.join(&point));
+            let mut attributes = set | own;
             if writable && kind == Kind::File {
-                attributes.set(Attributes::RDONLY, mount.is_read_only());
+                attributes.set(Attributes::RDONLY, own.contains(Attributes::RDONLY));
             }
             // By its name in the directory above: the user need not be able to enter it.
-            let place = Path::new(&name).join(&mount.point);
+            let place = Path::new(&name).join(&point);
             let name = place.file_name().unwrap_or_default().to_owned();
             match place.parent().filter(|above| !above.as_os_str().is_empty()) {
                 Some(above) => {

@@ -86,12 +86,9 @@ impl Target {
         helper.open_target(root, &self.whole()).store("target")
     }
 
-    /// Opens what is there, and goes on elsewhere if nothing is.
-    pub fn open_or(&self, helper: &mut Program, root: Slot, absent: Label) -> Slot {
-        helper
-            .open_target(root, &self.whole())
-            .on_error(OnError::goto_if([libc::ENOENT, libc::ENOTDIR], absent))
-            .store("target")
+    /// Opens what is there, and goes on elsewhere if that fails with one of two errors.
+    pub fn open_or(&self, helper: &mut Program, root: Slot, errors: [i32; 2], absent: Label) -> Slot {
+        helper.open_target(root, &self.whole()).on_error(OnError::goto_if(errors, absent)).store("target")
     }
 
     /// Opens the place of a mount, which is created if it is missing.

@@ -141,6 +141,11 @@ impl Endpoints {
         gaps
     }
 
+    /// Something else is mounted over a place.
+    pub fn cover(&mut self, place: &Path) {
+        self.reachable.retain(|tree| !tree.starts_with(place));
+    }
+
     fn sockets(&mut self, mounts: &Table) -> Result<&BTreeSet<PathBuf>> {
         if self.sockets.is_none() {
             self.sockets = Some(bound_sockets(mounts)?);
@@ -182,7 +187,9 @@ enum Unmapping {
 
 /// Whether mounts of a file system can have idmappings, by its type and number: asked once, since it takes a trial.
 fn can_idmap(mount: &HostMount, attempt: fn(&Path) -> Option<bool>) -> bool {
-    static KNOWN: Mutex<BTreeMap<(Vec<u8>, Vec<u8>), bool>> = Mutex::new(BTreeMap::new());
+    /// Type and number of a file system.
+    type FileSystem = (Vec<u8>, Vec<u8>);
+    static KNOWN: Mutex<BTreeMap<FileSystem, bool>> = Mutex::new(BTreeMap::new());
     if mount.is_idmapped {
         return false;
     }
@@ -270,7 +277,10 @@ impl Builder<'_> {
         if reachable.is_empty() {
             return Ok(());
         }
-        let inside = |path: &Path| path.strip_prefix(source).ok().map(|below| target.join(below));
+        let inside = |path: &Path| match path.strip_prefix(source) {
+            Ok(below) if below.as_os_str().is_empty() => Some(target.to_owned()),
+            below => below.ok().map(|below| target.join(below)),
+        };
         self.l.endpoints.reachable.extend(reachable.iter().filter_map(|path| inside(path)));
         if !self.l.endpoints.needs_masks() {
             return Ok(());
@@ -300,10 +310,11 @@ pub(crate) fn writable_places(mounts: &[Mount], writable_root: bool) -> Vec<Path
         let writable = match mount {
             Mount::Bind(bind) => bind.writable || bind.devices || bind.sockets || is_endpoint(bind),
             Mount::Tmpfs(_) | Mount::Overlay(_) | Mount::Proc(_) | Mount::Dev(_) => true,
-            Mount::Mask(_) | Mount::File { .. } => false,
-            // They cover nothing.
-            Mount::Dir { .. } | Mount::Symlink { .. } | Mount::ReadOnly(_) => continue,
+            _ => false,
         };
+        if !mount.covers() {
+            continue;
+        }
         places.retain(|place| !place.starts_with(target));
         if writable {
             places.push(target.to_owned());

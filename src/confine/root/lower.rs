@@ -143,6 +143,9 @@ pub(crate) fn lower(root: &Root, mounts: &[Mount], l: Lowering<'_>) -> Result<Co
     builder.hide(homes, mounts)?;
     let mut overlays = overlays.into_iter();
     for mount in mounts {
+        if mount.covers() {
+            builder.l.endpoints.cover(mount.target());
+        }
         match mount {
             Mount::Overlay(overlay) => builder.overlay(overlay, overlays.next())?,
             other => builder.mount(other)?,

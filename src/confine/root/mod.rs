@@ -119,6 +119,11 @@ impl Mount {
             | Self::ReadOnly(target) => target,
         }
     }
+
+    /// Whether what was there is out of sight.
+    fn covers(&self) -> bool {
+        !matches!(self, Self::Dir { .. } | Self::Symlink { .. } | Self::ReadOnly(_))
+    }
 }
 
 /// A tree of the host, with everything that is mounted in it.

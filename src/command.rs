@@ -194,7 +194,7 @@ impl Command {
     ///
     /// | kind | opened for | the program gets |
     /// |---|---|---|
-    /// | regular file | reading | the file, opened again on a read-only mount, with an offset of its own: the caller's offset does not move |
+    /// | regular file | reading | the file, opened again on a read-only mount, with an offset of its own: the caller's offset does not move. `/proc/self/fd` shows it as `/` |
     /// | | writing, appending | a pipe, from which a thread of the caller copies to the file. Everything is copied when [`Child::wait`](crate::Child::wait) returns. `RLIMIT_FSIZE` limits what is copied |
     /// | | reading and writing | the caller's descriptor: the program can do whatever the file's owner can do, such as change its mode |
     /// | pipe, FIFO | anything | the same pipe, with flags of its own |

@@ -516,7 +516,10 @@ impl Compiler<'_> {
         if job.new_session {
             enforced.push((Layer::Session, "new".into()));
         }
-        enforced.push((Layer::Descriptors, "those that are handed in give no more than they were opened for".into()));
+        enforced.push((
+            Layer::Descriptors,
+            "files for reading stay read-only, files for writing are written to alone, flags are not shared".into(),
+        ));
         if let Some(limits) = self.cgroup.as_ref().and_then(Spec::enforced) {
             enforced.push((Layer::Cgroup, limits));
         }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
-use nix::unistd::pipe2;
+use nix::unistd::{pipe2, write};
 
 use crate::error::{Error, Result};
 
@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A running relay. Dropping it writes what is in the pipe, and stops the thread.
 #[derive(Debug)]
 pub(super) struct Relay {
-    /// Closed to stop the thread.
-    stop: Option<OwnedFd>,
+    /// Written to, to stop the thread: a child that the caller has forked may have a copy, so that closing is not enough.
+    stop: OwnedFd,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -47,12 +47,13 @@ impl Relay {
             copy.run()
         });
         let thread = thread.map_err(Error::host("starting the thread that relays output"))?;
-        Ok((Self { stop: Some(stop), thread: Some(thread) }, pipe))
+        Ok((Self { stop, thread: Some(thread) }, pipe))
     }
 
     /// Writes what is in the pipe, stops the thread, and returns why it could not write everything.
     pub fn finish(&mut self) -> io::Result<()> {
-        self.stop = None;
+        // Nobody reads it when the thread has ended.
+        let _ = write(&self.stop, b"\0");
         // The thread does not panic.
         self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or(Ok(()))
     }

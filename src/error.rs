@@ -4,6 +4,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno as NixErrno;
 
@@ -81,6 +82,10 @@ impl Display for On<'_> {
     }
 }
 
+/// What to do about a set-up that takes too long.
+const SLOW: &str = "check that every file system in the sandbox answers and that no process of a sandbox that is joined stops \
+                    others, or raise Sandbox::setup_timeout";
+
 /// Why a sandbox could not be made, a program not be executed, an outcome not be had, or what a program has left not be
 /// collected. A program that ran and failed is no error: see [`Termination`](crate::Termination).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,6 +117,18 @@ pub enum Error {
         remedy: Option<String>,
         /// The layer of isolation that was being set up.
         layer: Option<Layer>,
+    },
+
+    /// Setting up the sandbox took longer than [`Sandbox::setup_timeout`](crate::Sandbox::setup_timeout). Everything that was
+    /// started for it was killed.
+    #[error("failed to set up the sandbox within {limit:?}, while {step}{}: {SLOW}", On(path))]
+    SetUpTimedOut {
+        /// What was being done: the step of the plan that was begun last.
+        step: String,
+        /// What it was being done to.
+        path: Option<PathBuf>,
+        /// The time that it had.
+        limit: Duration,
     },
 
     /// A process of the sandbox ended before the program was started.
@@ -304,6 +321,7 @@ impl Error {
             Self::NotFound { .. } => io::ErrorKind::NotFound,
             Self::Exceeded { .. } => io::ErrorKind::QuotaExceeded,
             Self::Systemd { failure, .. } => failure.kind(),
+            Self::SetUpTimedOut { .. } => io::ErrorKind::TimedOut,
             Self::Died { .. } | Self::StatusTaken => io::ErrorKind::Other,
         }
     }
@@ -317,7 +335,11 @@ impl Error {
             | Self::Host { errno, .. } => Some(*errno),
             Self::NotFound { .. } => Some(Errno(libc::ENOENT)),
             Self::StatusTaken => Some(Errno(libc::ECHILD)),
-            Self::Invalid { .. } | Self::Systemd { .. } | Self::Died { .. } | Self::Exceeded { .. } => None,
+            Self::Invalid { .. }
+            | Self::Systemd { .. }
+            | Self::SetUpTimedOut { .. }
+            | Self::Died { .. }
+            | Self::Exceeded { .. } => None,
         }
     }
 
@@ -333,7 +355,7 @@ impl Error {
     /// The path that the error is about, where there is one.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::SetUp { path, .. } => path.as_deref(),
+            Self::SetUp { path, .. } | Self::SetUpTimedOut { path, .. } => path.as_deref(),
             Self::NotFound { program, .. } | Self::NotExecutable { program, .. } => Some(program),
             Self::Collect { path, .. } | Self::Exceeded { from: path, .. } => Some(path),
             _ => None,
@@ -349,6 +371,7 @@ impl Error {
             | Self::NotFound { remedy, .. }
             | Self::NotExecutable { remedy, .. }
             | Self::Host { remedy, .. } => remedy.as_deref(),
+            Self::SetUpTimedOut { .. } => Some(SLOW),
             _ => None,
         }
     }

@@ -3,6 +3,7 @@
 mod change;
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use crate::cgroup::Cgroup;
 use crate::command::{Command, Stdio};
@@ -47,6 +48,9 @@ pub struct Sandbox {
     pub(crate) config: Config,
 }
 
+/// Time for the set-up by default.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
+
 impl Default for Sandbox {
     fn default() -> Self {
         Self::new()
@@ -71,6 +75,7 @@ impl Sandbox {
             best_effort: vec![],
             limits: Limits::new(),
             cgroup: None,
+            setup_timeout: SETUP_TIMEOUT,
             kernel: None,
         };
         Self { config }
@@ -192,6 +197,20 @@ impl Sandbox {
     #[must_use]
     pub fn cgroup(mut self, cgroup: Cgroup) -> Self {
         self.config.cgroup = Some(cgroup);
+        self
+    }
+
+    /// Sets the time that setting up the sandbox may take, until the program is executed. When it expires everything that was
+    /// started is killed, and `spawn` returns [`Error::SetUpTimedOut`](crate::Error::SetUpTimedOut), which names the step
+    /// that was in progress.
+    ///
+    /// The set-up takes some milliseconds. It takes longer if a file system does not answer, or if a process stops it: one
+    /// in a PID namespace that is joined, or, without a PID namespace, any of the same user.
+    ///
+    /// Default: 30 seconds. [`Limits::wall`] begins when the program is executed.
+    #[must_use]
+    pub fn setup_timeout(mut self, timeout: Duration) -> Self {
+        self.config.setup_timeout = timeout;
         self
     }
 

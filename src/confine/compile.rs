@@ -169,6 +169,7 @@ pub(crate) fn compile(
         owner: compiler.host.privileged.then_some((compiler.who.host_uid, compiler.who.host_gid)),
         rules,
         asks: config.seccomp.asks(),
+        setup_timeout: config.setup_timeout,
         search,
         enforced,
         fault: None,

@@ -22,6 +22,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
@@ -61,6 +62,7 @@ pub(crate) struct Config {
     pub best_effort: Vec<Layer>,
     pub limits: Limits,
     pub cgroup: Option<Cgroup>,
+    pub setup_timeout: Duration,
     /// The version of the kernel that is believed to run, for tests.
     pub kernel: Option<(u32, u32)>,
 }

@@ -277,9 +277,13 @@ pub(crate) fn in_joined_pids<T>(helper: &mut Program, calls: impl FnOnce(&mut Pr
     let parent = helper.label();
     let sharing = flags!(CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD);
     helper.call(nr!(SYS_clone), [sharing, Arg::NULL, Arg::NULL, Arg::NULL, Arg::NULL]).above_zero(parent);
+    // What is in that namespace may stop it. It does not go on when the helper was killed for that.
+    helper.prctl(flags!(PR_SET_PDEATHSIG), libc::SIGKILL).ignore();
     let result = calls(helper);
     helper.exit(0);
     helper.bind(parent);
+    // A zombie would keep the init of that namespace from ending for as long as the helper stays.
+    helper.reap();
     result
 }
 

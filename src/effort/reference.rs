@@ -80,6 +80,7 @@ fn bare(config: &Config) -> Config {
         best_effort: vec![],
         limits: Limits::new(),
         cgroup: None,
+        setup_timeout: config.setup_timeout,
         kernel: config.kernel,
     }
 }

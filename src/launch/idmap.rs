@@ -91,8 +91,7 @@ pub(super) fn new_namespace(maps: &IdMaps, own: u32, host: BorrowedFd<'_>) -> Re
     let mut memory = layout.in_place();
     let cloned = interpreter::clone(libc::CLONE_NEWUSER as u64, &mut memory)
         .map_err(|errno| super::refused("making a user namespace for an idmapped mount", errno))?;
-    // Dropped before `memory`, which the process runs in.
-    let process = Process::new(cloned);
+    let process = Process::new(cloned, memory);
     write(process.pid(), maps, own)?;
     let path = format!("/proc/{}/ns/user", process.pid());
     let namespace = File::open(path).map_err(Error::host("opening the user namespace of an idmapped mount"))?;

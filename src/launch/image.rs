@@ -3,7 +3,7 @@
 
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 
 use nix::errno::Errno;
@@ -13,13 +13,8 @@ use super::interpreter;
 use super::layout::Layout;
 use crate::environment;
 use crate::error::Error;
+use crate::plan::place::{CODE, OFFSET, SLOTS};
 
-/// Where the interpreter lies in an image.
-const CODE: u64 = 0x40_0000;
-/// Where the slots lie: the interpreter's source names the same number.
-const SLOTS: u64 = 0x41_0000;
-/// Distance of the two in the file, a multiple of every page size.
-const OFFSET: u64 = SLOTS - CODE;
 const HEADERS: usize = 64 + 3 * 56;
 
 #[cfg(target_arch = "x86_64")]
@@ -27,12 +22,62 @@ const MACHINE: u16 = 62;
 #[cfg(target_arch = "aarch64")]
 const MACHINE: u16 = 183;
 
-/// Writes the executable of a program.
-pub(super) fn executable(layout: &Layout<'_>) -> nix::Result<OwnedFd> {
-    let memory = layout.at(SLOTS);
-    let data = bytes(&memory);
-    let code = [&headers(data.len() as u64), interpreter::code()].concat();
-    write(&code, data).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+/// The file of an image, and that of its data, which the processes of the image share with the caller: both are one
+/// memfd, or, where memfds may not be executed, two files that have no name.
+pub(super) struct Image {
+    data: File,
+    executable: Option<File>,
+    is_memfd: bool,
+}
+
+impl Image {
+    /// An empty one.
+    pub fn new() -> nix::Result<Self> {
+        let (data, is_memfd) = match memfd() {
+            Ok(memfd) => (memfd.into(), true),
+            // vm.memfd_noexec = 2, or a security module
+            Err(Errno::EACCES | Errno::EPERM | Errno::ENOSYS) => (unnamed().map_err(errno)?, false),
+            Err(errno) => return Err(errno),
+        };
+        Ok(Self { data, executable: None, is_memfd })
+    }
+
+    /// Writes the executable of a program.
+    pub fn write(&mut self, layout: &Layout<'_>) -> nix::Result<()> {
+        let memory = layout.at(SLOTS);
+        let data = bytes(&memory);
+        let code = [&headers(data.len() as u64), interpreter::code()].concat();
+        let fill = |file: &File| file.write_all_at(&code, 0).and_then(|()| file.write_all_at(data, OFFSET));
+        fill(&self.data).map_err(errno)?;
+        if !self.is_memfd {
+            // What is open for writing can't be executed.
+            let writable = unnamed().map_err(errno)?;
+            fill(&writable).map_err(errno)?;
+            self.executable = Some(File::open(format!("/proc/self/fd/{}", writable.as_raw_fd())).map_err(errno)?);
+        }
+        Ok(())
+    }
+
+    /// What the processes of the image map their data from: see [`crate::plan::helper::share_data`].
+    pub fn data(&self) -> RawFd {
+        self.data.as_raw_fd()
+    }
+
+    /// What is executed.
+    pub fn executable(&self) -> RawFd {
+        self.executable.as_ref().unwrap_or(&self.data).as_raw_fd()
+    }
+
+    /// What the first slots hold now.
+    pub fn slots<const N: usize>(&self) -> [u64; N] {
+        let mut slots = [[0; 8]; N];
+        let _ = self.data.read_exact_at(slots.as_flattened_mut(), OFFSET);
+        slots.map(u64::from_ne_bytes)
+    }
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// The error for an image that can't be written.
@@ -49,20 +94,6 @@ fn bytes(words: &[u64]) -> &[u8] {
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }
 
-fn write(code: &[u8], data: &[u8]) -> io::Result<OwnedFd> {
-    let fill = |file: &File| file.write_all_at(code, 0).and_then(|()| file.write_all_at(data, OFFSET));
-    match memfd() {
-        Ok(memfd) => {
-            let file = File::from(memfd);
-            fill(&file)?;
-            Ok(file.into())
-        }
-        // vm.memfd_noexec = 2, or a security module
-        Err(Errno::EACCES | Errno::EPERM | Errno::ENOSYS) => unnamed(fill),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
 pub(super) fn memfd() -> nix::Result<OwnedFd> {
     match memfd_create(c"stockade", MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(libc::MFD_EXEC)) {
         // Linux before 6.3 has no MFD_EXEC, and makes every memfd executable.
@@ -71,9 +102,8 @@ pub(super) fn memfd() -> nix::Result<OwnedFd> {
     }
 }
 
-/// A file that never has a name, in `TMPDIR`: opened again for reading, since what is open for writing can't be
-/// executed.
-fn unnamed(fill: impl Fn(&File) -> io::Result<()>) -> io::Result<OwnedFd> {
+/// A file that never has a name, in `TMPDIR`.
+fn unnamed() -> io::Result<File> {
     let writable = File::options()
         .read(true)
         .write(true)
@@ -82,9 +112,7 @@ fn unnamed(fill: impl Fn(&File) -> io::Result<()>) -> io::Result<OwnedFd> {
         .open(environment::temp_dir())?;
     // Whatever the umask of the host takes away.
     writable.set_permissions(Permissions::from_mode(0o700))?;
-    fill(&writable)?;
-    let readable = File::open(format!("/proc/self/fd/{}", writable.as_raw_fd()))?;
-    Ok(readable.into())
+    Ok(writable)
 }
 
 /// An ELF header, and the headers of three segments: code, data, and a stack that can't be executed.

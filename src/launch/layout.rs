@@ -3,7 +3,7 @@
 use crate::plan::{Address, Arg, Call, Input, OnError, Program};
 
 /// Bytes of an entry of the table.
-const ENTRY: usize = 64;
+pub(super) const ENTRY: usize = 64;
 /// A system call that no kernel has: what a fault test puts in the place of another.
 const NO_CALL: u32 = 0x7fff_ffff;
 

@@ -16,11 +16,11 @@ mod listener;
 mod pass;
 mod privileged;
 mod process;
+mod reaper;
 mod relay;
 mod reopen;
 mod reports;
 mod running;
-mod strays;
 mod streams;
 mod terminal;
 pub(crate) mod trial;
@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::PollTimeout;
 use nix::unistd::{pipe2, write};
 
 use affinity::{Kept, Processors};
@@ -42,8 +43,9 @@ use process::Process;
 use crate::cgroup::Made;
 use crate::error::{Error, Result};
 use crate::plan::{Input, Part, Plan};
+use image::Image;
 use layout::Layout;
-use reports::Channel;
+use reports::{Channel, Watched};
 use streams::Streams;
 
 /// A sandbox whose program runs.
@@ -73,19 +75,39 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
 /// Starts what the plan says.
 pub(crate) fn launch(plan: &Plan) -> Result<Launched> {
+    reaper::collect();
+    let deadline = Deadline::of(plan);
     let mut pause = Duration::from_millis(1);
     loop {
-        match Launch::prepare(plan)?.run() {
+        match Launch::prepare(plan)?.run(deadline) {
             // Another thread of the host has just written the program, and a child of it that has not executed its
             // own yet holds a copy of the descriptor.
             Err(error) if error.is_busy() && pause <= LONGEST_PAUSE => std::thread::sleep(pause),
-            Err(error @ Error::Died { .. }) => {
-                strays::sweep();
-                return Err(error);
-            }
             other => return other,
         }
         pause *= 2;
+    }
+}
+
+/// When a set-up that is not done is given up.
+#[derive(Clone, Copy)]
+struct Deadline {
+    /// None lies beyond the end of the clock.
+    at: Option<Instant>,
+    limit: Duration,
+}
+
+impl Deadline {
+    fn of(plan: &Plan) -> Self {
+        let limit = plan.setup_timeout;
+        Self { at: Instant::now().checked_add(limit), limit }
+    }
+
+    /// Time that is left, rounded up.
+    fn left(self) -> PollTimeout {
+        let Some(at) = self.at else { return PollTimeout::NONE };
+        let left = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
     }
 }
 
@@ -109,6 +131,7 @@ struct Launch<'a> {
 struct Ends {
     report: RawFd,
     image: RawFd,
+    data: RawFd,
     /// First and last descriptor of each gap between those that are kept.
     gaps: Vec<(u64, u64)>,
 }
@@ -167,6 +190,7 @@ impl<'a> Launch<'a> {
             Input::Host => self.host.as_raw_fd(),
             Input::Report => ends.report,
             Input::Image => ends.image,
+            Input::Data => ends.data,
             Input::Descriptor(index) => self.plan.descriptors[index as usize].as_raw_fd(),
             Input::Stdio(number) => self.streams.program[number as usize],
             Input::Handed(index) => self.streams.further(index),
@@ -176,22 +200,27 @@ impl<'a> Launch<'a> {
     }
 
     /// Starts the helper, and waits until the program runs.
-    fn run(mut self) -> Result<Launched> {
+    fn run(mut self, deadline: Deadline) -> Result<Launched> {
         let (channel, report) = Channel::new()?;
-        let mut ends = Ends { report: report.as_raw_fd(), ..Ends::default() };
-        let executable = self.image(&ends)?;
-        ends.image = executable.as_raw_fd();
+        let mut image = Image::new().map_err(image::refused)?;
+        let mut ends = Ends { report: report.as_raw_fd(), data: image.data(), ..Ends::default() };
+        let written = image.write(&self.layout(Part::Helper, &|input| self.input(input, &ends)));
+        written.map_err(image::refused)?;
+        ends.image = image.executable();
         ends.gaps = self.gaps(&ends);
-        // The helper runs in it until it has its own image: it is dropped after the helper, which is killed then.
-        let mut memory = self.layout(Part::Stub, &|input| self.input(input, &ends)).in_place();
-        let mut helper = self.start(&mut memory)?;
-        drop((report, executable));
+        let memory = self.layout(Part::Stub, &|input| self.input(input, &ends)).in_place();
+        let mut helper = self.start(memory)?;
+        drop(report);
         // The helper is at work meanwhile, and fails where it finds no cgroup.
         let refused = self.make_cgroup(&channel).inspect_err(|_| channel.send_no_more()).err();
-        let started = channel.hear(self.plan, refused, || self.write_maps(&helper))?;
+        let watched = Watched { plan: self.plan, helper: &helper, image: &image, deadline };
+        let started = channel.hear(watched, refused, || self.write_maps(&helper))?;
+        helper.free_memory();
         let keeper = match started.init {
             Some(init) => {
-                helper.wait().map_err(Error::host("waiting for the helper"))?;
+                // It has nothing left to do but to exit.
+                let _ = helper.has_ended(deadline.left());
+                helper.finish().map_err(Error::host("waiting for the helper"))?;
                 init
             }
             None => helper,
@@ -224,19 +253,13 @@ impl<'a> Launch<'a> {
         write(&self.control.1, b"\x01").map_err(Error::host("letting the helper go on")).map(drop)
     }
 
-    /// The executable of the helper.
-    fn image(&self, ends: &Ends) -> Result<OwnedFd> {
-        let executable = image::executable(&self.layout(Part::Helper, &|input| self.input(input, ends)));
-        executable.map_err(image::refused)
-    }
-
     /// Starts the helper with its stub.
-    fn start(&self, memory: &mut [u64]) -> Result<Process> {
+    fn start(&self, mut memory: Vec<u64>) -> Result<Process> {
         // With a cgroup to make, this thread has something to do meanwhile.
         let alone = self.plan.cgroup.is_none();
         let _kept = alone.then(|| Kept::on_one_of(self.processors));
-        let cloned = interpreter::clone(0, memory);
-        cloned.map(Process::new).map_err(|errno| refused("starting the helper", errno))
+        let cloned = interpreter::clone(0, &mut memory);
+        cloned.map(|cloned| Process::new(cloned, memory)).map_err(|errno| refused("starting the helper", errno))
     }
 
     /// The gaps between the descriptors that an image keeps.

@@ -1,15 +1,14 @@
 //! A process of a sandbox, held by its pidfd.
 #![allow(unsafe_code)]
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::interpreter::Cloned;
-use super::strays;
+use super::reaper::{self, Reaper};
 use crate::pidfd;
 use crate::watch::{Ended, How};
 
@@ -19,16 +18,31 @@ pub(crate) struct Process {
     pid: i32,
     pidfd: OwnedFd,
     reaped: bool,
+    /// Memory of the caller that it runs in.
+    memory: Vec<u64>,
 }
 
 impl Process {
-    pub(super) fn new(cloned: Cloned) -> Self {
-        Self::from_parts(cloned.pid, cloned.pidfd)
+    /// A process that was just cloned, with the memory of the caller that it runs in until it executes an image.
+    pub(super) fn new(cloned: Cloned, memory: Vec<u64>) -> Self {
+        let mut process = Self::from_parts(cloned.pid, cloned.pidfd);
+        process.memory = memory;
+        process
     }
 
     pub fn from_parts(pid: i32, pidfd: OwnedFd) -> Self {
-        strays::register(pid);
-        Self { pid, pidfd, reaped: false }
+        reaper::register(pid);
+        Self { pid, pidfd, reaped: false, memory: vec![] }
+    }
+
+    /// Frees that memory: it has executed an image.
+    pub(super) fn free_memory(&mut self) {
+        self.memory = vec![];
+    }
+
+    /// The memory of the caller that it runs in, or has run in.
+    pub(super) fn memory(&self) -> &[u64] {
+        &self.memory
     }
 
     /// A child that nobody has reaped, so that its pid is nobody else's.
@@ -76,32 +90,14 @@ impl Process {
 
     /// Takes the status of a process that has ended.
     fn reap(&mut self) -> nix::Result<Ended> {
-        // SAFETY: plain data, for which all zeroes are valid.
-        let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
-        let result = loop {
-            // SAFETY: the two structures are ours and of the kernel's own layout.
-            let result = unsafe {
-                let fd = self.pidfd.as_raw_fd();
-                libc::syscall(libc::SYS_waitid, libc::P_PIDFD, fd, &raw mut info, libc::WEXITED, &raw mut usage)
-            };
-            match Errno::result(result) {
-                Err(Errno::EINTR) => {}
-                other => break other,
-            }
-        };
+        let taken = take_status(self.pidfd.as_fd(), 0);
         self.reaped = true;
-        strays::forget(self.pid);
-        match result {
-            Ok(_) => {
-                // SAFETY: waitid has filled the fields of a child's end.
-                let status = unsafe { info.si_status() };
-                let how = match info.si_code {
-                    libc::CLD_EXITED => How::Exited(status),
-                    code => How::Signaled { signal: status, core: code == libc::CLD_DUMPED },
-                };
-                Ok(Ended { rusage: Some(usage), ..Ended::of(how) })
+        let kept = reaper::forget(self.pid);
+        match taken {
+            Ok(Some(ended)) => Ok(ended),
+            Ok(None) | Err(Errno::ECHILD) => {
+                Ok(kept.unwrap_or_else(|| Ended::of(self.kept_status().unwrap_or(How::Unknown))))
             }
-            Err(Errno::ECHILD) => Ok(Ended::of(self.kept_status().unwrap_or(How::Unknown))),
             Err(errno) => Err(errno),
         }
     }
@@ -134,19 +130,69 @@ impl Process {
         None
     }
 
-    /// Kills and reaps it, and does something again and again meanwhile that may hinder its end; how it had ended, if it had
-    /// before.
-    pub fn finish(&mut self, unhinder: impl Fn()) -> nix::Result<Ended> {
+    /// Kills and reaps it; how it had ended, if it had before.
+    ///
+    /// A process that the kernel does not let end, such as one that waits for a file system that does not answer, is left
+    /// to be reaped later: `ETIMEDOUT`.
+    pub fn finish(&mut self) -> nix::Result<Ended> {
+        self.finish_init_of(None, || {})
+    }
+
+    /// The same of the init of a sandbox, whose program had this pid. `unhinder` is called again and again meanwhile,
+    /// to remove what may keep processes from ending.
+    pub fn finish_init_of(&mut self, program: Option<i32>, unhinder: impl Fn()) -> nix::Result<Ended> {
         /// Time that an init may take, in milliseconds, before what hinders it is looked for.
         const PATIENCE: u8 = 20;
+        const LONGEST: Duration = Duration::from_secs(10);
         let _ = self.signal(libc::SIGKILL);
-        let mut strays = BTreeSet::new();
+        let (killed, mut reaper) = (Instant::now(), None);
         while let Ok(false) = self.has_ended(PATIENCE.into()) {
-            strays::reap(&mut strays);
+            if killed.elapsed() > LONGEST {
+                self.leave();
+                return Err(Errno::ETIMEDOUT);
+            }
+            reaper.get_or_insert_with(|| Reaper::of(self.pid, program)).reap();
             unhinder();
         }
         self.reap()
     }
+
+    /// Leaves it to be reaped later.
+    fn leave(&mut self) {
+        self.reaped = true;
+        // It may run in it still.
+        std::mem::forget(std::mem::take(&mut self.memory));
+        if let Ok(pidfd) = self.pidfd.try_clone() {
+            reaper::leave(self.pid, pidfd);
+        }
+    }
+}
+
+/// Takes the status of a child by its pidfd (waitid(2)); none if it has not ended yet, and `flags` has `WNOHANG`.
+pub(super) fn take_status(pidfd: BorrowedFd<'_>, flags: i32) -> nix::Result<Option<Ended>> {
+    // SAFETY: plain data, for which all zeroes are valid.
+    let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::__WALL | flags;
+    loop {
+        // SAFETY: the two structures are ours and of the kernel's own layout.
+        let result = unsafe {
+            let fd = pidfd.as_raw_fd();
+            libc::syscall(libc::SYS_waitid, libc::P_PIDFD, fd, &raw mut info, flags, &raw mut usage)
+        };
+        match Errno::result(result) {
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno),
+            Ok(_) => break,
+        }
+    }
+    // SAFETY: waitid has filled the fields of a child's end, or left all of them zero.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let how = match info.si_code {
+        _ if pid == 0 => return Ok(None),
+        libc::CLD_EXITED => How::Exited(status),
+        code => How::Signaled { signal: status, core: code == libc::CLD_DUMPED },
+    };
+    Ok(Some(Ended { rusage: Some(usage), ..Ended::of(how) }))
 }
 
 /// A pidfd of a process that somebody else holds.
@@ -172,7 +218,7 @@ impl AsFd for Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if !self.reaped {
-            let _ = self.finish(|| {});
+            let _ = self.finish();
         }
     }
 }

@@ -113,13 +113,11 @@ fn tree_of_child(path: &Path) -> nix::Result<OwnedFd> {
     let mut memory = layout(&program, &|_| u64::MAX).in_place();
     let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_FILES;
     let cloned = interpreter::clone(flags as u64, &mut memory)?;
-    // Dropped before `memory`, which the process runs in.
-    let mut process = Process::new(cloned);
+    let mut process = Process::new(cloned, memory);
     process.wait()?;
-    drop(process);
-    // SAFETY: the slots lie in `memory`, to which the process has written through a pointer.
+    // SAFETY: the slots lie in that memory, to which the process has written through a pointer.
     let [tree, result] =
-        [tree, result].map(|slot| unsafe { std::ptr::read_volatile(&raw const memory[slot.0 as usize]) });
+        [tree, result].map(|slot| unsafe { std::ptr::read_volatile(&raw const process.memory()[slot.0 as usize]) });
     if (tree as i64) <= 0 {
         return Err(Errno::from_raw(-(tree as i64) as i32));
     }

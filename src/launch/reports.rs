@@ -7,16 +7,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, recvmsg, sendmsg,
-    shutdown, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, recvmsg, sendmsg, shutdown, socketpair,
 };
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use super::Deadline;
+use super::image::Image;
+use super::layout::ENTRY;
 use super::process::Process;
 use crate::error::{Error, Result};
+use crate::pidfd;
 use crate::plan::{Part, Pids, Plan, Program, Report, Search};
 
 /// The host's end of a channel.
@@ -32,6 +36,48 @@ pub(super) struct Started {
     /// When the program was started.
     pub at: Instant,
 }
+
+/// Milliseconds that a process may take to end when it was killed.
+const PATIENCE: u8 = 100;
+
+/// A set-up in progress.
+#[derive(Clone, Copy)]
+pub(super) struct Watched<'a> {
+    pub plan: &'a Plan,
+    pub helper: &'a Process,
+    pub image: &'a Image,
+    pub deadline: Deadline,
+}
+
+impl Watched<'_> {
+    /// What the helper has started so far.
+    fn started(self) -> Pids {
+        let slots: [u64; SLOTS] = self.image.slots();
+        let [init, command] = [Program::INIT, Program::COMMAND].map(|slot| slots[slot.0 as usize] as i32);
+        Pids { init, command }
+    }
+
+    /// The error for a set-up that takes too long: which call was begun last.
+    fn timed_out(self) -> Error {
+        let slots: [u64; SLOTS] = self.image.slots();
+        let helper = &self.plan.helper;
+        let (program, slots) = match slots[Program::PROGRESS.0 as usize] {
+            0 => (&self.plan.stub, self.helper.memory()),
+            _ => (helper, slots.as_slice()),
+        };
+        let [begun, table] = [Program::PROGRESS, Program::TABLE].map(|slot| slots[slot.0 as usize]);
+        let call = program.calls.get((begun.saturating_sub(table) / ENTRY as u64) as usize);
+        let step = call.and_then(|call| program.steps.get(call.step as usize));
+        Error::SetUpTimedOut {
+            step: step.map_or("starting the helper".into(), |step| step.what.clone().into_owned()),
+            path: step.and_then(|step| step.path.clone()),
+            limit: self.deadline.limit,
+        }
+    }
+}
+
+/// Slots with a meaning of their own.
+const SLOTS: usize = Program::PROGRESS.0 as usize + 1;
 
 /// A report with the descriptors that came along.
 struct Received {
@@ -64,18 +110,43 @@ impl Channel {
     }
 
     /// Waits until the program runs, or has failed to. The first failure, which may be one of the host's, is the cause of
-    /// those that follow.
-    pub fn hear(&self, plan: &Plan, mut failed: Option<Error>, write_maps: impl Fn() -> Result<()>) -> Result<Started> {
-        // A sandbox that has failed may have an init, and a command that was not executed.
-        let mut left = Pids::default();
+    /// those that follow. Whatever was started is killed then.
+    pub fn hear(
+        &self,
+        watched: Watched<'_>,
+        failed: Option<Error>,
+        write_maps: impl Fn() -> Result<()>,
+    ) -> Result<Started> {
+        let started = self.hear_until_started(watched, failed, write_maps);
+        started.inspect_err(|_| {
+            // It starts no other process then.
+            let _ = watched.helper.signal(libc::SIGKILL);
+            let _ = watched.helper.has_ended(PATIENCE.into());
+            end(watched.started());
+        })
+    }
+
+    fn hear_until_started(
+        &self,
+        watched: Watched<'_>,
+        mut failed: Option<Error>,
+        write_maps: impl Fn() -> Result<()>,
+    ) -> Result<Started> {
+        let plan = watched.plan;
         let mut listener = None;
-        while let Some(Received { report, fds }) = self.receive(Report::longest(plan.search.candidates.len()))? {
+        loop {
+            if !self.is_ready(watched.deadline)? {
+                return Err(failed.unwrap_or_else(|| watched.timed_out()));
+            }
+            let received = self.receive(Report::longest(plan.search.candidates.len()))?;
+            let Some(Received { report, fds }) = received else {
+                return Err(failed.unwrap_or(Error::Died { step: "setting up the sandbox" }));
+            };
             match report {
                 Report::MapsWanted => write_maps()?,
                 Report::Listening => listener = fds.into_iter().next(),
-                Report::Failed { part, call, errno, started } => {
+                Report::Failed { part, call, errno } => {
                     failed.get_or_insert_with(|| failure(plan, part, call, errno));
-                    left = Pids { init: left.init.max(started.init), command: left.command.max(started.command) };
                 }
                 Report::NotExecuted(failures) => {
                     failed.get_or_insert_with(|| not_executed(&plan.search, &failures));
@@ -88,8 +159,17 @@ impl Channel {
                 }
             }
         }
-        end(left);
-        Err(failed.unwrap_or(Error::Died { step: "setting up the sandbox" }))
+    }
+
+    /// Waits for a report, or for the end of all who could make one; whether there is any in time.
+    fn is_ready(&self, deadline: Deadline) -> Result<bool> {
+        loop {
+            let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, deadline.left()) {
+                Err(Errno::EINTR) => {}
+                other => return other.map(|ready| ready > 0).map_err(Error::host("waiting for the sandbox")),
+            }
+        }
     }
 
     /// A report of that many bytes at most; `None` when nobody is left to make one.
@@ -98,17 +178,23 @@ impl Channel {
     }
 
     fn receive(&self, longest: usize) -> Result<Option<Received>> {
+        let failed = Error::host("reading the reports of the sandbox");
         let mut bytes = vec![0; longest];
         let mut space = cmsg_space!([i32; 2]);
-        let (len, fds) = loop {
+        let (len, is_cut) = loop {
             let mut buffers = [IoSliceMut::new(&mut bytes)];
             let fd = self.0.as_raw_fd();
             match recvmsg::<()>(fd, &mut buffers, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
-                Ok(message) => break (message.bytes, descriptors(message.cmsgs())),
+                Ok(message) => break (message.bytes, message.flags.contains(MsgFlags::MSG_CTRUNC)),
                 Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::host("reading the reports of the sandbox")(errno)),
+                Err(errno) => return Err(failed(errno)),
             }
         };
+        let fds = descriptors(&space);
+        if is_cut {
+            // Those that the table of descriptors had no room for are not among them.
+            return Err(failed(Errno::EMFILE));
+        }
         if len == 0 {
             return Ok(None);
         }
@@ -128,18 +214,13 @@ fn started(pids: Pids, at: Duration, fds: Vec<OwnedFd>) -> Result<Started> {
     let at = since(at);
     let mut fds = fds.into_iter();
     let Some(program) = fds.next().map(|pidfd| Process::from_parts(pids.command, pidfd)) else {
-        end(pids);
         return Err(Error::Died { step: "passing the pidfd of the program to the host" });
     };
     let init = match pids.init {
         0 => None,
         pid => match Process::of_child(pid) {
             Ok(init) => Some(init),
-            Err(errno) => {
-                drop(program);
-                end(Pids { command: 0, ..pids });
-                return Err(Error::host("opening a pidfd of the init")(errno));
-            }
+            Err(errno) => return Err(Error::host("opening a pidfd of the init")(errno)),
         },
     };
     Ok(Started { program, init, pty: fds.next(), listener: None, at })
@@ -153,23 +234,37 @@ fn since(epoch: Duration) -> Instant {
     now.checked_sub(passed.min(LONGEST)).unwrap_or(now)
 }
 
-/// Ends and reaps processes of which the pids alone are known, which are nobody else's while they are not reaped: the
-/// command first, as in [`Started`].
+/// Kills and reaps processes of which the pids alone are known: the command first, as in [`Started`]. A pid is nobody
+/// else's while the process is not reaped; whoever is no child of the caller any more is left alone.
 fn end(pids: Pids) {
-    for pid in [pids.command, pids.init].into_iter().filter(|&pid| pid > 0).map(Pid::from_raw) {
-        let _ = kill(pid, Signal::SIGKILL);
-        while waitpid(pid, None) == Err(Errno::EINTR) {}
+    for pid in [pids.command, pids.init].into_iter().filter(|&pid| pid > 0) {
+        let its = || Id::Pid(Pid::from_raw(pid));
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
+        if waitid(its(), peek).is_err() {
+            continue;
+        }
+        match pidfd::open(pid) {
+            Ok(pidfd) => drop(Process::from_parts(pid, pidfd)),
+            // No descriptor is left.
+            Err(_) => {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                let _ = waitid(its(), WaitPidFlag::WEXITED | WaitPidFlag::__WALL);
+            }
+        }
     }
 }
 
+/// The descriptors in the control part of a message: `struct cmsghdr {size_t len; int level, type; int fds[]}`.
 #[allow(unsafe_code)]
-fn descriptors(messages: nix::Result<nix::sys::socket::CmsgIterator<'_>>) -> Vec<OwnedFd> {
-    let rights = messages.into_iter().flatten().filter_map(|message| match message {
-        ControlMessageOwned::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    // SAFETY: the kernel has just put these descriptors into our table, and nobody else knows of them.
-    rights.flatten().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
+fn descriptors(control: &[u8]) -> Vec<OwnedFd> {
+    const HEADER: usize = 16;
+    let Some((len, rest)) = control.split_first_chunk() else { return vec![] };
+    let fds = usize::from_ne_bytes(*len).saturating_sub(HEADER).min(rest.len().saturating_sub(8));
+    let fds = rest.get(8..8 + fds).unwrap_or_default().chunks_exact(4);
+    let fds = fds.map(|fd| i32::from_ne_bytes(fd.try_into().unwrap_or_default()));
+    // SAFETY: the kernel has just put these descriptors into our table, and nobody else knows of them: our sockets get
+    // no other control messages, and the buffer was zero before.
+    fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
 }
 
 /// The error for a call of the plan that has failed.

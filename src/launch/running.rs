@@ -8,7 +8,7 @@ use nix::poll::PollTimeout;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::Launched;
+use super::{Launched, reaper};
 use crate::cgroup::Made;
 use crate::error::Result;
 use crate::outcome::{Leaked, Lost};
@@ -51,7 +51,10 @@ impl Running for Launched {
         } else if !self.program.is_reaped() {
             // The program leads its group; if it was not made to lead one, there is no group of this number. While it
             // is a zombie at least, the number is nobody else's.
-            let _ = killpg(Pid::from_raw(self.program.pid()), Signal::SIGKILL);
+            let pid = self.program.pid();
+            reaper::while_unreaped(pid, || {
+                let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+            });
         }
         let _ = self.program.signal(libc::SIGKILL);
     }
@@ -121,13 +124,14 @@ impl Launched {
     fn finish_keeper(&mut self) -> bool {
         /// Time that a helper may take, in milliseconds.
         const HELPER: u8 = 100;
+        self.control = None;
         if !self.has_pid_namespace {
             // A helper kills first, and says so by its status then: it is left to end by itself.
-            self.control = None;
             let _ = self.keeper.has_ended(HELPER.into());
         }
         let thaw = || self.cgroup.iter().for_each(Made::thaw);
-        self.keeper.finish(thaw).is_ok_and(|keeper| keeper.how == How::Exited(TIME_IS_UP))
+        let ended = self.keeper.finish_init_of(Some(self.program.pid()), thaw);
+        ended.is_ok_and(|keeper| keeper.how == How::Exited(TIME_IS_UP))
     }
 }
 

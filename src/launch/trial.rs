@@ -6,9 +6,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::affinity::{Kept, Processors};
+use super::image::{self, Image};
 use super::process::{Process, own_pidfd};
 use super::reports::{Channel, failure_of};
-use super::{Ends, gaps, idmap, image, interpreter, layout::Layout, refused};
+use super::{Ends, gaps, idmap, interpreter, layout::Layout, refused};
 use crate::error::{Error, Result};
 use crate::plan::{IdMaps, Input, Part, Program, Report, stub};
 
@@ -29,9 +30,10 @@ pub(crate) fn run(program: &Program, mapping: Option<&OwnedFd>) -> Result<Vec<u6
         Input::IdMapping(_) => mapping.map_or(u64::MAX, |fd| fd.as_raw_fd() as u64),
         _ => u64::MAX,
     };
-    let laid_out = image::executable(&layout(program, Part::Helper, &|wanted| input(wanted, &ends)));
-    let executable = laid_out.map_err(image::refused)?;
-    ends.image = executable.as_raw_fd();
+    let mut image = Image::new().map_err(image::refused)?;
+    let written = image.write(&layout(program, Part::Helper, &|wanted| input(wanted, &ends)));
+    written.map_err(image::refused)?;
+    ends.image = image.executable();
     let kept = program.inputs().filter(|input| input.is_descriptor()).map(|kept| input(kept, &ends));
     ends.gaps = gaps(kept.chain([ends.image as u64]).collect());
     let stub = stub(program);
@@ -39,9 +41,8 @@ pub(crate) fn run(program: &Program, mapping: Option<&OwnedFd>) -> Result<Vec<u6
     let kept = Kept::on_one_of(Processors::of_thread());
     let cloned = interpreter::clone(0, &mut memory).map_err(|errno| refused("starting a trial", errno))?;
     drop(kept);
-    // Dropped before `memory`, which it runs in at first.
-    let mut process = Process::new(cloned);
-    drop((report, executable));
+    let mut process = Process::new(cloned, memory);
+    drop((report, image));
     let said = hear(&channel, program.own_words());
     if said.is_ok() {
         process.wait().map_err(Error::host("waiting for a trial"))?;

@@ -3,7 +3,8 @@
 # code runs as a static image of its own, and in a child that still shares the memory of the host (CLONE_VM).
 #
 # Slots, 8 bytes each:  0 discarded results | 1 descriptor of reports | 2 to 5 the report, of which 4 and 5 are the program's own
-#                       6 address of the table | 7 tag that is added to the index in a report | 8.. free
+#                       6 address of the table | 7 tag that is added to the index in a report
+#                       8 address of the entry that was begun last | 9.. free
 # Entry, 64 bytes:      u32 number | u16 slot of the result | u8 slot mask | u8 on error | u64 arguments[6]
 #                       u16 target of an error | 2 u8 errors that lead there, 0: any | u32 target of a result above 0
 #   slot mask           bit i: argument i is the index of a slot whose value is passed
@@ -61,6 +62,7 @@ stockade_interpreter:
     mov   (%r13, \register, 8), \register
   3:
   .endm
+  mov   %r12, 64(%r13)
   movzbl 6(%r12), %r15d
   argument 0,  8, %rdi
   argument 1, 16, %rsi

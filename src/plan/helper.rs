@@ -10,6 +10,7 @@ use super::call::{Arg, Label, OnError, Slot, flags, nr};
 use super::fixed_filter::Remaining;
 use super::init::{Confine, TIME_IS_UP, wait_for_host};
 use super::message::{Rights, header, receive};
+use super::place::{OFFSET, SLOTS, SLOTS_LEN};
 use super::program::{Input, Program, Step};
 use super::report::{EXEC_FAILED, MAPS_WANTED, STARTED};
 use super::sync::Flag;
@@ -21,6 +22,7 @@ const CALLS: usize = 512;
 /// A program that has reset what it has inherited.
 pub(crate) fn begin() -> Program {
     let mut helper = Program::with_room("stockade: helper", CALLS);
+    share_data(&mut helper);
     helper.step(Step::new("leaving the numbers of the standard streams to them"));
     for input in OWN {
         let fd = helper.input(input);
@@ -33,6 +35,17 @@ pub(crate) fn begin() -> Program {
         helper.fcntl(report, flags!(F_DUPFD_CLOEXEC), Arg::NONE);
     }
     helper
+}
+
+/// Shares the slots with the caller, who finds in them which processes were started and which call was begun last,
+/// whatever becomes of the processes. Nothing has been written to them before.
+fn share_data(helper: &mut Program) {
+    helper.step(Step::new("sharing its progress with the caller"));
+    let data = helper.input(Input::Data);
+    let (access, how) = (flags!(PROT_READ | PROT_WRITE), flags!(MAP_SHARED | MAP_FIXED));
+    let map = [SLOTS.into(), SLOTS_LEN.into(), access, how, data.into(), OFFSET.into()];
+    helper.call(nr!(SYS_mmap), map).ignore();
+    helper.close(data);
 }
 
 /// What the helper needs to the end.
@@ -140,7 +153,8 @@ pub(crate) fn place_descriptors(helper: &mut Program, placed: &[Placed], pty: Op
             helper.fcntl(fd.source, flags!(F_DUPFD_CLOEXEC), base.into()).store(format!("copy for {}", fd.number))
         })
         .collect();
-    let inherited: Vec<Input> = helper.inputs().filter(|input| input.is_descriptor() && !OWN.contains(input)).collect();
+    let is_inherited = |input: &Input| input.is_descriptor() && !OWN.contains(input) && *input != Input::Data;
+    let inherited: Vec<Input> = helper.inputs().filter(is_inherited).collect();
     for input in inherited {
         let slot = helper.input(input);
         helper.fcntl(slot, flags!(F_SETFD), flags!(FD_CLOEXEC));
@@ -267,10 +281,11 @@ const CLONE_ARGS: u64 = 11;
 /// A `struct clone_args` in slots that follow one another: the first of them.
 fn clone_args(helper: &mut Program, pidfd: Slot, executed: Flag, directory: Slot) -> Slot {
     let flags = libc::CLONE_VM | libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::CLONE_CHILD_CLEARTID;
+    let flags = flags | libc::CLONE_PARENT_SETTID;
     let first = helper.value("clone_args", flags as u64 | CLONE_INTO_CGROUP);
     helper.pointer("&pidfd", pidfd);
     executed.pointer(helper);
-    helper.value("parent_tid", 0);
+    helper.pointer("&pid", Program::COMMAND);
     // With CLONE_PARENT it is that of the helper, and 0 here.
     helper.value("exit_signal", 0);
     for name in ["stack", "stack_size", "tls", "set_tid", "set_tid_size"] {

@@ -37,8 +37,9 @@ pub(crate) fn start<T>(
     ]));
     let ready = helper.flag("the init is ready");
     let parent = helper.label();
-    let how = flags!(CLONE_VM | CLONE_FILES | CLONE_PARENT | CLONE_CHILD_CLEARTID | SIGCHLD);
-    helper.clone(how, Arg::NULL, ready).above_zero(parent).store_in(Program::INIT);
+    let how = flags!(CLONE_VM | CLONE_FILES | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD);
+    // The kernel writes the pid before the init runs: the caller knows of it from then on.
+    helper.clone(how, Arg::SlotAddress(Program::INIT), ready).above_zero(parent).store_in(Program::INIT);
     let result = in_the_init(helper, ready, time, before, confine);
     helper.bind(parent);
     (Init { ready }, result)

@@ -10,6 +10,7 @@ pub(crate) mod helper;
 pub(crate) mod init;
 mod message;
 mod mounts;
+pub(crate) mod place;
 mod program;
 mod report;
 mod show;
@@ -21,6 +22,7 @@ mod trial;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use arena::{Address, Word};
 pub(crate) use call::{Arg, Call, Constant, Label, Names, OnError, Slot, SystemCall, flags, names, nr};
@@ -69,6 +71,8 @@ pub struct Plan {
     pub(crate) rules: Option<Arc<dyn Rules>>,
     /// Whether a callback is asked.
     pub(crate) asks: bool,
+    /// What the set-up may take.
+    pub(crate) setup_timeout: Duration,
     pub(crate) search: Search,
     pub(crate) enforced: Enforcement,
     /// A call that is made to fail, for tests.

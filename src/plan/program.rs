@@ -47,6 +47,8 @@ pub(crate) enum Input {
     Host,
     /// The image to execute.
     Image,
+    /// The file that holds the image's data, which the caller reads too.
+    Data,
     /// First and last descriptor of a gap between those that are kept.
     GapFirst(u16),
     GapLast(u16),
@@ -84,6 +86,7 @@ impl Input {
             Self::Control => "<control>".into(),
             Self::Host => "<pidfd of the host>".into(),
             Self::Image => "<image>".into(),
+            Self::Data => "<data of the image>".into(),
             Self::GapFirst(n) => format!("<first of gap {n}>").into(),
             Self::GapLast(n) => format!("<last of gap {n}>").into(),
             Self::Descriptor(n) => format!("<descriptor {n}>").into(),
@@ -141,8 +144,11 @@ pub(crate) struct Program {
 
 impl Program {
     /// Slots with a meaning of their own to the interpreter: see the head of its source.
-    pub(super) const RESERVED: [&'static str; 8] =
-        ["_", "<report>", "_", "_", "pid of the init", "pid of the command", "_", "_"];
+    pub(super) const RESERVED: [&'static str; 9] =
+        ["_", "<report>", "_", "_", "pid of the init", "pid of the command", "_", "_", "_"];
+    /// Where the table begins, and the entry that was begun last by any process of the image: two addresses.
+    pub const TABLE: Slot = Slot(6);
+    pub const PROGRESS: Slot = Slot(8);
 
     /// The pids of the init and of the command, which come along with every report; 0 until they are started.
     pub const INIT: Slot = Slot(4);

@@ -46,7 +46,7 @@ pub(crate) struct Pids {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
     /// A call of the set-up failed.
-    Failed { part: Part, call: usize, errno: i32, started: Pids },
+    Failed { part: Part, call: usize, errno: i32 },
     /// The helper waits for its id maps.
     MapsWanted,
     /// The seccomp filter is there, and somebody has to listen to it.
@@ -84,7 +84,7 @@ impl Report {
             index => {
                 let part = *Part::ALL.get(((index >> 32) as usize).checked_sub(1)?)?;
                 let (call, errno) = (index as u32 as usize, *words.get(1)? as i32);
-                Some(Self::Failed { part, call, errno, started: pids(words.get(2..4)?) })
+                Some(Self::Failed { part, call, errno })
             }
         }
     }

@@ -2,20 +2,31 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
-use stockade::{Capabilities, Capability, Command, Identity, Namespaces, Root, Sandbox, Seccomp, Stdio};
+use stockade::{
+    Capabilities, Capability, Command, Error, Identity, NamespaceOf, Namespaces, Root, Sandbox, Seccomp, Stdio,
+};
 
-use crate::common::{Attempts, host_output, sandbox, tell, unfiltered};
-use crate::support::{Payload, Test, children, field, is_root, payload, payload_on_host, unless_root};
+use crate::common::{Attempts, Bystander, host_output, ids_of, line, sandbox, tell, unfiltered};
+use crate::support::{Payload, Test, at_most, children, field, is_root, payload, payload_on_host, unless_root};
 use crate::sys;
 
 pub const TESTS: &[Test] = tests![
     set_up_processes_that_stay_have_no_right_in_any_configuration,
     a_program_that_traces_init_gains_nothing if unless_root_and_x86_64,
+    a_member_that_stops_a_second_command_delays_it_to_the_deadline_at_most,
+    a_wait_depends_on_no_other_child,
+    a_child_of_the_callers_own_keeps_its_status,
 ];
 
-pub const PAYLOADS: &[Payload] =
-    &[("caller_of_every_configuration", caller_of_every_configuration), ("inject_into_init", inject_into_init)];
+pub const PAYLOADS: &[Payload] = &[
+    ("caller_of_every_configuration", caller_of_every_configuration),
+    ("inject_into_init", inject_into_init),
+    ("stop_everybody", stop_everybody),
+    ("caller_of_two", caller_of_two),
+    ("caller_with_a_child_of_its_own", caller_with_a_child_of_its_own),
+];
 
 fn unless_root_and_x86_64() -> Option<String> {
     let other = (!cfg!(target_arch = "x86_64")).then(|| "the test knows the registers of x86_64 alone".into());
@@ -126,4 +137,101 @@ fn a_program_that_traces_init_gains_nothing() {
     for call in ["getppid", "socket"] {
         assert_eq!(init.get(call), "Err(ENOSYS)", "it is traced, and its filter denies {call}");
     }
+}
+
+/// Stops every other process that it sees, again and again.
+fn stop_everybody(_: &[String]) -> i32 {
+    println!("stops");
+    loop {
+        let _ = sys::numbers(libc::SYS_kill, &[-1, libc::SIGSTOP.into()]);
+    }
+}
+
+/// A sandbox of the namespaces of another one.
+fn joining(first: u32) -> Sandbox {
+    let (uid, gid) = ids_of(first);
+    let kinds = Namespaces::USER | Namespaces::PID | Namespaces::IPC;
+    let namespaces = Namespaces::MOUNT | Namespaces::UTS;
+    Sandbox::new()
+        .namespaces(namespaces)
+        .join(kinds, NamespaceOf::pid(first))
+        .identity(Identity::new().uid(uid).gid(gid))
+}
+
+/// Attack 52: A member of the namespaces that a second command joins stops its process.
+fn a_member_that_stops_a_second_command_delays_it_to_the_deadline_at_most() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    let mut first = sandbox().spawn(payload("stop_everybody").stdout(Stdio::piped())).unwrap();
+    line(first.stdout.as_mut().unwrap());
+    let mut stopped = 0;
+    for _ in 0..40 {
+        let begun = Instant::now();
+        match joining(first.id()).setup_timeout(LIMIT).spawn(Command::new("true")) {
+            // The attacker was too late.
+            Ok(child) => drop(child),
+            Err(error @ Error::SetUpTimedOut { .. }) => {
+                let text = error.to_string();
+                assert!(text.starts_with("failed to set up the sandbox within 500ms, while "), "{text}");
+                assert!(begun.elapsed() >= LIMIT, "{:?}", begun.elapsed());
+                stopped += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+        assert!(begun.elapsed() < LIMIT + at_most(Duration::from_secs(2)), "{:?}", begun.elapsed());
+        if stopped == 3 {
+            break;
+        }
+    }
+    assert_ne!(stopped, 0, "no process was stopped: the attack must work here, or its failure proves nothing");
+}
+
+/// A caller with two programs in one PID namespace, which waits for the first, and then for the second.
+fn caller_of_two(_: &[String]) -> i32 {
+    let mut first = Sandbox::new().spawn(Command::new("cat").stdin(Stdio::piped())).unwrap();
+    let mut second = joining(first.id()).spawn(Command::new("sleep").arg("1000")).unwrap();
+    tell("first", first.wait().unwrap().termination);
+    let outcome = second.wait().unwrap();
+    tell("second", outcome.termination);
+    tell("has usage", outcome.usage.cpu.is_some());
+    tell("children", children());
+    0
+}
+
+/// Attack 52: A second command was joined to the first, and nobody waits for it.
+fn a_wait_depends_on_no_other_child() {
+    let mut caller = Bystander::start(&mut payload_on_host("caller_of_two"));
+    let told = Attempts::parse(&caller.finish(at_most(Duration::from_secs(8))));
+    assert_eq!(told.get("first"), "Exited(0)");
+    assert_eq!(told.get("second"), "Signaled { signal: Signal(9), core: false }");
+    assert_eq!((told.get("has usage"), told.get("children")), ("true", "[]"));
+}
+
+/// A caller with a child that looks like what a program has given away: the zombie of another PID namespace, without new
+/// privileges. Meanwhile a program gives it children.
+fn caller_with_a_child_of_its_own(_: &[String]) -> i32 {
+    let namespaces = libc::CLONE_NEWPID | if is_root() { 0 } else { libc::CLONE_NEWUSER };
+    let own = match sys::clone(namespaces | libc::SIGCHLD) {
+        Ok(0) => {
+            let _ = nix::sys::prctl::set_no_new_privs();
+            sys::exit(7);
+        }
+        own => nix::unistd::Pid::from_raw(own.unwrap() as i32),
+    };
+    let given = unfiltered(&sandbox()).output(payload("give_away_children").arg("plain")).unwrap();
+    println!("{}", crate::support::text(&given.stdout));
+    tell("children", children() == [own.as_raw()]);
+    tell(
+        "own",
+        nix::sys::wait::waitpid(own, None).map(|status| format!("{status:?}").replace(&own.to_string(), "own")),
+    );
+    0
+}
+
+/// Attack 53: Children that a program gives to the caller are reaped, and nobody else's.
+fn a_child_of_the_callers_own_keeps_its_status() {
+    let mut caller = Bystander::start(&mut payload_on_host("caller_with_a_child_of_its_own"));
+    let told = Attempts::parse(&caller.finish(at_most(Duration::from_secs(10))));
+    told.assert_done(&["child 0", "child 1", "child 5"]);
+    assert_eq!(told.get("children"), "true");
+    assert_eq!(told.get("own"), "Ok(\"Exited(Pid(own), 7)\")");
 }

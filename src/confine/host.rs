@@ -198,12 +198,13 @@ impl Host {
 }
 
 /// Those of [`RIGHTS`] that the caller lacks, or that a process which it starts would not have after execve(2): a user
-/// other than root keeps the ambient ones.
+/// other than root keeps the ambient ones, and takes CAP_DAC_OVERRIDE to open what root has to itself.
 fn lacking_rights(uid: u32) -> Vec<Capability> {
     let has = |set, capability| caps::has_cap(None, set, capability).unwrap_or(false);
     let usable =
         |&capability: &Capability| has(CapSet::Effective, capability) && (uid == 0 || has(CapSet::Ambient, capability));
-    RIGHTS.into_iter().filter(|capability| !usable(capability)).collect()
+    let roots_files = (uid != 0).then_some(Capability::CAP_DAC_OVERRIDE);
+    RIGHTS.into_iter().chain(roots_files).filter(|capability| !usable(capability)).collect()
 }
 
 /// The user ids that this process's user namespace has.

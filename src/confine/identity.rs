@@ -40,12 +40,14 @@ impl IdRange {
 /// User and group IDs, and the ID mappings of the user namespace.
 ///
 /// Default for a caller with root's capabilities: user and group 1000 inside, which is a host ID of the sandbox's own,
-/// from a range that belongs to nobody. Two sandboxes share no ownership, quota or keyring. Default for every other
+/// from a range that belongs to nobody. No two sandboxes have it at the same time (see
+/// [`Identity::host_ids`]), so that they share no ownership, quota or keyring. Default for every other
 /// caller: the caller's own IDs, inside as outside. Root of a user namespace without the IDs of that range is one of
 /// these; its ID inside is 1000.
 ///
 /// Root's capabilities are those that the set-up uses: CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_KILL and
-/// CAP_CHOWN, effective, and for a caller with another user ID than 0 also ambient (capabilities(7)). The user ID does not
+/// CAP_CHOWN, effective. A caller with another user ID than 0 needs CAP_DAC_OVERRIDE too, and all of them ambient
+/// (capabilities(7)). The user ID does not
 /// count: a caller that is host uid 0 without them (root in a Docker container lacks CAP_SYS_ADMIN) gets an
 /// [`Error::Invalid`](crate::Error::Invalid), since its program would be host uid 0, unless it requests
 /// [`Identity::caller`].
@@ -126,8 +128,14 @@ impl Identity {
         self
     }
 
-    /// The host ids, from `first` on, of which each sandbox of a root host gets one. Default: 251,658,240 ids from
-    /// 1,879,048,192 on.
+    /// The host IDs, from `first` on, of which each sandbox of a caller with root's capabilities gets one. Default:
+    /// 251,658,240 IDs from 1,879,048,192 on.
+    ///
+    /// An ID is reserved for as long as the sandbox exists, by a lock on `/run/stockade/ids`, which the crate creates for root
+    /// alone (in `/dev` where there is no `/run`): no two sandboxes of callers that see the same `/run` have it at the same time. IDs of
+    /// processes that are in the caller's pid namespace, or below, are not given out either. Callers that share neither,
+    /// such as two containers without user namespaces, need ranges of their own. If all are in use, `spawn` returns
+    /// [`Error::Invalid`](crate::Error::Invalid).
     #[must_use]
     pub fn host_ids(mut self, first: u32, count: u32) -> Self {
         self.own_ids = Some((first, count));
@@ -186,6 +194,13 @@ impl Resolved {
         let mut groups = self.host_groups.iter().chain([&self.host_gid]);
         let mut maps = self.maps.iter().flat_map(|maps| &maps.gid);
         self.reaches_host_root() || groups.any(|&group| group == HostId::Id(0)) || maps.any(|line| line.has(0))
+    }
+
+    /// Whether the sandbox has a host ID of its own.
+    pub fn has_own_id(&self) -> bool {
+        let mut maps = self.maps.iter().flat_map(|maps| maps.uid.iter().chain(&maps.gid));
+        let own = |id: HostId| id == HostId::Own;
+        own(self.host_uid) || own(self.host_gid) || maps.any(|line| own(line.outside))
     }
 
     /// Whether the program may be that user of the host's, or become it: anybody, without maps that say who there is.

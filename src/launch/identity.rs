@@ -10,16 +10,17 @@ use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd;
 
+use super::ids::{self, Reserved};
 use super::privileged;
 use crate::error::{Error, Result};
 use crate::outcome::Layer;
 use crate::plan::{HostRange, IdMaps, MapLine, Writer};
 
-/// The host id that a sandbox has for itself. It comes from the inode number of the sandbox's control pipe, which the
-/// kernel gives to one living pipe alone: so no two sandboxes share it, whoever started them, and nobody keeps a list.
-pub(super) fn own_id(control: &OwnedFd, range: HostRange) -> Result<u32> {
+/// Reserves the host id that a sandbox has for itself. The search begins at the inode number of the sandbox's control pipe,
+/// which no other living pipe has: callers that do not see each other's reservations rarely meet.
+pub(super) fn own_id(control: &OwnedFd, range: HostRange) -> Result<Reserved> {
     let pipe = fstat(control).map_err(Error::host("looking at the control pipe"))?;
-    Ok(range.first + (pipe.st_ino % u64::from(range.count.max(1))) as u32)
+    ids::reserve(range, pipe.st_ino)
 }
 
 /// The first or the second half of an id as text.

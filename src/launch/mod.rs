@@ -9,6 +9,7 @@ mod handed;
 mod host;
 mod identity;
 mod idmap;
+mod ids;
 mod image;
 mod interpreter;
 mod layout;
@@ -37,6 +38,7 @@ use nix::unistd::{pipe2, write};
 use affinity::{Kept, Processors};
 pub(crate) use attribute::attribute;
 pub(crate) use idmap::can_idmap;
+use ids::Reserved;
 pub(crate) use listener::Listener;
 use process::Process;
 
@@ -68,6 +70,8 @@ pub(crate) struct Launched {
     kept: handed::Kept,
     /// Removed when every process has ended.
     cgroup: Option<Made>,
+    /// The host ID of the processes, released after them.
+    reserved: Option<Reserved>,
 }
 
 /// The longest pause before a busy program is tried again; the pauses double from 1 ms.
@@ -115,6 +119,7 @@ impl Deadline {
 struct Launch<'a> {
     plan: &'a Plan,
     own_id: u32,
+    reserved: Option<Reserved>,
     pass: u64,
     host: OwnedFd,
     processors: Processors,
@@ -141,13 +146,15 @@ impl<'a> Launch<'a> {
         // Asked first: what is opened from here on takes the lowest numbers.
         let inherited = streams::inherited();
         let control = pipe2(OFlag::O_CLOEXEC).map_err(Error::host("making the control pipe"))?;
-        let own_id = identity::own_id(&control.0, plan.own_ids)?;
+        let reserved = plan.own_ids.map(|range| identity::own_id(&control.0, range)).transpose()?;
+        let own_id = reserved.as_ref().map_or(0, |reserved| reserved.id);
         let host = process::own_pidfd().map_err(Error::host("opening a pidfd of the host"))?;
         let streams = Streams::open(plan, inherited, own_id, host.as_fd())?;
         let processors = Processors::of_thread();
         let mut launch = Self {
             plan,
             own_id,
+            reserved,
             pass: pass::new(),
             host,
             processors,
@@ -237,6 +244,7 @@ impl<'a> Launch<'a> {
             started: started.at,
             kept,
             cgroup: self.cgroup.take(),
+            reserved: self.reserved.take(),
         })
     }
 

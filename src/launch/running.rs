@@ -84,6 +84,7 @@ impl Running for Launched {
         ended.lost = self.kept.finish();
         ended.account = if is_removed { account } else { self.account() };
         self.cgroup = None;
+        self.reserved = None;
         Ok(ended)
     }
 

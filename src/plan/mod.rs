@@ -61,7 +61,7 @@ pub struct Plan {
     pub(crate) handed: Vec<(u16, u32)>,
     pub(crate) id_mappings: Vec<IdMaps>,
     /// Host ids of which the sandbox gets one for itself.
-    pub(crate) own_ids: HostRange,
+    pub(crate) own_ids: Option<HostRange>,
     pub(crate) cgroup: Option<Spec>,
     /// What is kept while the command is watched.
     pub(crate) bounds: Bounds,

@@ -21,6 +21,7 @@ mod helpers;
 mod homes;
 mod host_size;
 mod huge_pages;
+mod ids;
 mod ipc;
 mod kernel;
 mod keys;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         abis::TESTS,
         kernel::TESTS,
         cores::TESTS,
+        ids::TESTS,
         ipc::TESTS,
         keys::TESTS,
         living::TESTS,
@@ -107,6 +109,7 @@ fn main() -> ExitCode {
         abis::PAYLOADS,
         kernel::PAYLOADS,
         cores::PAYLOADS,
+        ids::PAYLOADS,
         ipc::PAYLOADS,
         keys::PAYLOADS,
         living::PAYLOADS,

@@ -119,7 +119,7 @@ fn user_with(capabilities: &[&str], name: &str, args: &[&str]) {
 }
 
 fn a_user_with_capabilities_gets_host_ids_like_root() {
-    user_with(&USED, "user-with-rights", &[]);
+    user_with(&[USED.as_slice(), &["dac_override"]].concat(), "user-with-rights", &[]);
 }
 
 fn user_with_rights(_: &[String]) -> i32 {
@@ -134,7 +134,8 @@ fn user_with_rights(_: &[String]) -> i32 {
 }
 
 fn a_user_with_other_capabilities_is_an_ordinary_user() {
-    user_with(&["sys_admin", "setpcap", "dac_override"], "user-with-others", &[&Secret::new().path()]);
+    let secret = Secret::new();
+    user_with(&["sys_admin", "setpcap", "dac_override"], "user-with-others", &[&secret.path()]);
 }
 
 fn user_with_others(args: &[String]) -> i32 {

@@ -14,7 +14,8 @@ use crate::sys::{self, Word, call, numbers};
 
 pub const TESTS: &[Test] = tests![sockets_have_no_filters_of_the_programs, an_agent_has_no_filters_of_its_own];
 
-pub const PAYLOADS: &[Payload] = &[("filter_sockets", filter_sockets), ("filter_calls", filter_calls)];
+pub const PAYLOADS: &[Payload] =
+    &[("filter_sockets", filter_sockets), ("filter_calls", filter_calls), ("take_memory", take_memory)];
 
 /// `jeq` with far constants, which take the most room, and `ret` with everything.
 fn filter(len: u32) -> Vec<u8> {

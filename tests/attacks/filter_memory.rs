@@ -78,9 +78,12 @@ fn assert_no_sandbox_is_kept_from_its_filter() {
     let (unfiltered, filtered) = (beside(Seccomp::unconfined()), beside(Seccomp::new()));
     fs::write(LIMIT, before.trim_end()).unwrap();
     assert_eq!((filtered.0, filtered.1), (0, Ok(())));
-    println!("without a filter: {unfiltered:?}");
-    let error = unfiltered.1.expect_err("the attack must work here");
-    assert!(unfiltered.0 > 0 && error.contains("net.core.bpf_jit_limit"), "{error}");
+    assert!(unfiltered.0 > 0, "filters are attached");
+    // Kernels that have an interpreter beside the compiler (no CONFIG_BPF_JIT_ALWAYS_ON) use it then.
+    match unfiltered.1 {
+        Ok(()) => println!("filters are interpreted when the memory is used up"),
+        Err(error) => assert!(error.contains("net.core.bpf_jit_limit"), "{error}"),
+    }
 }
 
 /// Attack 72: Filters of sockets, of which a process can have as many as descriptors.

@@ -23,11 +23,13 @@ const PERSONALITIES: [libc::c_int; 5] = [0, 0x0002_0000, 0x0004_0000, 0x0006_000
 
 /// The families of sockets that programs have a use for.
 const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-/// The calls that create sockets. Their arguments are the family, the type and the protocol.
-const SOCKETS: [&str; 2] = ["socket", "socketpair"];
-/// The Internet families, each with the protocol of its ping sockets.
-const INTERNET: [(libc::c_int, libc::c_int); 2] =
-    [(libc::AF_INET, libc::IPPROTO_ICMP), (libc::AF_INET6, libc::IPPROTO_ICMPV6)];
+/// The Internet families, and the bit in which they differ.
+const INTERNET: (libc::c_int, libc::c_int) = (libc::AF_INET, libc::AF_INET ^ libc::AF_INET6);
+/// The protocols of datagrams, with those of each family's ping sockets.
+const DATAGRAMS: [(libc::c_int, [libc::c_int; 3]); 2] = [
+    (libc::AF_INET, [0, libc::IPPROTO_UDP, libc::IPPROTO_ICMP]),
+    (libc::AF_INET6, [0, libc::IPPROTO_UDP, libc::IPPROTO_ICMPV6]),
+];
 /// Bits of a socket's type that are no flags.
 const TYPE: libc::c_int = 0xf;
 
@@ -43,13 +45,14 @@ const TERMINAL: [libc::Ioctl; 7] = [
     0x5457,
     0x5437,
 ];
-/// Requests of virtual consoles: keyboard, font and screen (`linux/kd.h`), and switching (`linux/vt.h`).
-const CONSOLE: [[u64; 2]; 2] = [[0x4b00, 0x4bff], [0x5600, 0x56ff]];
-/// Requests for which the kernel loads modules without asking for a capability: bridges (SIOCGIFBR, SIOCSIFBR, SIOCBRADDBR,
-/// SIOCBRDELBR), VLANs (SIOCGIFVLAN, SIOCSIFVLAN), frame relay (SIOCADDDLCI, SIOCDELDLCI), and ciphers and digests of file
-/// systems (FS_IOC_SET_ENCRYPTION_POLICY, FS_IOC_ADD_ENCRYPTION_KEY, FS_IOC_ENABLE_VERITY).
-const LOADING: [u32; 11] =
-    [0x8940, 0x8941, 0x89a0, 0x89a1, 0x8982, 0x8983, 0x8980, 0x8981, 0x800c_6613, 0xc050_6617, 0x4080_6685];
+/// Requests of virtual consoles: keyboard, font and screen (`linux/kd.h`), and switching (`linux/vt.h`); and requests for
+/// which the kernel loads modules without asking for a capability: bridges (SIOCGIFBR, SIOCSIFBR, SIOCBRADDBR,
+/// SIOCBRDELBR), VLANs and frame relay (SIOCADDDLCI, SIOCDELDLCI, SIOCGIFVLAN, SIOCSIFVLAN).
+const RANGES: [[u64; 2]; 5] =
+    [[0x4b00, 0x4bff], [0x5600, 0x56ff], [0x8940, 0x8941], [0x8980, 0x8983], [0x89a0, 0x89a1]];
+/// The same for ciphers and digests of file systems: FS_IOC_SET_ENCRYPTION_POLICY, FS_IOC_ADD_ENCRYPTION_KEY,
+/// FS_IOC_ENABLE_VERITY.
+const FILE_SYSTEMS: [u32; 3] = [0x800c_6613, 0xc050_6617, 0x4080_6685];
 /// Options of TCP that name a module: TCP_ULP, and TCP_AO_ADD_KEY, by its digest.
 const TCP_OPTIONS: [libc::c_int; 2] = [31, 38];
 
@@ -77,30 +80,27 @@ impl Denied {
 
     /// For any other family and protocol the kernel looks for a module.
     fn sockets(&mut self) {
-        for call in SOCKETS {
-            self.add(call, FAMILIES.map(|family| Condition::is_not(0, family)), libc::EAFNOSUPPORT);
-            for (family, ping) in INTERNET {
-                let kind = |of: libc::c_int| [Condition::is(0, family), Condition::among(1, TYPE, of)];
-                let [family_is, _] = kind(0);
-                // Types are streams (1), datagrams (2) and raw (3). SOCK_PACKET (10) is another family's.
-                for bits in [Condition::among(1, TYPE, 0), Condition::has(1, 4), Condition::has(1, 8)] {
-                    self.add(call, [family_is, bits], libc::ESOCKTNOSUPPORT);
-                }
-                for (of, protocols) in [
-                    (libc::SOCK_STREAM, &[0, libc::IPPROTO_TCP][..]),
-                    (libc::SOCK_DGRAM, &[0, libc::IPPROTO_UDP, ping]),
-                ] {
-                    let others = protocols.iter().map(|&protocol| Condition::is_not(2, protocol));
-                    let conditions: Vec<_> = kind(of).into_iter().chain(others).collect();
-                    self.add(call, conditions, libc::EPROTONOSUPPORT);
-                }
-                // Raw sockets take a capability, and every protocol but this one is there.
-                let [family_is, raw] = kind(libc::SOCK_RAW);
-                self.add(call, [family_is, raw, Condition::is(2, 0)], libc::EPROTONOSUPPORT);
-            }
-            let netlink = [Condition::is(0, libc::AF_NETLINK), Condition::is_not(2, libc::NETLINK_ROUTE)];
-            self.add(call, netlink, libc::EPROTONOSUPPORT);
+        self.add("socket", FAMILIES.map(|family| Condition::is_not(0, family)), libc::EAFNOSUPPORT);
+        // No other family that is left has pairs.
+        self.add("socketpair", [Condition::is_not(0, libc::AF_UNIX)], libc::EAFNOSUPPORT);
+        let (family, difference) = INTERNET;
+        let internet = Condition::among(0, !difference, family);
+        let is = |kind| Condition::among(1, TYPE, kind);
+        // Types are streams (1), datagrams (2) and raw (3). SOCK_PACKET (10) is another family's.
+        for others in [is(0), Condition::has(1, 4), Condition::has(1, 8)] {
+            self.add("socket", [internet, others], libc::ESOCKTNOSUPPORT);
         }
+        let streams = [0, libc::IPPROTO_TCP].map(|protocol| Condition::is_not(2, protocol));
+        self.add("socket", [&[internet, is(libc::SOCK_STREAM)][..], &streams].concat(), libc::EPROTONOSUPPORT);
+        for (family, protocols) in DATAGRAMS {
+            let kind = [Condition::is(0, family), is(libc::SOCK_DGRAM)];
+            let others = protocols.map(|protocol| Condition::is_not(2, protocol));
+            self.add("socket", [&kind[..], &others].concat(), libc::EPROTONOSUPPORT);
+        }
+        // Raw sockets take a capability, and every protocol but this one is there.
+        self.add("socket", [internet, is(libc::SOCK_RAW), Condition::is(2, 0)], libc::EPROTONOSUPPORT);
+        let netlink = [Condition::is(0, libc::AF_NETLINK), Condition::is_not(2, libc::NETLINK_ROUTE)];
+        self.add("socket", netlink, libc::EPROTONOSUPPORT);
         let options = TCP_OPTIONS.map(|option| (libc::IPPROTO_TCP, option)).into_iter();
         for (level, option) in options.chain(SOCKET_FILTERS.map(|option| (libc::SOL_SOCKET, option))) {
             self.add("setsockopt", [Condition::is(1, level), Condition::is(2, option)], libc::ENOPROTOOPT);
@@ -109,10 +109,10 @@ impl Denied {
 
     /// The kernel looks at the lower half of a request alone.
     fn requests(&mut self) {
-        for request in TERMINAL.map(|request| request as u32).into_iter().chain(LOADING) {
+        for request in TERMINAL.map(|request| request as u32).into_iter().chain(FILE_SYSTEMS) {
             self.add("ioctl", [Condition::is(1, request as libc::c_int)], libc::EPERM);
         }
-        for [first, last] in CONSOLE {
+        for [first, last] in RANGES {
             let between = [Comparison::GreaterOrEqual(first), Comparison::LessOrEqual(last)];
             self.add("ioctl", between.map(|it| Condition::int(1, it)), libc::EPERM);
         }
@@ -194,9 +194,8 @@ mod tests {
                     (-1..300).step_by(3).chain([0, 1, 6, 17, 58, 132, 262]).zip(flags.into_iter().cycle())
                 {
                     let args = [family, kind | flags, protocol];
-                    for call in SOCKETS {
-                        assert_eq!(allows(&policy, call, args), allowed(args), "{call} {args:?}");
-                    }
+                    assert_eq!(allows(&policy, "socket", args), allowed(args), "{args:?}");
+                    assert_eq!(allows(&policy, "socketpair", args), family == AF_UNIX, "{args:?}");
                 }
             }
         }

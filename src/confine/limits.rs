@@ -83,7 +83,8 @@ impl Resource {
 
 /// Limits of a program.
 ///
-/// By default nothing limits time, memory, processes or output. Limited are cores ([`Resource::Core`]) and, so that one sandbox
+/// By default nothing limits time, memory, processes or output: files in memory (memfd_create(2)) and System V shared memory are
+/// memory like any other, which [`Cgroup::memory_max`](crate::Cgroup::memory_max) limits. Limited are cores ([`Resource::Core`]) and, so that one sandbox
 /// can't use up what the kernel gives to a user as a whole, [`Resource::Nofile`], [`Resource::Sigpending`],
 /// [`Resource::Msgqueue`] and [`Resource::Memlock`]; [`Limits::rlimit`] sets other values. Where the program is the caller's user
 /// in a user namespace of its own, it may also use an eighth of the inotify instances and watches of the caller

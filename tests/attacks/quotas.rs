@@ -6,10 +6,10 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource as Known, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socketpair};
-use stockade::{Command, Limits, Resource, Sandbox, Stdio};
+use stockade::{Command, Identity, Layer, Limits, Namespaces, Resource, Sandbox, Stdio};
 
-use crate::common::{Attempts, attack_on_host, attempt, bare, here, sandbox, tell};
-use crate::support::{Payload, Test, is_root, kernel, payload, stdout, text};
+use crate::common::{Attempts, attack_by, attack_on_host, attempt, bare, here, privately, sandbox, tell};
+use crate::support::{Payload, Test, is_root, kernel, payload, stdout, text, unless_mounts, unless_pivot_root};
 use crate::sys::{self, Word};
 
 pub const TESTS: &[Test] = tests![
@@ -17,10 +17,15 @@ pub const TESTS: &[Test] = tests![
     a_program_gets_a_fraction_of_the_quotas_of_its_user,
     a_user_namespace_gets_a_fraction_of_inotify,
     a_user_namespace_gets_a_fraction_of_namespaces,
+    quotas_that_can_not_be_limited_are_reported if unless_settings,
 ];
 
-pub const PAYLOADS: &[Payload] =
-    &[("take_quotas", take_quotas), ("use_quotas", use_quotas), ("quota_caller", quota_caller)];
+pub const PAYLOADS: &[Payload] = &[
+    ("take_quotas", take_quotas),
+    ("use_quotas", use_quotas),
+    ("quota_caller", quota_caller),
+    ("caller_without_settings", caller_without_settings),
+];
 
 /// A quota: its name, and what takes a piece of it, which is kept as long as the process lives.
 type Quota = (&'static str, fn(large: bool) -> nix::Result<()>);
@@ -160,9 +165,36 @@ fn quota_caller(args: &[String]) -> i32 {
     0
 }
 
+/// Over an initramfs a setting is written in any case.
+fn unless_settings() -> Option<String> {
+    unless_mounts().or_else(unless_pivot_root)
+}
+
+/// A caller whose /proc/sys is read-only, as in a container.
+fn caller_without_settings(_: &[String]) -> i32 {
+    let namespaces = Namespaces::USER | Namespaces::MOUNT;
+    for (name, identity) in [("default", Identity::new()), ("caller", Identity::caller())] {
+        let outcome = Sandbox::new().namespaces(namespaces).identity(identity).status(Command::new("true")).unwrap();
+        let lost = outcome.enforced.lost.iter().find(|lost| lost.layer == Layer::Limits);
+        tell(name, lost.map(|lost| &lost.why));
+    }
+    0
+}
+
+/// Where the quotas of inotify can't be limited, the program is run and the enforcement says so.
+fn quotas_that_can_not_be_limited_are_reported() {
+    let script = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys";
+    let said = attack_by(&mut privately(script, "caller_without_settings", &[]));
+    assert!(said.get("caller").contains("max_inotify_instances is read-only"), "{said:?}");
+    // A user of its own shares no quota with anybody.
+    assert_eq!(said.get("default") == "None", is_root(), "{said:?}");
+    let writable = attack_by(&mut privately("", "caller_without_settings", &[]));
+    assert_eq!((writable.get("default"), writable.get("caller")), ("None", "None"));
+}
+
 /// They are beyond the default policy: an unfiltered program of an ordinary user's makes namespaces, and each spawn needs some.
 fn a_user_namespace_gets_a_fraction_of_namespaces() {
-    let caller = Sandbox::new().identity(stockade::Identity::caller());
+    let caller = Sandbox::new().identity(Identity::caller());
     let kinds = "cd /proc/sys/user; head -n 1 max_*_namespaces | grep -v '^$'";
     let unlimited = stdout(&caller, kinds);
     let unfiltered = stdout(&crate::common::unfiltered(&caller), kinds);
@@ -237,7 +269,7 @@ fn a_user_namespace_gets_a_fraction_of_inotify() {
     for (file, known) in files.iter().zip(["max_user_instances", "max_user_watches"]) {
         let own: u64 =
             std::fs::read_to_string(format!("/proc/sys/fs/inotify/{known}")).unwrap().trim().parse().unwrap();
-        let caller = Sandbox::new().identity(stockade::Identity::caller());
+        let caller = Sandbox::new().identity(Identity::caller());
         for sandbox in [caller.clone(), caller.map_root(|_| stockade::Root::host().writable())] {
             assert_eq!(stdout(&sandbox, &format!("cat {file}")), (own / 8).to_string());
         }

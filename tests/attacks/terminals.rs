@@ -64,6 +64,8 @@ fn terminals_exist_on_request_alone() {
         attempts.assert_all_refused_but(&["terminals"]);
     }
     // Its filter lets nothing be opened for writing.
+    let judge = profile::judge().plan(Command::new("true")).unwrap().to_string();
+    assert!(judge.contains("shm") && !judge.contains("devpts"), "{judge}");
     let seen = Sandbox::new().root(Root::host()).output(Command::new("ls").arg("/dev")).unwrap();
     assert!(!text(&seen.stdout).lines().any(|name| name == "ptmx" || name == "pts"), "{}", text(&seen.stdout));
 }

@@ -455,7 +455,8 @@ impl Root {
         Self::new(Base::Dir(path.into()))
     }
 
-    /// The host's file system as it is, writable where the program's user may write. It can have no operations.
+    /// The host's file system as it is, writable where the program's user may write. It can have no operations. The terminals of
+    /// the machine are among it: see [`Root::terminals`] for what they cost.
     ///
     /// With [`Namespaces::MOUNT`](crate::Namespaces::MOUNT) cgroup file systems are read-only, so that the program can't
     /// change its own limits or those of others. Without it see [`Cgroup`](crate::Cgroup).

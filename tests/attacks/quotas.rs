@@ -6,9 +6,11 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource as Known, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socketpair};
-use stockade::{Command, Identity, Layer, Limits, Namespaces, Resource, Sandbox, Stdio};
+use stockade::{Command, Identity, Layer, Limits, Namespaces, Resource, Sandbox, Seccomp, Stdio};
 
-use crate::common::{Attempts, attack_by, attack_on_host, attempt, bare, here, privately, sandbox, tell};
+use crate::common::{
+    Attempts, attack, attack_by, attack_on_host, attempt, bare, here, privately, sandbox, tell, unfiltered,
+};
 use crate::support::{Payload, Test, is_root, kernel, payload, stdout, text, unless_mounts, unless_pivot_root};
 use crate::sys::{self, Word};
 
@@ -17,6 +19,7 @@ pub const TESTS: &[Test] = tests![
     a_program_gets_a_fraction_of_the_quotas_of_its_user,
     a_user_namespace_gets_a_fraction_of_inotify,
     a_user_namespace_gets_a_fraction_of_namespaces,
+    contexts_of_the_machine_are_not_taken,
     quotas_that_can_not_be_limited_are_reported if unless_settings,
 ];
 
@@ -25,6 +28,7 @@ pub const PAYLOADS: &[Payload] = &[
     ("use_quotas", use_quotas),
     ("quota_caller", quota_caller),
     ("caller_without_settings", caller_without_settings),
+    ("take_context", take_context),
 ];
 
 /// A quota: its name, and what takes a piece of it, which is kept as long as the process lives.
@@ -165,6 +169,22 @@ fn quota_caller(args: &[String]) -> i32 {
     0
 }
 
+/// Takes a context for one event.
+fn take_context(_: &[String]) -> i32 {
+    attempt("context", sys::call(libc::SYS_io_setup, &mut [Word::Number(1), Word::Room(&mut [0; 8])]));
+    0
+}
+
+/// All processes of a machine share `fs.aio-max-nr` of them.
+fn contexts_of_the_machine_are_not_taken() {
+    let taken = attack(&unfiltered(&sandbox()), "take_context", &[]);
+    taken.assert_done(&["context"]);
+    for sandbox in [sandbox(), sandbox().seccomp(Seccomp::container())] {
+        assert_eq!(attack(&sandbox, "take_context", &[]).get("context"), "ENOSYS");
+    }
+    attack(&sandbox().map_seccomp(|policy| policy.allow(["io_setup"])), "take_context", &[]).assert_done(&["context"]);
+}
+
 /// Over an initramfs a setting is written in any case.
 fn unless_settings() -> Option<String> {
     unless_mounts().or_else(unless_pivot_root)
@@ -197,7 +217,7 @@ fn a_user_namespace_gets_a_fraction_of_namespaces() {
     let caller = Sandbox::new().identity(Identity::caller());
     let kinds = "cd /proc/sys/user; head -n 1 max_*_namespaces | grep -v '^$'";
     let unlimited = stdout(&caller, kinds);
-    let unfiltered = stdout(&crate::common::unfiltered(&caller), kinds);
+    let unfiltered = stdout(&unfiltered(&caller), kinds);
     let mut count = 0;
     for (name, value) in unfiltered.lines().collect::<Vec<_>>().chunks(2).map(|lines| (lines[0], lines[1])) {
         let name = name.trim_matches(['=', '>', '<', ' ']);

@@ -89,7 +89,7 @@ fn a_policy_is_shown_in_a_few_words_and_as_a_whole() {
          what is refused is recorded"
     );
     let default = format!("{:#}", Seccomp::new());
-    assert!(default.contains("\nclone3: ENOSYS\n") && default.ends_with("\nall others: allow"), "{default}");
+    assert!(default.contains("\nclone3, io_setup: ENOSYS\n") && default.ends_with("\nall others: allow"), "{default}");
 }
 
 fn the_plan_and_the_outcome_name_the_policy() {

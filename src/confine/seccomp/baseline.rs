@@ -129,6 +129,12 @@ impl Denied {
         self.add("prlimit64", [Condition::is(1, core), Condition::new(2, Comparison::NotEqual(0))], 0);
     }
 
+    /// Programs do without, as on a kernel that lacks it.
+    fn contexts(&mut self) {
+        // All processes of the machine together have `fs.aio-max-nr` of them, 65,536.
+        self.add("io_setup", [], libc::ENOSYS);
+    }
+
     fn leases(&mut self) {
         LEASES.iter().for_each(|&command| self.add("fcntl", [Condition::is(1, command)], libc::EPERM));
     }
@@ -144,6 +150,7 @@ impl Seccomp {
         denied.personalities();
         denied.cores();
         denied.leases();
+        denied.contexts();
         let rules: Vec<Rule> = denied.0.into_iter().filter(|rule| self.allows_all_of(&rule.call)).collect();
         self.rules.extend(rules);
         self

@@ -110,7 +110,7 @@ pub fn judge() -> Sandbox {
 ///
 /// | what | why |
 /// |---|---|
-/// | programs and libraries of the host (`/usr` without `/usr/src`) and `/etc`, read-only, and nothing else of it; bind the workspace with `bind_rw` | keys, tokens and other projects can't be told to anybody by who can't read them, wherever they are; and what the code changes is in the workspace |
+/// | programs and libraries of the host (`/usr` without `/usr/src`) and `/etc`, read-only, and nothing else of it; bind the workspace with `bind_rw`, one of git with `git_workspace` | keys, tokens and other projects can't be told to anybody by who can't read them, wherever they are; and what the code changes is in the workspace |
 /// | an empty environment but `PATH` | tokens are most often there; name what it needs by [`Command::env`](crate::Command::env) |
 /// | no network | what it has read can't leave, and nothing comes in; a service of the host's that listens on its loopback is not there |
 /// | [`Seccomp::container`] without inotify(7) and seccomp filters of its own | an allow-list: what is new in the kernel, or was often the way out, is not there; a watch on `/usr` or `/etc` would show which files other processes of the host open; filters take memory that no cgroup counts |
@@ -119,6 +119,10 @@ pub fn judge() -> Sandbox {
 /// | files of 1 GiB at most | the workspace is on the host's disk |
 /// | 2 minutes, then SIGTERM, 2 s later SIGKILL | somebody waits for the answer |
 /// | 1 MiB of each of stdout and stderr | whoever reads it, a model or a person, reads no more |
+///
+/// In a workspace of git(1) use [`Root::git_workspace`]: hooks and settings that the program plants would be executed on the
+/// host by the next `git status`. Protect what else is executed there without being asked for by [`Root::protect`]
+/// (`.envrc`, `.vscode/`, a `Makefile`). The host can replace what is protected, by a rename; the program can't.
 ///
 /// What it leaves in the workspace nobody has read either: scripts, hooks of a version control system, recipes of a build are to
 /// be run in a sandbox as well. A directory in the workspace is bound for another program by

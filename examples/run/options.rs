@@ -161,7 +161,7 @@ fn is_of_system(text: &OsStr) -> bool {
     source == Path::new("/") || system.iter().any(|top| source.starts_with(top)) && !source.starts_with("/var/tmp")
 }
 
-const OPERATIONS: [Operation; 7] = [
+const OPERATIONS: [Operation; 9] = [
     Operation {
         name: "ro",
         value: "SRC[:DST]",
@@ -176,6 +176,18 @@ const OPERATIONS: [Operation; 7] = [
         value: "SRC[:DST]",
         help: "Shows a file or directory of the host, which the program may write",
         parse: |text| Ok(bind(&text)?.writable().into()),
+    },
+    Operation {
+        name: "git",
+        value: "SRC[:DST]",
+        help: "Shows a workspace of git, which the program may write but for what git on the host would execute",
+        parse: |text| Ok(bind(&text)?.writable().protect_git().into()),
+    },
+    Operation {
+        name: "protect",
+        value: "PATH",
+        help: "Keeps what is at a path in a writable directory from being changed, replaced or created",
+        parse: |path| Ok(Mount::Protect(path.into())),
     },
     Operation {
         name: "tmpfs",

@@ -27,7 +27,7 @@ use crate::host_path::HostPath;
 use crate::outcome::{Enforcement, Layer, Lost};
 use crate::plan::helper::{self, Groups, Placed, Start};
 use crate::plan::init::Confine;
-use crate::plan::{IdMaps, Input, Plan, Program, Search, Slot, Step, Stream, init, nr, stub};
+use crate::plan::{IdMaps, Input, Placeholder, Plan, Program, Search, Slot, Step, Stream, init, nr, stub};
 use crate::watch::{Rules, Ruling};
 
 /// A plan under construction.
@@ -38,6 +38,7 @@ struct Compiler<'a> {
     who: Resolved,
     host_program: Program,
     id_mappings: Vec<IdMaps>,
+    placeholders: Vec<Placeholder>,
     descriptors: Vec<Arc<OwnedFd>>,
     /// Which of them the command gets, by their numbers there.
     handed: Vec<(u16, u32)>,
@@ -132,6 +133,7 @@ pub(crate) fn compile(
         who,
         host_program,
         id_mappings: vec![],
+        placeholders: vec![],
         descriptors,
         handed: vec![],
         cgroup,
@@ -165,6 +167,7 @@ pub(crate) fn compile(
         handed: compiler.handed,
         id_mappings: compiler.id_mappings,
         cgroup: compiler.cgroup,
+        placeholders: compiler.placeholders,
         bounds: compiler.config.limits.bounds(said.and_then(Cgroup::cpus), said.is_some_and(Cgroup::limits_memory)),
         owner: compiler.host.privileged.then_some((compiler.who.host_uid, compiler.who.host_gid)),
         rules,
@@ -403,6 +406,7 @@ impl Compiler<'_> {
                     who: &self.who,
                     chosen: &self.chosen,
                     procs: &mut procs,
+                    placeholders: &mut self.placeholders,
                     terminals: self.config.root.terminals_beside(job.pty.is_some().into()),
                     endpoints: &mut endpoints,
                 };

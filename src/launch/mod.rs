@@ -15,6 +15,7 @@ mod interpreter;
 mod layout;
 mod listener;
 mod pass;
+mod placeholder;
 mod privileged;
 mod process;
 mod reaper;
@@ -40,6 +41,7 @@ pub(crate) use attribute::attribute;
 pub(crate) use idmap::can_idmap;
 use ids::Reserved;
 pub(crate) use listener::Listener;
+use placeholder::Held;
 use process::Process;
 
 use crate::cgroup::Made;
@@ -72,6 +74,8 @@ pub(crate) struct Launched {
     cgroup: Option<Made>,
     /// The host ID of the processes, released after them.
     reserved: Option<Reserved>,
+    /// Let go when every process has ended.
+    held: Vec<Held>,
 }
 
 /// The longest pause before a busy program is tried again; the pauses double from 1 ms.
@@ -128,6 +132,7 @@ struct Launch<'a> {
     mappings: Vec<Arc<OwnedFd>>,
     made: Option<host::Made>,
     cgroup: Option<Made>,
+    held: Vec<Held>,
     streams: Streams,
 }
 
@@ -162,8 +167,12 @@ impl<'a> Launch<'a> {
             mappings: vec![],
             made: None,
             cgroup: None,
+            held: vec![],
             streams,
         };
+        for placeholder in &plan.placeholders {
+            launch.held.extend(Held::take(placeholder)?);
+        }
         for maps in &plan.id_mappings {
             launch.mappings.push(idmap::namespace(maps, own_id, launch.host.as_fd())?);
         }
@@ -245,6 +254,7 @@ impl<'a> Launch<'a> {
             kept,
             cgroup: self.cgroup.take(),
             reserved: self.reserved.take(),
+            held: self.held,
         })
     }
 

@@ -85,6 +85,7 @@ impl Running for Launched {
         ended.account = if is_removed { account } else { self.account() };
         self.cgroup = None;
         self.reserved = None;
+        self.held.clear();
         Ok(ended)
     }
 

@@ -19,6 +19,7 @@ mod sync;
 mod syscalls;
 mod trial;
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,6 +64,8 @@ pub struct Plan {
     /// Host ids of which the sandbox gets one for itself.
     pub(crate) own_ids: Option<HostRange>,
     pub(crate) cgroup: Option<Spec>,
+    /// What is kept from being created on the host.
+    pub(crate) placeholders: Vec<Placeholder>,
     /// What is kept while the command is watched.
     pub(crate) bounds: Bounds,
     /// Who the pipes of the command are given to, if the host may give them away.
@@ -77,6 +80,22 @@ pub struct Plan {
     pub(crate) enforced: Enforcement,
     /// A call that is made to fail, for tests.
     pub(crate) fault: Option<(Part, usize)>,
+}
+
+/// A path of the host at which something must stand while the sandbox lives: what is there, or what is created for that time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Placeholder {
+    /// The directory, resolved.
+    pub parent: PathBuf,
+    pub name: OsString,
+    /// Contents of a file; a directory if there are none.
+    pub contents: Option<Vec<u8>>,
+}
+
+impl Placeholder {
+    pub fn path(&self) -> PathBuf {
+        self.parent.join(&self.name)
+    }
 }
 
 /// An id of the host.

@@ -35,6 +35,7 @@ mod outputs;
 mod paths;
 mod privileges;
 mod processes;
+mod protect;
 mod quotas;
 mod runs;
 mod set_id;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         sources::TESTS,
         sockets::TESTS,
         homes::TESTS,
+        protect::TESTS,
     ]
     .concat();
     let payloads = [
@@ -129,6 +131,7 @@ fn main() -> ExitCode {
         sources::PAYLOADS,
         sockets::PAYLOADS,
         homes::PAYLOADS,
+        protect::PAYLOADS,
     ]
     .concat();
     support::run(&tests, &payloads)

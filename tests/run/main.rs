@@ -273,7 +273,7 @@ fn what_it_may_use_is_what_was_said() {
 
 fn help_is_no_error() {
     let help = run(&["--help"]).output();
-    let options = "ro rw tmpfs overlay mask dir symlink root share time-offset hostname uid gid cwd env wall kill-grace nofile memory swap pids cpus cpuset io-max cgroup-parent cpu idle output pty explain report profile cap-add landlock-ro landlock-rw connect bind-port seccomp best-effort";
+    let options = "ro rw git protect tmpfs overlay mask dir symlink root share time-offset hostname uid gid cwd env wall kill-grace nofile memory swap pids cpus cpuset io-max cgroup-parent cpu idle output pty explain report profile cap-add landlock-ro landlock-rw connect bind-port seccomp best-effort";
     for option in options.split(' ') {
         assert!(help.contains(&format!("--{option}")), "--{option} is not in {help}");
     }

@@ -9,6 +9,7 @@ use super::bind::{SOURCE, Writable, resolve_source};
 use super::cgroups;
 use super::endpoints::Endpoints;
 use super::own::{open_proc, tmpfs_options};
+use super::protect;
 use super::target::{Kind, Target};
 use super::{Base, Mount, Owner, Root, Tmpfs};
 use crate::confine::host::{Host, LEFT_OUT};
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::host_path::HostPath;
 use crate::outcome::Layer;
 use crate::plan::init::{self, Init};
-use crate::plan::{Arg, Attributes, Change, HostId, IdMaps, Program, Slot, Step, flags, nr};
+use crate::plan::{Arg, Attributes, Change, HostId, IdMaps, Placeholder, Program, Slot, Step, flags, nr};
 
 /// What the root is lowered into, and what it depends on.
 pub(crate) struct Lowering<'a> {
@@ -30,6 +31,7 @@ pub(crate) struct Lowering<'a> {
     pub who: &'a Resolved,
     pub chosen: &'a Chosen,
     pub procs: &'a mut Procs,
+    pub placeholders: &'a mut Vec<Placeholder>,
     /// How many terminals each `/dev` has room for.
     pub terminals: u32,
     pub endpoints: &'a mut Endpoints,
@@ -137,6 +139,8 @@ pub(crate) fn lower(root: &Root, mounts: &[Mount], l: Lowering<'_>) -> Result<Co
     let scratch = needs_scratch.then(|| scratch(l.helper, mounts));
     let top = Slot(0);
     let mut builder = Builder { l, root: top, scratch, names: 0, writable: vec![] };
+    let (protected, placeholders) = protect::resolve(mounts)?;
+    builder.l.placeholders.extend(placeholders);
     let overlays = builder.stage_overlays(mounts)?;
     builder.make_root();
     builder.base(&root.base)?;
@@ -152,6 +156,7 @@ pub(crate) fn lower(root: &Root, mounts: &[Mount], l: Lowering<'_>) -> Result<Co
         }
     }
     builder.let_go();
+    builder.protect(&protected)?;
     if !root.writable {
         builder.l.helper.step(Step::new("making the root read-only"));
         builder.set_top(builder.root, Attributes::RDONLY | Attributes::SAFE);
@@ -330,7 +335,7 @@ impl Builder<'_> {
             Mount::Dir { target, mode } => Target::new(target)?.directory(self.l.helper, self.root, *mode),
             Mount::Mask(path) => self.mask(&Target::new(path)?),
             Mount::ReadOnly(path) => self.read_only(&Target::new(path)?)?,
-            Mount::Overlay(_) => {}
+            Mount::Overlay(_) | Mount::Protect(_) => {}
         }
         Ok(())
     }

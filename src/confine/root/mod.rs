@@ -5,9 +5,11 @@ mod cgroups;
 mod describe;
 mod devices;
 mod endpoints;
+mod git;
 mod lower;
 mod overlay;
 mod own;
+mod protect;
 mod remount;
 mod target;
 
@@ -101,6 +103,8 @@ pub enum Mount {
     Mask(PathBuf),
     /// What is at a path, and everything below, read-only.
     ReadOnly(PathBuf),
+    /// What is at a path within a writable bind, read-only, so that it can't be replaced: see [`Root::protect`].
+    Protect(PathBuf),
 }
 
 impl Mount {
@@ -116,13 +120,14 @@ impl Mount {
             | Self::Symlink { link: target, .. }
             | Self::Dev(target)
             | Self::Mask(target)
-            | Self::ReadOnly(target) => target,
+            | Self::ReadOnly(target)
+            | Self::Protect(target) => target,
         }
     }
 
     /// Whether what was there is out of sight.
     fn covers(&self) -> bool {
-        !matches!(self, Self::Dir { .. } | Self::Symlink { .. } | Self::ReadOnly(_))
+        !matches!(self, Self::Dir { .. } | Self::Symlink { .. } | Self::ReadOnly(_) | Self::Protect(_))
     }
 }
 
@@ -150,6 +155,8 @@ pub struct Bind {
     #[cfg_attr(feature = "serde", serde(default))]
     sockets: bool,
     owner: Owner,
+    #[cfg_attr(feature = "serde", serde(default))]
+    git: bool,
 }
 
 /// Whose files of a bind or an overlay are the program's.
@@ -192,7 +199,16 @@ impl Bind {
     /// A source that is a symlink is followed, unless the bind is [`writable`](Self::writable): see [`HostPath`].
     pub fn new(source: impl Into<HostPath>, target: impl Into<PathBuf>) -> Self {
         let (source, target) = (source.into(), target.into());
-        Self { source, target, writable: false, noexec: false, devices: false, sockets: false, owner: Owner::Caller }
+        Self {
+            source,
+            target,
+            writable: false,
+            noexec: false,
+            devices: false,
+            sockets: false,
+            owner: Owner::Caller,
+            git: false,
+        }
     }
 
     /// Shows what is at `path` below a trusted directory of the host at `target`, and follows no symlink below it:
@@ -234,6 +250,24 @@ impl Bind {
     /// Whether sockets and FIFOs in the tree are out of reach.
     fn is_cut_off(&self) -> bool {
         !(self.writable || self.devices || self.sockets)
+    }
+
+    /// Protects what git(1) on the host would execute later, in a writable bind of a workspace or of a git directory:
+    /// `.git/hooks`, `.git/config` and what it includes, `config.worktree`, `commondir`, the directory of
+    /// `core.hooksPath`, the same of each submodule, and where the files of each linked worktree are. In a linked worktree
+    /// `.git`, its git directory and its common directory, if they lie in the bind; bind the common directory with this as well
+    /// if the program is to commit. Where there is no `.git` the program can't create one. See [`Root::protect`].
+    ///
+    /// The program commits, branches and merges as usual. It can't change the configuration.
+    ///
+    /// What it leaves is still data that nobody has read. It may name programs in `.gitattributes`, which take a configuration
+    /// that defines them, leave an interrupted `git rebase` with `exec` lines, and add nested repositories with a
+    /// configuration of their own to the index: on the host run git with `-c core.fsmonitor=false`, with
+    /// `--ignore-submodules=all`, and not in directories that the program has created.
+    #[must_use]
+    pub fn protect_git(mut self) -> Self {
+        self.git = true;
+        self
     }
 
     /// No program in it can be executed (`MS_NOEXEC`).
@@ -478,7 +512,8 @@ impl Root {
         self
     }
 
-    /// Binds a tree of the host read-only: see [`Bind`].
+    /// Binds a tree of the host read-only: see [`Bind`]. Below a writable bind it can be evaded by renaming a directory above
+    /// it: see [`protect`](Self::protect).
     #[must_use]
     pub fn bind(self, source: impl Into<HostPath>, target: impl Into<PathBuf>) -> Self {
         self.mount(Bind::new(source, target))
@@ -555,13 +590,68 @@ impl Root {
         self.mount(Mount::Dir { target: target.into(), mode: 0o755 })
     }
 
+    /// Protects a path within a writable bind: the program can neither change it, nor replace it, nor rename or remove a
+    /// directory above it.
+    ///
+    /// Every directory from the bind down to the path is bound onto itself, and a mount point can't be renamed (rename(2),
+    /// `EBUSY`; between what is below it and what is not a rename gives `EXDEV`, and programs copy); the path itself is bound
+    /// read-only. The bind must be added before; the paths of all operations are
+    /// protected when everything else stands. A path that is, or leads through, a symlink is an error. The same files under
+    /// another name, by a second bind of them or by a hard link, are not protected.
+    ///
+    /// Where nothing exists at the path, the program could create it. Then a placeholder stands there on the host while the
+    /// sandbox lives: an empty file, or an empty directory if the path ends with a slash. Where a directory above it is
+    /// missing, that one is the placeholder. It is removed when the last sandbox that protects the path ends. If the caller
+    /// is killed, it stays until another sandbox that protects the same path ends. One that somebody has written to stays.
+    ///
+    /// The host can still replace what is protected: a rename there takes the mount away, and the new file is writable.
+    ///
+    /// Needs Linux 5.12.
+    ///
+    /// ```
+    /// use stockade::{Command, Root, Sandbox};
+    ///
+    /// let workspace = tempfile::tempdir()?;
+    /// std::fs::create_dir_all(workspace.path().join("scripts"))?;
+    /// std::fs::write(workspace.path().join("scripts/deploy"), "echo deployed\n")?;
+    ///
+    /// let root = Root::host().bind_rw(workspace.path(), "/tmp/work").protect("/tmp/work/scripts/deploy");
+    /// let script = "cd /tmp/work; echo evil > scripts/deploy || mv scripts x || rm -rf scripts; touch scripts/new";
+    /// let outcome = Sandbox::new().root(root).output(Command::new("sh").args(["-c", script]))?.outcome;
+    ///
+    /// assert!(outcome.success());
+    /// assert!(workspace.path().join("scripts/new").exists());
+    /// assert_eq!(std::fs::read_to_string(workspace.path().join("scripts/deploy"))?, "echo deployed\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn protect(self, path: impl Into<PathBuf>) -> Self {
+        self.mount(Mount::Protect(path.into()))
+    }
+
+    /// Binds a workspace of git(1) that the program may write to, and protects what the host's git would execute:
+    /// see [`Bind::protect_git`].
+    #[must_use]
+    pub fn git_workspace(self, source: impl Into<HostPath>, target: impl Into<PathBuf>) -> Self {
+        self.mount(Bind::new(source, target).writable().protect_git())
+    }
+
     /// Hides what is at a path: see [`Mount::Mask`]. A path that does not exist has nothing to hide.
+    ///
+    /// The mask covers the file or directory that is there when the sandbox starts, not its name. If the host renames another
+    /// one to that path (as editors and package managers do when they save a file), the mask falls off in every sandbox that
+    /// sees the directory, and a file that is created there later is not hidden. Hide the directory around it, or leave that
+    /// out of the root, where the host changes files while a sandbox lives. In a writable bind the program can rename a
+    /// directory above the mask, put another in its place, and create the path anew: see [`protect`](Self::protect).
     #[must_use]
     pub fn mask(self, path: impl Into<PathBuf>) -> Self {
         self.mount(Mount::Mask(path.into()))
     }
 
     /// Makes what is at a path read-only, with everything that is mounted below it so far.
+    ///
+    /// In a writable bind this does not keep the program from renaming a directory above the path and creating the path anew:
+    /// use [`protect`](Self::protect). If the host renames something to the path, that is writable.
     #[must_use]
     pub fn read_only(self, path: impl Into<PathBuf>) -> Self {
         self.mount(Mount::ReadOnly(path.into()))

@@ -126,7 +126,8 @@ impl Landlock {
     }
 
     /// What is at a path can't be seen, though it is in a tree that is allowed. Landlock has no such rule: it is a mask in
-    /// the sandbox's mount namespace, and an error without one.
+    /// the sandbox's mount namespace, and an error without one. A rename on the host takes it away, as it does with
+    /// [`Root::mask`].
     #[must_use]
     pub fn deny(mut self, path: impl Into<PathBuf>) -> Self {
         self.denied.push(path.into());
@@ -134,7 +135,7 @@ impl Landlock {
     }
 
     /// What is at a path and below is read-only, though it is in a tree that may be written; by a mount, as
-    /// [`Landlock::deny`].
+    /// [`Landlock::deny`]. In a writable bind the program can rename a directory above it: see [`Root::protect`].
     #[must_use]
     pub fn deny_write(mut self, path: impl Into<PathBuf>) -> Self {
         self.read_only.push(path.into());

@@ -133,7 +133,7 @@ impl Builder<'_> {
     fn fix(&mut self, bind: &Path, below: &Path, read_only: bool) -> Result<()> {
         let target = Target::new(bind)?;
         let helper = &mut *self.l.helper;
-        helper.step(Step::new("protecting").path(&bind.join(below)).remedies(PROTECT));
+        helper.step(Step::new("protecting").path(bind.join(below)).remedies(PROTECT));
         let top = target.open(helper, self.root);
         // No symlink that a program has left is followed.
         let place = helper.open_beneath(top, below.as_os_str()).store("protected");
@@ -141,7 +141,7 @@ impl Builder<'_> {
         if read_only {
             helper.mount_setattr(tree, Change::tree(crate::plan::Attributes::RDONLY));
         }
-        helper.step(Step::new("protecting").path(&bind.join(below)).remedies(PROTECT));
+        helper.step(Step::new("protecting").path(bind.join(below)).remedies(PROTECT));
         helper.move_mount(tree, place);
         for slot in [tree, place, top] {
             helper.close(slot);

@@ -323,7 +323,8 @@ pub struct Enforcement {
     /// What was requested and is not in force.
     pub lost: Vec<Lost>,
     /// What the program can reach though the layers in force are meant to prevent it, because the kernel lacks what it takes:
-    /// UNIX sockets and FIFOs in read-only trees of the host (see [`Root`](crate::Root)). Each entry names what would close
+    /// UNIX sockets and FIFOs in read-only trees of the host (see [`Root`](crate::Root)), and without a PID namespace the
+    /// user's other processes. Each entry names what would close
     /// the gap. Nothing that was requested is among them: that is an error, or in `lost`.
     #[cfg_attr(feature = "serde", serde(default))]
     pub gaps: Vec<String>,

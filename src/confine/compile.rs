@@ -1,6 +1,7 @@
 //! A configuration and a command, put together to a plan: the one place that knows every feature, and the order in which
 //! their calls come.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -45,6 +46,8 @@ struct Compiler<'a> {
     cgroup: Option<Spec>,
     filter: Option<Arc<Filter>>,
     landlock: Option<Handled>,
+    /// The Landlock rule that stands for a PID namespace.
+    signals: Option<Implied>,
     /// Landlock rules that the root implies.
     implied: Option<Implied>,
     /// How the sockets and FIFOs of the host are cut off, and what of them is not.
@@ -125,7 +128,11 @@ pub(crate) fn compile(
     if cgroup.as_ref().is_some_and(Spec::may_be_owned) {
         lost.extend(may_change_limits(config, &chosen, landlock.is_some())?);
     }
-    let filter = (!config.seccomp.is_unconfined()).then(|| seccomp::compile(&config.seccomp)).transpose()?;
+    let policy = match chosen.all().contains(Namespaces::PID) {
+        true => Cow::Borrowed(&config.seccomp),
+        false => Cow::Owned(config.seccomp.clone().among_other_processes()),
+    };
+    let filter = (!config.seccomp.is_unconfined()).then(|| seccomp::compile(&policy)).transpose()?;
     let mut compiler = Compiler {
         config,
         host,
@@ -139,6 +146,7 @@ pub(crate) fn compile(
         cgroup,
         filter,
         landlock,
+        signals: None,
         implied: None,
         endpoints: None,
         gaps: vec![],
@@ -147,6 +155,7 @@ pub(crate) fn compile(
     compiler.check_root()?;
     config.capabilities.check(compiler.host.last_capability, compiler.has_rights())?;
     compiler.check_new_privs()?;
+    compiler.spare_other_processes();
     let stdio = job.stdio.clone().map(|stream| stream.lower(&mut compiler.descriptors));
     let search = search(job)?;
     let helper = compiler.helper(job, &stdio, &search)?;
@@ -283,8 +292,38 @@ impl Compiler<'_> {
         capabilities::limit_to(process, kept, self.host.last_capability, self.has_rights());
     }
 
+    /// Keeps a program without a PID namespace from the caller's other processes, as far as that can be had.
+    fn spare_other_processes(&mut self) {
+        if self.has(Namespaces::PID) {
+            return;
+        }
+        if self.filter.is_none() {
+            self.gaps.push(
+                "the limits, scheduling and priority of the user's other processes, without a PID namespace and without a \
+                 seccomp filter: add Namespaces::PID, or a policy"
+                    .into(),
+            );
+        }
+        let asked = self.config.landlock.as_ref().is_some_and(|asked| asked.allows_any_signal());
+        if asked || self.landlock.as_ref().is_some_and(Handled::scopes_signals) {
+            return;
+        }
+        let can_restrict = !self.config.new_privs || self.has_rights();
+        self.signals = Some(self.host.landlock()).filter(|_| can_restrict).and_then(Implied::own_signals);
+        if self.signals.is_none() {
+            self.gaps.push(
+                "signals to the user's other processes, and ptrace(2) of them as far as the filter allows it, without a PID \
+                 namespace and without Landlock of Linux 6.12: add Namespaces::PID"
+                    .into(),
+            );
+        }
+    }
+
     /// Landlock, and the filter of system calls.
     fn filter(&self, process: &mut Program) {
+        if let Some(signals) = &self.signals {
+            process.within(Layer::Landlock, |process| signals.restrict(process));
+        }
         if let Some(implied) = &self.implied {
             process.within(Layer::Root, |process| implied.restrict(process));
         }
@@ -445,7 +484,7 @@ impl Compiler<'_> {
     /// Landlock rules for what the root does not cut off, and what is left.
     fn imply(&mut self, endpoints: &Endpoints, mounts: &[Mount], job: &Job<'_>) {
         let writable = root::writable_places(mounts, self.config.root.is_writable());
-        self.gaps = endpoints.gaps(&writable);
+        self.gaps.extend(endpoints.gaps(&writable));
         self.endpoints = endpoints.summary();
         self.implied = endpoints.restricts().map(|abi| {
             let given = job.fds.iter().filter(|(_, fd)| is_writable(&fd.0)).map(|&(number, _)| number);

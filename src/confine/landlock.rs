@@ -171,6 +171,9 @@ impl Landlock {
     }
 
     /// Leaves signals to the pid namespace and the permissions.
+    ///
+    /// Without a PID namespace a sandbox keeps signals to its own processes also if it has no other Landlock rules (since
+    /// Linux 6.12; before, that is among [`Enforcement::gaps`](crate::Enforcement::gaps)). This allows them.
     #[must_use]
     pub fn any_signal(mut self) -> Self {
         self.any_signal = true;
@@ -209,6 +212,11 @@ impl Landlock {
     /// Refuses what is no path.
     pub(super) fn check(&self) -> Result<()> {
         self.paths.iter().try_for_each(|(path, _)| super::no_zero("the path of a Landlock rule", path.as_os_str()))
+    }
+
+    /// Whether signals to other processes were allowed.
+    pub(super) fn allows_any_signal(&self) -> bool {
+        self.any_signal
     }
 
     /// Whether files at a path or below may be written, or directories be created.
@@ -309,6 +317,11 @@ impl Handled {
         (Self { fs, net, scopes, abi }, lacks)
     }
 
+    /// Whether signals reach the processes of the sandbox alone.
+    pub fn scopes_signals(&self) -> bool {
+        self.scopes & Scope::Signal as u64 != 0
+    }
+
     /// Whether there is anything to restrict.
     pub fn is_empty(&self) -> bool {
         self.fs.is_empty() && self.net == 0 && self.scopes == 0
@@ -348,6 +361,14 @@ impl Implied {
         // Renaming into another directory is denied by every ruleset that does not allow it.
         let rules = Landlock { paths: paths.chain([("/".into(), FsAccess::REFER)]).collect(), ..Landlock::new() };
         Self { rules, handled: Handled { fs: writing | FsAccess::REFER, net: 0, scopes: 0, abi }, descriptors }
+    }
+
+    /// Signals, ptrace(2) and what takes the same right reach the processes of the sandbox alone. None where the ABI has no
+    /// scope of signals.
+    pub fn own_signals(abi: ABI) -> Option<Self> {
+        let scopes = Scope::from_all(abi).bits() & Scope::Signal as u64;
+        let handled = Handled { fs: FsAccess::empty(), net: 0, scopes, abi };
+        (scopes != 0).then(|| Self { rules: Landlock::new(), handled, descriptors: vec![] })
     }
 
     /// Restricts the process that runs the program. A path that it can't reach needs no rule.

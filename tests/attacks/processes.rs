@@ -10,21 +10,23 @@ use std::time::{Duration, Instant};
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
 use nix::unistd::{Pid, setsid};
-use stockade::{Command, Identity, Namespaces, Root, Sandbox, Signal, Stdio, Termination};
+use stockade::{Command, Identity, Landlock, Namespaces, Root, Sandbox, Signal, Stdio, Termination};
 
 use crate::common::{
-    Attempts, Bystander, as_before, attack, attack_by, attack_on_host, attempt, first_line, in_namespaces, sandbox,
-    tell, unfiltered,
+    Attempts, Bystander, as_before, attack, attack_by, attack_on_host, attempt, first_line, here, in_namespaces,
+    sandbox, tell, unfiltered,
 };
 use crate::support::listener::hold;
 use crate::support::{
     self, Payload, Test, at_most, children, kernel, own_path, payload, payload_on_host, sh, shared_dir, text,
+    unless_landlock_since,
 };
 use crate::sys;
 
 pub const TESTS: &[Test] = tests![
     nobody_outside_is_killed,
     a_host_that_is_seen_can_not_be_looked_into,
+    without_a_pid_namespace_other_processes_are_not_changed,
     a_grandchild_fakes_no_status,
     children_that_are_given_to_the_host_fake_no_status_and_do_not_stay,
     a_pid_that_is_used_again_fakes_no_status if unless_few_pids,
@@ -36,6 +38,7 @@ pub const TESTS: &[Test] = tests![
 
 pub const PAYLOADS: &[Payload] = &[
     ("host_of_killer", host_of_killer),
+    ("change_other", change_other),
     ("give_away_children", give_away_children),
     ("host_of_given_children", host_of_given_children),
     ("fork_on", fork_on),
@@ -64,6 +67,88 @@ const KILLER: &str = "
     test \"$2\" != all || echo \"init: $(cut -d ' ' -f 3 /proc/1/stat)\"
     exit 4";
 
+/// Landlock that restricts nothing.
+fn anything() -> Landlock {
+    Landlock::new().any_path().any_tcp().any_abstract_socket().any_signal()
+}
+
+/// Changes another process in every way that takes no right but its user; the same of its own.
+fn change_other(args: &[String]) -> i32 {
+    let other: i64 = args[0].parse().unwrap();
+    let (mut cores, mask, none) = (vec![0; 16], [1, 0, 0, 0, 0, 0, 0, 0], [0; 8]);
+    let core = i64::from(libc::RLIMIT_CORE);
+    for (whose, pid) in [("", other), ("own ", 0)] {
+        let zero = sys::Word::Number(0);
+        // What it has.
+        sys::call(
+            libc::SYS_prlimit64,
+            &mut [sys::Word::Number(0), sys::Word::Number(core), zero, sys::Word::Room(&mut cores)],
+        )
+        .unwrap();
+        let tried = sys::call(
+            libc::SYS_prlimit64,
+            &mut [sys::Word::Number(pid), sys::Word::Number(core), sys::Word::Bytes(&cores), sys::Word::Number(0)],
+        );
+        attempt(&format!("{whose}limit"), tried);
+        let tried = sys::call(
+            libc::SYS_sched_setaffinity,
+            &mut [sys::Word::Number(pid), sys::Word::Number(8), sys::Word::Bytes(&mask)],
+        );
+        attempt(&format!("{whose}affinity"), tried);
+        let batch = i64::from(libc::SCHED_BATCH);
+        let tried = sys::call(
+            libc::SYS_sched_setscheduler,
+            &mut [sys::Word::Number(pid), sys::Word::Number(batch), sys::Word::Bytes(&none)],
+        );
+        attempt(&format!("{whose}scheduler"), tried);
+        attempt(&format!("{whose}priority"), sys::numbers(libc::SYS_setpriority, &[0, pid, 19]));
+        attempt(
+            &format!("{whose}priority of input and output"),
+            sys::numbers(libc::SYS_ioprio_set, &[1, pid, 3 << 13]),
+        );
+    }
+    attempt("signal", sys::numbers(libc::SYS_kill, &[other, 0]));
+    if args.len() > 1 {
+        // Where it works it changes every process of the user.
+        attempt("priority of a user", sys::numbers(libc::SYS_setpriority, &[2, 0, 19]));
+    }
+    0
+}
+
+/// Attack 48: Without a PID namespace a program changes the caller's other processes, which are of the same user.
+fn without_a_pid_namespace_other_processes_are_not_changed() {
+    const OTHERS: [&str; 5] = ["limit", "affinity", "scheduler", "priority", "priority of input and output"];
+    let mut other = Bystander::start(Host::new("sleep").arg("1000"));
+    let pid = other.pid().to_string();
+    let shared = Sandbox::new().namespaces(Namespaces::empty()).root(Root::inherit()).identity(Identity::caller());
+    let open = unfiltered(&shared).landlock(anything());
+    let change = |sandbox: &Sandbox, all: bool| {
+        let mut command = here("change_other");
+        let output = sandbox.output(command.arg(&pid).args(all.then_some("all"))).unwrap();
+        assert!(output.outcome.success(), "{output:?}");
+        (Attempts::parse(&text(&output.stdout)), output.outcome.enforced.gaps)
+    };
+    let (attempts, gaps) = change(&open, false);
+    // The scheduling of a process that has more capabilities is out of reach, as that of root's is here.
+    attempts.assert_done(if support::is_root() { &["limit", "signal"] } else { &OTHERS });
+    attempts.assert_done(&["signal"]);
+    assert!(gaps.iter().any(|gap| gap.contains("seccomp")), "{gaps:?}");
+    let (attempts, gaps) = change(&shared, true);
+    attempts.assert_refused(&OTHERS);
+    attempts.assert_refused(&["priority of a user"]);
+    attempts.assert_done(&OTHERS.map(|what| format!("own {what}")).each_ref().map(String::as_str));
+    match unless_landlock_since((6, 12)) {
+        None => {
+            attempts.assert_refused(&["signal"]);
+            assert!(gaps.is_empty(), "{gaps:?}");
+        }
+        Some(_) => assert!(gaps.iter().any(|gap| gap.contains("signals")), "{gaps:?}"),
+    }
+    let older = shared.as_on_kernel(6, 6).status(Command::new("true")).unwrap();
+    assert!(older.enforced.gaps.iter().any(|gap| gap.contains("signals")), "{older:?}");
+    assert!(other.is_alive());
+}
+
 /// A host, in a session of its own, with a sandbox whose program kills whomever it can.
 fn host_of_killer(args: &[String]) -> i32 {
     setsid().unwrap();
@@ -72,6 +157,8 @@ fn host_of_killer(args: &[String]) -> i32 {
         "default" => (Sandbox::new(), "all", true),
         "caller" => (caller, "all", true),
         "group" => (caller, "one", false),
+        // With any signal, which is what Landlock denies where there is no PID namespace.
+        "any signal" => (caller.namespaces(ALL - Namespaces::PID).landlock(anything()), "one", true),
         _ => (caller.namespaces(ALL - Namespaces::PID), "one", true),
     };
     let mut command = Command::new("sh");
@@ -90,8 +177,12 @@ fn nobody_outside_is_killed() {
     };
     let (in_its_group, _) = run("group");
     assert_eq!(in_its_group.signal(), Some(libc::SIGTERM), "without a session of its own it reaches the host's group");
-    let (with_its_pid, _) = run("without a pid namespace");
+    let (with_its_pid, _) = run("any signal");
     assert_eq!(with_its_pid.signal(), Some(libc::SIGKILL), "without a pid namespace it reaches the host");
+    if unless_landlock_since((6, 12)).is_none() {
+        let (restricted, _) = run("without a pid namespace");
+        assert!(restricted.success(), "{restricted}");
+    }
     for how in ["default", "caller"] {
         let (status, attempts) = run(how);
         assert!(status.success(), "{how}: {status}");

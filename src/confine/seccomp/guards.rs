@@ -1,7 +1,7 @@
 //! Rules that hold in every policy, whatever its own rules allow: what a program could leave on the host, or take from it,
 //! through calls that every program needs.
 
-use super::{Action, Condition, Rule};
+use super::{Action, Comparison, Condition, Rule};
 
 /// Which guards a policy gives up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -11,10 +11,13 @@ pub(super) struct Granted {
     pub set_id_bits: bool,
     #[cfg_attr(feature = "serde", serde(default))]
     pub huge_pages: bool,
+    /// Not given up, but added: the program has no PID namespace, and finds the caller's processes by their pids.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub sees_other_processes: bool,
 }
 
 impl Granted {
-    pub const NOTHING: Self = Self { set_id_bits: false, huge_pages: false };
+    pub const NOTHING: Self = Self { set_id_bits: false, huge_pages: false, sees_other_processes: false };
 }
 
 /// Calls whose argument is the mode of a file, whatever their other arguments are.
@@ -43,7 +46,29 @@ pub(super) fn rules(granted: Granted) -> Vec<Rule> {
         let denied = |(call, argument, flag)| rule(call, [Condition::has(argument, flag)], libc::ENOMEM);
         rules.extend(HUGE_PAGES.map(denied));
     }
+    if granted.sees_other_processes {
+        other_processes(&mut rules);
+    }
     rules
+}
+
+/// Calls whose first argument is the pid of the process that they change.
+const SCHEDULERS: [&str; 4] = ["sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"];
+/// Calls whose first argument says what the second is the number of, and its value for a process.
+const PRIORITIES: [(&str, libc::c_int); 2] = [("setpriority", libc::PRIO_PROCESS as libc::c_int), ("ioprio_set", 1)];
+
+/// Changes of other processes: of the same user, they need no further permission.
+fn other_processes(rules: &mut Vec<Rule>) {
+    let sets = Condition::new(2, Comparison::NotEqual(0));
+    rules.push(rule("prlimit64", [Condition::is_not(0, 0), sets], libc::EPERM));
+    rules.extend(SCHEDULERS.map(|call| rule(call, [Condition::is_not(0, 0)], libc::EPERM)));
+    for (call, process) in PRIORITIES {
+        rules.push(rule(call, [Condition::is_not(0, process)], libc::EPERM));
+        rules.push(rule(call, [Condition::is_not(1, 0)], libc::EPERM));
+    }
+    let memory = ["process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp"];
+    rules.extend(memory.map(|call| rule(call, [], libc::EPERM)));
+    rules.extend(["move_pages", "migrate_pages"].map(|call| rule(call, [Condition::is_not(0, 0)], libc::EPERM)));
 }
 
 fn set_id_bits(rules: &mut Vec<Rule>) {

@@ -40,6 +40,12 @@ pub use rule::{Action, Comparison, Condition, Rule};
 ///   memfd_create(2) with `MFD_HUGETLB`, shmget(2) with `SHM_HUGETLB`. Allow them with [`Seccomp::allow_huge_pages`].
 ///   Transparent huge pages are counted, and not affected.
 ///
+/// Without a PID namespace the program also finds the caller's processes. Then calls that change another process are denied
+/// (`EPERM`): prlimit64(2) with new limits, sched_setaffinity(2), sched_setscheduler(2), sched_setparam(2), sched_setattr(2),
+/// setpriority(2), ioprio_set(2), move_pages(2) and migrate_pages(2) take pid 0 only, which is the caller of the function;
+/// process_vm_readv(2), process_vm_writev(2), process_madvise(2), pidfd_getfd(2) and kcmp(2) are denied. So
+/// pthread_setaffinity_np(3), which passes the thread's number, fails there too.
+///
 /// io_uring makes such calls past every filter: a policy that allows io_uring_setup(2) allows set-user-ID files.
 ///
 /// Its [`Display`](std::fmt::Display) is short, and with `{:#}` the whole list.
@@ -207,6 +213,12 @@ impl Seccomp {
     pub(crate) fn reference(&self) -> Self {
         let listens = compile(self).is_ok_and(|filter| filter.policy.needs_listener());
         if listens { Self::new().record() } else { Self::new() }
+    }
+
+    /// The same policy for a program that has no PID namespace: what would change other processes is denied.
+    pub(crate) fn among_other_processes(mut self) -> Self {
+        self.granted.sees_other_processes = true;
+        self
     }
 
     /// Whether there is nothing to filter.

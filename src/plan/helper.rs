@@ -91,6 +91,7 @@ fn enter_cgroups(process: &mut Program, entries: &[Slot]) {
             (libc::EAGAIN, "the group above is at its limit of processes (pids.max)"),
             (libc::EBUSY, "a cgroup of v2 that gives controllers on can't have processes of its own"),
             (libc::EACCES, "this user may not move processes there: it must own the nearest cgroup above both"),
+            (libc::ENODEV, "another user has removed the cgroup: name a parent that belongs to this user alone (CgroupParent::Path)"),
         ]));
         for &entry in entries {
             let own = process.arena.bytes(b"0", "\"0\"");

@@ -159,7 +159,7 @@ fn a_program_that_freezes_itself_below_its_group_is_killed() {
         false => ("mount -t cgroup2 none /tmp", "cgroup.freeze", "1"),
     };
     let freeze = format!(
-        "{mount} && mkdir -p /tmp/a/b && {{ sleep 1000 >/dev/null 2>&1 & }} && echo $! >/tmp/a/b/cgroup.procs &&
+        "until {mount}; do sleep 0.1; done; mkdir -p /tmp/a/b && {{ sleep 1000 >/dev/null 2>&1 & }} && echo $! >/tmp/a/b/cgroup.procs &&
         echo {frozen} >/tmp/a/b/{file} && cat /tmp/a/b/{file}"
     );
     for end in ["exit 3", "echo $$ >/tmp/a/b/cgroup.procs; sleep 1000"] {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use stockade::{Cgroup, CgroupParent, Command, Error, Layer, Seccomp, Signal, Stdio, Termination};
+use stockade::{Cgroup, CgroupParent, Command, Error, Identity, Layer, Seccomp, Signal, Stdio, Termination};
 
 use crate::groups::{self, is_v1, of_process, unless_accounts, unless_hugetlb, unless_peak, unless_v1, unless_v2};
 use crate::support::{self, Test, sh, unless_python, unless_root};
@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = tests![
     who_needs_less_memory_is_not_touched if unless_peak,
     what_was_ended_for_memory_is_no_limit_to_the_next if unless_accounts,
     a_full_parent_is_not_the_programs_own_limit if unless_accounts,
+    kills_are_seen_with_local_events_too if unless_root_of_an_emulated_machine,
     socket_buffers_are_limited_as_other_memory_is if unless_accounts_with_python,
     tiny_limits_end_a_program_and_hang_nobody if unless_accounts,
     the_largest_limit_is_none if unless_accounts,
@@ -285,4 +286,25 @@ fn socket_buffers_are_limited_as_other_memory_is() {
     assert!(limited < 100, "{limited} MiB under a limit of 48: {outcome}");
     let peak = outcome.usage.memory_peak;
     assert!(peak.is_none_or(|peak| peak.value > limited * MB / 2), "{limited} MiB, and a peak of {peak:?}");
+}
+
+/// The events of all groups of the machine are counted in another way then: not on a machine that does other work.
+fn unless_root_of_an_emulated_machine() -> Option<String> {
+    let real = || (support::slowness() == 1).then(|| "it changes how this machine counts events".to_owned());
+    unless_root().or_else(unless_accounts).or_else(unless_v2).or_else(real)
+}
+
+/// Attack 72: the program is in a group below the one with the limit, where alone its kill is counted.
+fn kills_are_seen_with_local_events_too() {
+    let point = groups::hierarchy("memory").expect("a hierarchy").point;
+    let remount = |options: &str| {
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-o", options]).arg(&point);
+        assert!(mount.status().expect("mount(8)").success(), "{options}");
+    };
+    remount("remount,memory_localevents");
+    let sandbox = with(group().memory_max(64 * MB)).identity(Identity::caller().uid(0).gid(0));
+    let outcome = payload(&sandbox, "touch", &["128"]).outcome;
+    remount("remount");
+    assert_eq!(outcome.termination, Termination::Memory, "{outcome}");
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child as HostChild, Command as Host, Stdio as HostStdio};
 use std::sync::mpsc;
@@ -11,7 +12,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, chown};
 use stockade::{Cgroup, CgroupParent, Namespaces, Sandbox};
 
 use crate::groups::{self, left_by, unless_accounts, unless_freezer, unless_v1};
@@ -35,9 +36,11 @@ pub const TESTS: &[Test] = tests![
     parents_that_leave_the_hierarchy_are_refused if unless_accounts,
     files_outside_of_cgroup_file_systems_name_no_process_to_kill if unless_root_with_mounts,
     groups_deeper_than_any_path_are_swept if unless_v1,
+    a_parents_owner_puts_no_group_of_its_own_in_the_place if unless_root_with_accounts,
 ];
 
-pub const PAYLOADS: &[Payload] = &[("holder", holder), ("next", next), ("mute", mute), ("next-in", next_in)];
+pub const PAYLOADS: &[Payload] =
+    &[("holder", holder), ("next", next), ("mute", mute), ("next-in", next_in), ("usurp", usurp)];
 
 /// A host that starts a sandbox and waits for the end of its input. The arguments: how its processes sleep, and how long.
 fn holder(args: &[String]) -> i32 {
@@ -220,8 +223,15 @@ fn unless_unshared(namespaces: &[&str]) -> Option<String> {
 const TIME: &[&str] = &["--time", "--boottime", "1000000", "--monotonic", "1000000"];
 const PID: &[&str] = &["--pid", "--fork", "--kill-child", "--mount-proc"];
 
+/// Where exec(2) does not enter a new time namespace its children alone are in it, and it can start no thread.
 fn unless_time_namespace() -> Option<String> {
-    unless_unshared(TIME)
+    let own = fs::read_link("/proc/self/ns/time").unwrap_or_default();
+    let entered = || {
+        let output = unshare(TIME).args(["readlink", "/proc/self/ns/time"]).output().ok()?;
+        (Path::new(String::from_utf8_lossy(&output.stdout).trim()) != own).then_some(())
+    };
+    let outside = || entered().is_none().then(|| "exec(2) enters no time namespace on this kernel".to_owned());
+    unless_unshared(TIME).or_else(outside)
 }
 
 fn unless_pid_namespace() -> Option<String> {
@@ -310,7 +320,7 @@ fn look_left(place: &Path, victim: u32) {
     }
 }
 
-/// A process that somebody names.
+/// A process that is killed when it is dropped.
 struct Victim(HostChild);
 
 impl Victim {
@@ -372,8 +382,9 @@ fn next_in(args: &[String]) -> i32 {
     let point = groups::hierarchy("memory").expect("a hierarchy").point;
     let path = Path::new(&args[0]).strip_prefix(&point).expect("a group below it").to_owned();
     let cgroup = Cgroup::new().memory_max(64 << 20).parent(CgroupParent::Path(path));
-    let refused = support::refused(&with(cgroup));
-    assert!(refused.to_string().contains("cgroup file system"), "{refused}");
+    let refused = with(cgroup).spawn(quiet("true")).expect_err("no group can be there");
+    // On v2 it has no controllers, which is seen first.
+    assert!(refused.to_string().contains("cgroup file system") || !groups::is_v1("memory"), "{refused}");
     0
 }
 
@@ -395,4 +406,58 @@ fn groups_deeper_than_any_path_are_swept() {
     drop(at);
     on_host(&[], "next", &[]);
     assert!(!dead.exists(), "{} is there still", dead.display());
+}
+
+fn unless_root_with_accounts() -> Option<String> {
+    unless_root().or_else(unless_accounts)
+}
+
+/// The owner of a parent, who replaces every group that is empty by one of its own, until it is killed.
+fn usurp(args: &[String]) -> i32 {
+    println!("ready");
+    loop {
+        for group in fs::read_dir(&args[0]).into_iter().flatten().flatten() {
+            let path = group.path();
+            if fs::remove_dir(&path).is_ok() {
+                let _ = fs::create_dir(&path);
+            }
+        }
+    }
+}
+
+/// Attack 72: a sandbox is limited by a group of the caller's, or is refused.
+fn a_parents_owner_puts_no_group_of_its_own_in_the_place() {
+    let hierarchy = groups::hierarchy("memory").expect("a hierarchy");
+    let parent = groups::place("memory").expect("a place").join(format!("usurped-{}", std::process::id()));
+    fs::create_dir(&parent).expect("a group");
+    if !hierarchy.is_v1 {
+        fs::write(parent.join("cgroup.subtree_control"), "+memory").expect("its controller");
+    }
+    chown(&parent, Some(USER.into()), Some(USER.into())).expect("its owner");
+    let mut command = Host::new("setpriv");
+    let user = USER.to_string();
+    command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]).arg(own_path()).args(["--payload", "usurp"]);
+    let usurper = Victim(ready_by(command, &[parent.to_str().expect("a name")]));
+    let path = Path::new("/").join(parent.strip_prefix(&hierarchy.point).expect("a group below it"));
+    let sandbox = with(Cgroup::new().parent(CgroupParent::Path(path)).memory_max(64 << 20));
+    let (mut run, mut refused) = (0, 0);
+    for _ in 0..support::rounds(100) {
+        match sandbox.spawn(quiet("sleep").arg("1000")) {
+            Ok(child) => {
+                let group = groups::of_process(child.id(), "memory");
+                assert_eq!(fs::metadata(&group).expect("the group").uid(), 0, "{}", group.display());
+                run += 1;
+            }
+            Err(error) => {
+                assert!(error.remedy().is_some(), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    drop(usurper);
+    for group in fs::read_dir(&parent).expect("groups").flatten().filter(|entry| entry.path().is_dir()) {
+        fs::remove_dir(group.path()).expect("it is empty");
+    }
+    fs::remove_dir(&parent).expect("it is empty");
+    assert!(run + refused >= 3 && refused > 0, "the attack must work here: {run} run, {refused} refused");
 }

@@ -464,7 +464,8 @@ impl Compiler<'_> {
         // A capability over the host's files has no effect on an owner without an id.
         let has_no_rights =
             self.chosen.created.contains(Namespaces::USER) || self.config.capabilities == Capabilities::none();
-        let unmapped = self.who.without_owners().filter(|_| self.host.privileged && has_no_rights);
+        let can_unmap = self.host.privileged && self.host.has_setattr() && has_no_rights;
+        let unmapped = self.who.without_owners().filter(|_| can_unmap);
         let allows = |call: libc::c_long, args: [u64; 3]| {
             let args = [args[0], args[1], args[2], 0, 0, 0];
             let Some(filter) = &self.filter else { return true };

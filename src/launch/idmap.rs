@@ -68,7 +68,7 @@ pub(crate) fn can_idmap(mount: &Path) -> Option<bool> {
     let resolve = |_| namespace.as_raw_fd() as u64;
     match host::make(&Layout { program: &trial, tag: 0, fault: None, resolve: &resolve }) {
         Ok(_) => Some(true),
-        Err((_, Errno::EINVAL | Errno::EPERM)) => Some(false),
+        Err((_, Errno::EINVAL | Errno::EPERM | Errno::ENOSYS)) => Some(false),
         Err(_) => None,
     }
 }

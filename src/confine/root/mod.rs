@@ -39,7 +39,8 @@ pub(crate) use lower::{Covering, Lowering, Procs, change_root, check_terminals, 
 ///
 /// Landlock rules are left out where the filter of system calls lets the program mount, since they deny mounts. What remains
 /// reachable is in [`Enforcement::gaps`](crate::Enforcement::gaps): before Linux 7.1 sockets that are bound after the start,
-/// in another network namespace, or by a relative path; without Landlock FIFOs.
+/// in another network namespace, by a relative path, or have a second name (a hard link); without Landlock FIFOs. A FIFO that
+/// everybody may read can be read on every kernel.
 ///
 /// Abstract sockets belong to the network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -113,6 +113,9 @@ impl Landlock {
     }
 
     /// Everything may be done below a path, as far as permissions and mounts let it.
+    ///
+    /// A path that is a symlink is followed. Without a mount namespace it is one of the host: name no path there that another
+    /// program could have replaced by a symlink.
     #[must_use]
     pub fn read_write(self, path: impl Into<PathBuf>) -> Self {
         self.access(path, FsAccess::all())

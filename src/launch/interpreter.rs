@@ -5,15 +5,20 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
+// `x86_64.s` or `aarch64.s`, with the version of the crate in the names of the symbols: see `build.rs`.
 #[cfg(target_arch = "x86_64")]
-core::arch::global_asm!(include_str!("x86_64.s"), options(att_syntax, raw));
+core::arch::global_asm!(include_str!(concat!(env!("OUT_DIR"), "/interpreter.s")), options(att_syntax, raw));
 #[cfg(target_arch = "aarch64")]
-core::arch::global_asm!(include_str!("aarch64.s"), options(raw));
+core::arch::global_asm!(include_str!(concat!(env!("OUT_DIR"), "/interpreter.s")), options(raw));
 
 unsafe extern "C" {
+    #[link_name = concat!(env!("STOCKADE_SYMBOLS"), "_image_entry")]
     static stockade_image_entry: u8;
+    #[link_name = concat!(env!("STOCKADE_SYMBOLS"), "_interpreter_end")]
     static stockade_interpreter_end: u8;
+    #[link_name = concat!(env!("STOCKADE_SYMBOLS"), "_clone3")]
     fn stockade_clone3(args: *const libc::clone_args, size: usize, slots: *mut u64) -> isize;
+    #[link_name = concat!(env!("STOCKADE_SYMBOLS"), "_clone")]
     fn stockade_clone(flags: u64, pidfd: *mut i32, slots: *mut u64) -> isize;
 }
 
@@ -84,5 +89,20 @@ impl Blocked {
 impl Drop for Blocked {
     fn drop(&mut self) {
         Self::set(&self.before, std::ptr::null_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// Two versions in one binary have no symbol in common then.
+    #[test]
+    fn symbols_carry_the_version() {
+        let symbols: Vec<&str> = include_str!(concat!(env!("OUT_DIR"), "/interpreter.s"))
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .filter(|word| word.starts_with("stockade_"))
+            .collect();
+        assert!(symbols.len() > 8, "{symbols:?}");
+        let prefix = concat!("stockade_", env!("CARGO_PKG_VERSION"), "_").replace('.', "_");
+        assert!(symbols.iter().all(|symbol| symbol.starts_with(&prefix)), "{symbols:?}");
     }
 }

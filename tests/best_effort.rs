@@ -226,21 +226,25 @@ fn whole() -> Sandbox {
 fn a_layer_that_is_left_out_is_not_in_force() {
     let mut command = Command::new("/bin/true");
     let landlock = || Landlock::new().read_write("/").any_signal().any_abstract_socket().any_tcp();
-    let sandbox = match unless_landlock_of_files() {
-        None => whole().landlock(landlock()),
+    let restricted = |sandbox: Sandbox| match unless_landlock_of_files() {
+        None => sandbox.landlock(landlock()),
         Some(reason) => {
             println!("without Landlock: {reason}");
-            whole()
+            sandbox
         }
     };
+    let sandbox = restricted(whole());
     let all = in_force(&sandbox, &command);
     let optional = [Layer::Landlock, Layer::Cgroup];
     assert!(ALL.iter().all(|layer| all.contains(layer) || optional.contains(layer)), "{all:?}");
     let without = |layers: &[Layer]| -> Vec<Layer> { all.iter().copied().filter(|l| !layers.contains(l)).collect() };
-    let no_namespaces = sandbox.clone().namespaces(Namespaces::empty()).root(Root::inherit());
+    // Without namespaces a program that is root can change its cgroup.
+    let no_cgroup = restricted(Sandbox::new().limits(Limits::new().stdout(1 << 20)));
+    let no_namespaces = no_cgroup.clone().namespaces(Namespaces::empty()).root(Root::inherit());
     let no_landlock = whole();
     let cases = [
-        (no_namespaces.identity(Identity::caller()), vec![Layer::Namespaces, Layer::Root]),
+        (no_namespaces.identity(Identity::caller()), vec![Layer::Namespaces, Layer::Root, Layer::Cgroup]),
+        (no_cgroup, vec![Layer::Cgroup]),
         (sandbox.clone().root(Root::inherit()), vec![Layer::Root]),
         (sandbox.clone().seccomp(Seccomp::unconfined()), vec![Layer::Seccomp]),
         (sandbox.clone().allow_new_privs(), vec![Layer::NoNewPrivs]),
@@ -258,8 +262,6 @@ fn a_layer_that_is_left_out_is_not_in_force() {
             assert_eq!(in_force(sandbox, &command), without(&missing), "without {missing:?}");
         }
     }
-    let no_cgroup = Sandbox::new();
-    assert!(!in_force(&no_cgroup, &command).contains(&Layer::Cgroup));
     command.new_session(false);
     assert_eq!(in_force(&sandbox, &command), without(&[Layer::Session]));
 }

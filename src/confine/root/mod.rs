@@ -228,9 +228,11 @@ impl Bind {
     /// The program may write. Submounts that the host has read-only stay so; a source that it has read-only is an error.
     /// A source that is a symlink is an error too, unless [`follow_symlinks`](Self::follow_symlinks) allows it.
     ///
-    /// What the program leaves there is its own to shape, and a root host finds it as root's. The default seccomp filter
-    /// refuses the set-user-id bit; with another one collect what comes out of a sandbox into a place where nobody runs
-    /// it.
+    /// What the program leaves there is its own to shape, and a root host finds it as root's. Every seccomp policy denies
+    /// set-user-ID and set-group-ID files, unless it is [`Seccomp::unconfined`](crate::Seccomp::unconfined) or has
+    /// [`Seccomp::allow_set_id_bits`](crate::Seccomp::allow_set_id_bits): then collect what comes out of a sandbox into a
+    /// place where nobody runs it. Do not bind a directory that holds such files already: the program keeps what bits
+    /// they have, and may change their contents through a mapping.
     #[must_use]
     pub fn writable(mut self) -> Self {
         self.writable = true;

@@ -48,7 +48,7 @@ pub use rule::{Action, Comparison, Condition, Rule};
 ///
 /// io_uring makes such calls past every filter: a policy that allows io_uring_setup(2) allows set-user-ID files.
 ///
-/// Its [`Display`](std::fmt::Display) is short, and with `{:#}` the whole list.
+/// Its [`Display`](std::fmt::Display) is short, and with `{:#}` the whole list of its rules.
 ///
 /// The program's own execve(2) is always let through, and with a policy that lacks it no other one.
 ///

@@ -188,9 +188,9 @@ impl Command {
 
     /// Adds a descriptor, by its number in the program. No other than these and the standard streams is open in it.
     ///
-    /// A descriptor, or a standard stream that is inherited or given, lets the program do what it was opened for, and no
-    /// more. Otherwise a program could open a file that it has for reading again for writing (`/proc/self/fd`), and flags
-    /// such as `O_NONBLOCK` would change for the caller too. What the program gets depends on the kind:
+    /// A descriptor is often access to more than it was opened for: a program could open a file that it has for reading
+    /// again for writing (`/proc/self/fd`), and flags such as `O_NONBLOCK` would change for the caller too. What the program
+    /// gets instead for a descriptor, or for a standard stream that is inherited or given, depends on the kind:
     ///
     /// | kind | opened for | the program gets |
     /// |---|---|---|

@@ -264,7 +264,8 @@ pub enum Layer {
     Seccomp,
     /// Rules on paths, ports and processes.
     Landlock,
-    /// Descriptors that are handed in give no more than they were opened for.
+    /// Files that are handed in for reading stay read-only, those for writing are only written to, and flags of pipes and
+    /// terminals are not shared: see [`Command::fd`](crate::Command::fd).
     Descriptors,
 }
 

@@ -29,7 +29,7 @@ use crate::watch::{Callback, Child, Decision, Notification, Running, Supervisor}
 /// | identity | [`Identity::new`]: never the host's root |
 /// | capabilities | none in any set, the bounding set empty, securebits locked, `no_new_privs` |
 /// | system calls | [`Seccomp::new`]: not what changes the machine, makes namespaces, or looks into the kernel |
-/// | descriptors | 0, 1 and 2 alone, and none gives more than it was opened for ([`Command::fd`]) |
+/// | descriptors | 0, 1 and 2 alone; files that are open for reading stay read-only ([`Command::fd`]) |
 /// | host name | `sandbox` |
 /// | core dumps | none |
 /// | quotas of the user | a fraction of the caller's: [`Limits`] |

@@ -1,7 +1,7 @@
 //! What a program gets for the descriptors that its caller hands to it. A descriptor is access to what it leads to, and
 //! often to more than it was opened for: a file that is open for reading can be opened again for writing by
-//! `/proc/self/fd`, and flags such as `O_NONBLOCK` are shared with the caller. What the program gets gives it what the
-//! descriptor was opened for, and no more.
+//! `/proc/self/fd`, and flags such as `O_NONBLOCK` are shared with the caller. So the program gets something else where
+//! that can be had.
 //!
 //! | | open for | the program gets |
 //! |---|---|---|

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use stockade::{
-    Capabilities, Capability, Cgroup, CgroupParent, Command, Enforcement, Error, IdRange, Identity, Landlock, Layer,
-    Limits, Namespaces, Root, Sandbox, Seccomp,
+    Cgroup, CgroupParent, Command, Enforcement, Error, IdRange, Identity, Landlock, Layer, Limits, Namespaces, Root,
+    Sandbox, Seccomp,
 };
 use support::{on_host, refused};
 
@@ -248,7 +248,6 @@ fn a_layer_that_is_left_out_is_not_in_force() {
         (sandbox.clone().root(Root::inherit()), vec![Layer::Root]),
         (sandbox.clone().seccomp(Seccomp::unconfined()), vec![Layer::Seccomp]),
         (sandbox.clone().allow_new_privs(), vec![Layer::NoNewPrivs]),
-        (sandbox.clone().capabilities(Capabilities::none().keep([Capability::CAP_CHOWN])), vec![Layer::Capabilities]),
         (sandbox.clone().limits(Limits::new()), vec![Layer::Limits]),
         (no_landlock, vec![Layer::Landlock]),
     ];

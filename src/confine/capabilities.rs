@@ -61,11 +61,6 @@ impl Capabilities {
         Ok(())
     }
 
-    /// Whether none is kept.
-    pub(super) fn are_none(&self) -> bool {
-        self.kept.is_empty()
-    }
-
     /// A bit for each.
     fn mask(&self) -> u64 {
         self.kept.iter().fold(0, |mask, capability| mask | capability.bitmask())

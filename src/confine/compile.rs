@@ -545,8 +545,8 @@ impl Compiler<'_> {
         if self.is_other_than_root() {
             enforced.push((Layer::Identity, format!("user {} and group {} inside", self.who.uid, self.who.gid)));
         }
-        // A program that can gain privileges has no capability only if its bounding set is empty.
-        if self.config.capabilities.are_none() && (self.has_rights() || !self.config.new_privs) {
+        // A program that can gain privileges has no other capabilities only if its bounding set has none.
+        if self.has_rights() || !self.config.new_privs {
             enforced.push((Layer::Capabilities, self.config.capabilities.to_string()));
         }
         if !self.config.new_privs {

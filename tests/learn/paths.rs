@@ -187,9 +187,9 @@ fn paths_are_those_of_the_mounts_inside() {
 fn descriptors_from_outside_lead_to_no_path_inside() {
     let dir = shared_dir();
     std::fs::write(dir.path().join("secret"), "text").expect("a file");
-    let directory = std::fs::File::open(dir.path()).expect("a directory");
-    let mut command = crate::shell("cat /proc/self/fd/7/secret");
-    command.fd(7, directory);
+    let file = std::fs::File::open(dir.path().join("secret")).expect("the file");
+    let mut command = crate::shell("cat /proc/self/fd/7");
+    command.fd(7, file);
     let learned = learn(&bounded(Sandbox::new()), &command);
     let outside = dir.path().canonicalize().expect("its path");
     assert!(!learned.paths.keys().any(|path| path.starts_with(&outside)), "{learned}");

@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::process::{Command as Host, Stdio};
 
 use serde_json::Value;
 use stockade::{Action, Seccomp};
 use tempfile::TempDir;
 
-use crate::support::{Test, exists, kernel, shared_dir, unless_python};
-use crate::{Ran, at, reported, run, sh, with_file};
+use crate::support::{Test, example, exists, is_root, kernel, shared_dir, unless_mounts, unless_python};
+use crate::{Ran, at, ran, reported, run, sh, with_file};
 
 pub const TESTS: &[Test] = tests![
     added_capabilities_are_the_programs,
@@ -22,7 +23,7 @@ pub const TESTS: &[Test] = tests![
     a_policy_of_the_crates_is_taken_by_its_name if unless_python,
     a_policy_of_a_file_is_the_programs,
     a_policy_that_is_none_is_refused_with_the_place,
-    what_can_not_be_had_is_lost_by_best_effort_alone,
+    what_can_not_be_had_is_lost_by_best_effort_alone if unless_mounts,
     an_unknown_layer_is_refused_with_those_there_are,
     a_profile_is_what_the_others_change,
     the_policy_of_a_profile_can_be_another if unless_python,
@@ -192,16 +193,31 @@ fn a_policy_that_is_none_is_refused_with_the_place() {
     refused(&["--seccomp", &file], "there is no system call \"moumt\": the nearest name is mount");
 }
 
+/// Runs the example where no cgroup hierarchy is mounted.
+fn without_cgroups(args: &[&str]) -> Ran {
+    let mut host = Host::new("unshare");
+    if !is_root() {
+        host.args(["-U", "--map-current-user", "--keep-caps"]);
+    }
+    host.args(["-m", "sh", "-c", "mount -t tmpfs none /sys/fs/cgroup && exec \"$@\"", "sh"]);
+    host.arg(example("run")).args(args).stdin(Stdio::null());
+    ran(host)
+}
+
 fn what_can_not_be_had_is_lost_by_best_effort_alone() {
     let options = ["--cgroup-parent", "/nowhere", "--pids", "5"];
     let said = sh(&options, "exit 7").refusal(2);
     assert!(said.contains("/nowhere"), "{said}");
     let others = [&options[..], &["--best-effort", "landlock,seccomp"]].concat();
     assert_eq!(sh(&others, "exit 7").refusal(2), said);
-    let without = sh(&[&options[..], &["--best-effort", "landlock,cgroup"]].concat(), "exit 7");
+    // A program could have removed the group: only what no hierarchy has is lost by best effort.
+    let removed = [&options[..], &["--best-effort", "landlock,cgroup"]].concat();
+    assert_eq!(sh(&removed, "exit 7").refusal(2), said);
+    let options = ["--pids", "5", "--best-effort", "landlock,cgroup"];
+    let without = without_cgroups(&[&options[..], &["--report", "-", "--", "sh", "-c", "exit 7"]].concat());
     assert_eq!(without.status, 7, "{without:?}");
-    assert!(without.stderr.starts_with("run: without cgroup (") && without.stderr.contains("/nowhere"), "{without:?}");
-    let (report, _) = reported(&[&options[..], &["--best-effort", "cgroup", "--", "true"]].concat());
+    assert!(without.stderr.starts_with("run: without cgroup (") && without.stderr.contains("pids"), "{without:?}");
+    let report: Value = serde_json::from_str(&without.stdout).expect("JSON");
     assert_eq!(report["enforced"]["lost"][0]["layer"], "Cgroup");
     assert_eq!(sh(&["--best-effort", "namespaces,root,cgroup,landlock,seccomp"], "exit 7").stderr, "");
 }

@@ -60,6 +60,8 @@ mod pidfd;
 mod plan;
 pub mod profile;
 mod sandbox;
+#[doc = include_str!("../docs/security-model.md")]
+pub mod security_model {}
 mod support;
 mod system_call;
 mod watch;

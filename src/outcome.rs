@@ -248,8 +248,8 @@ pub enum Layer {
     /// [`Identity::caller`](crate::Identity::caller) where the caller is root, nor with maps or groups that contain 0 of the
     /// host.
     Identity,
-    /// No capability in any set, and none to be gained. Not in force with [`Capabilities::keep`](crate::Capabilities::keep),
-    /// nor where set-user-ID programs have their effect ([`Sandbox::allow_new_privs`](crate::Sandbox::allow_new_privs)) and
+    /// No capability in any set but those of [`Capabilities::keep`](crate::Capabilities::keep), and none to be gained. Not in
+    /// force where set-user-ID programs have their effect ([`Sandbox::allow_new_privs`](crate::Sandbox::allow_new_privs)) and
     /// the bounding set can't be emptied.
     Capabilities,
     /// `no_new_privs`: no set-uid or file-capability program gains anything.
@@ -323,10 +323,10 @@ pub struct Enforcement {
     pub enforced: Vec<(Layer, String)>,
     /// What was requested and is not in force.
     pub lost: Vec<Lost>,
-    /// What the program can reach though the layers in force are meant to prevent it, because the kernel lacks what it takes:
+    /// What the program can reach although the layers in force are meant to prevent it, because the kernel lacks what it takes:
     /// UNIX sockets and FIFOs in read-only trees of the host (see [`Root`](crate::Root)), and without a PID namespace the
-    /// user's other processes. Each entry names what would close
-    /// the gap. Nothing that was requested is among them: that is an error, or in `lost`.
+    /// user's other processes. Each entry names what would close the gap. Nothing that was requested is among them: that is an
+    /// error, or in `lost`.
     #[cfg_attr(feature = "serde", serde(default))]
     pub gaps: Vec<String>,
 }

@@ -575,8 +575,8 @@ fn without_a_user_namespace_the_ids_are_the_hosts() {
     let pairs: Vec<(u32, u32)> = living.iter().map(|child| id_pair(&host_ids(child.id()))).collect();
     assert!(pairs.iter().all(|(uid, gid)| GIVEN_AWAY.contains(uid) && GIVEN_AWAY.contains(gid)), "{pairs:?}");
     assert_ne!(pairs[0], pairs[1]);
-    let few = sandbox.clone().identity(Identity::new().host_ids(1_600_000_000, 1));
-    assert_eq!(ids_inside(&few), "1600000000 1600000000");
+    let few = sandbox.clone().identity(Identity::new().host_ids(1_600_001_000, 1));
+    assert_eq!(ids_inside(&few), "1600001000 1600001000");
     let chosen = sandbox.clone().identity(Identity::new().uid(1234).gid(2345).groups([10]));
     assert_eq!(ids_inside(&chosen), "1234 2345");
     let ids = ids_on_host(&chosen);
@@ -604,11 +604,11 @@ fn without_a_user_namespace_nobody_is_root() {
 fn without_a_user_namespace_files_belong_to_the_caller() {
     let dir = shared_dir();
     let source = private(dir.path(), None);
-    let sandbox = without_user_namespace().identity(Identity::new().host_ids(1_600_000_000, 1));
+    let sandbox = without_user_namespace().identity(Identity::new().host_ids(1_600_001_001, 1));
     makes_files(&sandbox, Root::host().bind_rw(&source, "/out"), &source, caller());
     let root = Root::host().tmpfs("/own", 1 << 20).mount(Tmpfs::new("/private").mode(0o700));
     let script = "for dir in /own /private /tmp /var/tmp /run /dev/shm; do echo x > $dir/file; done; stat -c %u /own";
-    assert_eq!(stdout(&sandbox.root(root), script), "1600000000");
+    assert_eq!(stdout(&sandbox.root(root), script), "1600001001");
 }
 
 fn without_a_user_namespace_an_ordinary_user_is_itself() {

@@ -24,7 +24,7 @@ use nix::unistd::{Gid, Uid, Whence, fchown, lseek};
 
 use super::idmap;
 use super::relay::Relay;
-use super::reopen::{self, MOST_COPIED, Mounter};
+use super::reopen::{self, MOST_COPIED, Mounter, is_same_description};
 use super::terminal::Modes;
 use crate::error::{Error, Result};
 use crate::outcome::{Layer, Lost};
@@ -67,13 +67,11 @@ impl Kept {
     }
 }
 
-/// What makes two descriptors the same to a program: the inode, the flags and the offset.
-type Key = (u64, u64, i32, i64);
-
 /// The descriptors of a program.
 #[derive(Default)]
 pub(super) struct Handed {
-    known: Vec<(Key, RawFd)>,
+    /// Each of the caller's, with what the program gets for it.
+    known: Vec<(RawFd, RawFd)>,
     /// What was opened for the program alone.
     opened: Vec<OwnedFd>,
     pub kept: Kept,
@@ -102,23 +100,21 @@ impl Handed {
         let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(Error::host("looking at the flags of a descriptor"))?;
         let flags = OFlag::from_bits_retain(flags);
         let kind = SFlag::from_bits_retain(stat.st_mode) & SFlag::S_IFMT;
-        let offset = if kind == SFlag::S_IFREG { lseek(fd, 0, Whence::SeekCur).unwrap_or(-1) } else { 0 };
-        let key = (stat.st_dev, stat.st_ino, flags.bits(), offset);
-        if let Some((_, known)) = self.known.iter().find(|(known, _)| *known == key) {
-            return Ok(*known);
+        if let Some((_, given)) = self.known.iter().find(|(known, _)| is_same_description(*known, fd.as_raw_fd())) {
+            return Ok(*given);
         }
         let own = match kind {
             SFlag::S_IFDIR => return Err(refused(name, "a directory", "bind the directory: Root::bind(…)")),
             _ if flags.contains(OFlag::O_PATH) => {
                 return Err(refused(name, "open as a place alone (O_PATH)", "open it for reading or writing"));
             }
-            SFlag::S_IFREG => self.file(fd, name, &stat, flags, offset, program)?,
+            SFlag::S_IFREG => self.file(fd, name, &stat, flags, program)?,
             SFlag::S_IFIFO => self.pipe(fd, name, &stat, flags, program)?,
             SFlag::S_IFCHR => self.device(fd, name, &stat, flags),
             _ => None,
         };
         let number = own.map_or(fd.as_raw_fd(), |own| self.keep(own));
-        self.known.push((key, number));
+        self.known.push((fd.as_raw_fd(), number));
         Ok(number)
     }
 
@@ -128,14 +124,13 @@ impl Handed {
         name: &str,
         stat: &FileStat,
         flags: OFlag,
-        offset: i64,
         program: &Program<'_>,
     ) -> Result<Option<OwnedFd>> {
         if fstatfs(fd).is_ok_and(|info| info.filesystem_type() == NSFS_MAGIC) {
             return Err(refused(name, "a namespace", "join it: Sandbox::join(…)"));
         }
         match flags & OFlag::O_ACCMODE {
-            OFlag::O_RDONLY => Ok(self.read_only(fd, name, stat, offset, program)),
+            OFlag::O_RDONLY => Ok(self.read_only(fd, name, stat, program)),
             OFlag::O_WRONLY => self.relay(fd, name, program).map(Some),
             _ if flags.contains(OFlag::O_APPEND) => {
                 let what =
@@ -146,14 +141,7 @@ impl Handed {
         }
     }
 
-    fn read_only(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        name: &str,
-        stat: &FileStat,
-        offset: i64,
-        program: &Program<'_>,
-    ) -> Option<OwnedFd> {
+    fn read_only(&mut self, fd: BorrowedFd<'_>, name: &str, stat: &FileStat, program: &Program<'_>) -> Option<OwnedFd> {
         let is_owner = program.owner.is_none_or(|(uid, _)| uid == stat.st_uid);
         let is_readable = is_owner || stat.st_mode & Mode::S_IROTH.bits() != 0;
         if reopen::is_read_only(fd) && is_readable {
@@ -177,7 +165,7 @@ impl Handed {
             .ok();
         let opened = opened?;
         // One that has no offset stays as it is.
-        let _ = lseek(&opened, offset.max(0), Whence::SeekSet);
+        let _ = lseek(fd, 0, Whence::SeekCur).and_then(|offset| lseek(&opened, offset, Whence::SeekSet));
         Some(opened.into())
     }
 

@@ -22,6 +22,20 @@ use crate::plan::{Arg, Attributes, Change, Input, Part, Program, Slot, nr};
 /// Bytes of a file that is copied because it can't be opened again read-only.
 pub(super) const MOST_COPIED: i64 = 16 << 20;
 
+/// What keeps a memfd as it is: without one of these it can be written to, truncated or extended.
+const SEALS: SealFlag =
+    SealFlag::F_SEAL_WRITE.union(SealFlag::F_SEAL_SHRINK).union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
+
+/// Whether two descriptors of this process are copies of each other, with one offset and one set of flags (kcmp(2)). Where a
+/// filter of the caller's denies to ask, only a descriptor and itself are.
+#[allow(unsafe_code)]
+pub(super) fn is_same_description(one: RawFd, other: RawFd) -> bool {
+    const FILE: libc::c_int = 0;
+    let own = std::process::id();
+    // SAFETY: the call takes numbers alone.
+    one == other || unsafe { libc::syscall(libc::SYS_kcmp, own, own, FILE, one, other) } == 0
+}
+
 fn link(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
@@ -62,10 +76,7 @@ pub(super) fn read_only(fd: BorrowedFd<'_>, stat: &FileStat, mounter: &Mounter<'
 
 /// Whether nothing can be written by a descriptor, however it is opened again.
 pub(super) fn is_read_only(fd: BorrowedFd<'_>) -> bool {
-    let sealed = || {
-        let seals = fcntl(fd, FcntlArg::F_GET_SEALS).unwrap_or(0);
-        SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_WRITE)
-    };
+    let sealed = || SealFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GET_SEALS).unwrap_or(0)).contains(SEALS);
     fstatvfs(fd).is_ok_and(|info| info.flags().contains(FsFlags::ST_RDONLY)) || sealed()
 }
 
@@ -149,8 +160,7 @@ pub(super) fn copy(fd: BorrowedFd<'_>) -> nix::Result<File> {
         copy.write_all(&buffer[..len]).map_err(errno)?;
     }
     copy.set_permissions(fs::Permissions::from_mode(0o444)).map_err(errno)?;
-    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(SEALS))?;
     File::options().read(true).open(link(copy.as_fd())).map_err(errno)
 }
 

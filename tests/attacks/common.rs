@@ -12,7 +12,7 @@ use std::process::{Child as HostChild, Command as Host, Stdio as HostStdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use stockade::{Command, Error, Identity, Namespaces, Root, Sandbox, Seccomp};
+use stockade::{Command, Error, Identity, Landlock, Namespaces, Root, Sandbox, Seccomp};
 
 use crate::support::{is_root, own_path, payload, payload_on_host, text, with_payload};
 
@@ -94,6 +94,11 @@ impl Attempts {
 /// The default sandbox, in which this binary's payloads can be run.
 pub fn sandbox() -> Sandbox {
     Sandbox::new().root(with_payload(Root::host()))
+}
+
+/// Landlock that restricts nothing.
+pub fn anything() -> Landlock {
+    Landlock::new().any_path().any_tcp().any_abstract_socket().any_signal()
 }
 
 /// The same sandbox without its filter of system calls, so that the other layers are seen alone.

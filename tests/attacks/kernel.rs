@@ -9,7 +9,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use stockade::{Identity, Namespaces, Sandbox, Seccomp};
 
-use crate::common::{Bystander, attack, attack_as, attack_on_host, attempt, bare, here, in_namespaces, sandbox, tell};
+use crate::common::{
+    Bystander, anything, attack, attack_as, attack_on_host, attempt, bare, here, in_namespaces, sandbox, tell,
+};
 use crate::support::{
     self, Payload, Test, is_root, payload, payload_on_host, unless_mounts, unless_pivot_root, unless_root,
 };
@@ -284,8 +286,9 @@ fn processes_of_another_sandbox_can_not_be_looked_into() {
         (child, said)
     };
     // Of the same user, and with no namespace between them.
-    let (child, _said) = other(&bare(), &mut here("keep_secret"));
-    attack_as(&bare(), here("look_into").arg(child.id().to_string())).assert_done(&WAYS);
+    let open = bare().landlock(anything());
+    let (child, _said) = other(&open, &mut here("keep_secret"));
+    attack_as(&open, here("look_into").arg(child.id().to_string())).assert_done(&WAYS);
     drop(child);
     for identity in [Identity::new(), Identity::caller()] {
         for filter in [Seccomp::new(), Seccomp::unconfined()] {

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
 use nix::unistd::{Pid, setsid};
-use stockade::{Command, Identity, Landlock, Namespaces, Root, Sandbox, Signal, Stdio, Termination};
+use stockade::{Command, Identity, Namespaces, Root, Sandbox, Signal, Stdio, Termination};
 
 use crate::common::{
-    Attempts, Bystander, as_before, attack, attack_by, attack_on_host, attempt, first_line, here, in_namespaces,
-    sandbox, tell, unfiltered,
+    Attempts, Bystander, anything, as_before, attack, attack_by, attack_on_host, attempt, first_line, here,
+    in_namespaces, sandbox, tell, unfiltered,
 };
 use crate::support::listener::hold;
 use crate::support::{
@@ -66,11 +66,6 @@ const KILLER: &str = "
     kill -KILL $1 2>&-
     test \"$2\" != all || echo \"init: $(cut -d ' ' -f 3 /proc/1/stat)\"
     exit 4";
-
-/// Landlock that restricts nothing.
-fn anything() -> Landlock {
-    Landlock::new().any_path().any_tcp().any_abstract_socket().any_signal()
-}
 
 /// Changes another process in every way that takes no right but its user; the same of its own.
 fn change_other(args: &[String]) -> i32 {

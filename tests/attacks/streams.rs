@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Stdio as HostStdio;
 use std::time::{Duration, SystemTime};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::pty::openpty;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
@@ -25,6 +25,7 @@ use crate::sys::{self, Word};
 pub const TESTS: &[Test] = tests![
     read_only_files_stay_read_only,
     large_read_only_files_stay_read_only if unless_mount_setattr,
+    descriptors_are_not_taken_for_each_other,
     a_file_that_stays_writable_is_reported if unless_user,
     append_only_files_stay_append_only,
     write_only_files_stay_write_only,
@@ -175,10 +176,21 @@ fn read_only_files_stay_read_only() {
     let deleted = file_with(&path("deleted"), 0o644);
     let for_reading = File::open(path("deleted")).unwrap();
     fs::remove_file(path("deleted")).unwrap();
-    let memory = File::from(memfd_create(c"memory", MFdFlags::MFD_CLOEXEC).unwrap());
-    (&memory).write_all(CONTENTS.as_bytes()).unwrap();
-    let memory_for_reading = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&memory))).unwrap();
-    for (kind, file, opened) in [("deleted", deleted, for_reading), ("memfd", memory, memory_for_reading)] {
+    let memory = |seals| {
+        let memory = File::from(memfd_create(c"memory", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap());
+        (&memory).write_all(CONTENTS.as_bytes()).unwrap();
+        fcntl(&memory, FcntlArg::F_ADD_SEALS(seals)).unwrap();
+        let for_reading = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&memory))).unwrap();
+        (memory, for_reading)
+    };
+    let (open, open_for_reading) = memory(SealFlag::empty());
+    // It can still be truncated.
+    let (sealed, sealed_for_reading) = memory(SealFlag::F_SEAL_WRITE);
+    for (kind, file, opened) in [
+        ("deleted", deleted, for_reading),
+        ("memfd", open, open_for_reading),
+        ("half sealed", sealed, sealed_for_reading),
+    ] {
         let before = state(&file);
         for attempts in
             on_descriptor(&sandbox(), &Command::new("/payload"), "abuse", || opened.try_clone().unwrap().into())
@@ -188,6 +200,21 @@ fn read_only_files_stay_read_only() {
         }
         assert_eq!(state(&file), before, "{kind}");
     }
+}
+
+/// Descriptors that have the inode, the flags and the offset of another one are descriptors of their own.
+fn descriptors_are_not_taken_for_each_other() {
+    let place = shared_dir();
+    let path = place.path().join("file");
+    file_with(&path, 0o644);
+    let (one, other) = (File::open(&path).unwrap(), File::open(&path).unwrap());
+    let read = |fds: [&File; 2]| {
+        let mut command = script("head -c 3 <&5; head -c 3 <&6");
+        let [five, six] = fds.map(|file| OwnedFd::from(file.try_clone().unwrap()));
+        text(&sandbox().output(command.fd(5, five).fd(6, six)).unwrap().stdout)
+    };
+    assert_eq!(read([&one, &one]), "012345", "copies of one share their offset");
+    assert_eq!(read([&one, &other]), "012012");
 }
 
 /// Attack 46: A file that is larger than what is copied is opened through a mount.

@@ -114,7 +114,8 @@ impl Endpoints {
         if self.needs_masks() {
             gaps.push(
                 "UNIX sockets in read-only trees of the host are masked, but for those bound after the start, in another \
-                 network namespace, or by a relative path: Landlock denies them all (Linux 7.1)"
+                 network namespace, by a relative path or in a chroot, and for those that were renamed or have a hard link or \
+                 a newline in their path: Landlock denies them all (Linux 7.1)"
                     .into(),
             );
         }

@@ -64,6 +64,9 @@ const SOCKET_FILTERS: [libc::c_int; 4] = [26, 50, 51, 52];
 /// Commands of fcntl(2) that make others wait for this program when they open a file: F_SETLEASE, F_SETDELEG.
 const LEASES: [libc::c_int; 2] = [libc::F_SETLEASE, 1040];
 
+/// What `TCXONC` does to a terminal that stops everybody who uses it.
+const STOPPING: [libc::c_int; 2] = [libc::TCOOFF, libc::TCIOFF];
+
 /// Denied calls with their conditions and error numbers.
 struct Denied(Vec<Rule>);
 
@@ -111,6 +114,10 @@ impl Denied {
     fn requests(&mut self) {
         for request in TERMINAL.map(|request| request as u32).into_iter().chain(FILE_SYSTEMS) {
             self.add("ioctl", [Condition::is(1, request as libc::c_int)], libc::EPERM);
+        }
+        for action in STOPPING {
+            let stops = [Condition::is(1, libc::TCXONC as libc::c_int), Condition::is(2, action)];
+            self.add("ioctl", stops, libc::EPERM);
         }
         for [first, last] in RANGES {
             let between = [Comparison::GreaterOrEqual(first), Comparison::LessOrEqual(last)];
@@ -211,6 +218,9 @@ mod tests {
     #[test]
     fn requests_that_act_on_everybody_are_denied() {
         for policy in presets() {
+            for (action, is_allowed) in [(libc::TCOOFF, false), (libc::TCIOFF, false), (libc::TCOON, true)] {
+                assert_eq!(allows(&policy, "ioctl", [0, libc::TCXONC as libc::c_int, action]), is_allowed, "{action}");
+            }
             for request in [libc::TIOCSTI, libc::TIOCEXCL, libc::TIOCSETD, 0x4b3a, 0x5606, 0x8940, 0x8982] {
                 assert!(!allows(&policy, "ioctl", [0, request as libc::c_int, 0]), "{request:#x}");
             }

@@ -34,7 +34,7 @@ impl Seccomp {
     ///   TCP, UDP and ICMP, netlink of others than `NETLINK_ROUTE` (`EPROTONOSUPPORT`); pairs of others than Unix sockets;
     ///   `TCP_ULP` and TCP-AO keys, and filters of sockets (`ENOPROTOOPT`);
     /// - requests of ioctl(2) that act on everybody's terminal: `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`, `TIOCEXCL`, `TIOCCONS`,
-    ///   `TIOCSLCKTRMIOS`, `TIOCVHANGUP`, and those of virtual consoles;
+    ///   `TIOCSLCKTRMIOS`, `TIOCVHANGUP`, those of virtual consoles, and stopping input or output (`TCXONC`);
     /// - requests of ioctl(2) for which the kernel loads modules: bridges, VLANs, encryption and verity of file systems;
     /// - contexts of asynchronous input and output (`io_setup` gives `ENOSYS`), of which a machine has 65,536;
     /// - leases and delegations of files, by which a program makes others wait that open them (`F_SETLEASE`, `F_SETDELEG`);

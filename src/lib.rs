@@ -46,6 +46,7 @@ mod cgroup;
 mod collect;
 mod command;
 mod confine;
+mod creator;
 mod effort;
 mod environment;
 mod error;

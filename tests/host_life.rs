@@ -19,7 +19,8 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal as NixSignal, sigaction};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use stockade::{Command, Error, Identity, Namespaces, Outcome, Root, Sandbox, Signal, Stdio, Termination};
+use nix::unistd::ForkResult;
+use stockade::{Command, Error, Identity, Namespaces, Outcome, Root, Sandbox, Seccomp, Signal, Stdio, Termination};
 use support::{at_most, children, descriptors, on_host, rounds, text};
 
 fn main() -> ExitCode {
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         a_host_that_is_pid_1_can_spawn,
         a_host_that_is_root_of_a_user_namespace_can_spawn,
         many_threads_spawn_at_once_and_leave_nothing,
+        a_forked_child_ends_nothing_of_its_parents,
         a_killed_host_leaves_no_process,
         a_killed_host_leaves_no_program_without_a_pid_namespace,
         a_host_killed_at_any_time_leaves_nothing,
@@ -59,11 +61,52 @@ fn main() -> ExitCode {
             ("homeless", host_without_directory),
             ("contained", host_that_is_root_of_a_user_namespace),
             ("threads", host_with_threads),
+            ("forker", caller_that_forks),
             ("holder", host_with_a_tree),
             ("spawner", host_that_spawns_on_and_on),
             ("undertaker", undertaker),
         ],
     )
+}
+
+/// A caller whose forked child drops its copy of a running `Child`, and outlives the sandbox.
+fn caller_that_forks(_: &[String]) -> i32 {
+    let all = Namespaces::all() - Namespaces::TIME;
+    let file = tempfile::tempfile().expect("a file");
+    for (number, namespaces) in (0..).zip([all, all - Namespaces::PID]) {
+        let identity = match support::is_root() {
+            true => Identity::new().host_ids(1_600_002_000 + number, 1),
+            false => Identity::new(),
+        };
+        // A thread copies what is written to a file, and another one hears of calls that are denied.
+        let sandbox = Sandbox::new().namespaces(namespaces).identity(identity).seccomp(Seccomp::new().record());
+        let mut command = script("sleep 0.3; exit 5");
+        command.stdout(file.try_clone().expect("a copy"));
+        let mut child = sandbox.spawn(&command).expect("a sandbox");
+        // SAFETY: this process has threads of the crate's alone, which hold no lock that the child takes.
+        match unsafe { nix::unistd::fork() }.expect("a child") {
+            ForkResult::Child => {
+                drop(child);
+                thread::sleep(Duration::from_secs(1000));
+                return 1;
+            }
+            ForkResult::Parent { child: forked } => {
+                let outcome = child.wait().expect("an outcome");
+                assert_eq!(outcome.termination, Termination::Exited(5), "{namespaces:?}");
+                drop(child);
+                let again = sandbox.status(&command).expect("its host ID is free again");
+                assert_eq!(again.termination, Termination::Exited(5), "{namespaces:?}");
+                assert_eq!(waitpid(forked, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive), "the child lives");
+                nix::sys::signal::kill(forked, NixSignal::SIGKILL).expect("a signal");
+                waitpid(forked, None).expect("its end");
+            }
+        }
+    }
+    0
+}
+
+fn a_forked_child_ends_nothing_of_its_parents() {
+    on_host(&[], "forker", &[]);
 }
 
 /// A shell that runs a script.

@@ -24,7 +24,14 @@ const FILE: &str = "ids";
 #[derive(Debug)]
 pub(super) struct Reserved {
     pub id: u32,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        // A forked child of the caller may have the description open still.
+        let _ = set_lock(&self.lock, libc::F_UNLCK, self.id);
+    }
 }
 
 /// Reserves an ID of a range. `seed` says where the search begins.
@@ -35,7 +42,7 @@ pub(super) fn reserve(range: HostRange, seed: u64) -> Result<Reserved> {
     for offset in 0..u64::from(count) {
         let id = range.first + ((start + offset) % u64::from(count)) as u32;
         match set_lock(&file, libc::F_WRLCK, id) {
-            Ok(()) if !is_in_use(id) => return Ok(Reserved { id, _lock: file }),
+            Ok(()) if !is_in_use(id) => return Ok(Reserved { id, lock: file }),
             Ok(()) => set_lock(&file, libc::F_UNLCK, id).map_err(Error::host("releasing a host id"))?,
             Err(Errno::EAGAIN | Errno::EACCES) => {}
             Err(errno) => return Err(Error::host("locking a host id")(errno)),

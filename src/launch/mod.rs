@@ -45,6 +45,7 @@ use placeholder::Held;
 use process::Process;
 
 use crate::cgroup::Made;
+use crate::creator::Creator;
 use crate::error::{Error, Result};
 use crate::plan::{Input, Part, Plan};
 use image::Image;
@@ -55,6 +56,7 @@ use streams::Streams;
 /// A sandbox whose program runs.
 #[derive(Debug)]
 pub(crate) struct Launched {
+    creator: Creator,
     program: Process,
     /// The init, or a helper that stays: it ends when `control` closes.
     keeper: Process,
@@ -243,6 +245,7 @@ impl<'a> Launch<'a> {
         };
         let (streams, kept) = self.streams.take();
         Ok(Launched {
+            creator: Creator::this(),
             program: started.program,
             keeper,
             has_pid_namespace: !self.plan.helper_stays,

@@ -54,6 +54,11 @@ impl Process {
         self.pid
     }
 
+    /// Leaves it to another process: dropping it does nothing to it.
+    pub fn disown(&mut self) {
+        self.reaped = true;
+    }
+
     /// Whether its status was taken, so that its pid may be another's.
     pub fn is_reaped(&self) -> bool {
         self.reaped

@@ -1,6 +1,7 @@
 //! A sandbox that was launched, as `watch` sees it.
 
 use std::fs;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
@@ -137,9 +138,20 @@ impl Launched {
     }
 }
 
+impl Launched {
+    /// Leaves the sandbox to the process that has created it, of which this is a forked child. Descriptors close here too.
+    fn disown(&mut self) {
+        self.program.disown();
+        self.keeper.disown();
+        mem::forget((mem::take(&mut self.kept), self.cgroup.take(), self.reserved.take(), mem::take(&mut self.held)));
+    }
+}
+
 impl Drop for Launched {
     fn drop(&mut self) {
-        if !self.program.is_reaped() {
+        if !self.creator.is_this() {
+            self.disown();
+        } else if !self.program.is_reaped() {
             let _ = self.reap(false);
         }
     }

@@ -15,6 +15,7 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::{Pid, pipe2};
 
 use super::noted::Noted;
+use crate::creator::Creator;
 use crate::error::{Error, Result};
 use crate::outcome::Termination;
 use crate::system_call::SystemCall;
@@ -214,6 +215,7 @@ pub(crate) struct Supervisor {
     stop: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
     noted: Arc<Mutex<Noted>>,
+    creator: Creator,
 }
 
 /// What the thread works with.
@@ -244,7 +246,7 @@ impl Supervisor {
             }
         });
         let thread = thread.map_err(Error::host("starting the thread that decides system calls"))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), noted })
+        Ok(Self { stop: Some(stop), thread: Some(thread), noted, creator: Creator::this() })
     }
 
     /// Stops the thread of a sandbox that has ended; what it has noted.
@@ -260,6 +262,10 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
+        // A forked child has no such thread.
+        if !self.creator.is_this() {
+            std::mem::forget(self.thread.take());
+        }
         self.finish();
     }
 }

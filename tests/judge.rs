@@ -9,11 +9,16 @@ use std::path::Path;
 use std::process::{Command as Host, ExitCode};
 
 use stockade::{Command, Root, Sandbox};
-use support::{example, text, unless_root_with_groups};
+use support::{example, text, unless_compilers, unless_python, unless_root_with_groups};
 
 fn main() -> ExitCode {
-    let tests = tests![answers_are_in_no_submissions_reach if unless_root_with_groups];
+    let tests = tests![answers_are_in_no_submissions_reach if unless_judge];
     support::run_with_examples(tests, &[], &["judge"])
+}
+
+/// The judge limits, compiles and interprets.
+fn unless_judge() -> Option<String> {
+    unless_root_with_groups().or_else(unless_compilers).or_else(unless_python)
 }
 
 /// Submissions that look for the answer by its path, with the verdict that each must get.

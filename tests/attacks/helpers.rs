@@ -16,13 +16,13 @@ use stockade::{Cgroup, CgroupParent, Command, Error, Identity, Root, Sandbox, Su
 use crate::common::{Canary, open_directory};
 use crate::support::{
     Payload, Test, USER, at_most, in_mount_namespace, own_path, payload_on_host, processes, refused, shared_dir, text,
-    unless_mounts, unless_root,
+    unless_idmapped_mounts, unless_mounts, unless_root,
 };
 
 pub const TESTS: &[Test] = crate::tests![
-    programs_in_path_are_not_executed,
-    bus_addresses_start_no_program,
-    helper_programs_that_others_can_write_are_not_executed if unless_root_and_helpers,
+    programs_in_path_are_not_executed if unless_idmapped_mounts,
+    bus_addresses_start_no_program if unless_idmapped_mounts,
+    helper_programs_that_others_can_write_are_not_executed if unless_trap_and_helpers,
     a_helper_program_that_never_exits_is_given_up if unless_root_and_helpers,
     a_set_user_id_caller_uses_no_variable if unless_root,
 ];
@@ -38,6 +38,11 @@ fn unless_root_and_helpers() -> Option<String> {
     let missing = !Path::new("/usr/bin/newuidmap").exists() || !Path::new("/etc/subuid").exists();
     let missing = missing.then(|| "there is no newuidmap (package uidmap)".into());
     unless_root().or_else(unless_mounts).or(missing)
+}
+
+/// The trap is bound writable.
+fn unless_trap_and_helpers() -> Option<String> {
+    unless_root_and_helpers().or_else(unless_idmapped_mounts)
 }
 
 /// A workspace in which a program in a sandbox has left programs that change the canary, and the canary.

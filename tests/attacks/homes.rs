@@ -6,13 +6,20 @@ use std::path::Path;
 use stockade::{Root, Sandbox};
 
 use crate::common::{attack, attempt, sandbox};
-use crate::support::{Payload, Test, in_mount_namespace, shared_dir, stdout, unless_mounts, with_payload};
+use crate::support::{
+    Payload, Test, in_mount_namespace, shared_dir, stdout, unless_mounts, unless_pivot_root, with_payload,
+};
 
 pub const TESTS: &[Test] = tests![
     a_home_is_hidden_under_all_its_names if unless_mounts,
-    homes_that_the_root_links_to_are_hidden if unless_mounts,
+    homes_that_the_root_links_to_are_hidden if unless_another_root,
     a_bind_shows_what_is_below_a_hidden_home if unless_mounts,
 ];
+
+/// The script changes the root.
+fn unless_another_root() -> Option<String> {
+    unless_mounts().or_else(unless_pivot_root)
+}
 
 pub const PAYLOADS: &[Payload] = &[
     ("read-files", read_files),

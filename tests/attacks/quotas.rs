@@ -222,7 +222,10 @@ fn a_user_namespace_gets_a_fraction_of_namespaces() {
     for (name, value) in unfiltered.lines().collect::<Vec<_>>().chunks(2).map(|lines| (lines[0], lines[1])) {
         let name = name.trim_matches(['=', '>', '<', ' ']);
         let own: u64 = std::fs::read_to_string(format!("/proc/sys/user/{name}")).unwrap().trim().parse().unwrap();
-        assert_eq!(value, (own / 8).to_string(), "{name}");
+        // Over an initramfs nobody inside may create one: it would give back CAP_SYS_CHROOT.
+        let is_forbidden = name == "max_user_namespaces" && unless_pivot_root().is_some();
+        let expected = if is_forbidden { 0 } else { own / 8 };
+        assert_eq!(value, expected.to_string(), "{name}");
         count += 1;
     }
     assert!(count >= 7 && unlimited != unfiltered, "{unfiltered}");

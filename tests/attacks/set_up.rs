@@ -9,12 +9,14 @@ use stockade::{
 };
 
 use crate::common::{Attempts, Bystander, host_output, ids_of, line, sandbox, tell, unfiltered};
-use crate::support::{Payload, Test, at_most, children, field, is_root, payload, payload_on_host, unless_root};
+use crate::support::{
+    Payload, Test, at_most, children, field, is_root, payload, payload_on_host, unless_root, unless_root_can_pivot,
+};
 use crate::sys;
 
 pub const TESTS: &[Test] = tests![
     set_up_processes_that_stay_have_no_right_in_any_configuration,
-    a_program_that_traces_init_gains_nothing if unless_root_and_x86_64,
+    a_program_that_traces_init_gains_nothing if unless_tracing,
     a_member_that_stops_a_second_command_delays_it_to_the_deadline_at_most,
     a_wait_depends_on_no_other_child,
     a_child_of_the_callers_own_keeps_its_status,
@@ -28,15 +30,18 @@ pub const PAYLOADS: &[Payload] = &[
     ("caller_with_a_child_of_its_own", caller_with_a_child_of_its_own),
 ];
 
-fn unless_root_and_x86_64() -> Option<String> {
+fn unless_tracing() -> Option<String> {
     let other = (!cfg!(target_arch = "x86_64")).then(|| "the test knows the registers of x86_64 alone".into());
-    unless_root().or(other)
+    unless_root().or(other).or_else(unless_root_can_pivot)
 }
 
 /// Every set of namespaces that can be created here.
 fn every_set_of_namespaces() -> impl Iterator<Item = Namespaces> {
     let all = Namespaces::all() - Namespaces::TIME;
-    (0..=Namespaces::all().bits()).filter_map(Namespaces::from_bits).filter(move |set| all.contains(*set))
+    let pivots = unless_root_can_pivot().is_none();
+    let has_root = move |set: &Namespaces| pivots || set.contains(Namespaces::USER) || !set.contains(Namespaces::MOUNT);
+    let sets = (0..=Namespaces::all().bits()).filter_map(Namespaces::from_bits);
+    sets.filter(move |set| all.contains(*set) && has_root(set))
 }
 
 /// A caller that starts a sandbox in every configuration, and looks at the process that stays beside the program.

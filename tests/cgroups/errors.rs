@@ -9,7 +9,7 @@ use stockade::{Cgroup, CgroupParent, Command, Error, IoMax, Layer, Root, Sandbox
 use crate::groups::{
     self, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_hugetlb, unless_io, unless_limits,
 };
-use crate::support::{self, Test, invalid, refused, unless_root};
+use crate::support::{self, Test, invalid, refused, unless_idmapped_mounts, unless_root};
 use crate::tests;
 use crate::{MS, group, sleeper, with};
 
@@ -26,7 +26,7 @@ pub const TESTS: &[Test] = tests![
     an_io_weight_is_kept_or_named if unless_io,
     limits_of_what_is_no_block_device_are_refused,
     limits_of_a_block_device_are_set if unless_root_with_a_disk,
-    buffered_writes_that_are_not_limited_are_reported if unless_root_with_a_disk,
+    buffered_writes_that_are_not_limited_are_reported if unless_root_with_a_writable_disk,
     no_limit_of_a_block_device_is_no_error if unless_root_with_a_disk,
     nothing_from_a_block_device_is_refused if unless_a_disk,
     sizes_of_huge_pages_that_are_none_are_refused,
@@ -155,6 +155,11 @@ fn disk() -> Option<(String, PathBuf)> {
 
 fn unless_root_with_a_disk() -> Option<String> {
     unless_root().or_else(unless_limits).or_else(unless_io).or_else(unless_a_disk)
+}
+
+/// A directory on it is bound writable.
+fn unless_root_with_a_writable_disk() -> Option<String> {
+    unless_root_with_a_disk().or_else(unless_idmapped_mounts)
 }
 
 fn unless_a_disk() -> Option<String> {

@@ -7,9 +7,11 @@ use stockade::{
 };
 
 use crate::groups::{entered_by, is_v1, left_by, of_process, read, unless_accounts, unless_freezer, unless_v2};
-use crate::support::{self, Test, at_most, is_root, unless_pivot_root, unless_user};
+use crate::support::{self, Payload, Test, at_most, is_root, on_host, unless_pivot_root, unless_user};
 use crate::tests;
 use crate::{MS, eventually, group, sleeper, unfiltered, with, without};
+
+pub const PAYLOADS: &[Payload] = &[("freezing", freezing)];
 
 pub const TESTS: &[Test] = tests![
     who_is_frozen_does_nothing_until_it_is_thawed if unless_freezer,
@@ -154,6 +156,11 @@ fn mounting(script: &str) -> Command {
 
 /// Attack 68: a process in a group below, which is frozen, can't be killed on v1.
 fn a_program_that_freezes_itself_below_its_group_is_killed() {
+    // Other tests of this process have groups.
+    on_host(&[], "freezing", &[]);
+}
+
+fn freezing(_: &[String]) -> i32 {
     let (mount, file, frozen) = match is_v1("freezer") {
         true => ("mount -t cgroup -o freezer none /tmp", "freezer.state", "FROZEN"),
         false => ("mount -t cgroup2 none /tmp", "cgroup.freeze", "1"),
@@ -173,6 +180,7 @@ fn a_program_that_freezes_itself_below_its_group_is_killed() {
         is_soon(start);
     }
     assert_eq!(left_by(std::process::id()), Vec::<std::path::PathBuf>::new());
+    0
 }
 
 fn files_that_stop_processes_are_refused() {

@@ -41,7 +41,8 @@ fn main() -> ExitCode {
         sweep::TESTS,
         reach::TESTS,
     ];
-    let payloads = [payloads::PAYLOADS, born::PAYLOADS, cpu::PAYLOADS, life::PAYLOADS, sweep::PAYLOADS];
+    let payloads =
+        [payloads::PAYLOADS, born::PAYLOADS, cpu::PAYLOADS, life::PAYLOADS, sweep::PAYLOADS, freeze::PAYLOADS];
     let _delegated = delegation::delegate();
     delegation::make_room();
     support::run(&tests.concat(), &payloads.concat())

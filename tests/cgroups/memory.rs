@@ -240,20 +240,27 @@ impl Drop for Parent {
     }
 }
 
-/// Attack 67: a sandbox beside another one uses up what their parent may have.
-fn a_full_parent_is_not_the_programs_own_limit() {
-    let parent = Parent::new(64 * MB);
+/// Whether the kernel kills one sandbox alone where two fill their parent.
+fn is_spared_beside_a_victim(parent: &Parent) -> bool {
     let sandbox = with(parent.cgroup.clone().memory_max(200 * MB));
     let mut holder = support::payload("hold");
     let mut victim = sandbox.spawn(holder.arg("45").stdin(Stdio::null()).stdout(Stdio::piped())).expect("a victim");
     let mut line = String::new();
     BufReader::new(victim.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
     assert_eq!(line, "holds 45\n");
-    // It needs less than its own limit, and the victim has more.
     let other = payload(&sandbox, "touch", &["30"]).outcome;
     let outcome = victim.wait().expect("its end");
     assert_eq!(outcome.termination, Termination::HostMemory, "{outcome}; the other: {other}");
-    assert_eq!(other.termination, Termination::Exited(0), "{other}");
+    assert!([Termination::Exited(0), Termination::HostMemory].contains(&other.termination), "{other}");
+    other.termination == Termination::Exited(0)
+}
+
+/// Attack 67: a sandbox beside another one uses up what their parent may have.
+fn a_full_parent_is_not_the_programs_own_limit() {
+    let parent = Parent::new(64 * MB);
+    // The kernel at times kills the other one too, before the victim's memory is free: not three times in a row.
+    let is_spared = (0..3).any(|_| is_spared_beside_a_victim(&parent));
+    assert!(is_spared, "it needs less than its own limit, and the victim has more");
     // Nor is what exceeds its own limit there anything else.
     let own = payload(&with(parent.cgroup.clone().memory_max(16 * MB)), "touch", &["32"]).outcome;
     assert_eq!(own.termination, Termination::Memory, "{own}");

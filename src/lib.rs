@@ -57,13 +57,14 @@ mod launch;
 mod learn;
 mod mountinfo;
 mod outcome;
-mod pidfd;
+
 mod plan;
 pub mod profile;
 mod sandbox;
 #[doc = include_str!("../docs/security-model.md")]
 pub mod security_model {}
 mod support;
+mod sys;
 mod system_call;
 mod watch;
 

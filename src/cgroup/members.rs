@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 
 use super::directory::Directory;
-use crate::pidfd;
+use crate::sys::pidfd;
 
 /// The pids of all, as the caller sees them.
 pub(super) fn processes(group: &Directory) -> Vec<i32> {

@@ -19,8 +19,8 @@ use super::namespaces::{self, Chosen};
 use super::root::{Covering, Endpoints, Mount};
 use super::seccomp::{self, Filter};
 use super::{
-    Action, Capabilities, Config, Job, Namespaces, Terminal, capabilities, limits, network, no_zero, quotas, root,
-    share,
+    Action, Capabilities, Config, Job, Namespaces, Terminal, capabilities, limits, network, no_zero, priorities,
+    quotas, root, share,
 };
 use crate::cgroup::{Cgroup, Entrant, Spec};
 use crate::error::{Error, Result};
@@ -220,6 +220,7 @@ impl Compiler<'_> {
 
     fn helper(&mut self, job: &Job<'_>, stdio: &[Stream; 3], search: &Search) -> Result<Program> {
         let mut helper = helper::begin();
+        helper.within(Layer::Limits, |helper| priorities::set(helper, &self.config.limits))?;
         helper.within(Layer::Namespaces, |helper| self.enter_namespaces(helper));
         self.bound_quotas(&mut helper);
         identity::umask(&mut helper, 0);

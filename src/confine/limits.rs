@@ -108,6 +108,10 @@ pub struct Limits {
     stderr: Option<u64>,
     overflow: Overflow,
     rlimits: Rlimits,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub(super) nice: Option<i32>,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub(super) oom_score_adj: Option<i32>,
 }
 
 impl Limits {
@@ -183,6 +187,54 @@ impl Limits {
         self.rlimits.retain(|(known, ..)| *known != resource);
         self.rlimits.push((resource, soft, hard));
         self
+    }
+
+    /// Sets the nice value, -20 to 19: the higher it is, the less CPU time the program gets beside others (setpriority(2)).
+    /// Default: the caller's, or 0 if that is negative. The caller's real-time scheduling policy and real-time class of input
+    /// and output are never inherited (sched(7), ioprio_set(2)).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`](crate::Error::Invalid) at the spawn for another number.
+    /// [`Error::SetUp`](crate::Error::SetUp) if it is lower than the caller's, and the caller lacks CAP_SYS_NICE.
+    ///
+    /// ```
+    /// use stockade::{Command, Limits, Sandbox};
+    ///
+    /// let output = Sandbox::new().limits(Limits::new().nice(19)).output(Command::new("nice"))?;
+    /// assert_eq!(output.stdout, b"19\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn nice(mut self, value: i32) -> Self {
+        self.nice = Some(value);
+        self
+    }
+
+    /// Sets how likely the kernel is to kill the program when the machine or a cgroup has no memory left, -1000 (never) to 1000
+    /// (first of all) (proc(5), `/proc/PID/oom_score_adj`). Default: the caller's, or 0 if that is negative.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`](crate::Error::Invalid) at the spawn for another number.
+    /// [`Error::SetUp`](crate::Error::SetUp) if it is lower than the caller's, and the caller lacks CAP_SYS_RESOURCE.
+    #[must_use]
+    pub fn oom_score_adj(mut self, value: i32) -> Self {
+        self.oom_score_adj = Some(value);
+        self
+    }
+
+    /// Refuses priorities that the kernel would cut to what it has.
+    pub(super) fn check_priorities(&self) -> Result<()> {
+        for (what, value, most) in
+            [("nice value", self.nice, -20..=19), ("oom_score_adj", self.oom_score_adj, -1000..=1000)]
+        {
+            if let Some(value) = value.filter(|value| !most.contains(value)) {
+                let remedy = format!("give {} to {}", most.start(), most.end());
+                return Err(Error::invalid(format!("{value} is no {what}"), remedy));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the CPU time must be counted.

@@ -12,6 +12,7 @@ mod limits;
 mod mountinfo;
 mod namespaces;
 mod network;
+mod priorities;
 mod quotas;
 mod root;
 mod seccomp;

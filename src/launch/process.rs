@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::interpreter::Cloned;
 use super::reaper::{self, Reaper};
-use crate::pidfd;
+use crate::sys::pidfd;
 use crate::watch::{Ended, How};
 
 /// A child of the host. Dropping it kills and reaps it.

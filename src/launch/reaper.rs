@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::process;
-use crate::pidfd;
+use crate::sys::pidfd;
 use crate::watch::Ended;
 
 /// The processes that a [`process::Process`] stands for, each with its status if it was reaped on behalf of that.

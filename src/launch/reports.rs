@@ -20,8 +20,8 @@ use super::image::Image;
 use super::layout::ENTRY;
 use super::process::Process;
 use crate::error::{Error, Result};
-use crate::pidfd;
 use crate::plan::{Part, Pids, Plan, Program, Report, Search};
+use crate::sys::pidfd;
 
 /// The host's end of a channel.
 pub(super) struct Channel(OwnedFd);

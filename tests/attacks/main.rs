@@ -33,6 +33,7 @@ mod network;
 mod nothing;
 mod outputs;
 mod paths;
+mod priorities;
 mod privileges;
 mod processes;
 mod protect;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         downgrade::TESTS,
         filesystem::TESTS,
         streams::TESTS,
+        priorities::TESTS,
         privileges::TESTS,
         processes::TESTS,
         quotas::TESTS,
@@ -99,6 +101,7 @@ fn main() -> ExitCode {
         downgrade::PAYLOADS,
         filesystem::PAYLOADS,
         streams::PAYLOADS,
+        priorities::PAYLOADS,
         privileges::PAYLOADS,
         processes::PAYLOADS,
         quotas::PAYLOADS,

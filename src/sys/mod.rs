@@ -1,0 +1,4 @@
+//! System calls that more than one room makes, behind safe functions. What the launch alone needs is in `launch`.
+
+pub(crate) mod pidfd;
+pub(crate) mod priority;

@@ -131,8 +131,10 @@ impl Endpoints {
                     .iter()
                     .filter(|tree| writable.iter().any(|above| tree.starts_with(above)))
                     .map(|tree| {
+                        // Without masks, Landlock alone keeps the program from sockets, and it allows them below what is writable.
+                        let what = if self.needs_masks() { "FIFOs" } else { "FIFOs and UNIX sockets" };
                         format!(
-                            "FIFOs in {} can be opened for writing, since it is mounted in a writable directory: mount it \
+                            "{what} in {} can be opened for writing, since it is mounted in a writable directory: mount it \
                              elsewhere",
                             tree.display()
                         )

@@ -436,7 +436,7 @@ impl Compiler<'_> {
         let mut procs = root::Procs { init, made: procs.into_iter() };
         let mut covering = Covering::default();
         if has_mounts {
-            let mut endpoints = self.endpoints();
+            let mut endpoints = self.endpoints(&mounts);
             covering = helper.within(Layer::Root, |helper| {
                 let lowering = root::Lowering {
                     helper,
@@ -452,7 +452,7 @@ impl Compiler<'_> {
                 };
                 root::lower(&self.config.root, &mounts, lowering)
             })?;
-            self.imply(&endpoints, &mounts, job);
+            self.imply(endpoints, job);
         } else if let Some(path) = self.config.root.chroot() {
             root::change_root(helper, path)?;
         }
@@ -461,7 +461,7 @@ impl Compiler<'_> {
     }
 
     /// How the sockets and FIFOs of the host can be cut off.
-    fn endpoints(&self) -> Endpoints {
+    fn endpoints(&self, mounts: &[Mount]) -> Endpoints {
         // A capability over the host's files has no effect on an owner without an id.
         let has_no_rights =
             self.chosen.created.contains(Namespaces::USER) || self.config.capabilities == Capabilities::none();
@@ -480,17 +480,17 @@ impl Compiler<'_> {
         let may_mount = allows(libc::SYS_mount, [0; 3]) || allows(libc::SYS_move_mount, [0; 3]);
         let can_restrict = !may_mount && (!self.config.new_privs || self.has_rights());
         let landlock = Some(self.host.landlock()).filter(|&abi| abi >= ABI::V2 && can_restrict);
-        Endpoints::new(unmapped, landlock, [may_connect, may_write])
+        let writable = root::writable_places(mounts, self.config.root.is_writable());
+        Endpoints::new(unmapped, landlock, [may_connect, may_write], writable)
     }
 
     /// Landlock rules for what the root does not cut off, and what is left.
-    fn imply(&mut self, endpoints: &Endpoints, mounts: &[Mount], job: &Job<'_>) {
-        let writable = root::writable_places(mounts, self.config.root.is_writable());
-        self.gaps.extend(endpoints.gaps(&writable));
+    fn imply(&mut self, endpoints: Endpoints, job: &Job<'_>) {
+        self.gaps.extend(endpoints.gaps());
         self.endpoints = endpoints.summary();
         self.implied = endpoints.restricts().map(|abi| {
             let given = job.fds.iter().filter(|(_, fd)| is_writable(&fd.0)).map(|&(number, _)| number);
-            Implied::writing_below(writable, [1, 2].into_iter().chain(given).collect(), abi)
+            Implied::writing_below(endpoints.writable, [1, 2].into_iter().chain(given).collect(), abi)
         });
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Endpoints {
     /// What the filter of system calls leaves possible.
     pub may_connect: bool,
     pub may_write: bool,
+    /// The places inside that the program may write to, where Landlock denies nothing.
+    pub writable: Vec<PathBuf>,
     /// The trees, as places inside, whose owners have ids.
     reachable: Vec<PathBuf>,
     /// The sockets that the kernel lists, by all their names, once they were needed.
@@ -44,18 +46,29 @@ pub(crate) struct Endpoints {
 const WITH_SOCKETS: ABI = ABI::V9;
 
 impl Endpoints {
-    pub fn new(unmapped: Option<IdMaps>, landlock: Option<ABI>, [may_connect, may_write]: [bool; 2]) -> Self {
-        Self { unmapped, landlock, may_connect, may_write, reachable: vec![], sockets: None }
+    pub fn new(
+        unmapped: Option<IdMaps>,
+        landlock: Option<ABI>,
+        [may_connect, may_write]: [bool; 2],
+        writable: Vec<PathBuf>,
+    ) -> Self {
+        Self { unmapped, landlock, may_connect, may_write, writable, reachable: vec![], sockets: None }
     }
 
-    /// Whether sockets have to be masked one by one.
-    fn needs_masks(&self) -> bool {
-        self.may_connect && self.landlock.is_none_or(|abi| abi < WITH_SOCKETS)
+    /// Whether the sockets of a tree have to be masked one by one.
+    fn needs_masks(&self, tree: &Path) -> bool {
+        self.may_connect && (self.landlock.is_none_or(|abi| abi < WITH_SOCKETS) || self.is_below_writable(tree))
+    }
+
+    fn is_below_writable(&self, place: &Path) -> bool {
+        self.writable.iter().any(|above| place.starts_with(above))
     }
 
     /// Whether masks may come, which need a place for what they are made of.
     pub fn may_mask(&mut self, root: &Root, mounts: &[Mount], host: &Host) -> Result<bool> {
-        Ok(self.needs_masks() && self.leaves_owners(root, mounts, host)? && !self.sockets(host.mounts()?)?.is_empty())
+        let binds = mounts.iter().filter(|mount| matches!(mount, Mount::Bind(bind) if bind.is_cut_off()));
+        let may_need = self.needs_masks(Path::new("/")) || binds.map(Mount::target).any(|tree| self.needs_masks(tree));
+        Ok(may_need && self.leaves_owners(root, mounts, host)? && !self.sockets(host.mounts()?)?.is_empty())
     }
 
     /// Whether a read-only tree may come whose owners have ids.
@@ -95,7 +108,8 @@ impl Endpoints {
 
     /// How they are cut off, in a few words.
     pub fn summary(&self) -> Option<&'static str> {
-        Some(match (self.reachable.is_empty(), self.restricts(), self.needs_masks()) {
+        let masks = self.reachable.iter().any(|tree| self.needs_masks(tree));
+        Some(match (self.reachable.is_empty(), self.restricts(), masks) {
             (true, ..) if self.unmapped.is_some() => "by unmapped owners",
             (true, ..) => return None,
             (false, Some(_), false) => "by Landlock",
@@ -106,16 +120,17 @@ impl Endpoints {
     }
 
     /// What the program can still reach.
-    pub fn gaps(&self, writable: &[PathBuf]) -> Vec<String> {
+    pub fn gaps(&self) -> Vec<String> {
         let mut gaps = vec![];
         if self.reachable.is_empty() {
             return gaps;
         }
-        if self.needs_masks() {
+        if self.reachable.iter().any(|tree| self.needs_masks(tree)) {
             gaps.push(
                 "UNIX sockets in read-only trees of the host are masked, but for those bound after the start, in another \
                  network namespace, by a relative path or in a chroot, and for those that were renamed or have a hard link or \
-                 a newline in their path: Landlock denies them all (Linux 7.1)"
+                 a newline in their path: Landlock denies them all (Linux 7.1), in trees that are not mounted in a writable \
+                 directory"
                     .into(),
             );
         }
@@ -129,12 +144,10 @@ impl Endpoints {
             Some(_) => gaps.extend(
                 self.reachable
                     .iter()
-                    .filter(|tree| writable.iter().any(|above| tree.starts_with(above)))
+                    .filter(|tree| self.is_below_writable(tree))
                     .map(|tree| {
-                        // Without masks, Landlock alone keeps the program from sockets, and it allows them below what is writable.
-                        let what = if self.needs_masks() { "FIFOs" } else { "FIFOs and UNIX sockets" };
                         format!(
-                            "{what} in {} can be opened for writing, since it is mounted in a writable directory: mount it \
+                            "FIFOs in {} can be opened for writing, since it is mounted in a writable directory: mount it \
                              elsewhere",
                             tree.display()
                         )
@@ -285,7 +298,7 @@ impl Builder<'_> {
             below => below.ok().map(|below| target.join(below)),
         };
         self.l.endpoints.reachable.extend(reachable.iter().filter_map(|path| inside(path)));
-        if !self.l.endpoints.needs_masks() {
+        if !self.l.endpoints.needs_masks(target) {
             return Ok(());
         }
         let sockets = self.l.endpoints.sockets(table)?;

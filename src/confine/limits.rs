@@ -42,8 +42,7 @@ pub enum Resource {
     /// Number of the highest descriptor, plus 1. Default: 1,024, and 4,096 as the hard limit, at most half of the caller's.
     /// It is also the number of descriptors that the user may have in flight, sent over UNIX sockets and not yet received
     /// (unix(7), `ETOOMANYREFS`). So where the program is the caller's user, the hard limit is at most half of the caller's
-    /// *soft* limit, so that the caller can send some whatever a sandbox does; a caller that needs more in its sandboxes
-    /// raises its own soft limit first.
+    /// *soft* limit, and at most 512, so that the caller and the user's other processes can send some whatever a sandbox does.
     /// The kernel compares the limit with all that the user has in flight: while one sandbox has used up its own, others of an
     /// ordinary user can send none, unless their limit is higher.
     Nofile,
@@ -282,9 +281,10 @@ impl Limits {
         }
         if !is_set(Resource::Nofile) {
             let (soft, hard) = own(RLIMIT_NOFILE)?;
-            // Half is left for others of the user to send, among them the helper.
-            let half = if shares_user { soft } else { hard } / 2;
-            let hard = half.max(LEAST_DESCRIPTORS).min(hard).min(4096);
+            // Half is left for others of the user to send, among them the helper. Most callers have a soft limit of 1,024,
+            // whatever that of this one is.
+            let (half, most) = if shares_user { (soft / 2, 512) } else { (hard / 2, 4096) };
+            let hard = half.max(LEAST_DESCRIPTORS).min(hard).min(most);
             limits.push((Resource::Nofile, hard.min(1024), hard));
         }
         if !is_set(Resource::Core) {

@@ -21,9 +21,6 @@ use crate::host_path::HostPath;
 use crate::outcome::Layer;
 use crate::plan::Placeholder;
 
-/// The time of modification of placeholders, in seconds: early in 1970.
-const MARK: i64 = 437_133;
-
 /// What stands at a protected path, and stays as long as this is held.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -127,7 +124,7 @@ impl Placeholder {
             File::from(copy).write_all(contents).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
         }
         fchmod(&**file, Mode::from_bits_truncate(if self.contents.is_none() { 0o755 } else { 0o644 }))?;
-        futimens(&**file, &TimeSpec::new(MARK, 0), &TimeSpec::new(MARK, 0))
+        futimens(&**file, &TimeSpec::new(Placeholder::MARK, 0), &TimeSpec::new(Placeholder::MARK, 0))
     }
 
     /// Whether the name still stands for this file.
@@ -148,6 +145,6 @@ fn is_marked(file: impl AsFd) -> bool {
     fstat(file).is_ok_and(|seen| {
         let kind = SFlag::from_bits_truncate(seen.st_mode) & SFlag::S_IFMT;
         let only_name = kind != FILE || seen.st_nlink == 1;
-        seen.st_mtime == MARK && seen.st_mtime_nsec == 0 && only_name
+        seen.st_mtime == Placeholder::MARK && seen.st_mtime_nsec == 0 && only_name
     })
 }

@@ -20,7 +20,9 @@ mod syscalls;
 mod trial;
 
 use std::ffi::OsString;
+use std::fs::Metadata;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +95,14 @@ pub(crate) struct Placeholder {
 }
 
 impl Placeholder {
+    /// The time of modification of placeholders, in seconds: early in 1970.
+    pub const MARK: i64 = 437_133;
+
+    /// Whether a directory or file is a placeholder, which counts as absent.
+    pub fn is_one(there: &Metadata) -> bool {
+        there.mtime() == Self::MARK && there.mtime_nsec() == 0
+    }
+
     pub fn path(&self) -> PathBuf {
         self.parent.join(&self.name)
     }

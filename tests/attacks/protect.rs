@@ -17,9 +17,12 @@ pub const TESTS: &[Test] = tests![
     protected_paths_that_do_not_exist_can_not_be_created if unless_protected,
     placeholders_stay_while_any_sandbox_needs_them if unless_protected,
     placeholders_of_a_killed_caller_are_removed_by_the_next if unless_protected,
+    a_placeholder_of_another_sandbox_is_no_directory if unless_protected,
     placeholders_that_were_written_to_stay if unless_protected,
     symlinks_can_not_be_protected if unless_protected,
     hooks_and_settings_of_git_can_not_be_planted if unless_git,
+    hooks_are_protected_wherever_git_finds_their_place if unless_git,
+    a_workspace_does_not_become_a_repository if unless_git,
     git_of_the_host_executes_nothing_that_was_planted if unless_git,
 ];
 
@@ -186,6 +189,24 @@ fn placeholders_of_a_killed_caller_are_removed_by_the_next() {
     assert_eq!(workspace.names(), [".git"]);
 }
 
+fn a_placeholder_of_another_sandbox_is_no_directory() {
+    let workspace = Workspace::new();
+    let sandbox = Sandbox::new().root(workspace.root().protect("/tmp/ws/a/b/c"));
+    let mut command = Command::new("sh");
+    command.args(["-c", "read go"]).stdin(Stdio::piped());
+    let mut child = sandbox.spawn(&command).unwrap();
+    for _ in 0..3 {
+        let output =
+            sh(&sandbox, "touch /tmp/ws/a/x || mkdir /tmp/ws/a/b || rmdir /tmp/ws/a || mv /tmp/ws/a /tmp/ws/x");
+        assert!(!output.outcome.success());
+        assert_eq!(fs::read_dir(workspace.at("a")).unwrap().count(), 0);
+    }
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    drop(child);
+    assert_eq!(workspace.names(), [".git"]);
+}
+
 fn placeholders_that_were_written_to_stay() {
     let workspace = Workspace::new();
     fs::write(workspace.at("empty"), "").unwrap();
@@ -344,6 +365,48 @@ fn hooks_and_settings_of_git_can_not_be_planted() {
     let sandbox = Sandbox::new().root(Root::host().git_workspace(empty.path(), "/tmp/ws"));
     assert!(!sh(&sandbox, "cd /tmp/ws && git init").outcome.success());
     assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0);
+}
+
+fn hooks_are_protected_wherever_git_finds_their_place() {
+    let template = Repository::new();
+    for (file, settings) in [
+        (".git/config", "[core] hooksPath = hk\n"),
+        (".git/config", "[core]\n\thooksPath = hk ; those of the team\n"),
+        (".git/config", "[core]\n\thooksPath = \"h\"k\n"),
+        (".git/config", "[core]\n\thooksPath = h\\\nk\n"),
+        (".git/config.worktree", "[core]\nhooksPath = hk\n"),
+        (".one", "[include]\npath = .two\n"),
+    ] {
+        let repository = template.copy();
+        let path = repository.path();
+        fs::create_dir(path.join("hk")).unwrap();
+        git_ok(&path, &["config", "--unset", "core.hooksPath"]);
+        git_ok(&path, &["config", "extensions.worktreeConfig", "true"]);
+        if file == ".one" {
+            git_ok(&path, &["config", "include.path", "../.one"]);
+            fs::write(path.join(".two"), "[core]\nhooksPath = hk\n").unwrap();
+        }
+        let before = fs::read_to_string(path.join(file)).unwrap_or_default();
+        fs::write(path.join(file), before + settings).unwrap();
+        assert_eq!(git_ok(&path, &["config", "core.hooksPath"]).trim(), "hk", "git reads {settings:?} so");
+        let output = repository.run(&repository.sandbox(), "cd /tmp/ws && echo evil > hk/post-checkout");
+        assert!(!output.outcome.success(), "{file}: {settings:?}");
+    }
+}
+
+/// Attack 49: git takes a directory with `HEAD`, `objects` and `refs` for a repository, with the settings in `config`.
+fn a_workspace_does_not_become_a_repository() {
+    let script = "cd /tmp/ws && mkdir -p objects refs/heads && printf '[core]\nfsmonitor = evil\nbare = false\n' > config \
+                  && echo 'ref: refs/heads/main' > HEAD";
+    let is_repository = |directory: &TempDir| git(directory.path(), &["rev-parse", "--git-dir"]).0;
+    let unprotected = shared_dir();
+    let sandbox = |root: Root| Sandbox::new().root(root);
+    assert!(sh(&sandbox(Root::host().bind_rw(unprotected.path(), "/tmp/ws")), script).outcome.success());
+    assert!(is_repository(&unprotected), "the attack works on a directory that is not protected");
+    let protected = shared_dir();
+    let sandbox = sandbox(Root::host().git_workspace(protected.path(), "/tmp/ws"));
+    assert!(!sh(&sandbox, script).outcome.success());
+    assert!(!is_repository(&protected) && !exists(protected.path().join("HEAD")));
 }
 
 /// Attack 49: What is planted by a program that tries everything is not executed by the host's git.

@@ -1,11 +1,13 @@
 //! What of a workspace git(1) executes, or takes its configuration from, and a configuration names programs to execute
 //! (`core.fsmonitor`, filters, hooks). Read from the workspace itself, in which nothing is believed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use super::git_config;
 use super::protect::Absent;
 use crate::collect::Collector;
+use crate::plan::Placeholder;
 
 /// Bytes of the longest file that is read.
 const LONGEST: u64 = 1 << 20;
@@ -21,9 +23,11 @@ pub(super) fn executed(source: &Path) -> Vec<(PathBuf, Absent)> {
         git_directory(source, Path::new(""), Path::new(""), DEEPEST, &mut found);
     }
     match source.join(dot).symlink_metadata() {
-        Ok(there) if there.is_dir() => git_directory(source, dot, Path::new(""), DEEPEST, &mut found),
+        Ok(there) if there.is_dir() && !Placeholder::is_one(&there) => {
+            git_directory(source, dot, Path::new(""), DEEPEST, &mut found)
+        }
         // A worktree or a submodule: `gitdir: PATH`.
-        Ok(_) => {
+        Ok(there) if !there.is_dir() => {
             found.insert(dot.into(), Some(vec![]));
             let named = text(source, dot);
             let named = named.as_deref().and_then(|text| text.trim().strip_prefix("gitdir:"));
@@ -35,9 +39,11 @@ pub(super) fn executed(source: &Path) -> Vec<(PathBuf, Absent)> {
                 }
             }
         }
-        // Or the program could make one.
-        Err(_) => {
+        // Or the program could make one, also of the workspace itself: git(1) takes a directory with `HEAD`, `objects` and
+        // `refs` for a repository without a working tree.
+        _ => {
             found.insert(dot.into(), None);
+            found.insert("HEAD".into(), Some(vec![]));
         }
     }
     found.into_iter().collect()
@@ -57,10 +63,11 @@ fn git_directory(source: &Path, git: &Path, worktree: &Path, depth: usize, found
         let files = [("commondir", vec![]), ("gitdir", vec![]), ("config.worktree", vec![])];
         found.extend(files.map(|(name, absent)| (worktree.join(name), Some(absent))));
     }
-    for (key, value) in settings(source, &git.join("config")) {
+    let mut all = settings(source, &git.join("config"), found);
+    all.extend(settings(source, &git.join("config.worktree"), found));
+    for (key, value) in all {
         let place = match key.as_str() {
             "core.hookspath" => below(source, worktree, &value).map(|path| (path, None)),
-            "include.path" => below(source, git, &value).map(|path| (path, Some(vec![]))),
             // A submodule: whose git directory it is.
             "core.worktree" => below(source, git, &value).map(|path| (path.join(".git"), Some(vec![]))),
             _ => None,
@@ -116,18 +123,25 @@ fn text(source: &Path, path: &Path) -> Option<String> {
     read.ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The settings of a configuration (git-config(1)), as `section.key` in lower case; of sections with a name as well.
-fn settings(source: &Path, path: &Path) -> Vec<(String, String)> {
-    let mut section = String::new();
-    let mut settings = vec![];
-    for line in text(source, path).unwrap_or_default().lines().map(str::trim) {
-        if let Some(header) = line.strip_prefix('[') {
-            let name = header.split([']', ' ', '"']).next().unwrap_or_default().to_lowercase();
-            section = if name == "includeif" { "include".into() } else { name };
-        } else if let Some((key, value)) = line.split_once('=') {
-            let key = format!("{section}.{}", key.trim().to_lowercase());
-            settings.push((key, value.trim().trim_matches('"').to_owned()));
+/// The settings of a configuration below the source, with those of the files that it includes, which are found as well.
+fn settings(source: &Path, path: &Path, found: &mut BTreeMap<PathBuf, Absent>) -> Vec<(String, String)> {
+    let mut read = BTreeSet::new();
+    let mut left = vec![path.to_owned()];
+    let mut all = vec![];
+    while let Some(path) = left.pop().filter(|_| read.len() < MOST) {
+        if !read.insert(path.clone()) {
+            continue;
+        }
+        let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        for (key, value) in git_config::settings(&text(source, &path).unwrap_or_default()) {
+            if ["include.path", "includeif.path"].contains(&key.as_str())
+                && let Some(included) = below(source, &directory, &value)
+            {
+                found.insert(included.clone(), Some(vec![]));
+                left.push(included);
+            }
+            all.push((key, value));
         }
     }
-    settings
+    all
 }

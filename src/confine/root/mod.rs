@@ -6,6 +6,7 @@ mod describe;
 mod devices;
 mod endpoints;
 mod git;
+mod git_config;
 mod lower;
 mod overlay;
 mod own;

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -80,6 +82,10 @@ fn resolve_one(bind: &Bind, source: &Path, below: &Path, absent: Absent) -> Resu
     for count in 1..=parts.len() {
         let part: PathBuf = parts[..count].iter().collect();
         let error = match HostPath::beneath(source, &part).open(OFlag::O_PATH) {
+            // Of another sandbox, or of a caller that was killed: nothing is created in it, which would take its mark away.
+            Ok(there) if count < parts.len() && is_placeholder(&there) => {
+                return Ok(protected(bind, source, part, None));
+            }
             Ok(_) => continue,
             Err(error) => error,
         };
@@ -98,6 +104,11 @@ fn resolve_one(bind: &Bind, source: &Path, below: &Path, absent: Absent) -> Resu
     }
     let absent = if source.join(below).is_dir() { None } else { absent.or(Some(vec![])) };
     Ok(protected(bind, source, below.components().collect(), absent))
+}
+
+fn is_placeholder(there: &OwnedFd) -> bool {
+    let there = there.try_clone().and_then(|there| File::from(there).metadata());
+    there.is_ok_and(|there| there.is_dir() && Placeholder::is_one(&there))
 }
 
 fn protected(bind: &Bind, source: &Path, below: PathBuf, contents: Absent) -> (Protected, Placeholder) {

@@ -1,0 +1,148 @@
+//! The syntax of git's configuration files (git-config(1), "Syntax"), as far as it takes to know what git would read there.
+
+/// The settings of a configuration as `section.key` in lower case, in order. The name of a section's part is left out:
+/// `[core "x"]` counts as `core`, so that rather too much is found than too little.
+pub(super) fn settings(text: &str) -> Vec<(String, String)> {
+    let mut parser = Parser { rest: text.chars().collect(), at: 0 };
+    let (mut section, mut settings) = (String::new(), vec![]);
+    while let Some(next) = parser.next_token() {
+        match next {
+            '[' => section = parser.header(),
+            _ => {
+                parser.at -= 1;
+                let key = parser.key();
+                settings.push((format!("{section}.{key}"), parser.value()));
+            }
+        }
+    }
+    settings
+}
+
+struct Parser {
+    rest: Vec<char>,
+    at: usize,
+}
+
+impl Parser {
+    fn next(&mut self) -> Option<char> {
+        let next = self.rest.get(self.at).copied();
+        self.at += usize::from(next.is_some());
+        next
+    }
+
+    /// The next character that is neither blank nor in a comment.
+    fn next_token(&mut self) -> Option<char> {
+        loop {
+            match self.next()? {
+                '#' | ';' => while self.next().is_some_and(|next| next != '\n') {},
+                next if next.is_whitespace() || next == '\u{feff}' => {}
+                next => return Some(next),
+            }
+        }
+    }
+
+    /// The name in `[name "part"]`. A header that does not end does not go beyond its line.
+    fn header(&mut self) -> String {
+        let mut name = String::new();
+        let (mut in_name, mut quoted, mut escaped) = (true, false, false);
+        while let Some(next) = self.next() {
+            match next {
+                '\n' => break,
+                _ if escaped => escaped = false,
+                '\\' if quoted => escaped = true,
+                '"' => (in_name, quoted) = (false, !quoted),
+                ']' if !quoted => break,
+                // Of the old form `[name.part]` as well.
+                ' ' | '\t' | '.' if !quoted => in_name = in_name && name.is_empty(),
+                next if in_name => name.extend(next.to_lowercase()),
+                _ => {}
+            }
+        }
+        name
+    }
+
+    fn key(&mut self) -> String {
+        let mut key = String::new();
+        while let Some(next) = self.next() {
+            match next {
+                '=' => break,
+                // Without a value.
+                '\n' => {
+                    self.at -= 1;
+                    break;
+                }
+                '#' | ';' => {
+                    self.at -= 1;
+                    break;
+                }
+                next if next.is_whitespace() => {}
+                next => key.extend(next.to_lowercase()),
+            }
+        }
+        key
+    }
+
+    /// What comes after the sign: to the end of the line, where that is not escaped.
+    fn value(&mut self) -> String {
+        let (mut value, mut blanks, mut quoted) = (String::new(), String::new(), false);
+        while let Some(next) = self.next() {
+            let shown = match next {
+                '\n' => break,
+                '\\' => match self.next() {
+                    Some('\n') | None => continue,
+                    Some('\r') => continue,
+                    Some('n') => '\n',
+                    Some('t') => '\t',
+                    Some('b') => '\u{8}',
+                    Some(other) => other,
+                },
+                '"' => {
+                    quoted = !quoted;
+                    continue;
+                }
+                '#' | ';' if !quoted => {
+                    while self.next().is_some_and(|next| next != '\n') {}
+                    break;
+                }
+                next if next.is_whitespace() && !quoted => {
+                    // Those at both ends do not count.
+                    blanks.extend((!value.is_empty()).then_some(next));
+                    continue;
+                }
+                next => next,
+            };
+            value.push_str(&std::mem::take(&mut blanks));
+            value.push(shown);
+        }
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_as_git_reads_them() {
+        for (text, expected) in [
+            ("[core]\n\thooksPath = hk\n", vec![("core.hookspath", "hk")]),
+            ("[core] hooksPath = hk", vec![("core.hookspath", "hk")]),
+            ("[core]\nhooksPath = hk ; team hooks\n", vec![("core.hookspath", "hk")]),
+            ("[core]\nhooksPath = hk# team\n", vec![("core.hookspath", "hk")]),
+            ("[core]\nhooksPath = \"h\"k\n", vec![("core.hookspath", "hk")]),
+            ("[core]\nhooksPath = \"h ; k\" \n", vec![("core.hookspath", "h ; k")]),
+            ("[core]\nhooksPath = h\\\nk\n", vec![("core.hookspath", "hk")]),
+            ("[core]\nhooksPath = h\\\\k\\\"\n", vec![("core.hookspath", "h\\k\"")]),
+            ("[core]\nbare\nhooksPath=hk", vec![("core.bare", ""), ("core.hookspath", "hk")]),
+            ("# [x]\n[CORE]\nHOOKSPATH=hk\r\n", vec![("core.hookspath", "hk")]),
+            ("[includeIf \"gitdir:a]b\"] path = x", vec![("includeif.path", "x")]),
+            ("[include.x] path = y", vec![("include.path", "y")]),
+            ("[a]b=c\n[core]hooksPath= h  k  \n", vec![("a.b", "c"), ("core.hookspath", "h  k")]),
+            ("[core", vec![]),
+            ("", vec![]),
+        ] {
+            let expected: Vec<_> = expected.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+            assert_eq!(settings(text), expected, "{text:?}");
+        }
+    }
+}

@@ -1,11 +1,12 @@
 //! The caller's environment variables. No other file reads one: in a process with more privileges than whoever started it
 //! (set-user-ID, file capabilities) none is used, since that user has written them.
-#![allow(unsafe_code)]
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use nix::unistd::{getegid, geteuid, getgid, getuid};
+
+use crate::sys::auxiliary;
 
 /// The value of a variable, unless it is empty or the process has more privileges than whoever started it.
 pub(crate) fn var(name: &str) -> Option<OsString> {
@@ -20,7 +21,5 @@ pub(crate) fn temp_dir() -> PathBuf {
 /// Whether the process has, or had when it was executed, more privileges than whoever started it (getauxval(3),
 /// `AT_SECURE`).
 fn is_privileged() -> bool {
-    // SAFETY: the call takes a number, and reads what the kernel has given to this process.
-    let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
-    secure || getuid() != geteuid() || getgid() != getegid()
+    auxiliary::is_secure() || getuid() != geteuid() || getgid() != getegid()
 }

@@ -70,6 +70,11 @@ impl From<Line> for HostMount {
 }
 
 impl HostMount {
+    /// Whether limits of cgroups are set in it, those of the sandbox as well.
+    pub fn is_cgroup(&self) -> bool {
+        self.kind == b"cgroup" || self.kind == b"cgroup2"
+    }
+
     pub fn is_read_only(&self) -> bool {
         self.attributes.contains(Attributes::RDONLY)
     }

@@ -1,4 +1,5 @@
 //! System calls that more than one room makes, behind safe functions. What the launch alone needs is in `launch`.
 
+pub(crate) mod auxiliary;
 pub(crate) mod pidfd;
 pub(crate) mod priority;

@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = tests![
     limits_that_a_program_can_change_are_reported if unless_limits,
     rules_against_writing_there_are_as_good if unless_limits_and_landlock,
     programs_of_another_user_change_no_limits if unless_root_and_limits,
+    limits_can_not_be_changed_through_a_writable_bind,
 ];
 
 fn unless_limits_and_landlock() -> Option<String> {
@@ -169,4 +170,25 @@ fn programs_of_another_user_change_no_limits() {
     assert_eq!(attack.changed(), Vec::<&Path>::new());
     attack.child.kill().unwrap();
     assert_eq!(attack.child.wait().unwrap().enforced.lost, vec![]);
+}
+
+/// Attack 65: the caller binds a directory writable in which cgroup file systems are mounted.
+fn limits_can_not_be_changed_through_a_writable_bind() {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let last = table.lines().rfind(|line| line.contains(" - cgroup")).expect("a cgroup file system");
+    let point = last.split(' ').nth(4).expect("a mount point");
+    let bound = |source: &str| Sandbox::new().root(Root::host().bind_rw(source, "/tmp/cg"));
+    let error = crate::support::refused(&bound(point)).to_string();
+    assert!(error.contains("its own limits"), "{error}");
+    let (above, name) = point.rsplit_once('/').unwrap();
+    let script = format!("mkdir /tmp/cg/{name}/attack; echo 0 > /tmp/cg/{name}/cgroup.procs");
+    match bound(above).output(stockade::Command::new("sh").args(["-c", &script])) {
+        Ok(output) => {
+            let said = crate::support::text(&output.stderr);
+            assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
+        }
+        // A root caller's writable bind shows other owners, which a cgroup file system can't; what is above may be read-only
+        // on the host, or be a file system that this user may not bind.
+        Err(error) => assert!(error.remedy().is_some(), "{error}"),
+    }
 }

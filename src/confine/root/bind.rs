@@ -175,6 +175,11 @@ impl Builder<'_> {
                 "bind it read-only, or an overlay of it",
             ));
         }
+        if bind.writable && self.l.host.mounts()?.containing(&source).is_some_and(HostMount::is_cgroup) {
+            let what =
+                format!("{} can't be bound writable: the program could change its own limits there", source.display());
+            return Err(Error::invalid(what, "bind it read-only, and set limits with Sandbox::cgroup"));
+        }
         let mut attributes = Attributes::RDONLY | Attributes::NOSUID;
         attributes.set(Attributes::NODEV, !bind.devices);
         attributes.set(Attributes::NOEXEC, bind.noexec);
@@ -194,7 +199,7 @@ impl Builder<'_> {
     /// Notes a tree of the host's that the program may write to in the end.
     fn writable_later(&mut self, mount: Slot, attributes: Attributes, source: &Path) -> Result<()> {
         let mut submounts = self.submounts(source)?;
-        submounts.retain(|mount| !mount.is_read_only());
+        submounts.retain(|mount| !mount.is_read_only() && !mount.is_cgroup());
         let mut attributes = attributes;
         if !self.has_setattr() {
             // Files are writable already.

@@ -226,7 +226,8 @@ impl Bind {
         self
     }
 
-    /// The program may write. Submounts that the host has read-only stay so; a source that it has read-only is an error.
+    /// The program may write. Submounts that the host has read-only stay so, and so do cgroup file systems, in which the
+    /// program could change its limits; a source that is one of these is an error.
     /// A source that is a symlink is an error too, unless [`follow_symlinks`](Self::follow_symlinks) allows it.
     ///
     /// What the program leaves there is its own to shape, and a root host finds it as root's. Every seccomp policy denies

@@ -36,7 +36,7 @@ pub(super) const SOURCE: &[(i32, &str)] = &[
 const IDMAP: &[(i32, &str)] = &[
     (
         libc::EINVAL,
-        "its file system has no idmapped mounts (ext4 and xfs have them since Linux 5.12, btrfs 5.15, overlay 5.19, tmpfs 6.3): bind it read-only, use another file system, or say Identity::caller() to run as the host's own user",
+        "its file system has no idmapped mounts (ext4 and xfs have them since Linux 5.12, btrfs 5.15, tmpfs 6.3): bind it read-only, use another file system, or say Identity::caller() to run as the host's own user",
     ),
     (
         libc::EPERM,

@@ -115,7 +115,7 @@ impl Cause {
                                 changes its root by chroot instead; move to another root (switch_root) to do without"
                 .into(),
             Self::FileSystem => "this file system has no idmapped mounts on this kernel (ext4 and xfs since Linux 5.12, \
-                                 btrfs 5.15, overlay 5.19, tmpfs 6.3): bind writable directories from another one, or \
+                                 btrfs 5.15, tmpfs 6.3): bind writable directories from another one, or \
                                  say Bind::unmapped"
                 .into(),
             Self::RootsOwn => "nothing: root alone may map the mounts of this host, and the sandboxes of other users, who \

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child as HostChild, Command as Host, Stdio as HostStdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -23,6 +23,13 @@ use crate::support::{
 };
 use crate::tests;
 use crate::{MS, eventually, group, quiet, with};
+
+/// One of these tests locks what the callers of the others would lock: their groups then say that they have no lock, and are
+/// not swept.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 pub const TESTS: &[Test] = tests![
     a_dead_hosts_groups_are_removed_by_the_next if unless_accounts,
@@ -154,6 +161,7 @@ fn is_swept(pid: u32, time: &str) {
 }
 
 fn a_dead_hosts_groups_are_removed_by_the_next() {
+    let _turn = turn();
     let time = time(1);
     let pid = killed(host("contained", &time));
     eventually("the kernel ends the sandbox with its host", || sleepers(&time).is_empty());
@@ -161,6 +169,7 @@ fn a_dead_hosts_groups_are_removed_by_the_next() {
 }
 
 fn a_host_killed_before_it_has_passed_its_groups_leaves_no_process() {
+    let _turn = turn();
     let time = time(5);
     let host = ready("mute", &[&time]);
     eventually("its helper and its init are there", || children_of(host.id()).len() == 2);
@@ -173,6 +182,7 @@ fn a_host_killed_before_it_has_passed_its_groups_leaves_no_process() {
 }
 
 fn processes_that_a_dead_host_has_left_are_ended_by_the_next() {
+    let _turn = turn();
     let time = time(2);
     let pid = killed(host("bare", &time));
     std::thread::sleep(100 * MS);
@@ -180,12 +190,14 @@ fn processes_that_a_dead_host_has_left_are_ended_by_the_next() {
 }
 
 fn frozen_processes_that_a_dead_host_has_left_are_ended_by_the_next() {
+    let _turn = turn();
     let time = time(3);
     let pid = killed(host("frozen", &time));
     is_swept(pid, &time);
 }
 
 fn a_living_hosts_groups_are_not_touched() {
+    let _turn = turn();
     let time = time(4);
     let mut host = host("bare", &time);
     let before = left_by(host.id());
@@ -245,6 +257,7 @@ fn start_time(stat: &str) -> String {
 
 /// Attack 61: pid and start time of an owner say nothing of its life.
 fn living_owners_in_another_time_namespace_are_not_swept() {
+    let _turn = turn();
     let time = time(6);
     let mut host = ready_by(holder_in(TIME), &["bare", &time]);
     let path = format!("/proc/{}/stat", host.id());
@@ -266,6 +279,7 @@ fn living_owners_in_another_time_namespace_are_not_swept() {
 }
 
 fn dead_owners_in_another_pid_namespace_are_swept() {
+    let _turn = turn();
     let time = time(7);
     // Which it calls by another pid than this process does.
     let groups = || {
@@ -303,6 +317,7 @@ fn lock_as_reader(place: &Path) -> File {
 
 /// Attack 61: whoever may read a file may lock it as a reader.
 fn a_readers_lock_prevents_neither_a_spawn_nor_a_sweep() {
+    let _turn = turn();
     let time = time(8);
     let locked: Vec<_> = groups::places().iter().map(|place| lock_as_reader(place)).collect();
     on_host(&[], "next", &[]);
@@ -346,6 +361,7 @@ impl Drop for Victim {
 
 /// Attack 61: a parent's path leads out of the hierarchy to files that name a process.
 fn parents_that_leave_the_hierarchy_are_refused() {
+    let _turn = turn();
     let (dir, mut victim) = (support::shared_dir(), Victim::new());
     look_left(dir.path(), victim.0.id());
     let up = format!("{}{}", "../".repeat(8), dir.path().strip_prefix("/").unwrap().display());
@@ -363,6 +379,7 @@ fn unless_root_with_mounts() -> Option<String> {
 
 /// Attack 61: the same by a mount.
 fn files_outside_of_cgroup_file_systems_name_no_process_to_kill() {
+    let _turn = turn();
     let place = groups::place("memory").expect("a place").join(format!("mounted-{}", std::process::id()));
     fs::create_dir(&place).expect("a group");
     let mut victim = Victim::new();
@@ -393,6 +410,7 @@ fn next_in(args: &[String]) -> i32 {
 
 /// Attack 61: a group whose path is longer than any path may be, made step by step.
 fn groups_deeper_than_any_path_are_swept() {
+    let _turn = turn();
     use nix::fcntl::{OFlag, open, openat};
     use nix::sys::stat::{Mode, mkdirat};
 
@@ -430,6 +448,7 @@ fn usurp(args: &[String]) -> i32 {
 
 /// Attack 72: a sandbox is limited by a group of the caller's, or is refused.
 fn a_parents_owner_puts_no_group_of_its_own_in_the_place() {
+    let _turn = turn();
     let hierarchy = groups::hierarchy("memory").expect("a hierarchy");
     let parent = groups::place("memory").expect("a place").join(format!("usurped-{}", std::process::id()));
     fs::create_dir(&parent).expect("a group");

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use stockade::{Bind, Cgroup, Command, Namespaces, Root, Sandbox, Seccomp};
+use stockade::{Bind, Cgroup, Command, Namespaces, Root, Sandbox, Seccomp, Stdio};
 use tempfile::TempDir;
 
 /// Touched memory of the host, in GB.
@@ -63,8 +63,14 @@ fn default(program: &Program) -> Sandbox {
     Sandbox::new().root(Root::host().mount(Bind::new(program.folder(), "/mnt").unmapped()))
 }
 
+/// The standard streams are `/dev/null`, also where the benchmark's own lead to a file.
 fn sandboxed(sandbox: Sandbox, path: &'static str) -> Run {
-    let command = Command::new(path);
+    writing_to(sandbox, path, Stdio::null())
+}
+
+fn writing_to(sandbox: Sandbox, path: &'static str, output: Stdio) -> Run {
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null()).stdout(output.clone()).stderr(output);
     Box::new(move || {
         let outcome = sandbox.status(&command);
         assert!(black_box(outcome).expect("a sandbox").success());
@@ -75,7 +81,9 @@ fn sandboxed(sandbox: Sandbox, path: &'static str) -> Run {
 fn contestants(program: &Program) -> Vec<(&'static str, Run)> {
     let path = program.path.clone();
     let std: Run = Box::new(move || {
-        let status = std::process::Command::new(&path).env_clear().status();
+        let null = std::process::Stdio::null;
+        let mut command = std::process::Command::new(&path);
+        let status = command.env_clear().stdin(null()).stdout(null()).stderr(null()).status();
         assert!(black_box(status).is_ok_and(|status| status.success()));
     });
     let all = all_namespaces(program);
@@ -104,7 +112,13 @@ fn layers(program: &Program) -> Vec<(&'static str, f64, Run, Run)> {
             "the filter of system calls, in c",
             f64::NAN,
             sandboxed(without_filter, "/mnt/true"),
-            sandboxed(default, "/mnt/true"),
+            sandboxed(default.clone(), "/mnt/true"),
+        ),
+        (
+            "two standard streams that are a file, to c",
+            f64::NAN,
+            sandboxed(default.clone(), "/mnt/true"),
+            writing_to(default, "/mnt/true", tempfile::tempfile().expect("a file").into()),
         ),
     ]
 }
@@ -164,7 +178,7 @@ fn print_layers(std: &Run, layers: &[(&str, f64, Run, Run)], triples: usize) {
     println!("\nwhat a layer adds, in runs of {STD}, in turns (median of {triples} triples of blocks)");
     for (name, goal, without, with) in layers {
         let goal = if goal.is_nan() { String::new() } else { format!("   goal {goal:.1}x") };
-        println!("{name:<40}{:>8.2}x{goal}", added(std, without, with, triples));
+        println!("{name:<44}{:>8.2}x{goal}", added(std, without, with, triples));
     }
 }
 

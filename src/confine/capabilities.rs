@@ -98,6 +98,13 @@ pub(super) fn limit_to(process: &mut Program, kept: &Capabilities, last: u32, ha
     process.capset(kept, kept);
 }
 
+/// Leaves a set-up process no capability. Its bounding set and its securebits are as they were: they would count if it
+/// executed something, and then under `no_new_privs`, which lets no execve(2) add a capability.
+pub(super) fn drop_all(process: &mut Program) {
+    process.step(Step::new("dropping every capability"));
+    process.capset(0, 0);
+}
+
 /// Has the capabilities in the ambient set, which needs them in two others.
 fn keep(process: &mut Program, kept: u64, last: u32) {
     process.step(Step::new("keeping capabilities over execve"));

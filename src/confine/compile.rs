@@ -264,7 +264,7 @@ impl Compiler<'_> {
     /// What confines a set-up process that stays.
     fn confine_set_up_process(&self) -> Confine<impl FnOnce(&mut Program)> {
         let rights = |process: &mut Program| {
-            self.limit_capabilities(process, &Capabilities::none());
+            capabilities::drop_all(process);
             capabilities::no_new_privs(process);
         };
         Confine { rights, filter_is_optional: self.config.does_without(Layer::Seccomp) }
@@ -454,7 +454,7 @@ impl Compiler<'_> {
             })?;
             self.imply(endpoints, job);
         } else if let Some(path) = self.config.root.chroot() {
-            root::change_root(helper, path)?;
+            root::change_root(helper, &self.host, path)?;
         }
         procs.wait(helper);
         Ok(covering)
@@ -480,7 +480,7 @@ impl Compiler<'_> {
         let may_mount = allows(libc::SYS_mount, [0; 3]) || allows(libc::SYS_move_mount, [0; 3]);
         let can_restrict = !may_mount && (!self.config.new_privs || self.has_rights());
         let landlock = Some(self.host.landlock()).filter(|&abi| abi >= ABI::V2 && can_restrict);
-        let writable = root::writable_places(mounts, self.config.root.is_writable());
+        let writable = root::writable_places(&self.host, mounts, self.config.root.is_writable());
         Endpoints::new(unmapped, landlock, [may_connect, may_write], writable)
     }
 

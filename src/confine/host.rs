@@ -1,8 +1,8 @@
 //! What a plan depends on of the host: who the caller is, what it may do, and what the kernel has. Read when the plan
 //! is made.
 
-use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use super::mountinfo::{self, Table};
 use super::root::{Bind, Mount, Proc, Tmpfs};
 use crate::environment;
 use crate::error::{Error, Result};
+use crate::host_path::{HostPath, Unresolved};
 
 /// Where the homes of people and of root are, by convention (hier(7)).
 const HOMES: [&str; 2] = ["/home", "/root"];
@@ -67,6 +68,8 @@ pub(crate) struct Host {
     pub last_capability: u32,
     /// The mounts that the caller sees, read when they are needed.
     mounts: OnceCell<Table>,
+    /// The paths that were resolved for this plan, with whether their last symlinks were followed.
+    resolved: RefCell<HashMap<(HostPath, bool), PathBuf>>,
     /// Tells whether the mount at a path can have an idmapping, if that can be tried.
     pub can_idmap: fn(&Path) -> Option<bool>,
 }
@@ -93,6 +96,7 @@ impl Host {
             kernel: kernel.unwrap_or_else(running_kernel),
             last_capability: last_capability(),
             mounts: OnceCell::new(),
+            resolved: RefCell::default(),
             can_idmap,
         })
     }
@@ -115,6 +119,18 @@ impl Host {
         }
         let table = Table::read()?;
         Ok(self.mounts.get_or_init(|| table))
+    }
+
+    /// The place that a path of the host names. `follow` says whether a symlink in its last component is followed by default.
+    /// Each path is resolved once for each plan.
+    pub fn resolve(&self, path: &HostPath, follow: bool) -> std::result::Result<PathBuf, Unresolved> {
+        let key = (path.clone(), follow);
+        if let Some(place) = self.resolved.borrow().get(&key) {
+            return Ok(place.clone());
+        }
+        let place = path.resolve(follow)?;
+        self.resolved.borrow_mut().insert(key, place.clone());
+        Ok(place)
     }
 
     /// Whether a call that waits for its listener can be interrupted by nothing but its end.

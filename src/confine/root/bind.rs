@@ -8,6 +8,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use super::lower::Builder;
 use super::target::{Kind, Target, kind_of};
 use super::{Bind, Owner};
+use crate::confine::host::Host;
 use crate::confine::mountinfo::HostMount;
 use crate::error::{Error, Result};
 use crate::host_path::{HostPath, Unresolved};
@@ -54,9 +55,9 @@ pub(super) enum Seen {
     Top,
 }
 
-/// The place that a path of the host names. `follow` says whether a symlink in its last component is followed by default.
-pub(super) fn resolve_source(path: &HostPath, follow: bool) -> Result<PathBuf> {
-    path.resolve(follow).map_err(|Unresolved { call, errno, remedy }| {
+/// The place that a source names. `follow` says whether a symlink in its last component is followed by default.
+pub(super) fn resolve_source(host: &Host, path: &HostPath, follow: bool) -> Result<PathBuf> {
+    host.resolve(path, follow).map_err(|Unresolved { call, errno, remedy }| {
         let remedy = remedy.unwrap_or("it must exist on the host, and the caller must be able to reach it");
         Error::set_up("looking for what is to be mounted:", call, errno, Some(remedy)).on(path.given())
     })
@@ -165,7 +166,7 @@ impl Builder<'_> {
     }
 
     pub(super) fn bind(&mut self, bind: &Bind) -> Result<()> {
-        let source = resolve_source(&bind.source, !bind.writable)?;
+        let source = resolve_source(self.l.host, &bind.source, !bind.writable)?;
         if bind.writable && is_read_only(&source) {
             return Err(Error::invalid(
                 format!(

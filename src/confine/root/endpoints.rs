@@ -77,14 +77,14 @@ impl Endpoints {
             return Ok(true);
         }
         let mut trees: Vec<PathBuf> = match &root.base {
-            Base::Dir(path) => vec![resolve_source(path, true)?],
+            Base::Dir(path) => vec![resolve_source(host, path, true)?],
             _ => vec![],
         };
         for mount in mounts {
             match mount {
                 Mount::Bind(bind) if !bind.is_cut_off() => {}
                 Mount::Bind(bind) if bind.owner != Owner::Nobody => return Ok(true),
-                Mount::Bind(bind) => trees.push(resolve_source(&bind.source, true)?),
+                Mount::Bind(bind) => trees.push(resolve_source(host, &bind.source, true)?),
                 _ => {}
             }
         }
@@ -319,12 +319,12 @@ impl Builder<'_> {
 
 /// The places inside that the program may write to by the configuration: what Landlock has to allow. Later mounts cover
 /// earlier ones.
-pub(crate) fn writable_places(mounts: &[Mount], writable_root: bool) -> Vec<PathBuf> {
+pub(crate) fn writable_places(host: &Host, mounts: &[Mount], writable_root: bool) -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> = writable_root.then(|| PathBuf::from("/")).into_iter().collect();
     for mount in mounts {
         let target = mount.target();
         let writable = match mount {
-            Mount::Bind(bind) => bind.writable || bind.devices || bind.sockets || is_endpoint(bind),
+            Mount::Bind(bind) => bind.writable || bind.devices || bind.sockets || is_endpoint(host, bind),
             Mount::Tmpfs(_) | Mount::Overlay(_) | Mount::Proc(_) | Mount::Dev(_) => true,
             _ => false,
         };
@@ -344,9 +344,9 @@ pub(crate) fn writable_places(mounts: &[Mount], writable_root: bool) -> Vec<Path
 }
 
 /// Whether the source of a bind is a socket, a FIFO or a device: bound by itself, it is meant to be used.
-fn is_endpoint(bind: &Bind) -> bool {
+fn is_endpoint(host: &Host, bind: &Bind) -> bool {
     let is = |kind: fs::FileType| kind.is_socket() || kind.is_fifo() || kind.is_char_device() || kind.is_block_device();
     let source =
-        resolve_source(&bind.source, true).and_then(|source| fs::metadata(&source).map_err(Error::host("stat")));
+        resolve_source(host, &bind.source, true).and_then(|source| fs::metadata(&source).map_err(Error::host("stat")));
     source.is_ok_and(|meta| is(meta.file_type()))
 }

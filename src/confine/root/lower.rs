@@ -139,7 +139,7 @@ pub(crate) fn lower(root: &Root, mounts: &[Mount], l: Lowering<'_>) -> Result<Co
     let scratch = needs_scratch.then(|| scratch(l.helper, mounts));
     let top = Slot(0);
     let mut builder = Builder { l, root: top, scratch, names: 0, writable: vec![] };
-    let (protected, placeholders) = protect::resolve(mounts)?;
+    let (protected, placeholders) = protect::resolve(builder.l.host, mounts)?;
     builder.l.placeholders.extend(placeholders);
     let overlays = builder.stage_overlays(mounts)?;
     builder.make_root();
@@ -225,8 +225,8 @@ fn chroot_over_initramfs(helper: &mut Program) {
 }
 
 /// Changes the root where there is no mount namespace.
-pub(crate) fn change_root(program: &mut Program, path: &HostPath) -> Result<()> {
-    let path = resolve_source(path, true)?;
+pub(crate) fn change_root(program: &mut Program, host: &Host, path: &HostPath) -> Result<()> {
+    let path = resolve_source(host, path, true)?;
     program.step(Step::new("changing the root").path(&path).remedies(&[(
         libc::EPERM,
         "chroot takes root, or a user namespace: run as root, or add Namespaces::USER or Namespaces::MOUNT",
@@ -254,7 +254,7 @@ impl Builder<'_> {
     fn base(&mut self, base: &Base) -> Result<()> {
         let (path, hidden): (PathBuf, &[&str]) = match base {
             Base::Host => ("/".into(), &LEFT_OUT),
-            Base::Dir(path) => (resolve_source(path, true)?, &[]),
+            Base::Dir(path) => (resolve_source(self.l.host, path, true)?, &[]),
             Base::Empty | Base::Inherit => return Ok(()),
         };
         let listing = |error: std::io::Error| {

@@ -8,6 +8,7 @@ use super::lower::Builder;
 use super::own::limited_tmpfs;
 use super::target::{Kind, Target};
 use super::{Mount, Overlay, Owner, Upper};
+use crate::confine::host::Host;
 use crate::confine::namespaces::Namespaces;
 use crate::error::{Error, Result};
 use crate::host_path::HostPath;
@@ -52,8 +53,11 @@ impl Builder<'_> {
                 "add one with Overlay::lower",
             ));
         }
-        let layers: Result<Vec<String>> =
-            overlay.lowers.iter().map(|lower| self.layer(&directory(lower, true)?, overlay.owner, true)).collect();
+        let layers: Result<Vec<String>> = overlay
+            .lowers
+            .iter()
+            .map(|lower| self.layer(&directory(self.l.host, lower, true)?, overlay.owner, true))
+            .collect();
         let lowers = layers?;
         let (upper, work, keeps) = match &overlay.upper {
             Upper::Tmpfs(size) => {
@@ -61,7 +65,7 @@ impl Builder<'_> {
                 (format!("{name}/upper"), format!("{name}/work"), false)
             }
             Upper::Dirs { upper, work } => {
-                let (upper, work) = (directory(upper, false)?, directory(work, false)?);
+                let (upper, work) = (directory(self.l.host, upper, false)?, directory(self.l.host, work, false)?);
                 let common = common_ancestor(&upper, &work);
                 // What is written belongs to somebody on the disk.
                 let owner = if overlay.owner == Owner::Nobody { Owner::Caller } else { overlay.owner };
@@ -136,8 +140,8 @@ impl Builder<'_> {
     }
 }
 
-fn directory(path: &HostPath, follow: bool) -> Result<PathBuf> {
-    let path = resolve_source(path, follow)?;
+fn directory(host: &Host, path: &HostPath, follow: bool) -> Result<PathBuf> {
+    let path = resolve_source(host, path, follow)?;
     if path.is_dir() {
         return Ok(path);
     }

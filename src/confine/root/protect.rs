@@ -14,6 +14,7 @@ use super::bind::resolve_source;
 use super::lower::Builder;
 use super::target::Target;
 use super::{Bind, Mount};
+use crate::confine::host::Host;
 use crate::error::{Error, Result};
 use crate::host_path::HostPath;
 use crate::plan::{Change, Placeholder, Step};
@@ -35,7 +36,7 @@ const PROTECT: &[(i32, &str)] = &[
 ];
 
 /// What is protected, in every writable bind, and the placeholders that takes.
-pub(super) fn resolve(mounts: &[Mount]) -> Result<(Vec<Protected>, Vec<Placeholder>)> {
+pub(super) fn resolve(host: &Host, mounts: &[Mount]) -> Result<(Vec<Protected>, Vec<Placeholder>)> {
     let mut resolved = (vec![], vec![]);
     let mut add = |bind: &Bind, source: &Path, below: &Path, absent: Absent| -> Result<()> {
         let (protected, placeholder) = resolve_one(bind, source, below, absent)?;
@@ -55,10 +56,10 @@ pub(super) fn resolve(mounts: &[Mount]) -> Result<(Vec<Protected>, Vec<Placehold
                 })?;
                 let below = path.strip_prefix(&bind.target).unwrap_or(path);
                 let is_directory = path.as_os_str().as_bytes().ends_with(b"/");
-                add(bind, &resolve_source(&bind.source, false)?, below, (!is_directory).then(Vec::new))?;
+                add(bind, &resolve_source(host, &bind.source, false)?, below, (!is_directory).then(Vec::new))?;
             }
             Mount::Bind(bind) if bind.git && bind.writable => {
-                let source = resolve_source(&bind.source, false)?;
+                let source = resolve_source(host, &bind.source, false)?;
                 for (below, absent) in super::git::executed(&source) {
                     add(bind, &source, &below, absent)?;
                 }

@@ -122,6 +122,7 @@ mod tests {
                 0x15 => at += branch(a == k),
                 0x25 => at += branch(a > k),
                 0x35 => at += branch(a >= k),
+                0x45 => at += branch(a & k != 0),
                 0x06 => return k,
                 other => panic!("instruction {other:#x}"),
             }
@@ -170,7 +171,14 @@ mod tests {
         let [one, other] = [(); 2].map(|_| compile(&Seccomp::allow_list()).expect("a filter"));
         assert!(Arc::ptr_eq(&one, &other));
         let halves = one.program.iter().filter(|word| matches!(word, Word::Address(_))).count();
-        assert_eq!(halves, 2 * SET_UP.len());
+        assert_eq!(halves, 2, "one check that all calls of the set-up share");
+    }
+
+    /// The length of the filter is a large part of what a spawn costs.
+    #[test]
+    fn the_default_filter_is_short() {
+        let len = of(&Seccomp::new()).len();
+        assert!(len < 350, "{len} instructions");
     }
 
     #[test]
@@ -188,20 +196,20 @@ mod tests {
     #[test]
     fn a_search_reaches_further_than_a_jump() {
         let far = Comparison::Equal(1);
-        let with_cases = |policy: Seccomp, name: &'static str| {
-            let refused =
-                (0..6).map(|argument| (Condition::new(argument, far), Action::Errno(1 + i32::from(argument))));
+        let with_cases = |policy: Seccomp, (index, name): (usize, &'static str)| {
+            let errno = |argument: u8| 1 + i32::from(argument) + 6 * index as i32;
+            let refused = (0..6).map(|argument| (Condition::new(argument, far), Action::Errno(errno(argument))));
             refused.fold(policy, |policy, (condition, action)| policy.when(name, [condition], action))
         };
         let names = [
             "read", "write", "socket", "connect", "bind", "listen", "execve", "mount", "openat", "statx", "ioctl",
-            "prctl",
+            "prctl", "futex", "close", "fstat",
         ];
-        let filter = of(&names.into_iter().fold(Seccomp::deny_list(), with_cases));
+        let filter = of(&names.into_iter().enumerate().fold(Seccomp::deny_list(), with_cases));
         assert!(filter.len() > 2 * 255, "{} instructions", filter.len());
-        for name in names {
+        for (index, name) in names.into_iter().enumerate() {
             let of_the_last = run(&filter.program, ARCHITECTURE, number(name) as u32, &[0, 0, 0, 0, 0, 1]);
-            assert_eq!(of_the_last, RET_ERRNO | 6, "{name}");
+            assert_eq!(of_the_last, RET_ERRNO | (6 + 6 * index as u32), "{name}");
             assert_eq!(run(&filter.program, ARCHITECTURE, number(name) as u32, &[0; 6]), RET_ALLOW, "{name}");
         }
     }
@@ -229,11 +237,14 @@ mod tests {
         ]
     }
 
-    const CALLS: [&str; 4] = ["read", "socket", "execve", "mount"];
+    /// As many that a filter is longer than a conditional jump.
+    const CALLS: [&str; 12] = [
+        "read", "socket", "execve", "mount", "write", "connect", "bind", "listen", "openat", "statx", "ioctl", "prctl",
+    ];
 
     prop_compose! {
-        fn rule()(
-            call in 0..CALLS.len(),
+        fn rule(calls: usize)(
+            call in 0..calls,
             conditions in prop::collection::vec((0..6u8, comparison(), any::<bool>()), 0..3),
             action in action(),
         ) -> Rule {
@@ -248,16 +259,17 @@ mod tests {
     proptest! {
         #[test]
         fn the_filter_decides_as_the_policy_does(
-            rules in prop::collection::vec(rule(), 0..8),
+            rules in prop_oneof![prop::collection::vec(rule(4), 0..8), prop::collection::vec(rule(CALLS.len()), 100..200)],
             otherwise in action(),
             record in any::<bool>(),
-            call in 0..CALLS.len(),
+            calls in prop::collection::vec(0..CALLS.len(), 8),
             args in prop::array::uniform6(prop_oneof![any::<u64>(), 0u64..4, Just(1 << 32)]),
         ) {
             let filter = of(&Seccomp { otherwise, rules, record, granted: Granted::NOTHING });
-            let number = number(CALLS[call]);
-            let expected = filter.policy.word(filter.policy.decide(number, &args));
-            prop_assert_eq!(run(&filter.program, ARCHITECTURE, number as u32, &args), expected);
+            for number in calls.into_iter().map(|call| number(CALLS[call])) {
+                let expected = filter.policy.word(filter.policy.decide(number, &args));
+                prop_assert_eq!(run(&filter.program, ARCHITECTURE, number as u32, &args), expected);
+            }
         }
     }
 }

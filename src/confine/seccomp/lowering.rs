@@ -8,12 +8,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch, sock_filter,
 };
 
+use super::graph::{Graph, HIGH_HALF, JUMP_IF_EQUAL, LOW_HALF, Node, Operand, Test};
 use super::{Action, Comparison, Condition, Policy};
 use crate::error::{Error, Result};
 use crate::plan::{Address, Input, Word};
@@ -25,54 +27,51 @@ const SELECTION: usize = 2;
 /// Of `struct seccomp_data`.
 const NUMBER_OFFSET: u32 = 0;
 const ARCHITECTURE_OFFSET: u32 = 4;
-/// Of `linux/bpf_common.h` and `linux/seccomp.h`.
-const LOAD: u16 = 0x20;
-const JUMP: u16 = 0x05;
-const JUMP_IF_EQUAL: u16 = 0x15;
-const JUMP_IF_GREATER_OR_EQUAL: u16 = 0x35;
-const RETURN: u16 = 0x06;
+/// Of the sixth argument: the lower half comes first on both architectures.
+const PASS_OFFSET: u32 = 56;
+/// Of `linux/seccomp.h`.
 pub(super) const RET_ERRNO: u32 = 0x0005_0000;
 pub(super) const RET_USER_NOTIF: u32 = 0x7fc0_0000;
 const RET_LOG: u32 = 0x7ffc_0000;
 pub(super) const RET_ALLOW: u32 = 0x7fff_0000;
 
-/// What stands for a group's own action, and for going on with the next group, until it is put in.
+/// What stands for a group's own action, and for going on with the next group, in what `seccompiler` gives.
 const MATCH: u16 = 1;
 const NEXT: u16 = 2;
 const RET_TRACE: u32 = 0x7ff0_0000;
 
-/// What stands for the comparison with a half of the pass, which each sandbox has of its own.
-const HIGH_HALF: u16 = 0xfffe;
-const LOW_HALF: u16 = 0xffff;
-/// Of the sixth argument in `struct seccomp_data`: the lower half comes first on both architectures.
-const PASS_OFFSET: u32 = 56;
-
 /// The program of a policy, in which calls that are `passed` are allowed if their sixth argument is the pass.
 pub(super) fn lower(policy: &Policy, passed: &[u32]) -> Result<BpfProgram> {
-    let mut program = prelude(policy.foreign());
-    program.extend(search(&ranges(policy, passed)?));
-    Ok(program)
+    let mut graph = Graph::default();
+    let ranges = ranges(&mut graph, policy, passed)?;
+    let own = search(&mut graph, &ranges);
+    let root = check_architecture(&mut graph, own, policy.foreign());
+    Ok(graph.program(root))
+}
+
+/// What is foreign, of another architecture or, on x86_64, of x32, is met by `word`.
+fn check_architecture(graph: &mut Graph, own: Node, word: u32) -> Node {
+    let foreign = graph.result(word);
+    #[cfg(target_arch = "x86_64")]
+    let own = graph.branch(Operand::at(NUMBER_OFFSET), Test::GreaterOrEqual(system_call::X32), foreign, own);
+    graph.branch(Operand::at(ARCHITECTURE_OFFSET), Test::Equal(system_call::ARCHITECTURE), own, foreign)
 }
 
 /// Allows a call that carries the pass, and goes on otherwise.
-fn pass_check() -> [sock_filter; 5] {
-    [
-        instruction(LOAD, PASS_OFFSET + 4),
-        sock_filter { code: HIGH_HALF, jt: 0, jf: 3, k: 0 },
-        instruction(LOAD, PASS_OFFSET),
-        sock_filter { code: LOW_HALF, jt: 0, jf: 1, k: 0 },
-        instruction(RETURN, RET_ALLOW),
-    ]
+fn check_pass(graph: &mut Graph, otherwise: Node) -> Node {
+    let allow = graph.result(RET_ALLOW);
+    let low = graph.branch(Operand::at(PASS_OFFSET), Test::LowHalf, allow, otherwise);
+    graph.branch(Operand::at(PASS_OFFSET + 4), Test::HighHalf, low, otherwise)
 }
 
 /// What begins at a number, and what becomes of the calls from there to the next one.
-type Range = (u32, BpfProgram);
+type Range = (u32, Node);
 
 /// All numbers, by what becomes of them.
-fn ranges(policy: &Policy, passed: &[u32]) -> Result<Vec<Range>> {
-    let otherwise = vec![instruction(RETURN, policy.word(policy.otherwise))];
+fn ranges(graph: &mut Graph, policy: &Policy, passed: &[u32]) -> Result<Vec<Range>> {
+    let otherwise = graph.result(policy.word(policy.otherwise));
     let mut ranges: Vec<Range> = vec![];
-    let mut begin = |number: u32, outcome: BpfProgram| {
+    let mut begin = |number: u32, outcome: Node| {
         if ranges.last().is_none_or(|(_, last)| *last != outcome) {
             ranges.push((number, outcome));
         }
@@ -80,10 +79,12 @@ fn ranges(policy: &Policy, passed: &[u32]) -> Result<Vec<Range>> {
     let mut end = 0;
     let ruled = policy.cases.keys().map(|&number| number as u32);
     for number in ruled.chain(passed.iter().copied()).collect::<BTreeSet<_>>() {
-        let mut outcome = if passed.contains(&number) { pass_check().to_vec() } else { vec![] };
-        outcome.extend(decision(policy.groups(number))?);
+        let mut outcome = decision(graph, policy.groups(number))?;
+        if passed.contains(&number) {
+            outcome = check_pass(graph, outcome);
+        }
         if number > end {
-            begin(end, otherwise.clone());
+            begin(end, otherwise);
         }
         begin(number, outcome);
         end = number + 1;
@@ -92,46 +93,39 @@ fn ranges(policy: &Policy, passed: &[u32]) -> Result<Vec<Range>> {
     Ok(ranges)
 }
 
-/// A binary search among ranges: each half is left out by one comparison.
-fn search(ranges: &[Range]) -> BpfProgram {
+/// A binary search among ranges, of which there is at least one: each half is left out by one comparison.
+fn search(graph: &mut Graph, ranges: &[Range]) -> Node {
     let (below, above) = ranges.split_at(ranges.len() / 2);
-    let Some((_, outcome)) = below.first() else {
-        return above.first().map(|(_, outcome)| outcome.clone()).unwrap_or_default();
-    };
-    let Some((start, _)) = above.first() else { return outcome.clone() };
-    let (below, above) = (search(below), search(above));
-    let mut program = match u8::try_from(below.len()) {
-        Ok(len) => vec![sock_filter { code: JUMP_IF_GREATER_OR_EQUAL, jt: len, jf: 0, k: *start }],
-        // Further than such a jump reaches.
-        Err(_) => vec![
-            sock_filter { code: JUMP_IF_GREATER_OR_EQUAL, jt: 0, jf: 1, k: *start },
-            instruction(JUMP, below.len() as u32),
-        ],
-    };
-    program.extend(below.into_iter().chain(above));
-    program
+    let (start, outcome) = above[0];
+    if below.is_empty() {
+        return outcome;
+    }
+    let (below, above) = (search(graph, below), search(graph, above));
+    graph.branch(Operand::at(NUMBER_OFFSET), Test::GreaterOrEqual(start), above, below)
 }
 
 /// An action's word, and the alternatives under which it is taken.
 type Group = (u32, Vec<Vec<Condition>>);
 
 /// What becomes of one call: the first group with an alternative that holds decides, and the last one has no conditions.
-fn decision(groups: Vec<Group>) -> Result<BpfProgram> {
-    let mut program = vec![];
-    for (word, alternatives) in groups {
-        if alternatives.iter().any(Vec::is_empty) {
-            program.push(instruction(RETURN, word));
-            break;
-        }
-        let comparisons = comparisons(alternatives)?;
-        let len = comparisons.len();
-        program.extend(comparisons.into_iter().enumerate().map(|(index, it)| match (it.code, it.k) {
-            (RETURN, k) if k == RET_TRACE | u32::from(MATCH) => instruction(RETURN, word),
-            (RETURN, k) if k == RET_TRACE | u32::from(NEXT) => instruction(JUMP, (len - index - 1) as u32),
-            _ => it,
-        }));
+fn decision(graph: &mut Graph, groups: Vec<Group>) -> Result<Node> {
+    let mut next = None;
+    for (word, alternatives) in groups.into_iter().rev() {
+        let matched = graph.result(word);
+        next = Some(match next {
+            Some(next) if !alternatives.iter().any(Vec::is_empty) => {
+                let outcome = |result| match result {
+                    _ if result == RET_TRACE | u32::from(MATCH) => Some(matched),
+                    _ if result == RET_TRACE | u32::from(NEXT) => Some(next),
+                    _ => None,
+                };
+                let comparisons = comparisons(alternatives)?;
+                graph.import(&comparisons, outcome).ok_or_else(|| not_compiled("its comparisons are not understood"))?
+            }
+            _ => matched,
+        });
     }
-    Ok(program)
+    next.ok_or_else(|| not_compiled("a call has no action"))
 }
 
 impl Policy {
@@ -167,10 +161,6 @@ impl Policy {
     }
 }
 
-fn instruction(code: u16, k: u32) -> sock_filter {
-    sock_filter { code, jt: 0, jf: 0, k }
-}
-
 /// A `struct sock_filter {u16 code; u8 jt, jf; u32 k}`. A half of the pass is put in by the launch.
 pub(super) fn word(instruction: &sock_filter) -> Word {
     let shift = match instruction.code {
@@ -201,10 +191,7 @@ fn comparisons(alternatives: Vec<Vec<Condition>>) -> Result<BpfProgram> {
         let (next, matched) = (SeccompAction::Trace(NEXT.into()), SeccompAction::Trace(MATCH.into()));
         SeccompFilter::new(BTreeMap::from([(0, rules)]), next, matched, ARCHITECTURE)
     });
-    let mut program: BpfProgram = filter.and_then(TryInto::try_into).map_err(|error| {
-        let what = format!("the seccomp policy can't be compiled: {error}");
-        Error::invalid(what, "name fewer calls, or fewer conditions")
-    })?;
+    let mut program: BpfProgram = filter.and_then(TryInto::try_into).map_err(not_compiled)?;
     Ok(program.split_off(CHECK + SELECTION))
 }
 
@@ -222,18 +209,6 @@ fn translate(condition: &Condition) -> Result<SeccompCondition, seccompiler::Bac
     SeccompCondition::new(condition.argument, width, operator, value)
 }
 
-/// The check of the architecture and, on x86_64, of x32: what is foreign is met by `word`.
-fn prelude(word: u32) -> BpfProgram {
-    let mut program = vec![
-        instruction(LOAD, ARCHITECTURE_OFFSET),
-        sock_filter { code: JUMP_IF_EQUAL, jt: 1, jf: 0, k: system_call::ARCHITECTURE },
-        instruction(RETURN, word),
-        instruction(LOAD, NUMBER_OFFSET),
-    ];
-    #[cfg(target_arch = "x86_64")]
-    program.extend([
-        sock_filter { code: JUMP_IF_GREATER_OR_EQUAL, jt: 0, jf: 1, k: system_call::X32 },
-        instruction(RETURN, word),
-    ]);
-    program
+fn not_compiled(reason: impl Display) -> Error {
+    Error::invalid(format!("the seccomp policy can't be compiled: {reason}"), "name fewer calls, or fewer conditions")
 }

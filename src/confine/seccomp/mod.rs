@@ -3,6 +3,7 @@
 mod baseline;
 mod describe;
 mod filter;
+mod graph;
 mod guards;
 mod install;
 mod lowering;

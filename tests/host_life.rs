@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         blocked_signals_disturb_no_spawn,
         ignored_signals_disturb_no_spawn,
         handled_signals_disturb_no_spawn,
+        a_caller_that_sigpipe_ends_gets_none,
         a_host_that_waits_for_any_child_disturbs_no_spawn,
         sub_ids_are_mapped_in_a_host_that_ignores_sigchld if unless_user_with_sub_ids,
         standard_streams_may_be_closed,
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
             ("timer", host_with_a_timer),
             ("handler", host_with_handlers),
             ("reaper", host_that_reaps),
+            ("pipe", caller_that_sigpipe_ends),
             ("sub-ids", host_with_sub_ids),
             ("closed", host_with_closed_streams),
             ("full", host_without_descriptors),
@@ -221,6 +223,27 @@ fn host_with_handlers(_: &[String]) -> i32 {
 
 fn handled_signals_disturb_no_spawn() {
     on_host(&[], "handler", &[]);
+}
+
+/// A caller that a write to a closed pipe ends, as one that is not a Rust program is.
+fn caller_that_sigpipe_ends(_: &[String]) -> i32 {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default disposition runs no handler.
+    unsafe { sigaction(NixSignal::SIGPIPE, &default) }.expect("sigaction");
+    let directory = tempfile::tempdir().expect("a directory");
+    for _ in 0..20 {
+        // One that is only written to, so that a thread writes to it for the program.
+        let file = File::create(directory.path().join("output")).expect("a file");
+        let mut command = Command::new("echo");
+        command.arg("hello").stdout(file.try_clone().expect("a descriptor")).stderr(file);
+        assert!(Sandbox::new().status(&command).expect("a sandbox").success());
+    }
+    0
+}
+
+/// The thread that copies output to a file may have ended when it is told to.
+fn a_caller_that_sigpipe_ends_gets_none() {
+    on_host(&[], "pipe", &[]);
 }
 
 /// A host in which another thread waits for whichever child ends.

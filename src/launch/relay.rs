@@ -5,14 +5,16 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
-use nix::unistd::{pipe2, write};
+use nix::unistd::pipe2;
 
 use crate::error::{Error, Result};
 
@@ -29,7 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Relay {
     /// Written to, to stop the thread: a child that the caller has forked may have a copy, so that closing is not enough.
-    stop: OwnedFd,
+    /// Writing to it raises no SIGPIPE when the thread has ended, as a pipe would.
+    stop: Arc<EventFd>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -38,9 +41,10 @@ impl Relay {
     pub fn start(to: OwnedFd, most: Option<u64>) -> Result<(Self, OwnedFd)> {
         let failed = Error::host("creating a pipe");
         let (from, pipe) = pipe2(OFlag::O_CLOEXEC).map_err(&failed)?;
-        let (stopped, stop) = pipe2(OFlag::O_CLOEXEC).map_err(&failed)?;
+        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(Error::host("creating an eventfd"))?;
+        let stop = Arc::new(stop);
         fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(&failed)?;
-        let copy = Copy { from: from.into(), to: to.into(), stopped, left: most.unwrap_or(u64::MAX) };
+        let copy = Copy { from: from.into(), to: to.into(), stopped: stop.clone(), left: most.unwrap_or(u64::MAX) };
         let thread = std::thread::Builder::new().name("stockade-relay".into()).spawn(move || {
             // Signals are for the caller's other threads. A closed pipe or a file at its limit is an error here.
             let _ = SigSet::all().thread_block();
@@ -52,8 +56,7 @@ impl Relay {
 
     /// Writes what is in the pipe, stops the thread, and returns why it could not write everything.
     pub fn finish(&mut self) -> io::Result<()> {
-        // Nobody reads it when the thread has ended.
-        let _ = write(&self.stop, b"\0");
+        let _ = self.stop.write(1);
         // The thread does not panic.
         self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or(Ok(()))
     }
@@ -69,7 +72,7 @@ impl Drop for Relay {
 struct Copy {
     from: File,
     to: File,
-    stopped: OwnedFd,
+    stopped: Arc<EventFd>,
     left: u64,
 }
 

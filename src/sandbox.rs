@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::cgroup::Cgroup;
 use crate::command::{Command, Stdio};
 use crate::confine::{
-    Capabilities, Config, Identity, Landlock, Limits, NamespaceOf, Namespaces, Root, Seccomp, TimeOffsets, compile,
+    Capabilities, Config, Identity, Landlock, Limits, NamespaceOf, Namespaces, Root, Seccomp, TimeOffsets,
+    check_priorities, compile,
 };
 use crate::effort::Attempt;
 use crate::error::{Error, Result};
@@ -314,10 +315,14 @@ impl Sandbox {
 impl Plan {
     /// Starts what the plan says: see [`Sandbox::spawn`].
     ///
+    /// The thread may be another than the one that has made the plan.
+    ///
     /// # Errors
     ///
-    /// Those of [`Sandbox::spawn`].
+    /// Those of [`Sandbox::spawn`]. [`Error::Invalid`](crate::Error::Invalid) if this thread is preferred to others in a way in
+    /// which the one that has made the plan was not, such as by a real-time scheduling policy: the program would inherit it.
     pub fn spawn(&self) -> Result<Child> {
+        check_priorities(self.taken)?;
         Launching::of(self, false)?.child(self, None)
     }
 }

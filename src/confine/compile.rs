@@ -29,6 +29,7 @@ use crate::outcome::{Enforcement, Layer, Lost};
 use crate::plan::helper::{self, Groups, Placed, Start};
 use crate::plan::init::Confine;
 use crate::plan::{IdMaps, Input, Placeholder, Plan, Program, Search, Slot, Step, Stream, init, nr, stub};
+use crate::sys::priority::Preferences;
 use crate::watch::{Rules, Ruling};
 
 /// A plan under construction.
@@ -54,6 +55,8 @@ struct Compiler<'a> {
     endpoints: Option<&'static str>,
     gaps: Vec<String>,
     lost: Vec<Lost>,
+    /// The caller's preferences that the program does not inherit.
+    taken: Preferences,
 }
 
 /// The cgroup that is asked for, or that a limit needs.
@@ -151,6 +154,7 @@ pub(crate) fn compile(
         endpoints: None,
         gaps: vec![],
         lost,
+        taken: Preferences::empty(),
     };
     compiler.check_root()?;
     config.capabilities.check(compiler.host.last_capability, compiler.has_rights())?;
@@ -182,6 +186,7 @@ pub(crate) fn compile(
         rules,
         asks: config.seccomp.asks(),
         setup_timeout: config.setup_timeout,
+        taken: compiler.taken,
         search,
         enforced,
         fault: None,
@@ -220,7 +225,9 @@ impl Compiler<'_> {
 
     fn helper(&mut self, job: &Job<'_>, stdio: &[Stream; 3], search: &Search) -> Result<Program> {
         let mut helper = helper::begin();
-        helper.within(Layer::Limits, |helper| priorities::set(helper, &self.config.limits))?;
+        let inherited = priorities::inherited()?;
+        self.gaps.extend(priorities::gap(inherited));
+        self.taken = helper.within(Layer::Limits, |helper| priorities::set(helper, &self.config.limits, inherited))?;
         helper.within(Layer::Namespaces, |helper| self.enter_namespaces(helper));
         self.bound_quotas(&mut helper);
         identity::umask(&mut helper, 0);

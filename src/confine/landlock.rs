@@ -441,7 +441,11 @@ fn create(process: &mut Program, handled: &Handled) -> Slot {
 /// Restricts the process by a ruleset.
 fn enforce(process: &mut Program, ruleset: Slot) {
     process.step(Step::new("restricting the program by Landlock").remedies(&[
-        (libc::E2BIG, "16 rulesets are the most that can be put on top of one another, those of the host among them"),
+        (
+            libc::E2BIG,
+            "the kernel puts 16 rulesets on top of one another, those of the caller among them: start fewer sandboxes \
+             within one another, or leave the rules of this one out",
+        ),
         (libc::EPERM, "without no_new_privs it takes CAP_SYS_ADMIN over the user namespace"),
     ]));
     process.call(nr!(SYS_landlock_restrict_self), [ruleset.into(), Arg::NONE]);

@@ -37,7 +37,8 @@ pub enum Resource {
     /// Bytes of POSIX message queues of the user. Default: an eighth of the caller's soft limit, at most 102,400: one queue
     /// of the default size.
     Msgqueue,
-    /// 20 less the lowest nice value.
+    /// 20 less the lowest nice value that the program may give itself (1 to 40). Default 0, so that it can't make itself
+    /// preferred to others, whatever the caller may do.
     Nice,
     /// Number of the highest descriptor, plus 1. Default: 1,024, and 4,096 as the hard limit, at most half of the caller's.
     /// It is also the number of descriptors that the user may have in flight, sent over UNIX sockets and not yet received
@@ -48,7 +49,7 @@ pub enum Resource {
     Nofile,
     /// Processes and threads of the user, in its user namespace.
     Nproc,
-    /// Highest real-time priority.
+    /// Highest real-time priority that the program may give itself (1 to 99). Default 0: no real-time scheduling policy.
     Rtprio,
     /// Microseconds of CPU time under a real-time policy without a system call that waits.
     Rttime,
@@ -83,8 +84,8 @@ impl Resource {
 /// Limits of a program.
 ///
 /// By default nothing limits time, memory, processes or output: files in memory (memfd_create(2)) and System V shared memory are
-/// memory like any other, which [`Cgroup::memory_max`](crate::Cgroup::memory_max) limits. Limited are cores ([`Resource::Core`]) and, so that one sandbox
-/// can't use up what the kernel gives to a user as a whole, [`Resource::Nofile`], [`Resource::Sigpending`],
+/// memory like any other, which [`Cgroup::memory_max`](crate::Cgroup::memory_max) limits. Limited are cores ([`Resource::Core`]), the
+/// priorities that a program may give itself ([`Resource::Nice`], [`Resource::Rtprio`]) and, so that one sandbox can't use up what the kernel gives to a user as a whole, [`Resource::Nofile`], [`Resource::Sigpending`],
 /// [`Resource::Msgqueue`] and [`Resource::Memlock`]; [`Limits::rlimit`] sets other values. Where the program is the caller's user
 /// in a user namespace of its own, it may also use an eighth of the inotify instances and watches of the caller
 /// (`user.max_inotify_instances`, `user.max_inotify_watches`; namespaces(7)); and of the namespaces and fanotify(7) groups,
@@ -286,6 +287,9 @@ impl Limits {
             let (half, most) = if shares_user { (soft / 2, 512) } else { (hard / 2, 4096) };
             let hard = half.max(LEAST_DESCRIPTORS).min(hard).min(most);
             limits.push((Resource::Nofile, hard.min(1024), hard));
+        }
+        for resource in [Resource::Nice, Resource::Rtprio].into_iter().filter(|&resource| !is_set(resource)) {
+            limits.push((resource, 0, 0));
         }
         if !is_set(Resource::Core) {
             let most = no_core()?;

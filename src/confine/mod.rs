@@ -42,6 +42,7 @@ pub use limits::{Limits, Resource};
 pub(crate) use namespaces::Descriptor;
 pub use namespaces::{NamespaceOf, Namespaces, TimeOffsets};
 pub(crate) use network::loopback_up;
+pub(crate) use priorities::check as check_priorities;
 pub use root::{Bind, HidePid, Mount, Overlay, Proc, Root, Tmpfs};
 pub use seccomp::{Action, Comparison, Condition, Rule, Seccomp};
 

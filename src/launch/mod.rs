@@ -48,6 +48,7 @@ use crate::cgroup::Made;
 use crate::creator::Creator;
 use crate::error::{Error, Result};
 use crate::plan::{Input, Part, Plan};
+use crate::sys::priority::thread_has_deadlines;
 use image::Image;
 use layout::Layout;
 use reports::{Channel, Watched};
@@ -318,6 +319,10 @@ impl Ends {
 /// What a person does about a refused clone.
 fn refused(step: &'static str, errno: Errno) -> Error {
     let remedy = match errno {
+        Errno::EAGAIN if thread_has_deadlines() => Some(
+            "a thread with the policy SCHED_DEADLINE can't start a process (sched(7)): spawn from another thread, or set \
+             SCHED_FLAG_RESET_ON_FORK",
+        ),
         Errno::ENOSPC => Some("the limit on user namespaces is reached: raise user.max_user_namespaces (sysctl)"),
         Errno::EPERM => Some("the seccomp profile of the container forbids it: allow clone and clone3"),
         Errno::EAGAIN => Some("the limit on processes is reached (RLIMIT_NPROC, pids.max)"),

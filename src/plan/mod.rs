@@ -38,6 +38,7 @@ pub(crate) use stub::stub;
 
 use crate::cgroup::Spec;
 use crate::outcome::Enforcement;
+use crate::sys::priority::Preferences;
 use crate::watch::{Bounds, Rules};
 
 /// What a sandbox and a command were compiled to: the system calls of the host, and of the helper with the init and the
@@ -78,6 +79,8 @@ pub struct Plan {
     pub(crate) asks: bool,
     /// What the set-up may take.
     pub(crate) setup_timeout: Duration,
+    /// The preferences of the caller that the program does not inherit: a thread that has others can't launch the plan.
+    pub(crate) taken: Preferences,
     pub(crate) search: Search,
     pub(crate) enforced: Enforcement,
     /// A call that is made to fail, for tests.

@@ -168,6 +168,18 @@ pub enum Error {
     )]
     StatusTaken,
 
+    /// A process of the sandbox was killed and did not end within 10 seconds. It is reaped by a later spawn of this process,
+    /// once it has ended; the host ID and the cgroup of the sandbox stay in use.
+    #[error("process {pid} of the sandbox was killed and does not end: it {state}: {remedy}")]
+    NotEnded {
+        /// The process, as the caller sees it.
+        pid: i32,
+        /// What keeps it.
+        state: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
     /// systemd was asked for a scope, and gave none: see
     /// [`CgroupParent::SystemdScope`](crate::CgroupParent::SystemdScope). The host stays in its cgroup, but after
     /// [`SystemdFailure::TimedOut`] may be moved yet.
@@ -321,7 +333,7 @@ impl Error {
             Self::NotFound { .. } => io::ErrorKind::NotFound,
             Self::Exceeded { .. } => io::ErrorKind::QuotaExceeded,
             Self::Systemd { failure, .. } => failure.kind(),
-            Self::SetUpTimedOut { .. } => io::ErrorKind::TimedOut,
+            Self::SetUpTimedOut { .. } | Self::NotEnded { .. } => io::ErrorKind::TimedOut,
             Self::Died { .. } | Self::StatusTaken => io::ErrorKind::Other,
         }
     }
@@ -338,6 +350,7 @@ impl Error {
             Self::Invalid { .. }
             | Self::Systemd { .. }
             | Self::SetUpTimedOut { .. }
+            | Self::NotEnded { .. }
             | Self::Died { .. }
             | Self::Exceeded { .. } => None,
         }
@@ -365,7 +378,10 @@ impl Error {
     /// What can be done about it, where that is known.
     pub fn remedy(&self) -> Option<&str> {
         match self {
-            Self::Invalid { remedy, .. } | Self::Systemd { remedy, .. } | Self::Exceeded { remedy, .. } => Some(remedy),
+            Self::Invalid { remedy, .. }
+            | Self::NotEnded { remedy, .. }
+            | Self::Systemd { remedy, .. }
+            | Self::Exceeded { remedy, .. } => Some(remedy),
             Self::SetUp { remedy, .. }
             | Self::Collect { remedy, .. }
             | Self::NotFound { remedy, .. }

@@ -42,15 +42,17 @@ impl Directory {
         }
     }
 
+    /// Whether it belongs to this process's user.
+    pub fn is_own(&self) -> bool {
+        fstat(&self.fd).is_ok_and(|stat| stat.st_uid == geteuid().as_raw())
+    }
+
     /// Creates a group below this one, and opens it. ESTALE if somebody else, who may write here as well, has put one of
     /// their own in its place: they could change its limits.
     pub fn create(&self, name: &str) -> io::Result<Self> {
         mkdirat(&self.fd, name, Mode::from_bits_truncate(0o755))?;
         let created = self.child(name)?;
-        match fstat(&created.fd)?.st_uid == geteuid().as_raw() {
-            true => Ok(created),
-            false => Err(Errno::ESTALE.into()),
-        }
+        if created.is_own() { Ok(created) } else { Err(Errno::ESTALE.into()) }
     }
 
     /// Opens a group right below this one.

@@ -106,7 +106,12 @@ pub(super) struct Hierarchies {
 impl Hierarchies {
     pub fn read(parent: Option<PathBuf>) -> Result<Self> {
         let own = fs::read_to_string("/proc/self/cgroup").map_err(Error::host("reading /proc/self/cgroup"))?;
-        Ok(Self::new(mountinfo::read_of_kind(b"cgroup")?, &own, parent))
+        Self::of(&own, parent)
+    }
+
+    /// Those of a process, by the contents of its file in `/proc`.
+    pub fn of(own: &str, parent: Option<PathBuf>) -> Result<Self> {
+        Ok(Self::new(mountinfo::read_of_kind(b"cgroup")?, own, parent))
     }
 
     fn new(mounts: Vec<Line>, own: &str, parent: Option<PathBuf>) -> Self {

@@ -4,6 +4,7 @@
 mod create;
 mod directory;
 mod files;
+pub(crate) mod freezer;
 mod group;
 mod hierarchy;
 mod leftovers;

@@ -6,6 +6,7 @@
 mod affinity;
 mod attribute;
 mod handed;
+mod hindrance;
 mod host;
 mod identity;
 mod idmap;

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -12,12 +13,19 @@ use super::reaper::{self, Reaper};
 use crate::sys::pidfd;
 use crate::watch::{Ended, How};
 
+/// Milliseconds that a process may take to end before what hinders it is looked for.
+const PATIENCE: u8 = 20;
+/// Time that it may take once it was killed.
+const LONGEST: Duration = Duration::from_secs(10);
+
 /// A child of the host. Dropping it kills and reaps it.
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: i32,
     pidfd: OwnedFd,
     reaped: bool,
+    /// When it was killed first.
+    killed: OnceLock<Instant>,
     /// Memory of the caller that it runs in.
     memory: Vec<u64>,
 }
@@ -32,7 +40,7 @@ impl Process {
 
     pub fn from_parts(pid: i32, pidfd: OwnedFd) -> Self {
         reaper::register(pid);
-        Self { pid, pidfd, reaped: false, memory: vec![] }
+        Self { pid, pidfd, reaped: false, killed: OnceLock::new(), memory: vec![] }
     }
 
     /// Frees that memory: it has executed an image.
@@ -68,7 +76,16 @@ impl Process {
         if self.reaped {
             return Err(Errno::ESRCH);
         }
-        pidfd::send(self.pidfd.as_fd(), signal)
+        pidfd::send(self.pidfd.as_fd(), signal)?;
+        if signal == libc::SIGKILL {
+            self.killed.get_or_init(Instant::now);
+        }
+        Ok(())
+    }
+
+    /// Whether it was killed so long ago that the kernel does not seem to let it end.
+    pub fn is_overdue(&self) -> bool {
+        self.killed.get().is_some_and(|killed| killed.elapsed() > LONGEST)
     }
 
     /// Something that another thread can send signals by.
@@ -87,23 +104,26 @@ impl Process {
         }
     }
 
-    /// Waits for the end, and takes the status.
+    /// Waits for the end of a process that ends by itself, and takes its status. It is killed if it takes too long.
     pub fn wait(&mut self) -> nix::Result<Ended> {
-        while !self.has_ended(PollTimeout::NONE)? {}
-        self.reap()
+        let start = Instant::now();
+        while start.elapsed() < LONGEST && !self.has_ended(PATIENCE.into())? {}
+        self.finish()
     }
 
-    /// Takes the status of a process that has ended.
-    fn reap(&mut self) -> nix::Result<Ended> {
-        let taken = take_status(self.pidfd.as_fd(), 0);
+    /// Takes the status of a process that has ended; `None` if a tracer keeps it still (ptrace(2)).
+    fn reap(&mut self) -> nix::Result<Option<Ended>> {
+        let taken = take_status(self.pidfd.as_fd(), libc::WNOHANG);
+        if let Ok(None) = taken {
+            return Ok(None);
+        }
         self.reaped = true;
         let kept = reaper::forget(self.pid);
         match taken {
-            Ok(Some(ended)) => Ok(ended),
-            Ok(None) | Err(Errno::ECHILD) => {
-                Ok(kept.unwrap_or_else(|| Ended::of(self.kept_status().unwrap_or(How::Unknown))))
+            Err(Errno::ECHILD) => {
+                Ok(Some(kept.unwrap_or_else(|| Ended::of(self.kept_status().unwrap_or(How::Unknown)))))
             }
-            Err(errno) => Err(errno),
+            other => other,
         }
     }
 
@@ -140,30 +160,43 @@ impl Process {
     /// A process that the kernel does not let end, such as one that waits for a file system that does not answer, is left
     /// to be reaped later: `ETIMEDOUT`.
     pub fn finish(&mut self) -> nix::Result<Ended> {
-        self.finish_init_of(None, || {})
+        self.finish_while(|| {})
     }
 
     /// The same of the init of a sandbox, whose program had this pid. `unhinder` is called again and again meanwhile,
     /// to remove what may keep processes from ending.
     pub fn finish_init_of(&mut self, program: Option<i32>, unhinder: impl Fn()) -> nix::Result<Ended> {
-        /// Time that an init may take, in milliseconds, before what hinders it is looked for.
-        const PATIENCE: u8 = 20;
-        const LONGEST: Duration = Duration::from_secs(10);
-        let _ = self.signal(libc::SIGKILL);
-        let (killed, mut reaper) = (Instant::now(), None);
-        while let Ok(false) = self.has_ended(PATIENCE.into()) {
-            if killed.elapsed() > LONGEST {
+        let (init, mut reaper) = (self.pid, None);
+        self.finish_while(|| {
+            reaper.get_or_insert_with(|| Reaper::of(init, program)).reap();
+            unhinder();
+        })
+    }
+
+    pub fn finish_while(&mut self, mut unhinder: impl FnMut()) -> nix::Result<Ended> {
+        /// Between two looks at a process whose tracer keeps its status.
+        const PAUSE: Duration = Duration::from_millis(1);
+        if self.killed.get().is_none() {
+            let _ = self.signal(libc::SIGKILL);
+        }
+        self.killed.get_or_init(Instant::now);
+        loop {
+            if self.has_ended(PATIENCE.into()) != Ok(false) {
+                if let Some(ended) = self.reap()? {
+                    return Ok(ended);
+                }
+                std::thread::sleep(PAUSE);
+            }
+            if self.is_overdue() {
                 self.leave();
                 return Err(Errno::ETIMEDOUT);
             }
-            reaper.get_or_insert_with(|| Reaper::of(self.pid, program)).reap();
             unhinder();
         }
-        self.reap()
     }
 
     /// Leaves it to be reaped later.
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         self.reaped = true;
         // It may run in it still.
         std::mem::forget(std::mem::take(&mut self.memory));

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::process;
+use crate::cgroup::freezer;
 use crate::sys::pidfd;
 use crate::watch::Ended;
 
@@ -93,7 +94,14 @@ impl Reaper {
             // Opened first: what is found out is about this process, and no other that has its pid later.
             let Ok(pidfd) = pidfd::open(pid) else { continue };
             let Ok(status) = fs::read_to_string(entry.path().join("status")) else { continue };
-            if pid == self.init || !is_zombie_in_namespace(&status, std::process::id()) {
+            if pid == self.init || field(&status, "NSpid").split_whitespace().count() < 2 {
+                continue;
+            }
+            // A leader whose threads have not ended is a zombie too.
+            if self.is_around(pid) {
+                freezer::release(pid);
+            }
+            if !is_zombie_in_namespace(&status, std::process::id()) {
                 continue;
             }
             let mut known = lock(&KNOWN);
@@ -112,6 +120,13 @@ impl Reaper {
                 }
             }
         }
+    }
+
+    /// A process in the PID namespace that has not ended, beside the init.
+    pub fn member(&self) -> Option<i32> {
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.find(|&pid| pid != self.init && self.is_around(pid))
     }
 
     /// Whether a process is in the session of the program: it is a descendant then.
@@ -141,7 +156,7 @@ impl Reaper {
 }
 
 /// A line of `/proc/[pid]/status`.
-fn field<'a>(status: &'a str, name: &str) -> &'a str {
+pub(super) fn field<'a>(status: &'a str, name: &str) -> &'a str {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.map(str::trim).unwrap_or_default()
 }

@@ -9,15 +9,13 @@ use nix::poll::PollTimeout;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::{Launched, reaper};
-use crate::cgroup::Made;
+use super::reaper::Reaper;
+use super::{Launched, hindrance, reaper};
+use crate::cgroup::{Made, freezer};
 use crate::error::Result;
 use crate::outcome::{Leaked, Lost};
 use crate::plan::init::TIME_IS_UP;
 use crate::watch::{Account, Ended, How, Running};
-
-/// Milliseconds that the program may take to end before it is thawed once more.
-const PATIENCE: u8 = 20;
 
 impl Running for Launched {
     fn pid(&self) -> i32 {
@@ -70,20 +68,40 @@ impl Running for Launched {
         }))
     }
 
-    fn reap(&mut self, alone: bool) -> nix::Result<Ended> {
+    fn unhinder(&self) {
+        unhinder(self.cgroup.as_ref(), self.program.pid());
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.program.is_overdue()
+    }
+
+    fn reap(&mut self, alone: bool) -> Result<Ended> {
         self.end();
-        // A process that is not frozen yet may freeze it once more before it ends itself.
-        while !self.program.has_ended(PATIENCE.into())? {
-            self.thaw();
-        }
+        let (cgroup, pid) = (self.cgroup.as_ref(), self.program.pid());
         // Before the init, which can't end while a process of its namespace has not been reaped.
-        let mut ended = self.program.wait()?;
+        let mut ended = match self.program.finish_while(|| unhinder(cgroup, pid)) {
+            Ok(ended) => ended,
+            Err(errno) => {
+                let error = hindrance::explain(pid, errno);
+                self.leave();
+                return Err(error);
+            }
+        };
         // The init takes its time meanwhile. Whoever else is in the cgroup ends with it.
         let account = if alone { self.account() } else { None };
         let is_removed = alone && self.cgroup.as_mut().is_none_or(Made::remove);
-        ended.time_was_up = self.finish_keeper();
+        let keeper = self.finish_keeper();
         ended.lost = self.kept.finish();
         ended.account = if is_removed { account } else { self.account() };
+        match keeper {
+            Ok(how) => ended.time_was_up = how == How::Exited(TIME_IS_UP),
+            Err(error) => {
+                ended.lost.push(Lost::new("the end of every process of the sandbox", &error));
+                // A process has it still.
+                mem::forget(self.reserved.take());
+            }
+        }
         self.cgroup = None;
         self.reserved = None;
         self.held.clear();
@@ -118,13 +136,8 @@ impl Launched {
         std::mem::take(&mut self.kept.lost)
     }
 
-    /// Lets the processes of its cgroup go on, so that they can end.
-    fn thaw(&self) {
-        self.cgroup.iter().for_each(Made::thaw);
-    }
-
-    /// Whether the keeper has ended the sandbox because the time was up.
-    fn finish_keeper(&mut self) -> bool {
+    /// Ends the keeper; how it has ended, or who keeps it from that.
+    fn finish_keeper(&mut self) -> Result<How> {
         /// Time that a helper may take, in milliseconds.
         const HELPER: u8 = 100;
         self.control = None;
@@ -132,10 +145,28 @@ impl Launched {
             // A helper kills first, and says so by its status then: it is left to end by itself.
             let _ = self.keeper.has_ended(HELPER.into());
         }
+        let (init, program) = (self.keeper.pid(), Some(self.program.pid()));
         let thaw = || self.cgroup.iter().for_each(Made::thaw);
-        let ended = self.keeper.finish_init_of(Some(self.program.pid()), thaw);
-        ended.is_ok_and(|keeper| keeper.how == How::Exited(TIME_IS_UP))
+        match self.keeper.finish_init_of(program, thaw) {
+            Ok(ended) => Ok(ended.how),
+            Err(errno) => Err(hindrance::explain(Reaper::of(init, program).member().unwrap_or(init), errno)),
+        }
     }
+
+    /// Leaves a sandbox whose program does not end.
+    fn leave(&mut self) {
+        let _ = self.keeper.signal(libc::SIGKILL);
+        self.keeper.leave();
+        // A process has them still.
+        mem::forget((self.reserved.take(), mem::take(&mut self.held)));
+    }
+}
+
+/// Lets the program of a sandbox go on, so that it can end. A process that is not frozen yet may freeze it once more before it
+/// ends itself.
+fn unhinder(cgroup: Option<&Made>, program: i32) {
+    cgroup.into_iter().for_each(Made::thaw);
+    freezer::release(program);
 }
 
 impl Launched {

@@ -68,6 +68,10 @@ impl Stage {
         }
     }
 
+    pub fn is_killed(&self) -> bool {
+        matches!(self, Self::Killed(_))
+    }
+
     /// Why the program was ended, if it was.
     pub fn why(&self) -> Option<Termination> {
         match *self {

@@ -55,7 +55,12 @@ pub struct Child {
     /// Who was left behind, and how many more there were.
     leaked: Option<(Vec<Leaked>, u64)>,
     outcome: Option<Outcome>,
+    /// Why there is none, though the program was ended.
+    failed: Option<Error>,
 }
+
+/// Between two attempts to let a program end that was killed.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 impl Child {
     /// `ends` are the host's ends of pipes, `pty` its side of the terminal.
@@ -85,6 +90,7 @@ impl Child {
             killed: false,
             leaked: None,
             outcome: None,
+            failed: None,
         }
     }
 
@@ -125,7 +131,9 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// [`Error::StatusTaken`] if another wait of the host took the status, on a kernel before 6.15.
+    /// [`Error::StatusTaken`] if another wait of the host took the status, on a kernel before 6.15. [`Error::NotEnded`] if
+    /// the program was killed, for a limit or by [`Child::kill`], and the kernel does not let it end within 10 seconds. A
+    /// process beside it that does not end is in [`Enforcement::lost`].
     pub fn wait(&mut self) -> Result<Outcome> {
         drop(self.stdin.take());
         while !self.has_ended(self.patience())? {}
@@ -157,7 +165,7 @@ impl Child {
     pub fn wait_with_output(mut self) -> Result<Output> {
         drop(self.stdin.take());
         let mut streams = Streams::new([self.stdout.take(), self.stderr.take()], &self.bounds)?;
-        while !streams.take_with(&*self.running, self.patience())? {
+        while !streams.take_with(&*self.running, self.patience())? && !self.running.is_overdue() {
             self.keep_limits(streams.overflowed().then_some(Termination::Output));
         }
         // What is left in the pipes is read when nobody writes to them any more.
@@ -174,16 +182,27 @@ impl Child {
 
     /// Time until something is to be done about a limit.
     fn patience(&self) -> PollTimeout {
+        if self.is_killed() {
+            return PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+        }
         let meter = self.meter.next.filter(|_| self.stage.why().is_none());
-        let Some(deadline) = self.stage.deadline().into_iter().chain(meter).min() else { return PollTimeout::NONE };
+        // The thread that decides system calls may have ended the sandbox.
+        let supervisor = self.supervisor.as_ref().and_then(|_| Instant::now().checked_add(Duration::from_secs(1)));
+        let deadlines = self.stage.deadline().into_iter().chain(meter).chain(supervisor);
+        let Some(deadline) = deadlines.min() else { return PollTimeout::NONE };
         // Rounded up, so that the time has come when it is over.
         let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
         PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
     }
 
-    /// Whether the program has ended; what is to be done about its limits meanwhile is done.
+    fn is_killed(&self) -> bool {
+        self.killed || self.stage.is_killed()
+    }
+
+    /// Whether the program has ended, or does not end though it was killed; what is to be done about its limits meanwhile
+    /// is done.
     fn has_ended(&mut self, timeout: PollTimeout) -> Result<bool> {
-        let ended = self.running.has_ended(timeout).map_err(waiting)?;
+        let ended = self.running.has_ended(timeout).map_err(waiting)? || self.running.is_overdue();
         if !ended {
             self.keep_limits(None);
         }
@@ -192,6 +211,12 @@ impl Child {
 
     /// Does what the time, or a limit that is exceeded, demands.
     fn keep_limits(&mut self, exceeded: Option<Termination>) {
+        if self.is_killed() {
+            self.running.unhinder();
+        } else if self.supervisor.as_ref().is_some_and(Supervisor::has_ended_it) {
+            self.killed = true;
+            self.running.end();
+        }
         let now = Instant::now();
         let action = match exceeded.or_else(|| self.look(now)) {
             Some(why) => self.stage.exceed(why, now, &self.bounds),
@@ -246,10 +271,13 @@ impl Child {
         if let Some(outcome) = &self.outcome {
             return Ok(outcome.clone());
         }
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         let wall = self.running.started().elapsed();
         self.note_leaked();
         let alone = self.leaked.as_ref().is_some_and(|(leaked, _)| leaked.is_empty());
-        let mut ended = self.running.reap(alone).map_err(waiting)?;
+        let mut ended = self.running.reap(alone).inspect_err(|error| self.failed = Some(error.clone()))?;
         self.enforced.lose(std::mem::take(&mut ended.lost));
         let mut noted = self.supervisor.as_mut().map(Supervisor::finish).unwrap_or_default();
         let (leaked, omitted) = self.leaked.take().unwrap_or_default();

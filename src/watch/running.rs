@@ -29,11 +29,21 @@ pub(crate) trait Running: Debug + Send + Sync {
     /// Kills every process of the sandbox; the program is still to be reaped.
     fn end(&self);
 
+    /// Removes what keeps the program from ending after it was killed.
+    fn unhinder(&self);
+
+    /// Whether the program was killed so long ago that the kernel does not seem to let it end: [`Running::reap`] says why.
+    fn is_overdue(&self) -> bool;
+
     /// Kills the program, and with it every process of its pid namespace, from another thread.
     fn killer(&self) -> nix::Result<Box<dyn Fn() + Send>>;
 
     /// Ends the sandbox, and takes the program's status. With `alone` nobody else was in its cgroup when it had ended.
-    fn reap(&mut self, alone: bool) -> nix::Result<Ended>;
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEnded`](crate::Error::NotEnded) if the program does not end. It is left to be reaped later.
+    fn reap(&mut self, alone: bool) -> Result<Ended>;
 
     /// What the sandbox's cgroup has counted so far, if there is one.
     fn account(&self) -> Option<Account>;

@@ -249,6 +249,11 @@ impl Supervisor {
         Ok(Self { stop: Some(stop), thread: Some(thread), noted, creator: Creator::this() })
     }
 
+    /// Whether the thread has ended the sandbox.
+    pub(super) fn has_ended_it(&self) -> bool {
+        lock(&self.noted).ended_for.is_some()
+    }
+
     /// Stops the thread of a sandbox that has ended; what it has noted.
     pub(super) fn finish(&mut self) -> Noted {
         self.stop = None;

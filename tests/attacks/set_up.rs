@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = tests![
     a_program_that_traces_init_gains_nothing if unless_tracing,
     a_member_that_stops_a_second_command_delays_it_to_the_deadline_at_most,
     a_wait_depends_on_no_other_child,
+    a_program_whose_status_a_tracer_keeps_is_given_up,
     a_child_of_the_callers_own_keeps_its_status,
 ];
 
@@ -27,6 +28,7 @@ pub const PAYLOADS: &[Payload] = &[
     ("inject_into_init", inject_into_init),
     ("stop_everybody", stop_everybody),
     ("caller_of_two", caller_of_two),
+    ("trace", trace),
     ("caller_with_a_child_of_its_own", caller_with_a_child_of_its_own),
 ];
 
@@ -143,6 +145,36 @@ fn a_program_that_traces_init_gains_nothing() {
     for call in ["getppid", "socket"] {
         assert_eq!(init.get(call), "Err(ENOSYS)", "it is traced, and its filter denies {call}");
     }
+}
+
+/// Traces a process, and does nothing more.
+fn trace(args: &[String]) -> i32 {
+    const SEIZE: i64 = 0x4206;
+    sys::numbers(libc::SYS_ptrace, &[SEIZE, args[0].parse().unwrap(), 0, 0]).unwrap();
+    println!("traces");
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Attack 52: a process beside the caller traces the program, so that the kernel tells nobody else of its end.
+fn a_program_whose_status_a_tracer_keeps_is_given_up() {
+    let mut command = Command::new("sleep");
+    command.arg("1000").stdin(Stdio::null());
+    let mut child = sandbox().spawn(&command).unwrap();
+    let mut tracer =
+        payload_on_host("trace").arg(child.id().to_string()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 7];
+    std::io::Read::read_exact(&mut tracer.stdout.take().unwrap(), &mut said).unwrap();
+    child.kill().unwrap();
+    let start = Instant::now();
+    let error = child.wait().unwrap_err();
+    assert!(start.elapsed() < at_most(Duration::from_secs(15)), "{:?}", start.elapsed());
+    assert!(matches!(error, Error::NotEnded { .. }), "{error:?}");
+    let expected = format!("it is traced by process {}: end that process, or let it detach", tracer.id());
+    assert!(error.to_string().ends_with(&expected), "{error}");
+    tracer.kill().unwrap();
+    tracer.wait().unwrap();
 }
 
 /// Stops every other process that it sees, again and again.

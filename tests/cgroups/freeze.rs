@@ -1,17 +1,25 @@
 //! Freezing and thawing.
 
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use stockade::{
-    Capabilities, Capability, Cgroup, Child, Command, Error, Identity, Limits, Sandbox, Stdio, Termination,
+    Capabilities, Capability, Cgroup, Child, Command, Error, Identity, Limits, Namespaces, Root, Sandbox, Stdio,
+    Termination,
 };
 
-use crate::groups::{entered_by, is_v1, left_by, of_process, read, unless_accounts, unless_freezer, unless_v2};
+use crate::groups::{entered_by, is_v1, left_by, of_process, place, read, unless_accounts, unless_freezer, unless_v2};
 use crate::support::{self, Payload, Test, at_most, is_root, on_host, unless_pivot_root, unless_user};
 use crate::tests;
 use crate::{MS, eventually, group, sleeper, unfiltered, with, without};
 
-pub const PAYLOADS: &[Payload] = &[("freezing", freezing)];
+pub const PAYLOADS: &[Payload] =
+    &[("freezing", freezing), ("freezing_beside", freezing_beside), ("caller_of_the_frozen", caller_of_the_frozen)];
 
 pub const TESTS: &[Test] = tests![
     who_is_frozen_does_nothing_until_it_is_thawed if unless_freezer,
@@ -22,6 +30,8 @@ pub const TESTS: &[Test] = tests![
     freezing_twice_is_no_error if unless_freezer,
     what_is_not_freezable_can_not_be_frozen if unless_accounts,
     a_program_that_freezes_itself_below_its_group_is_killed if unless_freezer_and_namespaces,
+    a_program_that_freezes_itself_beside_its_group_is_killed if unless_v1_freezer,
+    a_program_that_somebody_else_keeps_frozen_is_given_up if unless_v1_freezer_and_root,
     files_that_stop_processes_are_refused,
     groups_below_a_programs_own_are_limited if unless_v2_and_namespaces,
 ];
@@ -181,6 +191,136 @@ fn freezing(_: &[String]) -> i32 {
     }
     assert_eq!(left_by(std::process::id()), Vec::<std::path::PathBuf>::new());
     0
+}
+
+fn unless_v1_freezer() -> Option<String> {
+    unless_freezer()
+        .or_else(|| (!is_v1("freezer")).then(|| "the freezer of cgroup v2 keeps nobody from being killed".into()))
+}
+
+fn unless_v1_freezer_and_root() -> Option<String> {
+    support::unless_root().or_else(unless_v1_freezer)
+}
+
+/// A freezer's group that belongs to a user, outside of every sandbox's; removed when it is dropped.
+struct Beside(PathBuf);
+
+impl Beside {
+    fn new(owner: u32) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("beside-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = place("freezer").unwrap().join(name);
+        fs::create_dir(&path).unwrap();
+        for file in ["", "cgroup.procs", "tasks", "freezer.state"] {
+            chown(path.join(file), Some(owner), Some(owner)).unwrap();
+        }
+        Self(path)
+    }
+
+    fn write(&self, file: &str, value: &str) {
+        fs::write(self.0.join(file), value).unwrap();
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        self.write("freezer.state", "THAWED");
+        // Whoever was in it has been killed.
+        eventually("the group is empty", || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+/// Attack 68: a program that sees the caller's hierarchies and may write to a group there, such as one that is delegated to
+/// its user, freezes itself or another process in it.
+fn a_program_that_freezes_itself_beside_its_group_is_killed() {
+    on_host(&[], "freezing_beside", &[]);
+}
+
+fn freezing_beside(_: &[String]) -> i32 {
+    const OWN: u32 = 1_600_003_000;
+    let owner = if is_root() { OWN } else { nix::unistd::geteuid().as_raw() };
+    let namespaces = Namespaces::all() - Namespaces::TIME - Namespaces::MOUNT;
+    let sandbox = Sandbox::new()
+        .root(Root::inherit())
+        .namespaces(if is_root() { namespaces - Namespaces::USER } else { namespaces })
+        .identity(if is_root() { Identity::new().host_ids(OWN, 1) } else { Identity::new() })
+        .limits(Limits::new().wall(at_most(1000 * MS)));
+    let freeze = |group: &Beside, frozen: &str, then: &str| {
+        let group = group.0.display();
+        let script =
+            format!("echo {frozen} >{group}/cgroup.procs && echo begin && echo FROZEN >{group}/freezer.state; {then}");
+        Command::new("sh").args(["-c", &format!("sleep 1000 >/dev/null 2>&1 & {script}")]).clone()
+    };
+    for (frozen, then, expected) in
+        [("$$", "exec sleep 1000", Termination::WallTime), ("$!", "exit 3", Termination::Exited(3))]
+    {
+        let group = Beside::new(owner);
+        let start = Instant::now();
+        let output = sandbox.output(freeze(&group, frozen, then)).unwrap();
+        assert_eq!(support::text(&output.stdout), "begin", "the attack must work here");
+        assert_eq!(output.outcome.termination, expected, "{frozen}");
+        is_soon(start);
+        // While a process is in the group, it can't be removed.
+        fs::remove_dir(&group.0).unwrap();
+        std::mem::forget(group);
+    }
+    0
+}
+
+/// An ordinary user whose program root freezes: says its pid, kills it when it is told to, and says what came of it.
+fn caller_of_the_frozen(_: &[String]) -> i32 {
+    let mut command = Command::new("sleep");
+    command.arg("1000").stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = Sandbox::new().spawn(&command).unwrap();
+    println!("{}", child.id());
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    println!("{}", child.wait().unwrap_err());
+    println!("{}", child.wait().unwrap_err());
+    let start = Instant::now();
+    drop(child);
+    is_soon(start);
+    println!("dropped");
+    std::io::stdin().read_line(&mut line).unwrap();
+    eventually("a later spawn reaps it", || {
+        Sandbox::new().status(Command::new("true")).unwrap();
+        support::children().is_empty()
+    });
+    0
+}
+
+/// It is left to be reaped later, and the error names the group.
+fn a_program_that_somebody_else_keeps_frozen_is_given_up() {
+    let place = support::shared_dir();
+    let copy = place.path().join("tests");
+    fs::copy(support::own_path(), &copy).unwrap();
+    let group = Beside::new(0);
+    let mut caller = std::process::Command::new(copy)
+        .args(["--payload", "caller_of_the_frozen"])
+        .current_dir("/")
+        .uid(support::USER)
+        .gid(support::USER)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut go = caller.stdin.take().unwrap();
+    let mut said = BufReader::new(caller.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let pid = said.next().unwrap();
+    group.write("cgroup.procs", &pid);
+    group.write("freezer.state", "FROZEN");
+    let start = Instant::now();
+    writeln!(go).unwrap();
+    let error = said.next().unwrap();
+    assert!(start.elapsed() < at_most(15_000 * MS), "{:?}", start.elapsed());
+    let expected = format!("process {pid} of the sandbox was killed and does not end: it is frozen in the cgroup");
+    assert!(error.starts_with(&expected) && error.contains("freezer.state"), "{error}");
+    assert_eq!(said.next().unwrap(), error, "told once, it stays the same");
+    assert_eq!(said.next().unwrap(), "dropped");
+    group.write("freezer.state", "THAWED");
+    writeln!(go).unwrap();
+    assert!(caller.wait().unwrap().success());
 }
 
 fn files_that_stop_processes_are_refused() {

@@ -1,0 +1,49 @@
+//! Processes that the freezer of cgroup v1 keeps from ending, in a group that is none of the sandbox's: a process that is
+//! frozen there does not die of SIGKILL until it goes on. The freezer of v2 does not keep it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use super::directory::Directory;
+use super::hierarchy::{Controller, Hierarchies, Version};
+
+const STATE: &str = "freezer.state";
+
+/// Lets a process that was killed go on, if a freezer holds it or a thread of it: it is moved to the caller's own group,
+/// which is not frozen. Where this user may not do that, groups that hold it are thawed if they belong to this user, as
+/// those do in which an ordinary user's program can freeze itself.
+pub(crate) fn release(pid: i32) {
+    for directory in holders(pid) {
+        let moved = own_group().is_some_and(|own| own.write("cgroup.procs", &pid.to_string()).is_ok());
+        if !moved && directory.is_own() {
+            let _ = directory.write(STATE, "THAWED");
+        }
+    }
+}
+
+/// The group in which a freezer holds a process.
+pub(crate) fn holder(pid: i32) -> Option<PathBuf> {
+    holders(pid).into_iter().next().map(|directory| directory.path)
+}
+
+/// The groups of v1 in which the process and its threads are, as far as they are frozen.
+fn holders(pid: i32) -> Vec<Directory> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let groups = threads.filter_map(|thread| fs::read_to_string(thread.path().join("cgroup")).ok());
+    let groups: BTreeSet<String> = groups.collect();
+    let places: BTreeSet<PathBuf> = groups.iter().filter_map(|groups| place_in(groups)).collect();
+    let open = places.into_iter().filter_map(|place| Directory::open(&place).ok());
+    open.filter(|group| group.read(STATE).is_ok_and(|state| state.trim() != "THAWED")).collect()
+}
+
+fn own_group() -> Option<Directory> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    Directory::open(&place_in(&groups)?).ok()
+}
+
+/// The directory of the group that the freezer of v1 has, by the contents of a file such as `/proc/self/cgroup`.
+fn place_in(groups: &str) -> Option<PathBuf> {
+    let hierarchies = Hierarchies::of(groups, None).ok()?;
+    hierarchies.place(Controller::Freezer).filter(|(version, _)| *version == Version::V1).map(|(_, place)| place)
+}

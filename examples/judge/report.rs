@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use crate::corpus::Submission;
-use crate::new_file;
+use crate::new_file::NewFile;
 use crate::verdict::Judged;
 use crate::{Failure, Results};
 
@@ -70,8 +70,7 @@ pub struct Json(Mutex<File>);
 
 impl Json {
     pub fn create(path: &Path) -> Result<Self, Failure> {
-        let file =
-            new_file::check(path).and_then(|()| new_file::begin(path)?.persist(path).map_err(|error| error.error));
+        let file = NewFile::at(path).and_then(|place| place.persist(place.begin()?));
         Ok(Self(Mutex::new(file.map_err(|error| format!("creating {}: {error}", path.display()))?)))
     }
 

@@ -1,32 +1,32 @@
 //! What came of the command, for programs: one JSON object.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use stockade::{Error, Outcome, Termination};
 
-use crate::new_file;
+use crate::new_file::NewFile;
 
 /// Where something for programs goes.
 pub enum Destination {
     Stdout,
-    File(PathBuf),
+    File(NewFile),
 }
 
 impl Destination {
     /// `-` is standard output. A file is tried before the program runs, so that one that can't be written is known then.
     pub fn new(path: &Path) -> io::Result<Self> {
-        if path == Path::new("-") { Ok(Self::Stdout) } else { new_file::check(path).map(|()| Self::File(path.into())) }
+        if path == Path::new("-") { Ok(Self::Stdout) } else { NewFile::at(path).map(Self::File) }
     }
 
     pub fn write(self, text: &str) -> io::Result<()> {
         match self {
             Self::Stdout => io::stdout().write_all(text.as_bytes()),
-            Self::File(path) => {
-                let mut file = new_file::begin(&path)?;
+            Self::File(place) => {
+                let mut file = place.begin()?;
                 file.write_all(text.as_bytes())?;
-                file.persist(&path).map(drop).map_err(|error| error.error)
+                place.persist(file).map(drop)
             }
         }
     }

@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         the_report_of_a_failure_is_the_error,
         a_report_that_cant_be_written_keeps_the_program_from_running,
         reports_are_not_written_through_links if support::unless_idmapped_mounts,
+        a_report_comes_to_the_directory_that_its_path_led_to_at_the_start if support::unless_idmapped_mounts,
     ];
     let tests = [own, confinement::TESTS, terminal::TESTS].concat();
     support::run_with_examples(&tests, &[], &["run"])
@@ -597,6 +598,29 @@ fn reports_are_not_written_through_links() {
         unchanged();
         fs::remove_file(&report).unwrap();
         fs::remove_file(out.join("other")).unwrap();
+    }
+}
+
+/// Attack 70: The program replaces the directory of the report by a symlink.
+fn a_report_comes_to_the_directory_that_its_path_led_to_at_the_start() {
+    let dir = shared_dir();
+    let place = |name: &str| dir.path().join(name);
+    fs::create_dir(place("work")).unwrap();
+    fs::create_dir(place("elsewhere")).unwrap();
+    let bound = format!("{}:/work", place("work").display());
+    for option in ["--report", "--learn"] {
+        fs::create_dir(place("work/out")).unwrap();
+        let report = place("work/out/report");
+        let options = ["--rw", &bound, option, report.to_str().unwrap()];
+        let ran = sh(&options, "mv /work/out /work/kept; ln -s ../elsewhere /work/out");
+        assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+        // Whoever follows the path now comes elsewhere.
+        assert_eq!(fs::canonicalize(place("work/out")).unwrap(), fs::canonicalize(place("elsewhere")).unwrap());
+        assert_eq!(fs::read_dir(place("elsewhere")).unwrap().count(), 0);
+        let written = fs::read_to_string(place("work/kept/report")).unwrap();
+        assert!(serde_json::from_str::<Value>(&written).is_ok(), "{written}");
+        fs::remove_file(place("work/out")).unwrap();
+        fs::remove_dir_all(place("work/kept")).unwrap();
     }
 }
 

@@ -9,8 +9,10 @@ use std::process::{Command as Host, Stdio as HostStdio};
 use stockade::{Bind, Command, Root, Sandbox, Stdio};
 use tempfile::TempDir;
 
-use crate::common::{Bystander, line};
-use crate::support::{Payload, Test, exists, kernel, own_path, sh, shared_dir, stdout, text, unless_idmapped_mounts};
+use crate::common::{Bystander, host_output, line};
+use crate::support::{
+    Payload, Test, exists, kernel, own_path, payload_on_host, sh, shared_dir, stdout, text, unless_idmapped_mounts,
+};
 
 pub const TESTS: &[Test] = tests![
     protected_paths_can_not_be_changed_or_replaced if unless_protected,
@@ -20,13 +22,16 @@ pub const TESTS: &[Test] = tests![
     a_placeholder_of_another_sandbox_is_no_directory if unless_protected,
     placeholders_that_were_written_to_stay if unless_protected,
     symlinks_can_not_be_protected if unless_protected,
+    the_error_of_a_protected_path_that_is_covered_names_what_covers_it if unless_protected,
     hooks_and_settings_of_git_can_not_be_planted if unless_git,
     hooks_are_protected_wherever_git_finds_their_place if unless_git,
+    hooks_that_the_callers_own_configuration_names_are_protected if unless_git,
+    what_hooks_execute_beside_them_is_protected if unless_git,
     a_workspace_does_not_become_a_repository if unless_git,
     git_of_the_host_executes_nothing_that_was_planted if unless_git,
 ];
 
-pub const PAYLOADS: &[Payload] = &[("protect_and_wait", protect_and_wait)];
+pub const PAYLOADS: &[Payload] = &[("protect_and_wait", protect_and_wait), ("plant_a_hook", plant_a_hook)];
 
 fn unless_protected() -> Option<String> {
     unless_idmapped_mounts().or_else(|| (kernel() < (5, 12)).then(|| "it takes mount_setattr of Linux 5.12".into()))
@@ -241,6 +246,24 @@ fn symlinks_can_not_be_protected() {
     }
 }
 
+fn the_error_of_a_protected_path_that_is_covered_names_what_covers_it() {
+    let workspace = Workspace::new();
+    for root in [
+        workspace.root().tmpfs("/tmp/ws/.git", 1 << 20).protect("/tmp/ws/.git/hooks"),
+        workspace.root().protect("/tmp/ws/.git/hooks").mask("/tmp/ws/.git/hooks"),
+    ] {
+        let error = Sandbox::new().root(root).status(Command::new("true")).unwrap_err();
+        assert!(matches!(error, stockade::Error::Invalid { .. }), "{error}");
+        let (said, remedy) = (error.to_string(), error.remedy().unwrap_or_default());
+        assert!(said.contains("what is mounted at /tmp/ws/.git") && remedy.contains("add the bind after"), "{said}");
+    }
+    // What git executes there is out of reach, and needs no protection.
+    let root = Root::host().mount(Bind::new(workspace.at(""), "/tmp/ws").writable().protect_git());
+    let output = sh(&Sandbox::new().root(root.tmpfs("/tmp/ws/.git", 1 << 20)), "echo x > /tmp/ws/.git/config");
+    assert!(output.outcome.success(), "{output:?}");
+    assert_ne!(fs::read_to_string(workspace.at(".git/config")).unwrap(), "x\n");
+}
+
 /// git(1), in a directory of the host's or of a sandbox.
 fn git(directory: &Path, args: &[&str]) -> (bool, String) {
     let mut git = Host::new("git");
@@ -392,6 +415,72 @@ fn hooks_are_protected_wherever_git_finds_their_place() {
         let output = repository.run(&repository.sandbox(), "cd /tmp/ws && echo evil > hk/post-checkout");
         assert!(!output.outcome.success(), "{file}: {settings:?}");
     }
+}
+
+/// A caller whose home has a configuration of git, and whose sandbox plants a hook in a workspace. Tells what the sandbox
+/// said; the workspace is looked at from outside.
+fn plant_a_hook(args: &[String]) -> i32 {
+    let [workspace, script] = args else { panic!("{args:?}") };
+    let root = Root::host().git_workspace(workspace, "/tmp/ws");
+    let output = sh(&Sandbox::new().root(root), &format!("cd /tmp/ws && {script}"));
+    println!("{}", output.outcome.success());
+    0
+}
+
+/// Attack 49: `core.hooksPath` of the caller's own configuration leads into each of its workspaces.
+fn hooks_that_the_callers_own_configuration_names_are_protected() {
+    let template = Repository::new();
+    let home = shared_dir();
+    let plant = "mkdir -p hk; echo evil > hk/post-checkout";
+    for (file, settings, script) in [
+        (".gitconfig", "[core] hooksPath = hk\n", plant),
+        (".config/git/config", "[core]\nhooksPath = hk\n", plant),
+        (".gitconfig", "[include] path = ~/more\n", plant),
+        (".gitconfig", "[includeIf \"gitdir:/nowhere/\"] path = more\n", plant),
+        (".gitconfig", "[core] hooksPath = .\n", "echo evil > post-checkout"),
+    ] {
+        let repository = template.copy();
+        git_ok(&repository.path(), &["config", "--unset", "core.hooksPath"]);
+        for name in [".gitconfig", ".config/git/config", "more"] {
+            let path = home.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let planted = |expected: &str| {
+            let workspace = repository.path();
+            let args = [workspace.to_str().unwrap(), script];
+            let mut caller = payload_on_host("plant_a_hook");
+            caller.args(args).env("HOME", home.path()).env_remove("XDG_CONFIG_HOME").env_remove("GIT_CONFIG_GLOBAL");
+            assert_eq!(host_output(&mut caller), expected, "{file}: {settings:?}");
+            let hooks = ["hk/post-checkout", "post-checkout"].map(|hook| workspace.join(hook));
+            hooks.iter().filter(|hook| exists(hook)).for_each(|hook| fs::remove_file(hook).unwrap());
+        };
+        planted("true");
+        fs::write(home.path().join("more"), "[core]\nhooksPath = hk\n").unwrap();
+        fs::write(home.path().join(file), settings).unwrap();
+        planted("false");
+    }
+}
+
+/// Attack 49: husky's hooks in `.husky/_` execute what has their name in `.husky`.
+fn what_hooks_execute_beside_them_is_protected() {
+    let repository = Repository::new();
+    let path = repository.path();
+    git_ok(&path, &["config", "core.hooksPath", ".husky/_"]);
+    fs::create_dir(path.join(".husky")).unwrap();
+    fs::create_dir(path.join("sources")).unwrap();
+    let plant = "cd /tmp/ws && echo evil > .husky/pre-commit";
+    let unprotected = Sandbox::new().root(Root::host().bind_rw(&path, "/tmp/ws"));
+    assert!(repository.run(&unprotected, plant).outcome.success(), "it can be planted without protection");
+    fs::remove_file(path.join(".husky/pre-commit")).unwrap();
+    assert!(!repository.run(&repository.sandbox(), plant).outcome.success());
+    let output = repository.run(&repository.sandbox(), "echo work > /tmp/ws/sources/file");
+    assert!(output.outcome.success(), "{}", text(&output.stderr));
+    // A path that is not hidden is protected alone.
+    git_ok(&path, &["config", "core.hooksPath", "sources/hooks"]);
+    let script = "cd /tmp/ws/sources && echo work > file && ! mkdir hooks/x";
+    let output = repository.run(&repository.sandbox(), script);
+    assert!(output.outcome.success(), "{}", text(&output.stderr));
 }
 
 /// Attack 49: git takes a directory with `HEAD`, `objects` and `refs` for a repository, with the settings in `config`.

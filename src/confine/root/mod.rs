@@ -257,18 +257,43 @@ impl Bind {
         !(self.writable || self.devices || self.sockets)
     }
 
-    /// Protects what git(1) on the host would execute later, in a writable bind of a workspace or of a git directory:
-    /// `.git/hooks`, `.git/config` and what it includes, `config.worktree`, `commondir`, the directory of
-    /// `core.hooksPath`, the same of each submodule, and where the files of each linked worktree are. In a linked worktree
-    /// `.git`, its git directory and its common directory, if they lie in the bind; bind the common directory with this as well
-    /// if the program is to commit. Where there is no `.git` the program can't create one. See [`Root::protect`].
+    /// Protects what git(1) on the host would execute later, in a writable bind of a workspace or of a git directory.
     ///
-    /// The program commits, branches and merges as usual. It can't change the configuration.
+    /// The program commits, branches and merges as usual. It can't change the configuration, or plant a hook. Protected are:
     ///
-    /// What it leaves is still data that nobody has read. It may name programs in `.gitattributes`, which take a configuration
-    /// that defines them, leave an interrupted `git rebase` with `exec` lines, and add nested repositories with a
-    /// configuration of their own to the index: on the host run git with `-c core.fsmonitor=false`, with
-    /// `--ignore-submodules=all`, and not in directories that the program has created.
+    /// - `.git/hooks`, `.git/config` and what it includes, `config.worktree`, `commondir`;
+    /// - the directory of `core.hooksPath`, of this configuration and of the caller's own (`~/.gitconfig`,
+    ///   `~/.config/git/config`, `/etc/gitconfig`), if it lies in the bind. If a directory above it in the workspace is hidden,
+    ///   that one is protected, since hooks execute what lies beside them: `.husky` for `.husky/_`;
+    /// - the same of each submodule, and where the files of each linked worktree are;
+    /// - in a linked worktree `.git`, its git directory and its common directory, if they lie in the bind. Bind the common
+    ///   directory with this as well if the program is to commit;
+    /// - where there is no `.git`, that none can be created.
+    ///
+    /// What a later mount covers is left out. See [`Root::protect`] for how a path is protected, and Linux 5.12.
+    ///
+    /// # What is not protected
+    ///
+    /// The workspace is still data that nobody has read, and other tools execute what is in it. Protect by [`Root::protect`]
+    /// what yours take commands from: `.pre-commit-config.yaml`, `lefthook.yml`, `.overcommit.yml` and the like, which hooks
+    /// read; `.envrc` of direnv; `.vscode` and `.idea`; `.cargo/config.toml`, `Makefile`, `package.json` and other build
+    /// files, if you build outside of a sandbox.
+    ///
+    /// A program can make a nested repository with a configuration of its own, and add it to the index. git on the host
+    /// enters it and executes what that configuration names. `git -c core.fsmonitor=false -c diff.ignoreSubmodules=all` keeps
+    /// status, diff, commit, stash and checkout out of it; `git add` enters it all the same, unless it is given files by name.
+    /// Nor does git ask before it goes on with an interrupted rebase, whose `exec` lines a program can have written. So the safe
+    /// way is to run git in a sandbox too:
+    ///
+    /// ```no_run
+    /// use stockade::{Command, Root, Sandbox};
+    ///
+    /// let root = Root::host().git_workspace("/home/me/project", "/tmp/project");
+    /// let mut status = Command::new("git");
+    /// status.args(["-c", "safe.directory=*", "-C", "/tmp/project", "status", "--short"]);
+    /// let output = Sandbox::new().root(root).output(&status)?;
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     #[must_use]
     pub fn protect_git(mut self) -> Self {
         self.git = true;
@@ -601,8 +626,8 @@ impl Root {
     /// Every directory from the bind down to the path is bound onto itself, and a mount point can't be renamed (rename(2),
     /// `EBUSY`; between what is below it and what is not a rename gives `EXDEV`, and programs copy); the path itself is bound
     /// read-only. The bind must be added before; the paths of all operations are
-    /// protected when everything else stands. A path that is, or leads through, a symlink is an error. The same files under
-    /// another name, by a second bind of them or by a hard link, are not protected.
+    /// protected when everything else stands. A path that is, or leads through, a symlink is an error, and so is one that a
+    /// later mount covers. The same files under another name, by a second bind of them or by a hard link, are not protected.
     ///
     /// Where nothing exists at the path, the program could create it. Then a placeholder stands there on the host while the
     /// sandbox lives: an empty file, or an empty directory if the path ends with a slash. Where a directory above it is
@@ -634,8 +659,23 @@ impl Root {
         self.mount(Mount::Protect(path.into()))
     }
 
-    /// Binds a workspace of git(1) that the program may write to, and protects what the host's git would execute:
-    /// see [`Bind::protect_git`].
+    /// Binds a workspace of git(1) that the program may write to, and protects what the host's git would execute later, such
+    /// as hooks: [`Bind::protect_git`] lists what is protected and what is not.
+    ///
+    /// ```
+    /// use stockade::{Command, Root, Sandbox};
+    ///
+    /// let workspace = tempfile::tempdir()?;
+    /// std::fs::create_dir_all(workspace.path().join(".git/hooks"))?;
+    ///
+    /// let sandbox = Sandbox::new().root(Root::host().git_workspace(workspace.path(), "/tmp/work"));
+    /// let script = "cd /tmp/work; echo work > file; echo evil > .git/hooks/post-checkout";
+    /// assert!(!sandbox.output(Command::new("sh").args(["-c", script]))?.outcome.success());
+    ///
+    /// assert!(workspace.path().join("file").exists());
+    /// assert!(!workspace.path().join(".git/hooks/post-checkout").exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn git_workspace(self, source: impl Into<HostPath>, target: impl Into<PathBuf>) -> Self {
         self.mount(Bind::new(source, target).writable().protect_git())

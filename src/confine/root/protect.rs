@@ -47,13 +47,25 @@ pub(super) fn resolve(host: &Host, mounts: &[Mount]) -> Result<(Vec<Protected>, 
     for (index, mount) in mounts.iter().enumerate() {
         match mount {
             Mount::Protect(path) => {
-                let bind = within(&mounts[..index], path).ok_or_else(|| {
+                let (place, bind) = within(&mounts[..index], path).ok_or_else(|| {
                     Error::invalid(
                         format!("{} can't be protected: it is not below a writable bind", path.display()),
                         "bind the directory around it with Root::bind_rw before, or leave the path out: what is not \
                          writable needs no protection",
                     )
                 })?;
+                if let Some(above) = covering(&mounts[place + 1..], path) {
+                    return Err(Error::invalid(
+                        format!(
+                            "{} can't be protected in the bind {}: what is mounted at {} later covers it",
+                            path.display(),
+                            bind.target.display(),
+                            above.display()
+                        ),
+                        "leave the path out if the program can't write to what covers it; else add the bind after that, or \
+                         call Root::protect after a writable bind that covers it",
+                    ));
+                }
                 let below = path.strip_prefix(&bind.target).unwrap_or(path);
                 let is_directory = path.as_os_str().as_bytes().ends_with(b"/");
                 add(bind, &resolve_source(host, &bind.source, false)?, below, (!is_directory).then(Vec::new))?;
@@ -61,7 +73,10 @@ pub(super) fn resolve(host: &Host, mounts: &[Mount]) -> Result<(Vec<Protected>, 
             Mount::Bind(bind) if bind.git && bind.writable => {
                 let source = resolve_source(host, &bind.source, false)?;
                 for (below, absent) in super::git::executed(&source) {
-                    add(bind, &source, &below, absent)?;
+                    // What is covered is out of the program's reach.
+                    if covering(&mounts[index + 1..], &bind.target.join(&below)).is_none() {
+                        add(bind, &source, &below, absent)?;
+                    }
                 }
             }
             _ => {}
@@ -70,10 +85,19 @@ pub(super) fn resolve(host: &Host, mounts: &[Mount]) -> Result<(Vec<Protected>, 
     Ok(resolved)
 }
 
-/// The writable bind that a path is below.
-fn within<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Bind> {
-    let binds = mounts.iter().rev().filter_map(|mount| if let Mount::Bind(bind) = mount { Some(bind) } else { None });
-    binds.filter(|bind| bind.writable).find(|bind| path != bind.target && path.starts_with(&bind.target))
+/// The writable bind that a path is below, and its place in the list.
+fn within<'a>(mounts: &'a [Mount], path: &Path) -> Option<(usize, &'a Bind)> {
+    mounts.iter().enumerate().rev().find_map(|(place, mount)| match mount {
+        Mount::Bind(bind) if bind.writable && path != bind.target && path.starts_with(&bind.target) => {
+            Some((place, bind))
+        }
+        _ => None,
+    })
+}
+
+/// Where something is mounted over a path.
+fn covering<'a>(later: &'a [Mount], path: &Path) -> Option<&'a Path> {
+    later.iter().filter(|mount| mount.covers()).map(Mount::target).find(|target| path.starts_with(target))
 }
 
 fn resolve_one(bind: &Bind, source: &Path, below: &Path, absent: Absent) -> Result<(Protected, Placeholder)> {

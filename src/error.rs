@@ -20,6 +20,10 @@ impl Errno {
         match self.0 {
             libc::EMFILE => Some("the host is at its limit on open descriptors: close some, or raise RLIMIT_NOFILE"),
             libc::ENFILE => Some("the machine is at its limit on open files: raise fs.file-max (sysctl)"),
+            libc::ETOOMANYREFS => Some(
+                "this user has too many descriptors in flight over UNIX sockets (unix(7)): raise the caller's soft limit \
+                 RLIMIT_NOFILE, or end what has sent them",
+            ),
             libc::ENOMEM => Some("memory is short, or a limit on it is reached (a cgroup's, RLIMIT_AS)"),
             _ => None,
         }

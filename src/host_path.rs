@@ -51,6 +51,29 @@ use crate::error::Errno;
 /// assert!(write(Bind::new(HostPath::beneath(workspace.path(), "results"), "/tmp/out"))?.success());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Two programs, one after the other, the second of which uses what the first has left:
+///
+/// ```
+/// use stockade::{Bind, Collector, Command, HostPath, Root, Sandbox};
+///
+/// let workspace = tempfile::tempdir()?;
+/// let build = Sandbox::new().root(Root::host().bind_rw(workspace.path(), "/tmp/work"));
+/// let script = "cd /tmp/work; mkdir out; echo 42 > out/answer; ln -s /etc/passwd out/more";
+/// assert!(build.status(Command::new("sh").args(["-c", script]))?.success());
+///
+/// // The second reads it where it lies, read-only.
+/// let results = Bind::beneath(workspace.path(), "out", "/tmp/results");
+/// let test = Sandbox::new().root(Root::host().mount(results));
+/// assert_eq!(test.output(Command::new("cat").arg("/tmp/results/answer"))?.stdout, b"42\n");
+///
+/// // The caller takes copies of files, and no links.
+/// let place = tempfile::tempdir()?;
+/// let kept = place.path().join("kept");
+/// let collected = Collector::new().copy(HostPath::beneath(workspace.path(), "out"), &kept)?;
+/// assert_eq!((collected.files, collected.left.len()), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HostPath {

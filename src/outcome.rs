@@ -315,6 +315,23 @@ impl Lost {
 /// [`Sandbox::best_effort`](crate::Sandbox::best_effort): then what is missing of it is in `lost`. A layer that is in force
 /// in part is both in `enforced`, with what it consists of, and in `lost`, with what is missing; for
 /// [`Enforcement::has`] it is not in force.
+///
+/// ```
+/// use stockade::{Cgroup, Command, Layer, Sandbox};
+///
+/// let sandbox = Sandbox::new().cgroup(Cgroup::new().pids_max(64)).best_effort([Layer::Cgroup]);
+/// // A program that can be trusted, to see what an untrusted one would have.
+/// let enforced = sandbox.status(Command::new("true"))?.enforced;
+///
+/// assert!(enforced.has(Layer::Namespaces) && enforced.has(Layer::Seccomp));
+/// for lost in &enforced.lost {
+///     println!("without {}: {}", lost.requested, lost.why); // where this user may make no cgroups
+/// }
+/// for gap in &enforced.gaps {
+///     println!("the program can still reach {gap}");
+/// }
+/// # Ok::<(), stockade::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use caps::Capability;
+use caps::{CapSet, Capability};
 
 use crate::error::{Error, Result};
 use crate::plan::{Arg, Program, Step, flags, nr};
@@ -44,8 +44,8 @@ impl Capabilities {
         self
     }
 
-    /// Refuses what the kernel does not know.
-    pub(super) fn check(&self, last: u32, has_rights: bool) -> Result<()> {
+    /// Refuses what the kernel does not know, and, without a user namespace, what the caller lacks.
+    pub(super) fn check(&self, last: u32, has_rights: bool, has_namespace: bool) -> Result<()> {
         if let Some(unknown) = self.kept.iter().find(|capability| u32::from(capability.index()) > last) {
             return Err(Error::invalid(
                 format!("the kernel knows no {unknown}"),
@@ -56,6 +56,16 @@ impl Capabilities {
             return Err(Error::invalid(
                 format!("{self} can't be kept: this host is not root, and the sandbox has no user namespace"),
                 "add Namespaces::USER, or leave the capabilities out",
+            ));
+        }
+        let lacks = |&&capability: &&Capability| {
+            !caps::has_cap(None, CapSet::Permitted, capability).unwrap_or(false)
+                || !caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false)
+        };
+        if let Some(missing) = self.kept.iter().filter(|_| !has_namespace).find(lacks) {
+            return Err(Error::invalid(
+                format!("{missing} can't be kept: the caller does not have it"),
+                "give it to the caller, add Namespaces::USER, or leave it out",
             ));
         }
         Ok(())

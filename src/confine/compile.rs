@@ -88,6 +88,22 @@ fn may_change_limits(config: &Config, chosen: &Chosen, landlock: bool) -> Result
     Ok(root::cgroups_are_writable(&below, rules)?.then(lost))
 }
 
+/// The terminals of the machine, where the program has the caller's devices.
+fn shown_terminals(config: &Config, landlock: bool) -> Option<String> {
+    let below = match (config.root.is_inherited(), config.root.chroot()) {
+        (true, _) => PathBuf::from("/"),
+        (false, Some(path)) => path.given(),
+        (false, None) => return None,
+    };
+    let rules = config.landlock.as_ref().filter(|_| landlock);
+    let may_open = rules.is_none_or(|rules| rules.allows_changes_at(Path::new("/dev")));
+    (may_open && below.join("dev/ptmx").exists()).then(|| {
+        "the machine's pseudo-terminals (/dev/ptmx), which no limit of the sandbox counts, and those of the program's user: \
+         use another root than Root::inherit, or Landlock rules that allow no writing in /dev"
+            .into()
+    })
+}
+
 /// What Landlock restricts here of what is asked for.
 fn handled(config: &Config, host: &Host, lost: &mut Vec<Lost>) -> Result<Option<Handled>> {
     let Some(asked) = &config.landlock else { return Ok(None) };
@@ -136,6 +152,7 @@ pub(crate) fn compile(
         false => Cow::Owned(config.seccomp.clone().among_other_processes()),
     };
     let filter = (!config.seccomp.is_unconfined()).then(|| seccomp::compile(&policy)).transpose()?;
+    let has_rules = landlock.is_some();
     let mut compiler = Compiler {
         config,
         host,
@@ -152,12 +169,13 @@ pub(crate) fn compile(
         signals: None,
         implied: None,
         endpoints: None,
-        gaps: vec![],
+        gaps: shown_terminals(config, has_rules).into_iter().collect(),
         lost,
         taken: Preferences::empty(),
     };
     compiler.check_root()?;
-    config.capabilities.check(compiler.host.last_capability, compiler.has_rights())?;
+    let has_namespace = compiler.has(Namespaces::USER);
+    config.capabilities.check(compiler.host.last_capability, compiler.has_rights(), has_namespace)?;
     compiler.check_new_privs()?;
     compiler.spare_other_processes();
     let stdio = job.stdio.clone().map(|stream| stream.lower(&mut compiler.descriptors));

@@ -13,7 +13,7 @@ use super::reaper::Reaper;
 use super::{Launched, hindrance, reaper};
 use crate::cgroup::{Made, freezer};
 use crate::error::Result;
-use crate::outcome::{Leaked, Lost};
+use crate::outcome::{Layer, Leaked, Lost};
 use crate::plan::init::TIME_IS_UP;
 use crate::watch::{Account, Ended, How, Running};
 
@@ -97,7 +97,8 @@ impl Running for Launched {
         match keeper {
             Ok(how) => ended.time_was_up = how == How::Exited(TIME_IS_UP),
             Err(error) => {
-                ended.lost.push(Lost::new("the end of every process of the sandbox", &error));
+                let requested = "the end of every process of the sandbox".into();
+                ended.lost.push(Lost { layer: Layer::Namespaces, requested, why: error.to_string() });
                 // A process has it still.
                 mem::forget(self.reserved.take());
             }

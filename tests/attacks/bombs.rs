@@ -184,7 +184,8 @@ fn who_does_not_want_to_end_ends_in_time() {
     let asked = Sandbox::new().cgroup(cgroup()).limits(limits().wall(wall() / 2).kill_grace(wall() / 2));
     let output = explode(&asked, Command::new("sh").args(["-c", "trap '' TERM; while :; do :; done"]));
     assert_eq!(output.outcome.termination, Termination::WallTime);
-    let daemons = "for n in 1 2 3; do setsid sh -c 'sleep 1000 & sleep 1000' >/dev/null 2>&1 & done; sleep 0.1; exit 3";
+    let daemons = "for n in 1 2 3; do setsid sh -c 'sleep 1000 & sleep 1000' >/dev/null 2>&1 & done; \
+                   until [ $(grep -l '^sleep$' /proc/[0-9]*/comm 2>/dev/null | wc -l) -ge 6 ]; do :; done; exit 3";
     let output = explode(&sandbox, Command::new("sh").args(["-c", daemons]));
     assert_eq!(output.outcome.termination, Termination::Exited(3));
     assert!(output.outcome.leaked.len() >= 6, "{:?}", output.outcome.leaked);

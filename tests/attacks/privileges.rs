@@ -4,7 +4,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use stockade::{Error, Feature, Identity, Namespaces, Root, Sandbox, Support};
+use stockade::{Capabilities, Capability, Command, Error, Feature, Identity, Namespaces, Root, Sandbox, Support};
 
 use crate::common::bare;
 use crate::support::{
@@ -106,6 +106,11 @@ fn capabilities_that_the_set_up_does_not_use_are_not_needed() {
 fn root_with_enough(args: &[String]) -> i32 {
     let sandbox = Sandbox::new().root(Root::inherit());
     assert!(fails(&sandbox, &format!("cat {}", args[0])).contains("Permission denied"));
+    // What is to be kept must be there, unless it is one over a namespace of the sandbox's own.
+    let sandbox = sandbox.capabilities(Capabilities::none().keep([Capability::CAP_SYS_PTRACE]));
+    let error = refused(&sandbox.clone().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::USER));
+    assert!(error.to_string().contains("CAP_SYS_PTRACE can't be kept: the caller does not have it"), "{error}");
+    assert!(sandbox.status(Command::new("true")).unwrap().success());
     0
 }
 

@@ -7,14 +7,15 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use nix::pty::openpty;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
-use stockade::{Command, Root, Sandbox, profile};
+use stockade::{Command, Landlock, Outcome, Root, Sandbox, profile};
 
-use crate::common::{Attempts, attack, attempt, sandbox, tell};
-use crate::support::{Payload, Test, payload, text, with_payload};
+use crate::common::{Attempts, attack, attempt, here, sandbox, tell};
+use crate::support::{Payload, Test, payload, text, unless_landlock_since, with_payload};
 
 pub const TESTS: &[Test] = tests![
     terminals_exist_on_request_alone,
     a_command_on_a_terminal_opens_no_other,
+    terminals_of_the_machine_are_among_the_gaps,
     terminals_without_a_dev_are_an_error
 ];
 
@@ -86,6 +87,21 @@ fn a_command_on_a_terminal_opens_no_other() {
     assert_eq!((more.get("terminals"), more.get("terminal 2")), ("2", "ENOSPC"), "beside its own");
     let limit: usize = read_to_string("/proc/sys/kernel/pty/max").unwrap().trim().parse().unwrap();
     assert!(limit > MANY, "the machine has terminals left");
+}
+
+/// With the caller's devices the program opens the machine's.
+fn terminals_of_the_machine_are_among_the_gaps() {
+    let inherited = Sandbox::new().root(Root::inherit());
+    let output = inherited.output(here("open_terminals")).unwrap();
+    Attempts::parse(&text(&output.stdout)).assert_done(&["terminal 0"]);
+    let says = |outcome: &Outcome| outcome.enforced.gaps.iter().any(|gap| gap.contains("/dev/ptmx"));
+    assert!(says(&output.outcome), "{:?}", output.outcome.enforced.gaps);
+    assert!(!says(&sandbox().status(payload("open_terminals")).unwrap()));
+    if unless_landlock_since((5, 13)).is_none() {
+        let ruled = inherited.landlock(Landlock::new().read_only("/").read_write("/dev/null"));
+        let output = ruled.output(here("open_terminals")).unwrap();
+        Attempts::parse(&text(&output.stdout)).assert_refused(&["terminal 0"]);
+    }
 }
 
 fn terminals_without_a_dev_are_an_error() {

@@ -98,7 +98,9 @@ fn figures_grow_while_it_runs() {
 }
 
 fn who_is_left_behind_is_named() {
-    let outcome = sh(&with(group()), "sleep 1000 & setsid sleep 1000 & sleep 0.3; exit 4").outcome;
+    const SCRIPT: &str = "sleep 1000 & setsid sleep 1000 & \
+                          until [ $(grep -l '^sleep$' /proc/[0-9]*/comm 2>/dev/null | wc -l) = 2 ]; do :; done; exit 4";
+    let outcome = sh(&with(group()), SCRIPT).outcome;
     assert_eq!(outcome.termination, Termination::Exited(4));
     let names: Vec<_> = outcome.leaked.iter().map(|leaked| leaked.name.as_str()).collect();
     assert_eq!(names, ["sleep", "sleep"], "{outcome}");

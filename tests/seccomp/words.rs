@@ -73,6 +73,8 @@ fn a_policy_is_shown_in_a_few_words_and_as_a_whole() {
             Action::Allow,
         )
         .when("ioctl", [Condition::int(1, Comparison::Masked { mask: 3, value: 1 })], Action::Errno(libc::ENOTTY))
+        .allow_set_id_bits()
+        .allow_huge_pages()
         .record();
     assert_eq!(policy.to_string(), "3 system calls, recording");
     assert_eq!(
@@ -90,6 +92,9 @@ fn a_policy_is_shown_in_a_few_words_and_as_a_whole() {
     );
     let default = format!("{:#}", Seccomp::new());
     assert!(default.contains("\nclone3, io_setup: ENOSYS\n") && default.ends_with("\nall others: allow"), "{default}");
+    let guards = ["chmod if argument 1 as int & 0x800 == 0x800: EPERM", "openat2: ENOSYS", "shmget if argument 2"];
+    assert!(guards.iter().all(|guard| default.contains(&format!("\n{guard}"))), "{default}");
+    assert!(!format!("{:#}", Seccomp::unconfined()).contains("openat2"));
 }
 
 fn the_plan_and_the_outcome_name_the_policy() {

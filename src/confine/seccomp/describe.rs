@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use nix::errno::Errno;
 
-use super::{Action, Comparison, Condition, Rule, Seccomp};
+use super::{Action, Comparison, Condition, Rule, Seccomp, guards};
 
 /// `allow`, `EPERM`, `end the sandbox`.
 impl Display for Action {
@@ -51,7 +51,8 @@ impl Display for Rule {
 }
 
 /// What it comes to, in a few words; with `{:#}` all of it: a line for each action with the calls that it is for whatever
-/// their arguments are, one for each rule with conditions, and what becomes of all others.
+/// their arguments are, one for each rule with conditions, one for each guard that holds in every policy, and what becomes of
+/// all others.
 impl Display for Seccomp {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if f.alternate() {
@@ -86,6 +87,11 @@ impl Seccomp {
             writeln!(f, "{}: {action}", calls.collect::<Vec<_>>().join(", "))?;
         }
         conditional.iter().try_for_each(|rule| writeln!(f, "{rule}"))?;
+        if !self.is_unconfined() {
+            guards::rules(self.granted)
+                .iter()
+                .try_for_each(|guard| writeln!(f, "{guard}, unless a rule is stricter"))?;
+        }
         write!(f, "all others: {}", self.otherwise)?;
         f.write_str(if self.record { "\nwhat is refused is recorded" } else { "" })
     }

@@ -256,7 +256,8 @@ pub enum Layer {
     NoNewPrivs,
     /// A session without a controlling terminal of the host.
     Session,
-    /// Limits of time, of output, and of the process.
+    /// Limits of time, of output, and of the process. A sandbox that requests none has no entry, although the default
+    /// quotas of [`Limits`](crate::Limits) apply to it.
     Limits,
     /// A cgroup of the sandbox's own.
     Cgroup,

@@ -187,7 +187,8 @@ impl Sandbox {
         self
     }
 
-    /// What it may use. Default: no limits but for cores.
+    /// Sets what the program may use. Default: [`Limits::new`], which limits neither time, memory nor output, but core dumps,
+    /// priorities and quotas of the user, such as 1,024 descriptors.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;

@@ -115,7 +115,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// No limits.
+    /// Creates limits that hold the defaults of [`Limits`] alone.
     pub fn new() -> Self {
         Self::default()
     }

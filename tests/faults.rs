@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use stockade::{
-    Command, Error, Identity, Mount, Namespaces, Overlay, Part, Plan, Proc, Root, Sandbox, Seccomp, TimeOffsets,
+    Cgroup, Command, Error, Identity, Mount, Namespaces, Overlay, Part, Plan, Proc, Root, Sandbox, Seccomp, TimeOffsets,
 };
 use support::{children, descriptors, is_root, sample, slowness};
 
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
             every_call_of_the_default_sandbox_may_fail,
             every_call_of_a_root_with_everything_may_fail if support::unless_mount_setattr,
             every_call_of_a_terminal_may_fail,
+            every_call_in_a_cgroup_may_fail if support::unless_root,
             every_call_without_a_pid_namespace_may_fail,
             every_call_without_namespaces_may_fail,
             every_call_that_joins_may_fail,
@@ -127,6 +128,12 @@ fn every_call_of_a_root_with_everything_may_fail() {
 fn every_call_of_a_terminal_may_fail() {
     let _alone = alone();
     attack(&Sandbox::new().plan(Command::new("true").pty(24, 80)).expect("a plan"));
+}
+
+/// The caller sends descriptors to a helper that may have failed already, and leaves them unread.
+fn every_call_in_a_cgroup_may_fail() {
+    let _alone = alone();
+    attack(&true_in(&Sandbox::new().cgroup(Cgroup::new().pids_max(50))));
 }
 
 fn every_call_without_a_pid_namespace_may_fail() {

@@ -186,7 +186,9 @@ impl Channel {
             let fd = self.0.as_raw_fd();
             match recvmsg::<()>(fd, &mut buffers, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
                 Ok(message) => break (message.bytes, message.flags.contains(MsgFlags::MSG_CTRUNC)),
-                Err(Errno::EINTR) => {}
+                // ECONNRESET: the other end has closed, and left unread what was sent to it. It is said once, before what was
+                // received (unix(7)).
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(errno) => return Err(failed(errno)),
             }
         };

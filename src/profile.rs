@@ -72,6 +72,7 @@ pub fn build_step() -> Sandbox {
 /// | `/tmp`, `/var/tmp`, `/dev/shm` of its own, 1 GiB each | no file of an earlier run is there, and none stays |
 /// | an empty `/var` of 16 MiB, with what language tools have there (`/var/lib/gems`, `/var/lib/ghc`, `/var/lib/ocaml`, `/var/lib/texmf`) | whoever can read a file can lock it, and databases of the machine are there; no state of the machine changes what a test finds; bind what else is needed: `bind("/var/lib/dpkg", "/var/lib/dpkg")` |
 /// | [`Seccomp::new`] | tests do strange things on purpose: debuggers and sanitizers (ptrace(2)) run |
+/// | no pseudo-terminals | kernel threads work for them that no limit counts; [`Root::terminals`], by [`Sandbox::map_root`], gives some |
 /// | 1,024 processes | a test that starts more in a loop is told so by `EAGAIN`, and the host goes on |
 /// | files of 1 GiB at most | one that fills a disk fails alone |
 /// | 5 minutes, then SIGTERM, 5 s later SIGKILL | a test that hangs fails; harnesses write where it hung when asked to end |

@@ -484,7 +484,10 @@ fn a_hard_limit_above_the_hosts_is_refused() {
     match with(Limits::new().rlimit(Resource::Nofile, hard, hard + 1)).spawn(Command::new("true")) {
         Err(Error::SetUp { step, call, errno, remedy, .. }) => {
             assert_eq!((step.as_str(), call, errno.0), ("limiting Nofile", "prlimit64", libc::EPERM));
-            assert_eq!(remedy.as_deref(), Some("the hard limit is above the host's own: lower it"));
+            assert_eq!(
+                remedy.as_deref(),
+                Some("the hard limit is above the caller's own: lower it, or give the caller CAP_SYS_RESOURCE")
+            );
         }
         other => panic!("{other:?}"),
     }

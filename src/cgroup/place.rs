@@ -79,6 +79,14 @@ impl Spec {
         };
         let below_own = parent.is_none();
         let grounds = Hierarchies::read(parent)?.grounds();
+        if let CgroupParent::Path(path) = &cgroup.parent
+            && !grounds.directories().iter().any(|directory| directory.is_dir())
+        {
+            return Err(Error::invalid(
+                format!("the cgroup {} can't be the parent: no hierarchy has it", path.display()),
+                "create it, with a subtree that is delegated to this user, or leave CgroupParent::Path out",
+            ));
+        }
         let mut spec = Self { places: vec![], swept: grounds.directories(), below_own, entrant, unenforced: None };
         for setting in cgroup.settings()? {
             let place = spec.place(&grounds, setting.controller, setting.name);
@@ -93,7 +101,7 @@ impl Spec {
             spec.cover_buffered_writes(&grounds)?;
         }
         if cpu_time {
-            spec.place(&grounds, Controller::Cpuacct, "a limit on CPU time")?;
+            spec.place(&grounds, Controller::Cpuacct, "Limits::cpu or Limits::idle")?;
         }
         if cgroup.freezable {
             spec.place(&grounds, Controller::Freezer, "freezable")?;

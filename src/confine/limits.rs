@@ -337,7 +337,7 @@ pub(crate) fn raise_descriptors(process: &mut Program) -> Result<()> {
 pub(crate) fn set(process: &mut Program, limits: Rlimits) {
     for (resource, soft, hard) in limits {
         process.step(Step::new(format!("limiting {resource:?}")).remedies(&[
-            (libc::EPERM, "the hard limit is above the host's own: lower it"),
+            (libc::EPERM, "the hard limit is above the caller's own: lower it, or give the caller CAP_SYS_RESOURCE"),
             (libc::EINVAL, "the soft limit is above the hard one"),
         ]));
         set_one(process, resource, soft, hard);

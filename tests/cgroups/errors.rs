@@ -260,7 +260,12 @@ fn a_size_of_huge_pages_that_the_kernel_has_not_is_named() {
 
 fn a_parent_that_does_not_exist_is_refused() {
     let parent = CgroupParent::Path("no/such/parent".into());
-    is_refused(Cgroup::new().parent(parent).pids_max(10), &["pids_max", "no/such/parent"]);
+    is_refused(Cgroup::new().parent(parent.clone()).pids_max(10), &["no/such/parent", "no hierarchy has it"]);
+    // Without a limit too, and where the sandbox may do without a cgroup.
+    for sandbox in [Sandbox::new(), Sandbox::new().best_effort([stockade::Layer::Cgroup])] {
+        let error = refused(&sandbox.cgroup(Cgroup::new().parent(parent.clone())));
+        assert!(error.to_string().contains("no hierarchy has it"), "{error}");
+    }
 }
 
 fn a_parent_outside_of_the_hierarchies_gets_no_group() {

@@ -105,7 +105,7 @@ fn what_the_host_may_not_have_is_an_error() {
     // Not of processes: those of the tests beside this one would count.
     let less = ["prlimit", "--fsize=536870912:536870912", "--stack=8388608:8388608"];
     let said = support::on_host(&less, "host_with_less", &[]);
-    let why = "prlimit64: Operation not permitted (EPERM): the hard limit is above the host's own: lower it";
+    let why = "prlimit64: Operation not permitted (EPERM): the hard limit is above the caller's own: lower it, or give the caller CAP_SYS_RESOURCE";
     let limits = [("build_step", "Fsize"), ("test", "Fsize"), ("judge", "Stack"), ("agent", "Fsize")];
     let expected = limits.map(|(name, limit)| format!("{name}: limiting {limit}: {why}"));
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);

@@ -633,6 +633,7 @@ impl Root {
     /// sandbox lives: an empty file, or an empty directory if the path ends with a slash. Where a directory above it is
     /// missing, that one is the placeholder. It is removed when the last sandbox that protects the path ends. If the caller
     /// is killed, it stays until another sandbox that protects the same path ends. One that somebody has written to stays.
+    /// The program sees it too: git(1) inside shows an empty file as untracked, and `git add --all` adds it.
     ///
     /// The host can still replace what is protected: a rename there takes the mount away, and the new file is writable.
     ///

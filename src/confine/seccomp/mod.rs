@@ -105,7 +105,8 @@ impl Seccomp {
         self
     }
 
-    /// Allows huge pages of hugetlbfs (`MAP_HUGETLB`, `MFD_HUGETLB`, `SHM_HUGETLB`), as far as the rules do. Default: denied.
+    /// Allows huge pages of hugetlbfs (`MAP_HUGETLB`, `MFD_HUGETLB`, `SHM_HUGETLB`), as far as the rules do. Default: denied
+    /// (`ENOMEM`, as where the machine has none).
     ///
     /// The memory limit of a cgroup does not count them. Limit them with
     /// [`Cgroup::hugetlb_max`](crate::Cgroup::hugetlb_max).

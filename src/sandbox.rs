@@ -316,7 +316,8 @@ impl Sandbox {
 impl Plan {
     /// Starts what the plan says: see [`Sandbox::spawn`].
     ///
-    /// The thread may be another than the one that has made the plan.
+    /// The thread may be another than the one that has made the plan. Where that one had a negative nice value, the program has
+    /// 0, unless [`Limits::nice`] says otherwise.
     ///
     /// # Errors
     ///

@@ -85,7 +85,8 @@ impl Spec {
             return Err(Error::invalid(
                 format!("the cgroup {} can't be the parent: no hierarchy has it", path.display()),
                 "create it, with a subtree that is delegated to this user, or leave CgroupParent::Path out",
-            ));
+            )
+            .of(Layer::Cgroup));
         }
         let mut spec = Self { places: vec![], swept: grounds.directories(), below_own, entrant, unenforced: None };
         for setting in cgroup.settings()? {

@@ -14,6 +14,8 @@ pub(crate) const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Priorities {
     policy: libc::c_int,
+    /// Whether its children have none of its scheduling (sched(7), `SCHED_RESET_ON_FORK`).
+    resets_on_fork: bool,
     pub nice: i32,
     io_class: i64,
     flushes_io: bool,
@@ -67,8 +69,10 @@ impl Priorities {
                 libc::syscall(libc::SYS_prctl, GET_IO_FLUSHER, 0, 0, 0, 0),
             )
         };
+        let policy = policy_of_thread();
         Ok(Self {
-            policy: policy_of_thread(),
+            policy: policy & !libc::SCHED_RESET_ON_FORK,
+            resets_on_fork: policy & libc::SCHED_RESET_ON_FORK != 0,
             // The kernel gives 20 less the nice value, so that no result is negative.
             nice: if kept > 0 { 20 - kept as i32 } else { 0 },
             io_class: io >> CLASS_SHIFT,
@@ -82,8 +86,8 @@ impl Priorities {
         const REAL_TIME: i64 = 1;
         let real_time = matches!(self.policy, libc::SCHED_FIFO | libc::SCHED_RR | libc::SCHED_DEADLINE);
         let mut found = Preferences::empty();
-        found.set(Preferences::REAL_TIME, real_time);
-        found.set(Preferences::NICE, self.nice < 0);
+        found.set(Preferences::REAL_TIME, real_time && !self.resets_on_fork);
+        found.set(Preferences::NICE, self.nice < 0 && !self.resets_on_fork);
         found.set(Preferences::REAL_TIME_IO, self.io_class == REAL_TIME);
         found.set(Preferences::IO_FLUSHER, self.flushes_io);
         found.set(Preferences::OOM_SCORE, self.oom_score_adj < 0);
@@ -93,13 +97,14 @@ impl Priorities {
 
 /// Whether the calling thread has deadlines, and so can't clone (sched(7)).
 pub(crate) fn thread_has_deadlines() -> bool {
+    // With the flag it can.
     policy_of_thread() == libc::SCHED_DEADLINE
 }
 
 fn policy_of_thread() -> libc::c_int {
     // SAFETY: the call takes a number alone.
     let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
-    (policy.max(0) as libc::c_int) & !libc::SCHED_RESET_ON_FORK
+    policy.max(0) as libc::c_int
 }
 
 fn oom_score_adj() -> io::Result<i32> {

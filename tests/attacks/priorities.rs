@@ -157,6 +157,7 @@ fn plan_of_another_thread(args: &[String]) -> i32 {
     let process = libc::PRIO_PROCESS.into();
     match args[0].as_str() {
         "policy" => schedule(libc::SCHED_RR).unwrap(),
+        "policy, reset" => schedule(libc::SCHED_RR | libc::SCHED_RESET_ON_FORK).unwrap(),
         "nice" => drop(sys::numbers(libc::SYS_setpriority, &[process, 0, -5]).unwrap()),
         "io" => drop(sys::numbers(libc::SYS_ioprio_set, &[1, 0, REAL_TIME_IO]).unwrap()),
         _ => drop(sys::numbers(libc::SYS_setpriority, &[process, 0, 5]).unwrap()),
@@ -172,6 +173,7 @@ fn a_plan_is_not_spawned_by_a_thread_that_is_preferred_in_another_way() {
         ("nice", "a negative nice value"),
         ("io", "real-time input and output"),
         ("a higher nice value", "success: true"),
+        ("policy, reset", "success: true"),
     ];
     for (way, expected) in ways {
         let output = host_output(payload_on_host("plan_of_another_thread").arg(way));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::directory::Directory;
 use super::hierarchy::{Controller, Hierarchies, Version};
@@ -16,15 +16,31 @@ const STATE: &str = "freezer.state";
 pub(crate) fn release(pid: i32) {
     for directory in holders(pid) {
         let moved = own_group().is_some_and(|own| own.write("cgroup.procs", &pid.to_string()).is_ok());
-        if !moved && directory.is_own() {
-            let _ = directory.write(STATE, "THAWED");
+        if !moved {
+            thaw_up(&directory.path);
         }
     }
 }
 
-/// The group in which a freezer holds a process.
+/// Thaws a group and those above it, from each of which the freezer holds all below, as far as they belong to this user.
+fn thaw_up(place: &Path) {
+    let groups = place.ancestors().map_while(|place| Directory::open(place).ok());
+    for group in groups.filter(Directory::is_own).filter(is_frozen_itself) {
+        let _ = group.write(STATE, "THAWED");
+    }
+}
+
+/// Whether it was frozen itself, and not one above it.
+fn is_frozen_itself(group: &Directory) -> bool {
+    group.read("freezer.self_freezing").is_ok_and(|state| state.trim() == "1")
+}
+
+/// The group by which a freezer holds a process: its own, or the nearest one above that is frozen itself.
 pub(crate) fn holder(pid: i32) -> Option<PathBuf> {
-    holders(pid).into_iter().next().map(|directory| directory.path)
+    let place = holders(pid).into_iter().next()?.path;
+    let groups = place.ancestors().map_while(|place| Directory::open(place).ok());
+    let frozen = groups.filter(is_frozen_itself).map(|group| group.path).next();
+    Some(frozen.unwrap_or(place))
 }
 
 /// The groups of v1 in which the process and its threads are, as far as they are frozen.

@@ -202,6 +202,9 @@ fn unless_v1_freezer_and_root() -> Option<String> {
     support::unless_root().or_else(unless_v1_freezer)
 }
 
+/// A group that a program makes below one of its user's.
+const BELOW: &str = "below";
+
 /// A freezer's group that belongs to a user, outside of every sandbox's; removed when it is dropped.
 struct Beside(PathBuf);
 
@@ -225,6 +228,7 @@ impl Beside {
 impl Drop for Beside {
     fn drop(&mut self) {
         self.write("freezer.state", "THAWED");
+        let _ = fs::remove_dir(self.0.join(BELOW));
         // Whoever was in it has been killed.
         eventually("the group is empty", || fs::remove_dir(&self.0).is_ok());
     }
@@ -245,21 +249,30 @@ fn freezing_beside(_: &[String]) -> i32 {
         .namespaces(if is_root() { namespaces - Namespaces::USER } else { namespaces })
         .identity(if is_root() { Identity::new().host_ids(OWN, 1) } else { Identity::new() })
         .limits(Limits::new().wall(at_most(1000 * MS)));
-    let freeze = |group: &Beside, frozen: &str, then: &str| {
+    let freeze = |group: &Beside, frozen: &str, below: &str, then: &str| {
         let group = group.0.display();
-        let script =
-            format!("echo {frozen} >{group}/cgroup.procs && echo begin && echo FROZEN >{group}/freezer.state; {then}");
+        let script = format!(
+            "mkdir -p {group}/{below} && echo {frozen} >{group}/{below}/cgroup.procs && echo begin && \
+             echo FROZEN >{group}/freezer.state; {then}"
+        );
         Command::new("sh").args(["-c", &format!("sleep 1000 >/dev/null 2>&1 & {script}")]).clone()
     };
-    for (frozen, then, expected) in
-        [("$$", "exec sleep 1000", Termination::WallTime), ("$!", "exit 3", Termination::Exited(3))]
-    {
+    for (frozen, below, then, expected) in [
+        ("$$", "", "exec sleep 1000", Termination::WallTime),
+        ("$!", "", "exit 3", Termination::Exited(3)),
+        // The group of the process belongs to one that is frozen, and is not frozen itself.
+        ("$$", BELOW, "exec sleep 1000", Termination::WallTime),
+        ("$!", BELOW, "exit 3", Termination::Exited(3)),
+    ] {
         let group = Beside::new(owner);
         let start = Instant::now();
-        let output = sandbox.output(freeze(&group, frozen, then)).unwrap();
+        let output = sandbox.output(freeze(&group, frozen, below, then)).unwrap();
         assert_eq!(support::text(&output.stdout), "begin", "the attack must work here");
-        assert_eq!(output.outcome.termination, expected, "{frozen}");
+        assert_eq!(output.outcome.termination, expected, "{frozen} {below}");
         is_soon(start);
+        if !below.is_empty() {
+            fs::remove_dir(group.0.join(below)).unwrap();
+        }
         // While a process is in the group, it can't be removed.
         fs::remove_dir(&group.0).unwrap();
         std::mem::forget(group);

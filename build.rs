@@ -1,5 +1,6 @@
 //! Another target than those that the crate is written for fails here, with one sentence and before anything else. And the
-//! symbols of the interpreter get the version of the crate into their names, so that two versions can be in one binary.
+//! symbols of the interpreter get the version of the crate and a number of this build of it into their names, so that two
+//! versions, or one version from two places, can be in one binary.
 
 use std::path::Path;
 use std::{env, fs};
@@ -19,11 +20,15 @@ fn main() {
 fn name_symbols(architecture: &str) {
     let source = format!("src/launch/{architecture}.s");
     println!("cargo::rerun-if-changed={source}");
-    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-    println!("cargo::rustc-env=STOCKADE_SYMBOLS=stockade_{version}");
-    // Of another architecture there is none, which was said.
-    let text = fs::read_to_string(source).unwrap_or_default().replace("stockade_", &format!("stockade_{version}_"));
     let directory = env::var_os("OUT_DIR").unwrap_or_default();
+    // Cargo's directory for this build is `stockade-HASH/out`: another one for another source, version or set of features.
+    let build = Path::new(&directory).parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let build = build.rsplit('-').next().unwrap_or_default();
+    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    let prefix = format!("stockade_{version}_{build}").replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    println!("cargo::rustc-env=STOCKADE_SYMBOLS={prefix}");
+    // Of another architecture there is none, which was said.
+    let text = fs::read_to_string(source).unwrap_or_default().replace("stockade_", &format!("{prefix}_"));
     if let Err(error) = fs::write(Path::new(&directory).join("interpreter.s"), text) {
         println!("cargo::error=failed to write the interpreter to {}: {error}", Path::new(&directory).display());
     }

@@ -209,6 +209,10 @@ impl Sandbox {
     /// The set-up takes some milliseconds. It takes longer if a file system does not answer, or if a process stops it: one
     /// in a PID namespace that is joined, or, without a PID namespace, any of the same user.
     ///
+    /// What the thread that spawns does itself has no such limit: where the caller has root's capabilities it opens the
+    /// sources of binds, and it looks at the descriptors that are handed over. A file system that does not answer keeps it
+    /// there. newuidmap(1) and newgidmap(1) have 10 seconds each beside this.
+    ///
     /// Default: 30 seconds. [`Limits::wall`] begins when the program is executed.
     #[must_use]
     pub fn setup_timeout(mut self, timeout: Duration) -> Self {

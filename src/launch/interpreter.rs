@@ -102,7 +102,9 @@ mod tests {
             .filter(|word| word.starts_with("stockade_"))
             .collect();
         assert!(symbols.len() > 8, "{symbols:?}");
-        let prefix = concat!("stockade_", env!("CARGO_PKG_VERSION"), "_").replace('.', "_");
-        assert!(symbols.iter().all(|symbol| symbol.starts_with(&prefix)), "{symbols:?}");
+        let prefix = concat!(env!("STOCKADE_SYMBOLS"), "_");
+        let version = concat!("stockade_", env!("CARGO_PKG_VERSION"), "_").replace('.', "_");
+        assert!(prefix.starts_with(&version) && prefix.len() > version.len() + 8, "{prefix}");
+        assert!(symbols.iter().all(|symbol| symbol.starts_with(prefix)), "{symbols:?}");
     }
 }

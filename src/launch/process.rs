@@ -16,7 +16,7 @@ use crate::watch::{Ended, How};
 /// Milliseconds that a process may take to end before what hinders it is looked for.
 const PATIENCE: u8 = 20;
 /// Time that it may take once it was killed.
-const LONGEST: Duration = Duration::from_secs(10);
+pub(super) const LONGEST: Duration = Duration::from_secs(10);
 
 /// A child of the host. Dropping it kills and reaps it.
 #[derive(Debug)]

@@ -12,13 +12,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, recvmsg, sendmsg, shutdown, socketpair,
 };
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::Deadline;
 use super::image::Image;
 use super::layout::ENTRY;
-use super::process::Process;
+use super::process::{LONGEST, Process};
 use crate::error::{Error, Result};
 use crate::plan::{Part, Pids, Plan, Program, Report, Search};
 use crate::sys::pidfd;
@@ -239,6 +239,7 @@ fn since(epoch: Duration) -> Instant {
 /// Kills and reaps processes of which the pids alone are known: the command first, as in [`Started`]. A pid is nobody
 /// else's while the process is not reaped; whoever is no child of the caller any more is left alone.
 fn end(pids: Pids) {
+    const PAUSE: Duration = Duration::from_millis(1);
     for pid in [pids.command, pids.init].into_iter().filter(|&pid| pid > 0) {
         let its = || Id::Pid(Pid::from_raw(pid));
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
@@ -250,7 +251,11 @@ fn end(pids: Pids) {
             // No descriptor is left.
             Err(_) => {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-                let _ = waitid(its(), WaitPidFlag::WEXITED | WaitPidFlag::__WALL);
+                let take = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
+                let killed = Instant::now();
+                while waitid(its(), take) == Ok(WaitStatus::StillAlive) && killed.elapsed() < LONGEST {
+                    std::thread::sleep(PAUSE);
+                }
             }
         }
     }

@@ -56,15 +56,15 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// Those of [`Child::wait`].
+    /// Those of [`Child::wait`]. A program that failed so is told by its error alone, once: the next call waits for the others.
     pub fn wait_next(&mut self) -> Result<Option<(usize, Outcome)>> {
         loop {
             let mut running = vec![];
             for (place, child) in self.members.iter_mut().enumerate().filter(|(place, _)| !self.told[*place]) {
-                match child.try_wait()? {
-                    Some(outcome) => {
+                match child.try_wait().transpose() {
+                    Some(result) => {
                         self.told[place] = true;
-                        return Ok(Some((place, outcome)));
+                        return result.map(|outcome| Some((place, outcome)));
                     }
                     None => running.push(&*child),
                 }

@@ -162,19 +162,23 @@ fn a_program_whose_status_a_tracer_keeps_is_given_up() {
     let mut command = Command::new("sleep");
     command.arg("1000").stdin(Stdio::null());
     let mut child = sandbox().spawn(&command).unwrap();
-    let mut tracer =
-        payload_on_host("trace").arg(child.id().to_string()).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let mut said = [0; 7];
-    std::io::Read::read_exact(&mut tracer.stdout.take().unwrap(), &mut said).unwrap();
+    let mut tracer = Bystander::start(payload_on_host("trace").arg(child.id().to_string()));
+    assert_eq!(tracer.line(), "traces");
     child.kill().unwrap();
     let start = Instant::now();
     let error = child.wait().unwrap_err();
     assert!(start.elapsed() < at_most(Duration::from_secs(15)), "{:?}", start.elapsed());
     assert!(matches!(error, Error::NotEnded { .. }), "{error:?}");
-    let expected = format!("it is traced by process {}: end that process, or let it detach", tracer.id());
+    let expected = format!("it is traced by process {}: end that process, or let it detach", tracer.pid());
     assert!(error.to_string().ends_with(&expected), "{error}");
-    tracer.kill().unwrap();
-    tracer.wait().unwrap();
+    // In a group it keeps nobody from waiting for the others.
+    let mut group = stockade::Group::new();
+    group.add(child);
+    let other = group.add(sandbox().spawn(Command::new("true").stdin(Stdio::null())).unwrap());
+    assert_eq!(group.wait_next().unwrap_err(), error);
+    let (place, outcome) = group.wait_next().unwrap().unwrap();
+    assert!(place == other && outcome.success(), "{outcome}");
+    assert!(group.wait_next().unwrap().is_none());
 }
 
 /// Stops every other process that it sees, again and again.

@@ -341,9 +341,10 @@ pub struct Enforcement {
     pub enforced: Vec<(Layer, String)>,
     /// What was requested and is not in force.
     pub lost: Vec<Lost>,
-    /// What the program can reach although the layers in force are meant to prevent it, because the kernel lacks what it takes:
-    /// UNIX sockets and FIFOs in read-only trees of the host (see [`Root`](crate::Root)), and without a PID namespace the
-    /// user's other processes. Each entry names what would close the gap. Nothing that was requested is among them: that is an
+    /// What the program can reach although the layers in force are meant to prevent it, because the kernel lacks what it takes,
+    /// or the configuration leaves it open: UNIX sockets and FIFOs in read-only trees of the host (see [`Root`](crate::Root));
+    /// without a PID namespace the user's other processes; with the caller's root its terminals; an `oom_score_adj` that
+    /// the program can take back. Each entry names what would close the gap. Nothing that was requested is among them: that is an
     /// error, or in `lost`.
     #[cfg_attr(feature = "serde", serde(default))]
     pub gaps: Vec<String>,

@@ -90,7 +90,7 @@ pub fn test() -> Sandbox {
 /// | [`Seccomp::pure_computation`] | whoever makes a process, opens a socket, or writes a file wants something else than the answer: [`Termination::Syscall`](crate::Termination::Syscall) names the call |
 /// | `/proc` with processes alone, a minimal `/dev` | `/dev/stdin` is how some read their input; the machine's load is nobody's business |
 /// | 10 s, then SIGKILL | the last resort, for a sleeper too: the limit of the problem is [`Limits::cpu`], which takes a cgroup |
-/// | 1 GiB of address space | the last resort as well: a verdict on memory is that of [`Cgroup::memory_max`](crate::Cgroup::memory_max). It holds since there is one process alone |
+/// | 1 GiB of address space, unless [`Cgroup::memory_max`](crate::Cgroup::memory_max) is set | the last resort as well: a verdict on memory is that of the cgroup. It holds since there is one process alone |
 /// | 256 MiB of stack | deep recursion is no mistake of the contestant's |
 /// | 8 MiB of stdout, 64 KiB of stderr | no answer is longer |
 ///
@@ -101,7 +101,7 @@ pub fn test() -> Sandbox {
 /// them limits of their own, and a policy such as `runtime` in `examples/judge/policy.rs`.
 pub fn judge() -> Sandbox {
     let limits = ending(10, 0).stdout(8 * MIB).stderr(64 * KIB);
-    let limits = limits.rlimit(Resource::As, GIB, GIB).rlimit(Resource::Stack, 256 * MIB, 256 * MIB);
+    let limits = limits.address_space_without_cgroup(GIB).rlimit(Resource::Stack, 256 * MIB, 256 * MIB);
     let root = programs(&["/etc/alternatives", "/etc/ld.so.cache"]).mount(Proc::new("/proc").subset_pid()).dev("/dev");
     Sandbox::new().root(root).seccomp(Seccomp::pure_computation()).limits(limits)
 }

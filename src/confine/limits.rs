@@ -108,6 +108,9 @@ pub struct Limits {
     stderr: Option<u64>,
     overflow: Overflow,
     rlimits: Rlimits,
+    /// Bytes of address space, where no cgroup limits memory.
+    #[cfg_attr(feature = "serde", serde(default))]
+    address_space: Option<u64>,
     #[cfg_attr(feature = "serde", serde(default))]
     pub(super) nice: Option<i32>,
     #[cfg_attr(feature = "serde", serde(default))]
@@ -186,6 +189,17 @@ impl Limits {
     pub fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> Self {
         self.rlimits.retain(|(known, ..)| *known != resource);
         self.rlimits.push((resource, soft, hard));
+        self
+    }
+
+    /// Sets the bytes of address space that a program may have where no [`Cgroup::memory_max`](crate::Cgroup::memory_max) is in
+    /// force: each process for itself ([`Resource::As`]). Default: no limit.
+    ///
+    /// A cgroup counts the memory that a program uses. This counts what it reserves, which is often much more, but takes no
+    /// right to make cgroups. A limit of [`Resource::As`] that is set by [`Limits::rlimit`] is in force in any case.
+    #[must_use]
+    pub fn address_space_without_cgroup(mut self, bytes: u64) -> Self {
+        self.address_space = Some(bytes);
         self
     }
 
@@ -269,10 +283,13 @@ impl Limits {
         *self == Self::default()
     }
 
-    /// The resource limits of the program: what is set, and what goes without saying.
-    pub(crate) fn of_process(&self, shares_user: bool) -> Result<Rlimits> {
+    /// The resource limits of the program: what is set, and what goes without saying. `memory` says whether a cgroup limits
+    /// memory.
+    pub(crate) fn of_process(&self, shares_user: bool, memory: bool) -> Result<Rlimits> {
         let is_set = |resource| self.rlimits.iter().any(|(known, ..)| *known == resource);
         let mut limits = self.rlimits.clone();
+        let stands_in = self.address_space.filter(|_| !memory && !is_set(Resource::As));
+        limits.extend(stands_in.map(|bytes| (Resource::As, bytes, bytes)));
         for (resource, known, most) in OF_THE_USER {
             if !is_set(resource) {
                 let (soft, _) = own(known)?;

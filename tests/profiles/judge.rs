@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::process::{Command as Host, Output as HostOutput};
 use std::time::Duration;
 
-use stockade::{Bind, Command, Output, Sandbox, Termination, profile};
+use stockade::{Bind, Cgroup, Command, Output, Sandbox, Termination, profile};
 use tempfile::TempDir;
 
 use crate::support::{self, Test, shared_dir, text, unless_compilers, unless_python};
@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = tests![
     the_files_of_the_judge_are_not_there if unless_python,
     the_stack_is_deep if unless_compilers,
     memory_has_an_end if unless_compilers,
+    a_cgroup_limits_memory_in_place_of_the_address_space if unless_groups_and_compilers,
     a_flood_and_a_sleeper_are_ended if unless_python,
 ];
 
@@ -202,6 +203,29 @@ fn memory_has_an_end() {
         assert_eq!(submission.judged().outcome.termination, Termination::Exited(5));
         submission.program.push("shared".into());
     }
+}
+
+fn unless_groups_and_compilers() -> Option<String> {
+    support::unless_root_with_groups().or_else(unless_compilers)
+}
+
+/// Who reserves more than it uses runs, and who uses too much is judged for its memory.
+fn a_cgroup_limits_memory_in_place_of_the_address_space() {
+    let source = r#"
+        #include <string.h>
+        #include <sys/mman.h>
+        int main(int argc, char **argv) {
+            size_t size = 1536u << 20;
+            char *memory = mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (memory == MAP_FAILED) return 5;
+            memset(memory, 1, argc == 2 ? size : 1 << 20);
+        }"#;
+    let mut submission = Submission::new(C, source, &[]);
+    let limited = || profile::judge().cgroup(Cgroup::new().memory_max(128 << 20));
+    assert_eq!(submission.judged().outcome.termination, Termination::Exited(5), "without a cgroup");
+    assert_eq!(submission.in_profile(limited()).outcome.termination, Termination::Exited(0));
+    submission.program.push("all".into());
+    assert_eq!(submission.in_profile(limited()).outcome.termination, Termination::Memory);
 }
 
 fn a_flood_and_a_sleeper_are_ended() {

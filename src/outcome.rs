@@ -174,6 +174,10 @@ pub struct Usage {
     pub memory_pressure: Option<Reading<Duration>>,
     /// Most processes and threads at a time (since Linux 6.11).
     pub pids_peak: Option<Reading<u64>>,
+    /// How often the limit on processes refused to start a process or a thread (`pids.events`): see
+    /// [`Cgroup::pids_max`](crate::Cgroup::pids_max). On cgroup v1, and before Linux 6.11, also for the limit of a group above.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub pids_refused: Option<Reading<u64>>,
     /// Bytes that were read from block devices.
     pub read_bytes: Option<Reading<u64>>,
     /// Bytes that were written to block devices. On cgroup v1 it is a lower bound: what went through the page cache is missing.
@@ -415,6 +419,11 @@ impl Display for Outcome {
         }
         if let Some(memory) = self.usage.memory_peak.or(self.usage.max_rss) {
             write!(f, ", {} kB at most", memory.value / 1024)?;
+        }
+        match self.usage.pids_refused.map_or(0, |refused| refused.value) {
+            0 => {}
+            1 => write!(f, ", 1 process refused by the limit on processes")?,
+            count => write!(f, ", {count} processes refused by the limit on processes")?,
         }
         match self.leaked.as_slice() {
             [] => Ok(()),

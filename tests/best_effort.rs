@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         a_root_that_must_be_kept_stays_an_error,
         a_cgroup_that_can_not_be_made_is_lost if support::unless_mounts,
         a_cgroup_whose_parent_is_missing_is_an_error,
+        layers_that_no_sandbox_can_do_without_are_refused,
         what_an_old_landlock_lacks_is_lost_and_the_rest_is_kept if unless_landlock_of_files,
         what_is_wrong_with_the_configuration_stays_an_error,
         nothing_is_lost_where_everything_can_be_had,
@@ -151,6 +152,14 @@ fn host_without_cgroups(_: &[String]) -> i32 {
     0
 }
 
+fn layers_that_no_sandbox_can_do_without_are_refused() {
+    for layer in [Layer::Identity, Layer::Capabilities, Layer::NoNewPrivs, Layer::Descriptors, Layer::Limits] {
+        let error = refused(&Sandbox::new().best_effort([layer]));
+        assert!(error.to_string().contains("can't be best-effort"), "{error}");
+        assert!(error.remedy().is_some_and(|remedy| remedy.contains("seccomp")), "{error}");
+    }
+}
+
 /// A requested parent may have been removed by a program.
 fn a_cgroup_whose_parent_is_missing_is_an_error() {
     let nowhere = Cgroup::new().parent(CgroupParent::Path("/nowhere".into())).pids_max(50);
@@ -256,7 +265,8 @@ fn a_layer_that_is_left_out_is_not_in_force() {
             missing.push(Layer::Identity);
         }
         // With best effort what can be had is in force all the same.
-        let effort = sandbox.clone().best_effort(ALL);
+        let layers = [Layer::Namespaces, Layer::Root, Layer::Cgroup, Layer::Landlock, Layer::Seccomp];
+        let effort = sandbox.clone().best_effort(layers);
         for sandbox in [&sandbox, &effort] {
             assert_eq!(in_force(sandbox, &command), without(&missing), "without {missing:?}");
         }

@@ -58,12 +58,18 @@ impl Cgroup {
         let mut settings = self.memory()?;
         settings.extend(self.cpu()?);
         if let Some(count) = self.pids_max {
+            if count == 0 {
+                return refuse(
+                    "no process can't be the limit".into(),
+                    "give 1 or more to pids_max: the program is one",
+                );
+            }
             let most = if count > MOST_PIDS { "max".into() } else { count.to_string() };
             let file = [("pids.max", most)];
             settings.push(Setting::new("pids_max", Controller::Pids, &file, &file));
         }
-        for (device, max) in self.io_max.iter().filter(|(_, max)| *max != IoMax::default()) {
-            settings.push(io_max(device, max)?);
+        for (device, max) in &self.io_max {
+            settings.extend(io_max(device, max)?);
         }
         if let Some(weight) = self.io_weight {
             if !(1..=1000).contains(&weight) {
@@ -172,11 +178,15 @@ impl Cgroup {
     }
 }
 
-fn io_max(path: &Path, max: &IoMax) -> Result<Setting> {
+/// Nothing for a device that is not limited.
+fn io_max(path: &Path, max: &IoMax) -> Result<Option<Setting>> {
     let block = fs::metadata(path).ok().filter(|meta| meta.file_type().is_block_device());
     let Some(device) = block.map(|meta| meta.rdev()) else {
         return refuse(format!("{} is no block device", path.display()), "name a device's node, such as /dev/sda");
     };
+    if *max == IoMax::default() {
+        return Ok(None);
+    }
     let values = [max.read_bytes, max.write_bytes, max.read_operations, max.write_operations];
     if values.contains(&Some(0)) {
         let what = format!("nothing in a second can't be the limit of {}", path.display());
@@ -197,5 +207,5 @@ fn io_max(path: &Path, max: &IoMax) -> Result<Setting> {
     let set = || limits.iter().filter_map(|&(v1, v2, value)| Some((v1, v2, value?)));
     let v1: Vec<_> = set().map(|(file, _, value)| (file, format!("{device} {value}"))).collect();
     let all: String = set().map(|(_, key, value)| format!(" {key}={value}")).collect();
-    Ok(Setting::new("io_max", Controller::Io, &v1, &[("io.max", format!("{device}{all}"))]))
+    Ok(Some(Setting::new("io_max", Controller::Io, &v1, &[("io.max", format!("{device}{all}"))])))
 }

@@ -209,7 +209,8 @@ impl Cgroup {
         self
     }
 
-    /// Processes and threads, the program among them. Who starts more gets EAGAIN. More than the kernel can have at all
+    /// Processes and threads, the program among them, 1 or more. Who starts more gets EAGAIN, which
+    /// [`Usage::pids_refused`](crate::Usage::pids_refused) counts. More than the kernel can have at all
     /// (4194304) is no limit. `pids.max`.
     #[must_use]
     pub fn pids_max(mut self, count: u64) -> Self {

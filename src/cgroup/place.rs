@@ -102,7 +102,16 @@ impl Spec {
             spec.cover_buffered_writes(&grounds)?;
         }
         if cpu_time {
-            spec.place(&grounds, Controller::Cpuacct, "Limits::cpu or Limits::idle")?;
+            let placed = spec.place(&grounds, Controller::Cpuacct, "Limits::cpu or Limits::idle").map(drop);
+            match (placed, &mut lose) {
+                (Err(error), Some(lost)) if error.layer().is_some() && grounds.lack(Controller::Cpuacct) => {
+                    lost.push(Lost::new(
+                        "the CPU time of all processes together, which Limits::cpu and Limits::idle need",
+                        &error,
+                    ));
+                }
+                (result, _) => result?,
+            }
         }
         if cgroup.freezable {
             spec.place(&grounds, Controller::Freezer, "freezable")?;

@@ -39,7 +39,10 @@ impl Group {
                     account.cpu_user = time("user_usec");
                     account.cpu_system = time("system_usec");
                 }
-                (Controller::Pids, _) => account.pids_peak = number("pids.peak"),
+                (Controller::Pids, version) => {
+                    account.pids_peak = number("pids.peak");
+                    account.pids_refused = Some(self.refused_forks(version));
+                }
                 (Controller::Io, Version::V1) => {
                     let sum = |key: &str| sum_of(&text("blkio.throttle.io_service_bytes_recursive")?, key);
                     (account.read_bytes, account.written_bytes) = (sum("Read"), sum("Write"));
@@ -84,6 +87,15 @@ impl Group {
             local.max(of(&self.directory, "memory.events").unwrap_or_default())
         };
         (count("oom_kill") > 0).then(|| if count("oom") > 0 { Oom::OwnLimit } else { Oom::Above })
+    }
+
+    /// A refusal is counted in the group of the process that could not fork; on v2 since Linux 6.11 in the one whose limit was
+    /// met, and in those above, unless they are asked for their own (`pids.events.local`).
+    fn refused_forks(&self, version: Version) -> u64 {
+        self.total(|group| {
+            let local = (version == Version::V2).then(|| group.read("pids.events.local").ok()).flatten();
+            keyed(&local.or_else(|| group.read("pids.events").ok())?, "max")
+        })
     }
 
     /// The sum over this group and all below it.

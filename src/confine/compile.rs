@@ -132,6 +132,7 @@ pub(crate) fn compile(
     mut lost: Vec<Lost>,
     can_idmap: fn(&Path) -> Option<bool>,
 ) -> Result<Plan> {
+    config.check_best_effort()?;
     let covered = covered(config);
     let config = covered.as_ref().unwrap_or(config);
     let host = Host::look(config.kernel, can_idmap)?;
@@ -243,6 +244,9 @@ impl Compiler<'_> {
 
     fn helper(&mut self, job: &Job<'_>, stdio: &[Stream; 3], search: &Search) -> Result<Program> {
         let mut helper = helper::begin();
+        if job.new_session {
+            helper::leave_process_group(&mut helper);
+        }
         let inherited = priorities::inherited()?;
         self.gaps.extend(priorities::gap(inherited));
         self.taken = helper.within(Layer::Limits, |helper| priorities::set(helper, &self.config.limits, inherited))?;

@@ -74,6 +74,18 @@ impl Config {
     pub fn does_without(&self, layer: Layer) -> bool {
         self.best_effort.contains(&layer)
     }
+
+    /// Refuses layers that no sandbox can do without.
+    fn check_best_effort(&self) -> Result<()> {
+        const OPTIONAL: [Layer; 5] = [Layer::Namespaces, Layer::Root, Layer::Cgroup, Layer::Landlock, Layer::Seccomp];
+        match self.best_effort.iter().find(|layer| !OPTIONAL.contains(layer)) {
+            None => Ok(()),
+            Some(layer) => Err(Error::invalid(
+                format!("the layer {layer} can't be best-effort"),
+                format!("name these alone: {}", OPTIONAL.map(|layer| layer.to_string()).join(", ")),
+            )),
+        }
+    }
 }
 
 /// What a command is, as far as a plan depends on it.

@@ -51,6 +51,7 @@ pub(super) fn write(outcome: &Outcome, f: &mut Formatter<'_>) -> fmt::Result {
     line(f, "memory pressure", usage.memory_pressure, time)?;
     line(f, "largest resident set", usage.max_rss, kilobytes)?;
     line(f, "pids peak", usage.pids_peak, count)?;
+    line(f, "pids refused", usage.pids_refused, count)?;
     line(f, "bytes read", usage.read_bytes, count)?;
     line(f, "bytes written", usage.written_bytes, count)?;
     line(f, "stdout", usage.stdout, |value| format!("{value} B"))?;

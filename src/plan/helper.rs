@@ -48,6 +48,14 @@ fn share_data(helper: &mut Program) {
     helper.close(data);
 }
 
+/// Leaves the process group of the caller: the kernel sends SIGHUP to a whole group in which a process is stopped, once no
+/// process of another group waits for it any more (setpgid(2), "orphaned process group"), and a program can stop a process
+/// of the set-up where namespaces are joined. Signals of the caller's terminal are not for it either.
+pub(crate) fn leave_process_group(helper: &mut Program) {
+    helper.step(Step::new("leaving the process group of the caller"));
+    helper.call(nr!(SYS_setsid), []);
+}
+
 /// What the helper needs to the end.
 const OWN: [Input; 3] = [Input::Report, Input::Control, Input::Host];
 

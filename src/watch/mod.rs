@@ -312,7 +312,9 @@ impl Child {
         if let Some(why) = noted.ended_for {
             return Ok(why);
         }
-        if self.bounds.cpu.is_some_and(|limit| account.cpu.is_some_and(|used| used >= limit)) {
+        // Without a cgroup that counts it RLIMIT_CPU has kept the limit.
+        let used = account.cpu.or_else(|| ended.rusage.as_ref().map(|rusage| times(rusage).into_iter().sum()));
+        if self.bounds.cpu.is_some_and(|limit| used.is_some_and(|used| used >= limit)) {
             return Ok(Termination::CpuTime);
         }
         match ended.how {
@@ -362,6 +364,7 @@ fn usage(wall: Duration, counted: Counted, rusage: Option<&libc::rusage>, accoun
         usage.memory_peak = count(account.memory_peak);
         usage.memory_pressure = time(account.memory_pressure);
         usage.pids_peak = count(account.pids_peak);
+        usage.pids_refused = count(account.pids_refused);
         usage.read_bytes = count(account.read_bytes);
         usage.written_bytes = count(account.written_bytes);
     }

@@ -66,6 +66,7 @@ pub(crate) struct Account {
     /// Why the kernel has killed a process for memory, if it has.
     pub oom: Option<Oom>,
     pub pids_peak: Option<u64>,
+    pub pids_refused: Option<u64>,
     pub read_bytes: Option<u64>,
     pub written_bytes: Option<u64>,
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command as Host;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::cmsg_space;
@@ -378,7 +379,8 @@ fn offer_descriptor(args: &[String]) -> i32 {
 fn take_descriptor(args: &[String]) -> i32 {
     let listener = UnixListener::bind_addr(&abstract_name(&args[0])).unwrap();
     println!("listening");
-    let taken = std::thread::spawn(move || {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         let (mut bytes, mut space) = ([0; 1], cmsg_space!([i32; 1]));
         let mut buffers = [std::io::IoSliceMut::new(&mut bytes)];
@@ -386,12 +388,15 @@ fn take_descriptor(args: &[String]) -> i32 {
             recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut buffers, Some(&mut space), MsgFlags::empty()).unwrap();
         for control in message.cmsgs().unwrap() {
             if let ControlMessageOwned::ScmRights(fds) = control {
-                attempt("taken", sys::write(fds[0], b"from another sandbox"));
+                let written = sys::write(fds[0], b"from another sandbox");
+                // Before it is told: whoever reads that closes the standard input.
+                TAKEN.store(true, Ordering::SeqCst);
+                attempt("taken", written);
             }
         }
     });
     let _ = std::io::stdin().read(&mut [0]);
-    if taken.is_finished() { 0 } else { 1 }
+    if TAKEN.load(Ordering::SeqCst) { 0 } else { 1 }
 }
 
 /// Attack 11: One sandbox hands its descriptors to another, over an abstract socket.

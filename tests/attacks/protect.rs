@@ -311,6 +311,8 @@ impl Repository {
         git_ok(&repository, &["submodule", "add", "-q", other.to_str().unwrap(), "sub"]);
         git_ok(&repository, &["commit", "-qm", "submodule"]);
         git_ok(&repository, &["worktree", "add", "-q", dir.path().join("linked").to_str().unwrap()]);
+        git_ok(&repository, &["worktree", "add", "-q", "within"]);
+        fs::write(repository.join(".git/info/exclude"), "within\n").unwrap();
         git_ok(&repository, &["config", "core.hooksPath", ".hooks"]);
         Self { dir }
     }
@@ -364,6 +366,9 @@ fn hooks_and_settings_of_git_can_not_be_planted() {
     }
     // Work goes on as before, and nothing stays.
     let repository = Repository::new();
+    // A linked worktree knows its git directory by an absolute path, so that no copy of it is one.
+    let evil = "cd /tmp/ws && echo 'gitdir: ../new' > within/.git";
+    assert!(!repository.run(&repository.sandbox(), evil).outcome.success());
     let before = git_ok(&repository.path(), &["config", "--list", "--local"]);
     let output = repository.run(&repository.sandbox(), COMMIT);
     assert!(output.outcome.success(), "{}", text(&output.stderr));

@@ -49,6 +49,7 @@ fn every_set_of_namespaces() -> impl Iterator<Item = Namespaces> {
 /// A caller that starts a sandbox in every configuration, and looks at the process that stays beside the program.
 fn caller_of_every_configuration(_: &[String]) -> i32 {
     let mut looked_at = 0;
+    let own_group = nix::unistd::getpgrp().to_string();
     let kept = Capabilities::none().keep([Capability::CAP_SYS_PTRACE]);
     for namespaces in every_set_of_namespaces() {
         let has_rights = is_root() || namespaces.contains(Namespaces::USER);
@@ -87,6 +88,8 @@ fn caller_of_every_configuration(_: &[String]) -> i32 {
             // The bounding set counts at execve(2) alone, which the filter denies, and which adds nothing to no capability
             // under no_new_privs.
             assert_eq!(field(&status, "NoNewPrivs"), "1", "{what}");
+            // Stopped, it would have the kernel send SIGHUP to the caller's whole group.
+            assert_ne!(field(&status, "NSpgid").split('\t').next(), Some(own_group.as_str()), "{what}");
             // The files in /proc of a process that is not dumpable belong to root.
             let owner = fs::metadata(format!("/proc/{staying}/environ")).unwrap().uid();
             assert_eq!(owner, 0, "{what}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockade::{Cgroup, Limits, Outcome, Sandbox, Source, Termination};
+use stockade::{Cgroup, Command, Layer, Limits, Outcome, Sandbox, Source, Termination};
 
 use crate::groups::{self, is_v1, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_v1};
 use crate::support::{self, Payload, Test, at_most, field, stdout, unless_root, unless_user};
@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = tests![
     a_limit_on_cpu_time_may_be_above_the_hosts_own if unless_accounts,
     a_limit_on_cpu_time_makes_a_group_by_itself if unless_root_with_accounts,
     without_a_place_for_a_group_a_limit_on_cpu_time_says_so if unless_user_without_a_place,
+    a_sandbox_that_may_do_without_a_group_has_a_limit_on_cpu_time_all_the_same if unless_user_without_a_place,
     who_does_nothing_is_ended if unless_accounts,
     no_idleness_ends_at_once_and_the_longest_never if unless_accounts,
     who_does_something_now_and_then_is_not_idle if unless_accounts,
@@ -201,8 +202,25 @@ fn a_limit_on_cpu_time_makes_a_group_by_itself() {
 
 fn without_a_place_for_a_group_a_limit_on_cpu_time_says_so() {
     let (what, remedy) = support::invalid(&without().limits(Limits::new().cpu(100 * MS)));
-    assert!(what.contains("a limit on CPU time can't be kept"), "{what}");
+    assert!(what.contains("Limits::cpu or Limits::idle can't be kept"), "{what}");
     assert!(remedy.contains("CgroupParent::Path"), "{remedy}");
+}
+
+/// RLIMIT_CPU keeps it, of each process for itself, and to the next second.
+fn a_sandbox_that_may_do_without_a_group_has_a_limit_on_cpu_time_all_the_same() {
+    let sandbox = without().best_effort([Layer::Cgroup]);
+    let limited = |cpu: Duration| sandbox.clone().limits(Limits::new().cpu(cpu).wall(at_most(30_000 * MS)));
+    let outcome = payload(&limited(300 * MS), "burn", &["20000"]).outcome;
+    assert_eq!(outcome.termination, Termination::CpuTime, "{outcome}");
+    assert!(outcome.usage.cpu.unwrap().value < at_most(2000 * MS), "{outcome}");
+    let [lost] = &outcome.enforced.lost[..] else { panic!("{:?}", outcome.enforced.lost) };
+    assert!(lost.layer == Layer::Cgroup && lost.requested.contains("CPU time"), "{lost:?}");
+    let outcome = sandbox_true(&limited(300 * MS));
+    assert_eq!(outcome.termination, Termination::Exited(0), "{outcome}");
+}
+
+fn sandbox_true(sandbox: &Sandbox) -> Outcome {
+    sandbox.status(Command::new("true")).unwrap()
 }
 
 fn idle(time: Duration) -> Sandbox {

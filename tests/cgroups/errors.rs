@@ -28,6 +28,7 @@ pub const TESTS: &[Test] = tests![
     limits_of_a_block_device_are_set if unless_root_with_a_disk,
     buffered_writes_that_are_not_limited_are_reported if unless_root_with_a_writable_disk,
     no_limit_of_a_block_device_is_no_error if unless_root_with_a_disk,
+    a_device_that_does_not_exist_is_refused_also_without_a_limit,
     nothing_from_a_block_device_is_refused if unless_a_disk,
     sizes_of_huge_pages_that_are_none_are_refused,
     a_size_of_huge_pages_that_the_kernel_has_not_is_named if unless_root_with_huge_pages,
@@ -228,6 +229,13 @@ fn no_limit_of_a_block_device_is_no_error() {
     let (_, node) = disk().unwrap();
     let outcome = with(group().io_max(&node, IoMax::default())).status(Command::new("true"));
     assert!(outcome.as_ref().is_ok_and(|outcome| outcome.success()), "{outcome:?}");
+}
+
+fn a_device_that_does_not_exist_is_refused_also_without_a_limit() {
+    for max in [IoMax::default(), IoMax { read_bytes: Some(1), ..IoMax::default() }] {
+        let (what, _) = crate::support::invalid(&with(group().io_max("/dev/nope", max)));
+        assert!(what.contains("/dev/nope is no block device"), "{what}");
+    }
 }
 
 /// cgroup v1 would take 0 for no limit at all.

@@ -13,7 +13,8 @@ pub const TESTS: &[Test] = tests![
     as_many_processes_as_are_allowed_and_not_one_more if unless_accounts,
     threads_are_counted_with_them if unless_accounts,
     one_process_is_the_program_alone if unless_accounts,
-    no_processes_are_no_more_than_the_program if unless_accounts,
+    no_processes_are_refused_as_a_limit,
+    processes_that_the_limit_refuses_are_counted if unless_accounts,
     the_largest_number_of_processes if unless_accounts,
     the_init_is_outside_of_the_group if unless_accounts,
     a_program_does_not_see_where_its_group_is if unless_accounts,
@@ -53,12 +54,21 @@ fn one_process_is_the_program_alone() {
     assert_eq!(started(&with(group().pids_max(1)), "spawn", 20), (0, AGAIN));
 }
 
-/// A program that moves into its group is not counted against it (v1); one that is born in it is (v2).
-fn no_processes_are_no_more_than_the_program() {
-    match with(group().pids_max(0)).output(support::payload("spawn").arg("20")) {
-        Ok(output) => assert_eq!(text(&output.stdout), format!("0 {AGAIN}"), "{}", output.outcome),
-        Err(error) => assert!(matches!(error, stockade::Error::SetUp { .. }), "{error}"),
-    }
+fn no_processes_are_refused_as_a_limit() {
+    let (what, remedy) = support::invalid(&with(group().pids_max(0)));
+    assert!(what.contains("no process") && remedy.contains("1 or more"), "{what}: {remedy}");
+}
+
+fn processes_that_the_limit_refuses_are_counted() {
+    let counted = |sandbox: &Sandbox| {
+        let outcome = sandbox.output(support::payload("spawn").arg("20")).unwrap().outcome;
+        (outcome.usage.pids_refused.map(|reading| reading.value), outcome.to_string())
+    };
+    let (none, said) = counted(&with(group()));
+    assert!(none == Some(0) && !said.contains("refused"), "{none:?}: {said}");
+    let (one, said) = counted(&with(group().pids_max(5)));
+    assert!(one == Some(1) && said.contains("1 process refused by the limit"), "{one:?}: {said}");
+    assert_eq!(counted(&without()).0, None, "nobody counts");
 }
 
 fn the_largest_number_of_processes() {

@@ -114,6 +114,11 @@ impl Workspace<'_> {
         // Another directory with another configuration and other hooks; this one says that it is here.
         self.found.insert(git.join("commondir"), Some(b".\n".to_vec()));
         for worktree in self.directories(&git.join("worktrees")) {
+            // Where its files are, in which a file says that their git directory is here.
+            if let Some(file) = self.text(&worktree.join("gitdir")).and_then(|path| self.below(&worktree, path.trim()))
+            {
+                self.found.insert(file, Some(vec![]));
+            }
             let files = [("commondir", vec![]), ("gitdir", vec![]), ("config.worktree", vec![])];
             self.found.extend(files.map(|(name, absent)| (worktree.join(name), Some(absent))));
         }

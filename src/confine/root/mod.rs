@@ -279,11 +279,13 @@ impl Bind {
     /// read; `.envrc` of direnv; `.vscode` and `.idea`; `.cargo/config.toml`, `Makefile`, `package.json` and other build
     /// files, if you build outside of a sandbox.
     ///
-    /// A program can make a nested repository with a configuration of its own, and add it to the index. git on the host
-    /// enters it and executes what that configuration names. `git -c core.fsmonitor=false -c diff.ignoreSubmodules=all` keeps
-    /// status, diff, commit, stash and checkout out of it; `git add` enters it all the same, unless it is given files by name.
-    /// Nor does git ask before it goes on with an interrupted rebase, whose `exec` lines a program can have written. So the safe
-    /// way is to run git in a sandbox too:
+    /// A program can make a nested repository with a configuration of its own, in the place of a submodule that is not
+    /// checked out, or anywhere else if it adds it to the index. git on the host
+    /// enters it and executes what that configuration names, in `git status`, `diff`, `add` and `commit`; no settings on the
+    /// command line prevent that in every case. Nor does git ask before it goes on with an interrupted rebase, whose `exec`
+    /// lines a program can have written. So let git fetch the program's commits into another clone, and look at them there
+    /// (git-fetch(1) executes nothing of the repository that it fetches from but its configuration, which is protected), or run
+    /// git in a sandbox too:
     ///
     /// ```no_run
     /// use stockade::{Command, Root, Sandbox};

@@ -2,10 +2,14 @@
 #![no_main]
 
 use std::fs;
+use std::sync::Once;
 
 use arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
-use stockade::Error;
+use stockade::{Command, Error, Sandbox};
+
+/// The first sandbox opens what a process keeps for all that follow: the user namespace of idmapped mounts.
+static BEGUN: Once = Once::new();
 
 /// Descriptors, children and mounts of this process.
 fn held() -> (usize, String, String) {
@@ -16,6 +20,9 @@ fn held() -> (usize, String, String) {
 }
 
 fuzz_target!(|bytes: &[u8]| {
+    BEGUN.call_once(|| {
+        let _ = Sandbox::new().status(Command::new("true"));
+    });
     let Ok(sandbox) = stockade_fuzz::sandbox(&mut Unstructured::new(bytes)) else { return };
     let before = held();
     if let Some(plan) = stockade_fuzz::planned(&sandbox) {

@@ -280,7 +280,11 @@ impl Compiler<'_> {
         };
         let memory = self.config.cgroup.as_ref().is_some_and(Cgroup::limits_memory)
             && !self.lost.iter().any(|lost| lost.layer == Layer::Cgroup);
-        let rlimits = self.config.limits.of_process(self.who.shares_user(self.has(Namespaces::USER)), memory)?;
+        let rlimits = self.config.limits.of_process(
+            self.who.shares_user(self.has(Namespaces::USER)),
+            memory,
+            self.config.seccomp.allows_netlink(),
+        )?;
         let command = helper::start(&mut helper, &start, confine_in_groups, |command| {
             change_directory(command, cwd);
             limits::set(command, rlimits);

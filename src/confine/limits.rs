@@ -285,7 +285,8 @@ impl Limits {
 
     /// The resource limits of the program: what is set, and what goes without saying. `memory` says whether a cgroup limits
     /// memory.
-    pub(crate) fn of_process(&self, shares_user: bool, memory: bool) -> Result<Rlimits> {
+    /// `netlink` says whether descriptors may hold memory that nobody counts.
+    pub(crate) fn of_process(&self, shares_user: bool, memory: bool, netlink: bool) -> Result<Rlimits> {
         let is_set = |resource| self.rlimits.iter().any(|(known, ..)| *known == resource);
         let mut limits = self.rlimits.clone();
         let stands_in = self.address_space.filter(|_| !memory && !is_set(Resource::As));
@@ -302,6 +303,7 @@ impl Limits {
             // Half is left for others of the user to send, among them the helper. Most callers have a soft limit of 1,024,
             // whatever that of this one is.
             let (half, most) = if shares_user { (soft / 2, 512) } else { (hard / 2, 4096) };
+            let most = if netlink { LEAST_DESCRIPTORS } else { most };
             let hard = half.max(LEAST_DESCRIPTORS).min(hard).min(most);
             limits.push((Resource::Nofile, hard.min(1024), hard));
         }

@@ -8,17 +8,23 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket};
-use stockade::{Capabilities, Capability, Namespaces};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, getsockopt, recv, send, setsockopt, socket, sockopt,
+};
+use stockade::{Capabilities, Capability, Namespaces, Sandbox, Seccomp, profile};
 
 use crate::common::{attack, attack_by, attack_on_host, attempt, in_namespaces, sandbox, tell, unfiltered};
-use crate::support::{Payload, Test};
+use crate::support::{Payload, Test, with_payload};
 use crate::sys;
 
-pub const TESTS: &[Test] =
-    tests![listeners_of_the_host_are_out_of_reach, links_of_the_host_are_not_seen, raw_sockets_can_not_be_had];
+pub const TESTS: &[Test] = tests![
+    listeners_of_the_host_are_out_of_reach,
+    links_of_the_host_are_not_seen,
+    netlink_takes_no_memory_that_nobody_counts,
+    raw_sockets_can_not_be_had,
+];
 
-pub const PAYLOADS: &[Payload] = &[("reach", reach), ("links", links), ("raw", raw_sockets)];
+pub const PAYLOADS: &[Payload] = &[("reach", reach), ("links", links), ("fill", fill_netlink), ("raw", raw_sockets)];
 
 /// Tries to reach listeners: TCP port, UDP port, name of an abstract stream, name of an abstract datagram socket.
 fn reach(args: &[String]) -> i32 {
@@ -119,16 +125,68 @@ fn dump(protocol: i32, request: &[u8]) -> nix::Result<Vec<Vec<u8>>> {
     }
 }
 
+/// Sockets that the attack opens at most.
+const MOST: usize = 300;
+
+/// Opens netlink sockets, and asks for more than fits into the buffer of each: tells how many there are, and whether a buffer
+/// can be made larger.
+fn fill_netlink(_: &[String]) -> i32 {
+    // struct nlmsghdr {len, type, flags, seq, pid} and struct rtgenmsg, padded
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+    let request = [&32u32.to_ne_bytes()[..], &libc::RTM_GETLINK.to_ne_bytes(), &flags.to_ne_bytes(), &[0; 24]].concat();
+    let mut sockets = vec![];
+    while sockets.len() < MOST {
+        match sys::netlink(libc::NETLINK_ROUTE) {
+            Ok(socket) => sockets.push(socket),
+            Err(errno) => {
+                tell("refused", errno);
+                break;
+            }
+        }
+        let socket = sockets.last().unwrap();
+        let asked = (0..1000).take_while(|_| send(socket.as_raw_fd(), &request, MsgFlags::MSG_DONTWAIT).is_ok());
+        let _ = asked.count();
+    }
+    tell("sockets", sockets.len());
+    if let Some(socket) = sockets.first() {
+        let before = getsockopt(socket, sockopt::RcvBuf).unwrap();
+        setsockopt(socket, sockopt::RcvBuf, &(2 * before)).unwrap();
+        tell("grown", getsockopt(socket, sockopt::RcvBuf).unwrap() > before);
+    }
+    0
+}
+
+/// Attack 73: Answers of netlink that nobody reads take memory that is counted to no cgroup.
+fn netlink_takes_no_memory_that_nobody_counts() {
+    let raw = attack(&unfiltered(&sandbox()), "fill", &[]);
+    assert_eq!(raw.get("sockets"), MOST.to_string(), "the attack must work here");
+    let profiles = [profile::build_step(), profile::test(), profile::agent()];
+    let profiles = profiles.map(|profile| profile.map_root(with_payload));
+    for sandbox in [sandbox(), sandbox().seccomp(Seccomp::container())].into_iter().chain(profiles) {
+        let denied = attack(&sandbox, "fill", &[]);
+        assert_eq!((denied.get("sockets"), denied.get("refused")), ("0", "EAFNOSUPPORT"));
+    }
+    let allowed = attack(&listing(), "fill", &[]);
+    let sockets: usize = allowed.get("sockets").parse().unwrap();
+    assert!((1..=64).contains(&sockets), "{sockets}");
+    assert_eq!((allowed.get("refused"), allowed.get("grown")), ("EMFILE", "false"));
+}
+
+/// A sandbox whose program may list network interfaces.
+fn listing() -> Sandbox {
+    sandbox().map_seccomp(Seccomp::allow_netlink)
+}
+
 /// Attack 31: Netlink tells of the sandbox's own network alone.
 fn links_of_the_host_are_not_seen() {
     let name = SocketAddr::from_abstract_name(format!("stockade-test-{}-diag", std::process::id())).unwrap();
     let _listener = UnixListener::bind_addr(&name).unwrap();
     let host = attack_on_host("links", &[]);
-    let shared = attack(&sandbox().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::NET), "links", &[]);
+    let shared = attack(&listing().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::NET), "links", &[]);
     for what in ["links", "devices in /proc", "namespace"] {
         assert_eq!(shared.get(what), host.get(what), "{what}");
     }
-    let own = attack(&sandbox(), "links", &[]);
+    let own = attack(&listing(), "links", &[]);
     assert_ne!(own.get("namespace"), host.get("namespace"));
     assert_eq!((own.get("links"), own.get("devices in /proc")), ("1", "1"), "the loopback alone");
     if host.get("unix sockets").starts_with("Ok") {

@@ -87,6 +87,7 @@ fn a_policy_is_shown_in_a_few_words_and_as_a_whole() {
          ptrace: end the sandbox\n\
          socket if argument 0 as int == 0x1 and argument 2 < 0x9: allow\n\
          ioctl if argument 1 as int & 0x3 == 0x1: ENOTTY\n\
+         socket if argument 0 as int == 0x10: EAFNOSUPPORT, unless a rule is stricter\n\
          all others: EPERM\n\
          what is refused is recorded"
     );

@@ -11,13 +11,16 @@ pub(super) struct Granted {
     pub set_id_bits: bool,
     #[cfg_attr(feature = "serde", serde(default))]
     pub huge_pages: bool,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub netlink: bool,
     /// Not given up, but added: the program has no PID namespace, and finds the caller's processes by their pids.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub sees_other_processes: bool,
 }
 
 impl Granted {
-    pub const NOTHING: Self = Self { set_id_bits: false, huge_pages: false, sees_other_processes: false };
+    pub const NOTHING: Self =
+        Self { set_id_bits: false, huge_pages: false, netlink: false, sees_other_processes: false };
 }
 
 /// Calls whose argument is the mode of a file, whatever their other arguments are.
@@ -36,6 +39,9 @@ const HUGE_PAGES: [(&str, u8, libc::c_int); 3] = [
     ("shmget", 2, libc::SHM_HUGETLB),
 ];
 
+/// Options that set the size of a socket's buffers.
+const BUFFERS: [libc::c_int; 2] = [libc::SO_SNDBUF, libc::SO_RCVBUF];
+
 /// The guards of a policy.
 pub(super) fn rules(granted: Granted) -> Vec<Rule> {
     let mut rules = vec![];
@@ -45,6 +51,13 @@ pub(super) fn rules(granted: Granted) -> Vec<Rule> {
     if !granted.huge_pages {
         let denied = |(call, argument, flag)| rule(call, [Condition::has(argument, flag)], libc::ENOMEM);
         rules.extend(HUGE_PAGES.map(denied));
+    }
+    if granted.netlink {
+        // What is answered stays as large as the kernel makes it, whatever the program asks for.
+        let ignored = |option| rule("setsockopt", [Condition::is(1, libc::SOL_SOCKET), Condition::is(2, option)], 0);
+        rules.extend(BUFFERS.map(ignored));
+    } else {
+        rules.push(rule("socket", [Condition::is(0, libc::AF_NETLINK)], libc::EAFNOSUPPORT));
     }
     if granted.sees_other_processes {
         other_processes(&mut rules);
@@ -176,6 +189,20 @@ mod tests {
             }
         }
         assert_eq!(decides(&Seccomp::pure_computation(), "mmap", &huge[0].1), Some(NO_MEMORY));
+    }
+
+    #[test]
+    fn no_rule_allows_netlink() {
+        let everything = Seccomp::allow_list().allow(SystemCall::all().filter_map(SystemCall::name));
+        let (netlink, unsupported) = ([libc::AF_NETLINK as u64, 3, 0], Action::Errno(libc::EAFNOSUPPORT));
+        let buffer = [3, libc::SOL_SOCKET as u64, libc::SO_RCVBUF as u64, 1, 4];
+        for policy in [Seccomp::new(), Seccomp::container(), everything] {
+            assert_eq!(decides(&policy, "socket", &netlink), Some(unsupported));
+            assert_eq!(decides(&policy, "setsockopt", &buffer), Some(Action::Allow));
+            let granting = policy.allow_netlink();
+            assert_eq!(decides(&granting, "socket", &netlink), Some(Action::Allow));
+            assert_eq!(decides(&granting, "setsockopt", &buffer), Some(Action::Errno(0)), "without effect");
+        }
     }
 
     #[test]

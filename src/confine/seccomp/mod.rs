@@ -31,7 +31,7 @@ pub use rule::{Action, Comparison, Condition, Rule};
 ///
 /// # What no rule allows
 ///
-/// In every policy, whatever its rules allow, two things are denied. The only exception is a policy that denies nothing,
+/// In every policy, whatever its rules allow, three things are denied. The only exception is a policy that denies nothing,
 /// such as [`Seccomp::unconfined`].
 ///
 /// - Creating a regular file with the set-user-ID or set-group-ID bit, or setting one of them (`EPERM`): chmod(2) and its
@@ -40,6 +40,7 @@ pub use rule::{Action, Comparison, Condition, Rule};
 /// - Huge pages of hugetlbfs (`ENOMEM`), which the memory limit of a cgroup does not count: mmap(2) with `MAP_HUGETLB`,
 ///   memfd_create(2) with `MFD_HUGETLB`, shmget(2) with `SHM_HUGETLB`. Allow them with [`Seccomp::allow_huge_pages`].
 ///   Transparent huge pages are counted, and not affected.
+/// - Sockets of netlink(7) (`EAFNOSUPPORT`), whose buffers no cgroup counts. Allow them with [`Seccomp::allow_netlink`].
 ///
 /// Without a PID namespace the program also finds the caller's processes. Then calls that change another process are denied
 /// (`EPERM`): prlimit64(2) with new limits, sched_setaffinity(2), sched_setscheduler(2), sched_setparam(2), sched_setattr(2),
@@ -114,6 +115,25 @@ impl Seccomp {
     pub fn allow_huge_pages(mut self) -> Self {
         self.granted.huge_pages = true;
         self
+    }
+
+    /// Allows sockets of netlink(7), as far as the rules do: presets allow `NETLINK_ROUTE` alone, by which programs list
+    /// network interfaces and routes (getifaddrs(3), ip(8), `os.networkInterfaces()` of Node). Default: denied
+    /// (`EAFNOSUPPORT`). Names of hosts are resolved without them.
+    ///
+    /// What waits in their buffers is memory that no cgroup counts: some 400 kB a socket. So the size of every socket's
+    /// buffers stays as it is (`SO_SNDBUF` and `SO_RCVBUF` of setsockopt(2) have no effect), and a process has 64 descriptors
+    /// ([`Resource::Nofile`](crate::Resource::Nofile)) unless [`Limits::rlimit`](crate::Limits::rlimit) sets another
+    /// number. Limit the processes, too ([`Cgroup::pids_max`](crate::Cgroup::pids_max)): the product of both is the bound.
+    #[must_use]
+    pub fn allow_netlink(mut self) -> Self {
+        self.granted.netlink = true;
+        self
+    }
+
+    /// Whether sockets of netlink(7) are allowed by request.
+    pub(crate) fn allows_netlink(&self) -> bool {
+        self.granted.netlink
     }
 
     /// No filter at all.

@@ -30,8 +30,8 @@ impl Seccomp {
     ///   `modify_ldt`, port i/o;
     /// - namespaces: `unshare`, `setns`, and `clone` with their flags or `CLONE_PARENT`; `clone3`, whose flags a filter
     ///   can't see, gives `ENOSYS`, whereupon C libraries take `clone`;
-    /// - sockets of other families than Unix, IPv4, IPv6 and netlink (`EAFNOSUPPORT`), IPv4 and IPv6 of other protocols than
-    ///   TCP, UDP and ICMP, netlink of others than `NETLINK_ROUTE` (`EPROTONOSUPPORT`); pairs of others than Unix sockets;
+    /// - sockets of other families than Unix, IPv4 and IPv6 (`EAFNOSUPPORT`), IPv4 and IPv6 of other protocols than TCP, UDP
+    ///   and ICMP, netlink, where it is allowed, of others than `NETLINK_ROUTE` (`EPROTONOSUPPORT`); pairs of others than Unix sockets;
     ///   `TCP_ULP` and TCP-AO keys, and filters of sockets (`ENOPROTOOPT`);
     /// - requests of ioctl(2) that act on everybody's terminal: `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`, `TIOCEXCL`, `TIOCCONS`,
     ///   `TIOCSLCKTRMIOS`, `TIOCVHANGUP`, those of virtual consoles, and stopping input or output (`TCXONC`);

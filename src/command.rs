@@ -20,10 +20,15 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Command {
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     program: OsString,
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form", default))]
     arg0: Option<OsString>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     args: Vec<OsString>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     env: BTreeMap<OsString, OsString>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form", default))]
     cwd: Option<PathBuf>,
     stdin: Option<Stdio>,
     stdout: Option<Stdio>,

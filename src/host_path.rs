@@ -77,7 +77,9 @@ use crate::error::Errno;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HostPath {
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form", default))]
     beneath: Option<PathBuf>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     path: PathBuf,
     follow: bool,
 }

@@ -66,6 +66,7 @@ pub mod security_model {}
 mod support;
 mod sys;
 mod system_call;
+mod text;
 mod watch;
 
 pub use caps::Capability;

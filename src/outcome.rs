@@ -200,7 +200,8 @@ pub struct Usage {
 pub struct Leaked {
     /// Its pid, as the host saw it.
     pub pid: i32,
-    /// Its name (proc(5), `/proc/[pid]/comm`).
+    /// Its name (proc(5), `/proc/[pid]/comm`), which the program has chosen: control characters, and bytes that are no UTF-8,
+    /// stand as escapes, such as `\u{1b}` and `\xff`.
     pub name: String,
 }
 
@@ -214,6 +215,7 @@ pub struct Violation {
     /// Its arguments, as they were in the registers.
     pub args: [u64; 6],
     /// The path that it named, if it is a call that names one, and the path could be read.
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form", default))]
     pub path: Option<PathBuf>,
     /// How often it was made, with the same path, or without one with the same arguments.
     pub count: u64,

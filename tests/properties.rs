@@ -1,23 +1,52 @@
 //! What holds for any configuration: it is plain data, and a plan is made of it or refused with words.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use stockade::{
-    Bind, Command, Error, HidePid, IdRange, Identity, Mount, Namespaces, Overlay, Proc, Root, Sandbox, Stdio,
-    TimeOffsets, Tmpfs,
+    Bind, Command, Error, FsAccess, HidePid, IdRange, Identity, Learned, Mount, Namespaces, Overlay, Proc, Root,
+    Sandbox, Stdio, TimeOffsets, Tmpfs,
 };
 
 /// Paths as people write them, and as they should not.
 fn path() -> impl Strategy<Value = PathBuf> {
-    prop_oneof![
+    let text = prop_oneof![
         4 => "/[a-z]{1,6}(/[a-z]{1,6}){0,3}",
         1 => prop::sample::select(vec!["/", "", ".", "relative", "/a/../b", "/usr", "/etc/passwd", "/tmp", "/proc", "/a\0b"])
             .prop_map(str::to_owned),
         1 => "\\PC{0,12}",
-    ]
-    .prop_map(PathBuf::from)
+    ];
+    prop_oneof![6 => text.prop_map(PathBuf::from), 1 => name().prop_map(PathBuf::from)]
+}
+
+/// Any bytes: a program names its files as it likes.
+fn name() -> impl Strategy<Value = OsString> {
+    let byte = prop_oneof![4 => any::<u8>(), 1 => Just(b'\\'), 1 => Just(b'x')];
+    vec(byte, 0..12).prop_map(OsString::from_vec)
+}
+
+/// A command with any words, and without descriptors, which are no data.
+fn command() -> impl Strategy<Value = Command> {
+    let variables = vec((name(), name()), 0..4);
+    (name(), vec(name(), 0..4), variables, proptest::option::of(name())).prop_map(|(program, args, variables, cwd)| {
+        let mut command = Command::new(program);
+        command.args(args).envs(variables).stdin(Stdio::null()).stdout(Stdio::piped());
+        if let Some(cwd) = cwd {
+            command.current_dir(cwd);
+        }
+        command
+    })
+}
+
+fn learned() -> impl Strategy<Value = Learned> {
+    vec(path(), 0..4).prop_map(|paths| {
+        let mut learned = Learned::default();
+        learned.paths = paths.into_iter().map(|path| (path, FsAccess::READ_FILE)).collect();
+        learned
+    })
 }
 
 fn mount() -> impl Strategy<Value = Mount> {
@@ -91,6 +120,14 @@ proptest! {
     fn a_configuration_is_the_same_after_a_trip_through_json(sandbox in sandbox()) {
         let json = serde_json::to_string(&sandbox).expect("as JSON");
         prop_assert_eq!(serde_json::from_str::<Sandbox>(&json).expect("from JSON"), sandbox);
+    }
+
+    #[test]
+    fn commands_and_what_was_learned_are_the_same_after_a_trip_through_json(command in command(), learned in learned()) {
+        let json = serde_json::to_string(&command).expect("as JSON");
+        prop_assert_eq!(serde_json::from_str::<Command>(&json).expect("from JSON"), command);
+        let json = serde_json::to_string(&learned).expect("as JSON");
+        prop_assert_eq!(serde_json::from_str::<Learned>(&json).expect("from JSON"), learned);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub enum CgroupParent {
     Auto,
     /// A cgroup by its path below the root of each hierarchy, as `/proc/[pid]/cgroup` has it. It must exist, and the host
     /// must be allowed to make directories in it.
-    Path(PathBuf),
+    Path(#[cfg_attr(feature = "serde", serde(with = "crate::text::form"))] PathBuf),
     /// A delegated scope of systemd's, into which the manager moves the host's process: the user's manager, or for root the
     /// system's. From then on it is as [`CgroupParent::Auto`] is below the scope, so that an ordinary user whose session is
     /// not delegated can limit a sandbox. It is what `systemd-run --scope -p Delegate=yes` does for a program that it
@@ -111,6 +111,7 @@ pub struct Cgroup {
     cpuset_cpus: Option<String>,
     cpuset_mems: Option<String>,
     pids_max: Option<u64>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     io_max: Vec<(PathBuf, IoMax)>,
     io_weight: Option<u32>,
     hugetlb_max: Vec<(String, u64)>,

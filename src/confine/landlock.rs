@@ -89,8 +89,11 @@ bitflags! {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Landlock {
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     paths: Vec<(PathBuf, FsAccess)>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     denied: Vec<PathBuf>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     read_only: Vec<PathBuf>,
     any_path: bool,
     bind: Vec<u16>,

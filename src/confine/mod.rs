@@ -52,7 +52,9 @@ pub use seccomp::{Action, Comparison, Condition, Rule, Seccomp};
 pub(crate) struct Config {
     pub namespaces: Namespaces,
     pub joins: Vec<(Namespaces, NamespaceOf)>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form", default))]
     pub hostname: Option<OsString>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form", default))]
     pub domain_name: Option<OsString>,
     pub time_offsets: Option<TimeOffsets>,
     pub identity: Identity,

@@ -15,6 +15,7 @@ use crate::cgroup::{Made, freezer};
 use crate::error::Result;
 use crate::outcome::{Layer, Leaked, Lost};
 use crate::plan::init::TIME_IS_UP;
+use crate::text::shown;
 use crate::watch::{Account, Ended, How, Running};
 
 impl Running for Launched {
@@ -118,8 +119,8 @@ impl Running for Launched {
         const MOST: usize = 1024;
         let pids = self.cgroup.as_ref().map(Made::processes).unwrap_or_default();
         let named = |pid| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-            Some(Leaked { pid, name: name.trim_end().to_owned() })
+            let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+            Some(Leaked { pid, name: shown(name.strip_suffix(b"\n").unwrap_or(&name)) })
         };
         let mut others = pids.into_iter().filter(|&pid| pid != self.program.pid());
         let leaked = others.by_ref().take(MOST).filter_map(named).collect();

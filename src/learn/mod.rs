@@ -11,8 +11,6 @@ mod files;
 mod record;
 mod rules;
 mod rust;
-#[cfg(feature = "serde")]
-mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,7 +27,7 @@ use record::Recorder;
 ///
 /// It is plain data: it can be looked at and edited by its fields, put together from several runs ([`Learned::union`]),
 /// and used ([`Learned::apply`]). Its `Display` is a Rust expression that builds the same value, and with the feature
-/// `serde` it is JSON: a path that is no UTF-8 is there a list of its bytes.
+/// `serde` it is JSON, with paths as `serde` has them everywhere in the crate.
 ///
 /// ```
 /// use std::path::Path;
@@ -56,7 +54,7 @@ pub struct Learned {
     ///
     /// What it had made itself is counted to the directory in which that is: the next run makes it anew. So is what is
     /// in `/proc` of a process, to `/proc`, and terminals, to `/dev/pts`.
-    #[cfg_attr(feature = "serde", serde(with = "text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     pub paths: BTreeMap<PathBuf, FsAccess>,
     /// TCP ports to which it bound a socket; 0 is one that the kernel chose.
     pub bind: BTreeSet<u16>,

@@ -41,8 +41,15 @@ fn main() -> ExitCode {
         sweep::TESTS,
         reach::TESTS,
     ];
-    let payloads =
-        [payloads::PAYLOADS, born::PAYLOADS, cpu::PAYLOADS, life::PAYLOADS, sweep::PAYLOADS, freeze::PAYLOADS];
+    let payloads = [
+        payloads::PAYLOADS,
+        born::PAYLOADS,
+        cpu::PAYLOADS,
+        life::PAYLOADS,
+        sweep::PAYLOADS,
+        freeze::PAYLOADS,
+        usage::PAYLOADS,
+    ];
     let _delegated = delegation::delegate();
     delegation::make_room();
     support::run(&tests.concat(), &payloads.concat())

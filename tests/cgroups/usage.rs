@@ -6,9 +6,11 @@ use std::time::Duration;
 use stockade::{Source, Termination};
 
 use crate::groups::{unless_accounts, unless_cpu, unless_peak};
-use crate::support::{self, Test, at_most, sh, slowness, touched};
+use crate::support::{self, Payload, Test, at_most, sh, slowness, touched};
 use crate::tests;
 use crate::{MB, MS, eventually, group, quiet, succeeds, with, without};
+
+pub const PAYLOADS: &[Payload] = &[("named", named)];
 
 pub const TESTS: &[Test] = tests![
     figures_come_from_the_group if unless_peak,
@@ -17,6 +19,7 @@ pub const TESTS: &[Test] = tests![
     cpu_time_is_what_the_program_says if unless_accounts,
     cpu_time_of_those_nobody_waited_for_is_counted if unless_cpu,
     figures_grow_while_it_runs if unless_peak,
+    a_name_that_is_no_text_is_told_as_one if unless_accounts,
     who_is_left_behind_is_named if unless_accounts,
     nobody_is_left_behind_without_reason if unless_accounts,
 ];
@@ -110,6 +113,23 @@ fn who_is_left_behind_is_named() {
         assert!(!is_alive, "{leaked:?} has ended with the sandbox");
     }
     assert!(outcome.to_string().contains("2 processes left behind (sleep"), "{outcome}");
+}
+
+/// Takes a name that moves the cursor, and waits.
+fn named(_: &[String]) -> i32 {
+    nix::sys::prctl::set_name(c"a\xff\x1b[2J").unwrap();
+    println!("named");
+    loop {
+        std::thread::park();
+    }
+}
+
+fn a_name_that_is_no_text_is_told_as_one() {
+    let script = "/payload --payload named >/tmp/said & until [ -s /tmp/said ]; do :; done; exit 4";
+    let outcome = sh(&with(group()), script).outcome;
+    let names: Vec<_> = outcome.leaked.iter().map(|leaked| leaked.name.as_str()).collect();
+    assert_eq!(names, [r"a\xff\u{1b}[2J"], "{outcome}");
+    assert!(!outcome.to_string().contains('\x1b'));
 }
 
 fn nobody_is_left_behind_without_reason() {

@@ -50,7 +50,7 @@ fn json_is_the_value() {
 fn json_can_be_edited() {
     let json = r#"{
         "calls": ["read"],
-        "paths": [{ "path": "/etc", "access": "READ_FILE | READ_DIR" }, { "path": [47, 255], "access": "" }],
+        "paths": { "/etc": "READ_FILE | READ_DIR", "/\\xff": "" },
         "bind": [], "connect": [443], "abstract_sockets": false
     }"#;
     let expected = Learned::new()

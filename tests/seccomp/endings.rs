@@ -1,6 +1,7 @@
 //! What becomes of calls whose callback, caller or host is not there any more, or late; and what the host keeps of what
 //! it hears.
 
+use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use crate::support::{Test, at_most, exists, text};
 use crate::{MS, ended_for, eventually, priority, result, run, shell, silent, succeeded, supervised, tests, under};
 
 pub const TESTS: &[Test] = tests![
+    a_path_that_is_no_text_is_reported_as_one,
     a_callback_that_panics_refuses_and_the_rest_of_the_policy_holds,
     a_slow_callback_delays_what_it_is_asked,
     limits_hold_while_a_callback_decides,
@@ -158,6 +160,19 @@ fn refused_calls_are_recorded_with_their_paths_and_counted() {
     assert!(format!("{:#}", output.outcome).contains("mkdirat(\"/tmp/a\") 3 times"));
     let json = serde_json::to_string(&output.outcome).expect("JSON");
     assert_eq!(serde_json::from_str::<stockade::Outcome>(&json).expect("an outcome"), output.outcome);
+}
+
+/// A program names what it likes, and a report of it is made all the same.
+fn a_path_that_is_no_text_is_reported_as_one() {
+    let policy = Seccomp::deny_list().deny(["mkdir", "mkdirat"]).record();
+    let outcome = shell(policy, r"mkdir $(printf '/tmp/a\377\033[2J'); true").outcome;
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(b"/tmp/a\xff\x1b[2J"));
+    assert_eq!(outcome.violations[0].path.as_deref(), Some(path));
+    let json = serde_json::to_string(&outcome).expect("JSON");
+    assert!(json.contains(r#""/tmp/a\\xff\u001b[2J""#), "{json}");
+    assert_eq!(serde_json::from_str::<stockade::Outcome>(&json).expect("an outcome"), outcome);
+    let shown = format!("{outcome:#}");
+    assert!(shown.is_ascii() && !shown.contains('\x1b'), "{shown}");
 }
 
 fn what_is_recorded_is_bounded() {

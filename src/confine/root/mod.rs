@@ -77,10 +77,11 @@ pub enum Mount {
     /// The processes of the sandbox.
     Proc(Proc),
     /// A minimal `/dev`.
-    Dev(PathBuf),
+    Dev(#[cfg_attr(feature = "serde", serde(with = "crate::text::form"))] PathBuf),
     /// A regular file with contents of its own, read-only.
     File {
         /// Where it is.
+        #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
         target: PathBuf,
         /// What is in it.
         contents: Vec<u8>,
@@ -90,23 +91,26 @@ pub enum Mount {
     /// A symbolic link.
     Symlink {
         /// What it says.
+        #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
         text: OsString,
         /// Where it is.
+        #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
         link: PathBuf,
     },
     /// A directory.
     Dir {
         /// Where it is.
+        #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
         target: PathBuf,
         /// Its permissions.
         mode: u32,
     },
     /// Nothing to be seen at a path: an empty directory or file that nobody can open.
-    Mask(PathBuf),
+    Mask(#[cfg_attr(feature = "serde", serde(with = "crate::text::form"))] PathBuf),
     /// What is at a path, and everything below, read-only.
-    ReadOnly(PathBuf),
+    ReadOnly(#[cfg_attr(feature = "serde", serde(with = "crate::text::form"))] PathBuf),
     /// What is at a path within a writable bind, read-only, so that it can't be replaced: see [`Root::protect`].
-    Protect(PathBuf),
+    Protect(#[cfg_attr(feature = "serde", serde(with = "crate::text::form"))] PathBuf),
 }
 
 impl Mount {
@@ -150,6 +154,7 @@ impl Mount {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Bind {
     source: HostPath,
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     target: PathBuf,
     writable: bool,
     noexec: bool,
@@ -323,6 +328,7 @@ impl Bind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Tmpfs {
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     target: PathBuf,
     size: Option<u64>,
     inodes: Option<u64>,
@@ -377,6 +383,7 @@ impl Tmpfs {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Overlay {
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     target: PathBuf,
     lowers: Vec<HostPath>,
     upper: Upper,
@@ -434,6 +441,7 @@ impl Overlay {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Proc {
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     target: PathBuf,
     hidepid: Option<HidePid>,
     subset_pid: bool,

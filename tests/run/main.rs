@@ -267,7 +267,7 @@ fn what_it_may_use_is_what_was_said() {
     // Without a cgroup nothing can be limited that takes one.
     assert_eq!(sh(&["--cgroup-parent", "none"], "exit 7").status, 7);
     let said = sh(&["--cgroup-parent", "/nowhere", "--pids", "5"], "exit 7").refusal(2);
-    assert!(said.contains("/nowhere") && said.contains("pids_max"), "{said}");
+    assert!(said.contains("/nowhere") && said.contains("no hierarchy has it"), "{said}");
     let said = sh(&["--io-max", "/dev/null:rbps=1M"], "exit 7").refusal(2);
     assert!(said.contains("no block device"), "{said}");
 }

@@ -66,7 +66,14 @@ fn instructions(calls: &[Remaining]) -> Vec<u8> {
     bytes.collect()
 }
 
+/// ENOTSUPP of the kernel's own.
+pub(crate) const NO_ROOM: (i32, &str) = (
+    524,
+    "the filters of other processes use all memory that the kernel has for them: end those, or raise net.core.bpf_jit_limit",
+);
+
 const REMEDIES: &[(i32, &str)] = &[
+    NO_ROOM,
     (
         libc::EINVAL,
         "the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER): add Layer::Seccomp to Sandbox::best_effort",

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 pub(crate) use arena::{Address, Word};
 pub(crate) use call::{Arg, Call, Constant, Label, Names, OnError, Slot, SystemCall, flags, names, nr};
+pub(crate) use fixed_filter::NO_ROOM;
 pub(crate) use message::Listener;
 pub(crate) use mounts::{Attributes, Change};
 pub(crate) use program::{Added, Input, Program, Step};

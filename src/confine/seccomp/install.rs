@@ -1,7 +1,7 @@
 //! The calls that put a filter in force.
 
 use super::{Filter, Seccomp};
-use crate::plan::{Arg, Listener, Program, Step, Word, flags, nr};
+use crate::plan::{Arg, Listener, NO_ROOM, Program, Step, Word, flags, nr};
 
 /// Puts a filter in force for the process that runs the program, and for all that it starts. What comes behind it in the
 /// program carries the pass.
@@ -16,12 +16,7 @@ pub(crate) fn install(process: &mut Program, filter: &Filter, said: &Seccomp, ki
                        leave out record, notify and kill",
         ),
         (libc::EINVAL, "the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER), or not this action"),
-        (
-            // ENOTSUPP of the kernel's own.
-            524,
-            "the filters of other processes use all memory that the kernel has for them: end those, or raise \
-             net.core.bpf_jit_limit",
-        ),
+        NO_ROOM,
         (libc::EACCES, "without no_new_privs it takes CAP_SYS_ADMIN over the user namespace"),
         (libc::ENOMEM, "the filters of the host and of the sandbox are together longer than the kernel takes"),
     ]));

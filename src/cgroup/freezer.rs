@@ -1,5 +1,5 @@
-//! Processes that the freezer of cgroup v1 keeps from ending, in a group that is none of the sandbox's: a process that is
-//! frozen there does not die of SIGKILL until it goes on. The freezer of v2 does not keep it.
+//! Processes that the freezer of cgroup v1 keeps from ending, in a group that the sandbox did not make. A frozen process
+//! of v1 does not die of SIGKILL until it is thawed. The freezer of v2 lets SIGKILL end a frozen process.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -284,8 +284,7 @@ impl Limits {
     }
 
     /// The resource limits of the program: what is set, and what goes without saying. `memory` says whether a cgroup limits
-    /// memory.
-    /// `netlink` says whether descriptors may hold memory that nobody counts.
+    /// memory. `netlink` says whether the program may open netlink sockets, whose buffers no limit of memory counts.
     pub(crate) fn of_process(&self, shares_user: bool, memory: bool, netlink: bool) -> Result<Rlimits> {
         let is_set = |resource| self.rlimits.iter().any(|(known, ..)| *known == resource);
         let mut limits = self.rlimits.clone();

@@ -77,7 +77,7 @@ impl Config {
         self.best_effort.contains(&layer)
     }
 
-    /// Refuses layers that no sandbox can do without.
+    /// Refuses best effort for a layer that every sandbox needs.
     fn check_best_effort(&self) -> Result<()> {
         const OPTIONAL: [Layer; 5] = [Layer::Namespaces, Layer::Root, Layer::Cgroup, Layer::Landlock, Layer::Seccomp];
         match self.best_effort.iter().find(|layer| !OPTIONAL.contains(layer)) {

@@ -279,7 +279,7 @@ impl Bind {
     ///
     /// # What is not protected
     ///
-    /// The workspace is still data that nobody has read, and other tools execute what is in it. Protect by [`Root::protect`]
+    /// The workspace is still untrusted data, and other tools execute what is in it. Protect by [`Root::protect`]
     /// what yours take commands from: `.pre-commit-config.yaml`, `lefthook.yml`, `.overcommit.yml` and the like, which hooks
     /// read; `.envrc` of direnv; `.vscode` and `.idea`; `.cargo/config.toml`, `Makefile`, `package.json` and other build
     /// files, if you build outside of a sandbox.

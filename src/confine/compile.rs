@@ -252,6 +252,7 @@ impl Compiler<'_> {
         self.taken = helper.within(Layer::Limits, |helper| priorities::set(helper, &self.config.limits, inherited))?;
         helper.within(Layer::Namespaces, |helper| self.enter_namespaces(helper));
         self.bound_quotas(&mut helper);
+        self.bound_network(&mut helper);
         identity::umask(&mut helper, 0);
         let covering = self.set_up(&mut helper, job)?;
         let groups = self.groups();
@@ -432,15 +433,27 @@ impl Compiler<'_> {
     /// Limits what the user namespace may use of what is its user's.
     fn bound_quotas(&mut self, helper: &mut Program) {
         if self.chosen.created.contains(Namespaces::USER) && self.who.shares_user(true) {
-            let policy = self.filter.as_ref().map(|filter| &filter.policy);
-            let allows = |call, first| {
-                policy.is_none_or(|policy| {
-                    !matches!(policy.ruling(call as i32, &[first, 0, 0, 0, 0, 0]), Ruling::Refuse(_) | Ruling::End)
-                })
-            };
+            let allows = |call, first| self.allows(call, &[first, 0, 0, 0, 0, 0]);
             let bound = helper.within(Layer::Limits, |helper| quotas::bound(helper, allows));
             self.lost.extend(bound.err().map(|error| Lost::new("a fraction of the user's quotas", &error)));
         }
+    }
+
+    /// Limits what connections keep in a network of the sandbox's own, if the program can have some.
+    fn bound_network(&mut self, helper: &mut Program) {
+        let connects = [libc::AF_INET, libc::AF_INET6]
+            .iter()
+            .any(|&family| self.allows(libc::SYS_socket, &[family as u64, libc::SOCK_STREAM as u64, 0, 0, 0, 0]));
+        if self.chosen.created.contains(Namespaces::NET) && connects {
+            self.gaps.extend(helper.within(Layer::Limits, network::bound));
+        }
+    }
+
+    /// Whether the filter lets the program make a call.
+    fn allows(&self, call: libc::c_long, args: &[u64; 6]) -> bool {
+        self.filter
+            .as_ref()
+            .is_none_or(|filter| !matches!(filter.policy.ruling(call as i32, args), Ruling::Refuse(_) | Ruling::End))
     }
 
     /// Sets up what is in the namespaces.

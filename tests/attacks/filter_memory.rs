@@ -18,7 +18,7 @@ pub const PAYLOADS: &[Payload] =
     &[("filter_sockets", filter_sockets), ("filter_calls", filter_calls), ("take_memory", take_memory)];
 
 /// `jeq` with far constants, which take the most room, and `ret` with everything.
-fn filter(len: u32) -> Vec<u8> {
+pub fn filter(len: u32) -> Vec<u8> {
     let jumps = (1..len).map(|index| u64::from(0x1234_5678 + index) << 32 | 0x15);
     jumps.chain([0x7fff_0000 << 32 | 0x06]).flat_map(u64::to_ne_bytes).collect()
 }

@@ -14,6 +14,7 @@ mod common;
 mod cores;
 mod descriptors;
 mod downgrade;
+mod every_means;
 mod filesystem;
 mod filter;
 mod filter_memory;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         paths::TESTS,
         descriptors::TESTS,
         downgrade::TESTS,
+        every_means::TESTS,
         filesystem::TESTS,
         streams::TESTS,
         priorities::TESTS,
@@ -99,6 +101,7 @@ fn main() -> ExitCode {
         paths::PAYLOADS,
         descriptors::PAYLOADS,
         downgrade::PAYLOADS,
+        every_means::PAYLOADS,
         filesystem::PAYLOADS,
         streams::PAYLOADS,
         priorities::PAYLOADS,

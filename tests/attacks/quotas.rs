@@ -56,7 +56,7 @@ fn send_descriptors(large: bool) -> nix::Result<()> {
     result
 }
 
-fn queue_signal(_: bool) -> nix::Result<()> {
+pub fn queue_signal(_: bool) -> nix::Result<()> {
     const SIGNAL: i32 = 40;
     let set = 1u64 << (SIGNAL - 1);
     sys::call(

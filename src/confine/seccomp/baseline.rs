@@ -61,6 +61,15 @@ const TCP_OPTIONS: [libc::c_int; 2] = [31, 38];
 /// share (`net.core.bpf_jit_limit`).
 const SOCKET_FILTERS: [libc::c_int; 4] = [26, 50, 51, 52];
 
+/// Calls that set an attribute of a file, with its size as the fourth argument.
+const ATTRIBUTES: [&str; 3] = ["setxattr", "lsetxattr", "fsetxattr"];
+/// Bytes of an attribute, of which a file can have two that are access control lists: a tmpfs keeps these in memory that no
+/// cgroup counts. So many are about what an empty directory is charged.
+const LARGEST_ATTRIBUTE: u64 = 512;
+
+/// Commands of fcntl(2) that lock a range of a file.
+const RECORD_LOCKS: [libc::c_int; 4] = [libc::F_SETLK, libc::F_SETLKW, libc::F_OFD_SETLK, libc::F_OFD_SETLKW];
+
 /// Commands of fcntl(2) that make others wait for this program when they open a file: F_SETLEASE, F_SETDELEG.
 const LEASES: [libc::c_int; 2] = [libc::F_SETLEASE, 1040];
 
@@ -142,6 +151,16 @@ impl Denied {
         self.add("io_setup", [], libc::ENOSYS);
     }
 
+    /// What takes memory that no cgroup counts.
+    fn memory(&mut self) {
+        let large = Condition::new(3, Comparison::Greater(LARGEST_ATTRIBUTE));
+        ATTRIBUTES.iter().for_each(|call| self.add(call, [large], libc::E2BIG));
+        self.add("setxattrat", [], libc::ENOSYS);
+        // A socket's queue of errors has the size of its receive buffer. Programs that ask for a larger one do with less.
+        let buffer = [Condition::is(1, libc::SOL_SOCKET), Condition::is(2, libc::SO_RCVBUF)];
+        self.add("setsockopt", buffer, 0);
+    }
+
     fn leases(&mut self) {
         LEASES.iter().for_each(|&command| self.add("fcntl", [Condition::is(1, command)], libc::EPERM));
     }
@@ -158,9 +177,22 @@ impl Seccomp {
         denied.cores();
         denied.leases();
         denied.contexts();
+        denied.memory();
         let rules: Vec<Rule> = denied.0.into_iter().filter(|rule| self.allows_all_of(&rule.call)).collect();
         self.rules.extend(rules);
         self
+    }
+
+    /// Denies locks on ranges of files (`F_SETLK`, `F_SETLKW`, `F_OFD_SETLK`, `F_OFD_SETLKW` of fcntl(2)) with `ENOLCK`. flock(2) is
+    /// not affected. Default: allowed, but for [`Seccomp::pure_computation`].
+    ///
+    /// The kernel keeps some 200 bytes for each lock, which no cgroup counts and no limit bounds: a program takes a gibibyte
+    /// of the machine within seconds. Databases (SQLite), package managers and some build tools need such locks.
+    #[must_use]
+    pub fn deny_record_locks(self) -> Self {
+        RECORD_LOCKS.into_iter().fold(self, |policy, command| {
+            policy.when("fcntl", [Condition::is(1, command)], Action::Errno(libc::ENOLCK))
+        })
     }
 
     fn allows_all_of(&self, call: &str) -> bool {
@@ -233,14 +265,39 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_no_cgroup_counts_is_denied() {
+        for policy in presets() {
+            for name in ["mbind", "set_mempolicy_home_node", "setxattrat"] {
+                assert!(SystemCall::named(name).is_none() || !allows(&policy, name, [0; 3]), "{name}");
+            }
+            let decides = |name: &str, args| policy.decide(SystemCall::named(name).expect(name).number(), &args);
+            for name in ATTRIBUTES {
+                assert_eq!(decides(name, [0, 0, 0, 512, 0, 0]), Action::Allow);
+                for size in [513, 1 << 32] {
+                    assert_eq!(decides(name, [0, 0, 0, size, 0, 0]), Action::Errno(libc::E2BIG));
+                }
+            }
+            assert!(!allows(&policy, "setsockopt", [0, libc::SOL_SOCKET, libc::SO_RCVBUF]));
+        }
+    }
+
+    #[test]
+    fn record_locks_are_denied_on_request() {
+        let denying = [Seccomp::new().deny_record_locks(), Seccomp::pure_computation()];
+        for policy in denying.map(|policy| Policy::resolve(&policy).expect("a policy")) {
+            assert!(RECORD_LOCKS.iter().all(|&command| !allows(&policy, "fcntl", [0, command, 0])));
+            assert!(allows(&policy, "fcntl", [0, libc::F_GETFL, 0]));
+        }
+        assert!(presets().iter().all(|policy| allows(policy, "fcntl", [0, libc::F_SETLK, 0])));
+    }
+
+    #[test]
     fn leases_are_denied_in_every_preset() {
         let pure = Policy::resolve(&Seccomp::pure_computation()).expect("a policy");
         for policy in presets().iter().chain([&pure]) {
             assert!(!allows(policy, "fcntl", [0, libc::F_SETLEASE, libc::F_WRLCK]));
             assert!(!allows(policy, "fcntl", [0, 1040, libc::F_WRLCK]));
-            assert!(
-                allows(policy, "fcntl", [0, libc::F_GETLEASE, 0]) && allows(policy, "fcntl", [0, libc::F_SETLK, 0])
-            );
+            assert!(allows(policy, "fcntl", [0, libc::F_GETLEASE, 0]));
         }
     }
 }

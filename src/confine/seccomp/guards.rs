@@ -195,7 +195,7 @@ mod tests {
     fn no_rule_allows_netlink() {
         let everything = Seccomp::allow_list().allow(SystemCall::all().filter_map(SystemCall::name));
         let (netlink, unsupported) = ([libc::AF_NETLINK as u64, 3, 0], Action::Errno(libc::EAFNOSUPPORT));
-        let buffer = [3, libc::SOL_SOCKET as u64, libc::SO_RCVBUF as u64, 1, 4];
+        let buffer = [3, libc::SOL_SOCKET as u64, libc::SO_SNDBUF as u64, 1, 4];
         for policy in [Seccomp::new(), Seccomp::container(), everything] {
             assert_eq!(decides(&policy, "socket", &netlink), Some(unsupported));
             assert_eq!(decides(&policy, "setsockopt", &buffer), Some(Action::Allow));

@@ -18,6 +18,8 @@ const KERNEL: &[&str] = &[
     "keyctl", "listns", "lookup_dcookie", "modify_ldt", "name_to_handle_at", "open_by_handle_at", "perf_event_open", "request_key",
     "syslog", "uselib", "userfaultfd", "ustat",
 ];
+/// What keeps a policy for each range of a file in memory, in memory that no cgroup counts (mbind(2)).
+const POLICIES: &[&str] = &["mbind", "set_mempolicy_home_node"];
 /// What enters other namespaces.
 const NAMESPACES: &[&str] = &["setns", "unshare"];
 
@@ -37,6 +39,9 @@ impl Seccomp {
     ///   `TIOCSLCKTRMIOS`, `TIOCVHANGUP`, those of virtual consoles, and stopping input or output (`TCXONC`);
     /// - requests of ioctl(2) for which the kernel loads modules: bridges, VLANs, encryption and verity of file systems;
     /// - contexts of asynchronous input and output (`io_setup` gives `ENOSYS`), of which a machine has 65,536;
+    /// - what takes memory that no cgroup counts: policies for ranges of memory (`mbind`; `set_mempolicy` is allowed), attributes of
+    ///   files of more than 512 bytes (`E2BIG`; `setxattrat`, whose size a filter can't see, gives `ENOSYS`), and larger
+    ///   receive buffers of sockets (`SO_RCVBUF` of setsockopt(2) has no effect);
     /// - leases and delegations of files, by which a program makes others wait that open them (`F_SETLEASE`, `F_SETDELEG`);
     /// - `personality` but for some values.
     ///
@@ -52,8 +57,8 @@ impl Seccomp {
     /// What is left is much: [`Seccomp::pure_computation`] and [`Seccomp::container`] are allow-lists.
     pub fn new() -> Self {
         let mut policy = Self::deny_list();
-        policy.rules.reserve(MACHINE.len() + KERNEL.len() + NAMESPACES.len() + 64);
-        for names in [MACHINE, KERNEL, NAMESPACES] {
+        policy.rules.reserve(MACHINE.len() + KERNEL.len() + POLICIES.len() + NAMESPACES.len() + 64);
+        for names in [MACHINE, KERNEL, POLICIES, NAMESPACES] {
             for &name in names {
                 policy = policy.when(name, [], Action::Errno(libc::EPERM));
             }
@@ -68,8 +73,8 @@ impl Seccomp {
     /// A Unix socket is refused with `EACCES` alone, since C libraries look for a cache there when somebody asks for a user's
     /// name or home, as Python does at its start.
     ///
-    /// Files can be opened for reading alone. There are no processes, threads, sockets, changes of the file system, or
-    /// limits to set, so that Java, Go and Node don't run. tgkill(2), by which `abort` ends a program, reaches other
+    /// Files can be opened for reading alone, and not locked. There are no processes, threads, sockets, changes of the file
+    /// system, or limits to set, so that Java, Go and Node don't run. tgkill(2), by which `abort` ends a program, reaches other
     /// processes of the same user if there is no pid namespace.
     pub fn pure_computation() -> Self {
         #[rustfmt::skip]
@@ -106,7 +111,10 @@ impl Seccomp {
         for option in [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_GET_DUMPABLE] {
             policy = policy.when("prctl", [Condition::is(0, option)], Action::Allow);
         }
-        policy.when("socket", [Condition::is(0, libc::AF_UNIX)], Action::Errno(libc::EACCES)).with_baseline()
+        policy
+            .when("socket", [Condition::is(0, libc::AF_UNIX)], Action::Errno(libc::EACCES))
+            .with_baseline()
+            .deny_record_locks()
     }
 
     /// An allow-list of what the default profile of common container engines allows a container without capabilities, as
@@ -117,13 +125,13 @@ impl Seccomp {
     pub fn container() -> Self {
         #[rustfmt::skip]
         const BEYOND: &[&str] = &[
-            "get_mempolicy", "mbind", "migrate_pages", "move_pages", "set_mempolicy", "set_mempolicy_home_node", "stime",
-            "sysfs", "_sysctl", "create_module", "get_kernel_syms",
+            "get_mempolicy", "migrate_pages", "move_pages", "set_mempolicy", "stime", "sysfs", "_sysctl", "create_module", "get_kernel_syms",
             "query_module", "fanotify_mark", "lsm_set_self_attr", "map_shadow_stack", "process_madvise", "memfd_secret",
             "listmount", "statmount", "vm86", "vm86old", "ptrace", "process_vm_readv", "process_vm_writev", "getpmsg",
             "putpmsg", "uprobe", "uretprobe", "tuxcall", "security", "afs_syscall", "vserver", "umount",
         ];
-        let refused = |name: &str| [MACHINE, KERNEL, NAMESPACES, BEYOND].iter().any(|names| names.contains(&name));
+        let refused =
+            |name: &str| [MACHINE, KERNEL, POLICIES, NAMESPACES, BEYOND].iter().any(|names| names.contains(&name));
         let names = SystemCall::all().filter_map(SystemCall::name).filter(|name| !refused(name));
         let mut policy = Self::allow_list();
         policy.rules =

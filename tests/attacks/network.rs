@@ -13,18 +13,26 @@ use nix::sys::socket::{
 };
 use stockade::{Capabilities, Capability, Namespaces, Sandbox, Seccomp, profile};
 
-use crate::common::{attack, attack_by, attack_on_host, attempt, in_namespaces, sandbox, tell, unfiltered};
-use crate::support::{Payload, Test, with_payload};
+use crate::common::{attack, attack_by, attack_on_host, attempt, in_namespaces, privately, sandbox, tell, unfiltered};
+use crate::support::{Payload, Test, unless_mounts, unless_pivot_root, with_payload};
 use crate::sys;
 
 pub const TESTS: &[Test] = tests![
     listeners_of_the_host_are_out_of_reach,
     links_of_the_host_are_not_seen,
     netlink_takes_no_memory_that_nobody_counts,
+    connections_are_bounded_in_a_network_of_the_sandboxs_own if unless_settings,
     raw_sockets_can_not_be_had,
 ];
 
-pub const PAYLOADS: &[Payload] = &[("reach", reach), ("links", links), ("fill", fill_netlink), ("raw", raw_sockets)];
+pub const PAYLOADS: &[Payload] = &[
+    ("reach", reach),
+    ("links", links),
+    ("fill", fill_netlink),
+    ("raw", raw_sockets),
+    ("bounds", bounds),
+    ("spawn_bounds", spawn_bounds),
+];
 
 /// Tries to reach listeners: TCP port, UDP port, name of an abstract stream, name of an abstract datagram socket.
 fn reach(args: &[String]) -> i32 {
@@ -170,6 +178,54 @@ fn netlink_takes_no_memory_that_nobody_counts() {
     let sockets: usize = allowed.get("sockets").parse().unwrap();
     assert!((1..=64).contains(&sockets), "{sockets}");
     assert_eq!((allowed.get("refused"), allowed.get("grown")), ("EMFILE", "false"));
+}
+
+const BACKLOG: &str = "/proc/sys/net/core/somaxconn";
+
+/// How many connections a listener may have wait, and whether the program can change that.
+fn bounds(_: &[String]) -> i32 {
+    tell("backlog", std::fs::read_to_string(BACKLOG).unwrap().trim());
+    attempt("raise", std::fs::write(BACKLOG, "5000"));
+    0
+}
+
+/// A caller that spawns with a network of the sandbox's own, and with its own.
+fn spawn_bounds(_: &[String]) -> i32 {
+    let without = Sandbox::new().seccomp(Seccomp::pure_computation());
+    for (name, sandbox) in [("own", Sandbox::new()), ("none", without), ("shared", shared(&Sandbox::new()))] {
+        // The kernel gives no new /proc to who has part of it covered.
+        let namespaces = Namespaces::USER | Namespaces::MOUNT;
+        let sandbox = sandbox.map_namespaces(|all| all & (namespaces | Namespaces::NET));
+        let enforced = sandbox.status(stockade::Command::new("true")).unwrap().enforced;
+        tell(name, enforced.gaps.iter().any(|gap| gap.contains("somaxconn")));
+    }
+    0
+}
+
+fn shared(sandbox: &Sandbox) -> Sandbox {
+    sandbox.clone().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::NET)
+}
+
+/// Over an initramfs a setting is written in any case.
+fn unless_settings() -> Option<String> {
+    unless_mounts().or_else(unless_pivot_root)
+}
+
+/// Attack 74: Connections that nobody accepts are counted to no cgroup.
+fn connections_are_bounded_in_a_network_of_the_sandboxs_own() {
+    let own = std::fs::read_to_string(BACKLOG).unwrap();
+    assert!(own.trim().parse::<u64>().unwrap() > 128, "the machine's is higher");
+    assert_eq!(attack(&shared(&sandbox()), "bounds", &[]).get("backlog"), format!("{:?}", own.trim()));
+    let inside = attack(&sandbox(), "bounds", &[]);
+    assert_eq!(inside.get("backlog"), "\"128\"");
+    inside.assert_refused(&["raise"]);
+    assert_eq!(std::fs::read_to_string(BACKLOG).unwrap(), own);
+
+    let read_only = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys";
+    for (script, is_gap) in [("", "false"), (read_only, "true")] {
+        let gaps = attack_by(&mut privately(script, "spawn_bounds", &[]));
+        assert_eq!((gaps.get("own"), gaps.get("none"), gaps.get("shared")), (is_gap, "false", "false"), "{script}");
+    }
 }
 
 /// A sandbox whose program may list network interfaces.

@@ -30,7 +30,7 @@ pub struct Means {
 
 const MIB: usize = 1 << 20;
 /// Larger than any buffer.
-const BLOCK: [u8; 60_000] = [1; 60_000];
+static BLOCK: [u8; 60_000] = [1; 60_000];
 
 /// Of kernel memory alone.
 const fn kernel(name: &'static str, most: usize, begin: fn() -> nix::Result<Take>) -> Means {
@@ -68,7 +68,7 @@ pub const MEANS: &[Means] = &[
         let words = &mut [Word::Number(0x5356_4d41), Word::Number(0), Word::Number(page), Word::Number(4096), name];
         call(libc::SYS_prctl, words).map(drop)
     })),
-    kernel("memory policies", 400_000, memory_policies),
+    kernel("memory policies", 60_000, memory_policies),
     kernel("empty files", 100_000, || each(|number| File::create(format!("/tmp/{number}")).or_errno().map(drop))),
     kernel("symlinks", 100_000, || each(|number| symlink(format!("{number:0120}"), format!("/tmp/{number}")).or_errno())),
     kernel("deep directories", 100_000, || {
@@ -329,7 +329,7 @@ fn memory_policies() -> nix::Result<Take> {
     const PAGE: i64 = 4096;
     const MPOL_BIND: i64 = 2;
     let file = numbers_of_memfd(0)?;
-    numbers(libc::SYS_ftruncate, &[file, 8 << 30])?;
+    numbers(libc::SYS_ftruncate, &[file, 512 << 20])?;
     let mut start = 0;
     each(move |number| {
         let size = 2 * WINDOW as i64 * PAGE;

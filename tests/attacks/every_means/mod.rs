@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use stockade::{Cgroup, Sandbox, Seccomp, Stdio, profile};
+use stockade::{Cgroup, Sandbox, Seccomp, Stdio, Termination, profile};
 
 use crate::common::{Attempts, alone, sandbox, unfiltered};
 use crate::support::{
@@ -141,7 +141,9 @@ fn take(sandbox: &Sandbox, means: &Means) -> Taken {
     drop(child.stdin.take());
     let outcome = child.wait().unwrap();
     if lines.is_empty() {
-        return Taken { objects: None, why: format!("{:?}", outcome.termination), uncounted, charged };
+        let ended = outcome.termination;
+        assert!(matches!(ended, Termination::Memory | Termination::Syscall(_)), "{}: {outcome}", means.name);
+        return Taken { objects: None, why: format!("{ended:?}"), uncounted, charged };
     }
     let said = Attempts::parse(&lines.join("\n"));
     let objects: usize = said.get("taken").parse().unwrap();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::support::with_limits;
 
@@ -69,4 +70,19 @@ impl Group {
             [at("memory.current") - pages, pages]
         }
     }
+}
+
+/// CPU time of all threads of the kernel's.
+pub fn kernel_threads() -> Duration {
+    // Of each process: its number, name, state and parent. The threads' is process 2.
+    let is_of_the_kernel = |directory: &Path| {
+        let stat = fs::read_to_string(directory.join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.split(' ').nth(1) == Some("2"))
+    };
+    let processes = fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path());
+    // Nanoseconds on a CPU, and what else there is.
+    let time = |directory: PathBuf| {
+        fs::read_to_string(directory.join("schedstat")).ok()?.split(' ').next()?.parse::<u64>().ok()
+    };
+    Duration::from_nanos(processes.filter(|it| is_of_the_kernel(it)).filter_map(time).sum())
 }

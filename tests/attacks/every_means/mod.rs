@@ -1,30 +1,37 @@
 //! Every means by which a program takes memory of the machine, in every sandbox that the crate has ready: each is counted to
 //! the sandbox's cgroup, or denied, or has a bound that the documentation names.
 
+mod cpu;
+mod disk;
 mod memory;
 mod meter;
 
 use std::fmt::{self, Display, Formatter};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use stockade::{Cgroup, Sandbox, Seccomp, Stdio, Termination, profile};
 
 use crate::common::{Attempts, alone, sandbox, unfiltered};
 use crate::support::{
-    Payload, Test, at_most, is_root, payload, sample, unless_root_with_groups, unless_user, with_payload,
+    Payload, Test, at_most, is_root, payload, sample, unless_idmapped_tmpfs, unless_root_with_groups, unless_user,
+    with_payload,
 };
+use disk::{disk_is_bounded_by_file, every_task_is_counted};
 use memory::{MEANS, Means};
 use meter::Group;
 
 pub const TESTS: &[Test] = tests![
     memory_is_counted_or_denied_or_bounded if unless_root_with_groups,
     memory_that_no_cgroup_counts_is_bounded if unless_user,
+    work_of_kernel_threads_is_bounded if unless_root_with_groups,
+    every_task_is_counted if unless_root_with_groups,
+    disk_is_bounded_by_file if unless_idmapped_tmpfs,
 ];
 
-pub const PAYLOADS: &[Payload] = &[("take_by", take_by)];
+pub const PAYLOADS: &[Payload] = &[("take_by", take_by), ("work_by", work_by), disk::PAYLOADS[0], disk::PAYLOADS[1]];
 
 const MIB: i64 = 1 << 20;
 /// What the limit on memory is, and what a means may take beside it: processes of the machine come and go meanwhile.
@@ -210,5 +217,46 @@ fn memory_that_no_cgroup_counts_is_bounded() {
     let all = means.flat_map(|means| sandboxes.iter().map(move |(name, sandbox)| (name, sandbox, means)));
     for (name, sandbox, means) in sample(all) {
         assert_bounded(name, sandbox, means);
+    }
+}
+
+/// Has the kernel work until its own time is over.
+fn work_by(args: &[String]) -> i32 {
+    let work = cpu::WORK.iter().find(|work| work.name == args[0]).expect("a means");
+    let mut again = (work.begin)();
+    let end = Instant::now() + Duration::from_millis(args[1].parse().unwrap());
+    while Instant::now() < end {
+        (0..20).for_each(|_| again());
+    }
+    0
+}
+
+/// Time of kernel threads for each second that the group was charged.
+fn ratio(work: &cpu::Work) -> f64 {
+    // In a network of its own, with terminals, which exist on request.
+    let sandbox = sandbox().map_root(|root| root.terminals(1)).cgroup(Cgroup::new().pids_max(16));
+    let mut command = payload("work_by");
+    command.args([work.name, &at_most(Duration::from_millis(250)).as_millis().to_string()]);
+    let before = meter::kernel_threads();
+    let outcome = sandbox.status(&command).unwrap();
+    assert!(outcome.success(), "{outcome}");
+    // What is put off is done within moments.
+    std::thread::sleep(Duration::from_millis(50));
+    let threads = meter::kernel_threads() - before;
+    threads.as_secs_f64() / outcome.usage.cpu.expect("a group's time").value.as_secs_f64()
+}
+
+/// Work that the kernel does for a program outside of its processes is what the documentation says it is.
+fn work_of_kernel_threads_is_bounded() {
+    let _turn = alone();
+    let watches = cpu::WORK.iter().find(|work| work.name == "watches of inotify").expect("a means");
+    assert!((0..TRIES).any(|_| ratio(watches) > 0.5), "the attack must work here, or its failure proves nothing");
+    for work in sample(cpu::WORK) {
+        let is_bounded = (0..TRIES).any(|_| {
+            let ratio = ratio(work);
+            println!("{:46} {ratio:.2} s of kernel threads for each of the program's", work.name);
+            ratio <= work.ratio
+        });
+        assert!(is_bounded, "{}: it is more than {} in each of {TRIES} times", work.name, work.ratio);
     }
 }

@@ -382,6 +382,9 @@ pub struct Outcome {
     pub enforced: Enforcement,
     /// Who was alive still when the program had ended by itself: of the processes in the sandbox's cgroup, so that without
     /// one it is empty. 1,024 at most.
+    ///
+    /// They are killed when the program has ended, whether or not the caller waits for that. A caller that waits has them
+    /// listed first; for one that comes later than 30 ms it may be too late, which [`Omitted::leaked_late`] says.
     pub leaked: Vec<Leaked>,
     /// What the seccomp policy refused, if it records it ([`Seccomp::record`](crate::Seccomp::record)), and the call for
     /// which it ended the sandbox: 1,024 different ones at most.
@@ -398,6 +401,10 @@ pub struct Outcome {
 pub struct Omitted {
     /// Processes beyond the 1,024 of [`Outcome::leaked`].
     pub leaked: u64,
+    /// Whether processes may be missing in [`Outcome::leaked`] because they were killed before the caller asked for them:
+    /// [`Child::wait`](crate::Child::wait) was called more than 30 ms after the end of the program.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub leaked_late: bool,
     /// Refused system calls that differ from each of the 1,024 of [`Outcome::violations`].
     pub violations: u64,
 }

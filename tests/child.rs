@@ -36,6 +36,8 @@ fn main() -> ExitCode {
         a_number_that_is_no_signal_is_an_error,
         dropping_the_child_kills_the_tree,
         the_end_of_the_program_ends_the_tree,
+        the_end_of_the_program_ends_the_tree_whether_or_not_anybody_waits,
+        without_a_pid_namespace_the_end_of_the_program_ends_its_process_group if unless_groups_are_signaled,
         dropping_the_child_without_a_pid_namespace_kills_the_program,
         output_of_any_size_is_collected_from_both_pipes_at_once,
         a_background_process_that_holds_the_pipes_is_not_waited_for,
@@ -366,6 +368,53 @@ fn the_end_of_the_program_ends_the_tree() {
     line(&mut child);
     assert_eq!(child.wait().unwrap().termination, Termination::Exited(3));
     assert_eq!(sleepers(&marker), [0; 0], "none is left when wait returns");
+}
+
+/// Time from the last word of a program, which leaves a process behind, to the end of its output. Nobody waits for it.
+fn time_to_the_end(mut stdout: impl Read) -> Duration {
+    let mut said = [0; 5];
+    stdout.read_exact(&mut said).expect("the program's last word");
+    assert_eq!(&said, b"done\n");
+    let start = Instant::now();
+    assert_eq!(stdout.read(&mut said).expect("the end of the pipe"), 0);
+    start.elapsed()
+}
+
+/// 50 ms, and what it takes to be woken by a busy machine.
+fn is_soon(time: Duration) {
+    assert!(time < at_most(Duration::from_millis(150)), "{time:?}");
+}
+
+fn the_end_of_the_program_ends_the_tree_whether_or_not_anybody_waits() {
+    const SCRIPT: &str = "sleep 1 & setsid sleep 1 & echo done";
+    let mut bare = Host::new("/bin/sh").args(["-c", SCRIPT]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let time = time_to_the_end(bare.stdout.take().unwrap());
+    assert!(time > Duration::from_millis(900), "without a sandbox who is left holds the pipe: {time:?}");
+    bare.wait().unwrap();
+
+    let marker = marker();
+    let mut child = spawn(&format!("sleep {marker} & setsid sleep {marker} & echo done"));
+    is_soon(time_to_the_end(child.stdout.take().unwrap()));
+    until("nobody is left", || sleepers(&marker).is_empty());
+    assert_eq!(state(child.id() as i32), Some('Z'), "the status is still the caller's");
+    assert_eq!(child.wait().unwrap().termination, Termination::Exited(0));
+}
+
+/// A signal to the group of a process whose number may be another's by now.
+fn unless_groups_are_signaled() -> Option<String> {
+    (support::kernel() < (6, 9)).then(|| "a helper can signal a process group by a pidfd since Linux 6.9".into())
+}
+
+fn without_a_pid_namespace_the_end_of_the_program_ends_its_process_group() {
+    let marker = marker();
+    for namespaces in [Namespaces::all() - Namespaces::TIME - Namespaces::PID, Namespaces::empty()] {
+        let sandbox = Sandbox::new().namespaces(namespaces).root(Root::inherit());
+        let script_text = format!("sleep {marker} & echo done");
+        let mut child = sandbox.spawn(script(&script_text).stdout(Stdio::piped())).unwrap();
+        is_soon(time_to_the_end(child.stdout.take().unwrap()));
+        until("nobody is left", || sleepers(&marker).is_empty());
+        assert_eq!(child.wait().unwrap().termination, Termination::Exited(0));
+    }
 }
 
 fn dropping_the_child_without_a_pid_namespace_kills_the_program() {

@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::host_path::HostPath;
 use crate::outcome::{Enforcement, Layer, Lost};
 use crate::plan::helper::{self, Groups, Placed, Start};
-use crate::plan::init::Confine;
+use crate::plan::init::{Confine, Init};
 use crate::plan::{IdMaps, Input, Placeholder, Plan, Program, Search, Slot, Step, Stream, init, nr, stub};
 use crate::sys::priority::Preferences;
 use crate::watch::{Rules, Ruling};
@@ -254,7 +254,7 @@ impl Compiler<'_> {
         self.bound_quotas(&mut helper);
         self.bound_network(&mut helper);
         identity::umask(&mut helper, 0);
-        let covering = self.set_up(&mut helper, job)?;
+        let (covering, init) = self.set_up(&mut helper, job)?;
         let groups = self.groups();
         let pty = self.place_descriptors(&mut helper, job, stdio)?;
         let start = Start {
@@ -263,6 +263,7 @@ impl Compiler<'_> {
             envp: &envp(job)?,
             new_session: job.new_session,
             stay: self.helper_stays(),
+            init,
             pty,
             last_word: self.config.limits.last_word(),
             groups,
@@ -456,8 +457,8 @@ impl Compiler<'_> {
             .is_none_or(|filter| !matches!(filter.policy.ruling(call as i32, args), Ruling::Refuse(_) | Ruling::End))
     }
 
-    /// Sets up what is in the namespaces.
-    fn set_up(&mut self, helper: &mut Program, job: &Job<'_>) -> Result<Covering> {
+    /// Sets up what is in the namespaces, and starts the init of a PID namespace that was made.
+    fn set_up(&mut self, helper: &mut Program, job: &Job<'_>) -> Result<(Covering, Option<Init>)> {
         let created = self.chosen.created;
         let default = created.contains(Namespaces::UTS).then_some(OsStr::new("sandbox"));
         let hostname = self.config.hostname.as_deref().or(default);
@@ -505,7 +506,7 @@ impl Compiler<'_> {
             root::change_root(helper, &self.host, path)?;
         }
         procs.wait(helper);
-        Ok(covering)
+        Ok((covering, init))
     }
 
     /// How the sockets and FIFOs of the host can be cut off.

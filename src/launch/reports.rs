@@ -109,8 +109,8 @@ impl Channel {
         let _ = shutdown(self.0.as_raw_fd(), Shutdown::Write);
     }
 
-    /// Waits until the program runs, or has failed to. The first failure, which may be one of the host's, is the cause of
-    /// those that follow. Whatever was started is killed then.
+    /// Waits until the program runs, or has failed to. A failure of the host's, `failed`, is the cause of the one that is
+    /// reported then. Whatever was started is killed.
     pub fn hear(
         &self,
         watched: Watched<'_>,
@@ -129,33 +129,30 @@ impl Channel {
     fn hear_until_started(
         &self,
         watched: Watched<'_>,
-        mut failed: Option<Error>,
+        failed: Option<Error>,
         write_maps: impl Fn() -> Result<()>,
     ) -> Result<Started> {
         let plan = watched.plan;
         let mut listener = None;
+        let cause = |error| Err(failed.clone().unwrap_or(error));
         loop {
             if !self.is_ready(watched.deadline)? {
-                return Err(failed.unwrap_or_else(|| watched.timed_out()));
+                return cause(watched.timed_out());
             }
             let received = self.receive(Report::longest(plan.search.candidates.len()))?;
             let Some(Received { report, fds }) = received else {
-                return Err(failed.unwrap_or(Error::Died { step: "setting up the sandbox" }));
+                return cause(Error::Died { step: "setting up the sandbox" });
             };
             match report {
                 Report::MapsWanted => write_maps()?,
                 Report::Listening => listener = fds.into_iter().next(),
-                Report::Failed { part, call, errno } => {
-                    failed.get_or_insert_with(|| failure(plan, part, call, errno));
-                }
-                Report::NotExecuted(failures) => {
-                    failed.get_or_insert_with(|| not_executed(&plan.search, &failures));
-                }
+                Report::Failed { part, call, errno } => return cause(failure(plan, part, call, errno)),
+                Report::NotExecuted(failures) => return cause(not_executed(&plan.search, &failures)),
                 // Of no sandbox.
                 Report::Tried(_) => {}
                 Report::Started(pids, at) => {
                     let started = Started { listener, ..started(pids, at, fds)? };
-                    return failed.map_or(Ok(started), Err);
+                    return failed.clone().map_or(Ok(started), Err);
                 }
             }
         }
@@ -247,6 +244,11 @@ fn end(pids: Pids) {
             continue;
         }
         match pidfd::open(pid) {
+            Ok(pidfd) if pid == pids.init => {
+                // Somebody in its PID namespace may have given a child to the caller.
+                let command = Some(pids.command).filter(|&pid| pid > 0);
+                let _ = Process::from_parts(pid, pidfd).finish_init_of(command, || {});
+            }
             Ok(pidfd) => drop(Process::from_parts(pid, pidfd)),
             // No descriptor is left.
             Err(_) => {

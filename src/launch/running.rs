@@ -14,7 +14,7 @@ use super::{Launched, hindrance, reaper};
 use crate::cgroup::{Made, freezer};
 use crate::error::Result;
 use crate::outcome::{Layer, Leaked, Lost};
-use crate::plan::init::TIME_IS_UP;
+use crate::plan::init::{PROGRAM_HAS_ENDED, TIME_IS_UP};
 use crate::text::shown;
 use crate::watch::{Account, Ended, How, Running};
 
@@ -96,7 +96,10 @@ impl Running for Launched {
         ended.lost = self.kept.finish();
         ended.account = if is_removed { account } else { self.account() };
         match keeper {
-            Ok(how) => ended.time_was_up = how == How::Exited(TIME_IS_UP),
+            Ok(how) => {
+                ended.time_was_up = how == How::Exited(TIME_IS_UP);
+                ended.ended_itself = how == How::Exited(PROGRAM_HAS_ENDED);
+            }
             Err(error) => {
                 let requested = "the end of every process of the sandbox".into();
                 ended.lost.push(Lost { layer: Layer::Namespaces, requested, why: error.to_string() });

@@ -71,6 +71,9 @@ pub(super) fn write(outcome: &Outcome, f: &mut Formatter<'_>) -> fmt::Result {
             writeln!(f, "{name:NAME$}{omitted} more")?;
         }
     }
+    if outcome.omitted.leaked_late {
+        writeln!(f, "{:NAME$}not listed: they were killed before the caller waited", "left behind")?;
+    }
     for (layer, what) in &outcome.enforced.enforced {
         writeln!(f, "{:NAME$}{what}", layer.to_string())?;
     }
@@ -102,7 +105,7 @@ mod tests {
             usage,
             enforced: Enforcement { enforced: vec![(Layer::NoNewPrivs, "set".into())], lost: vec![], gaps: vec![] },
             violations: vec![],
-            omitted: Omitted { leaked: 2, violations: 0 },
+            omitted: Omitted { leaked: 2, leaked_late: true, violations: 0 },
             leaked: vec![Leaked { pid: 7, name: "sleep".into() }],
         };
         let expected = "termination           exited with 3
@@ -111,6 +114,7 @@ cpu                       0.020000 s  cgroup
 largest resident set          652 kB  rusage
 left behind           sleep (pid 7)
 left behind           2 more
+left behind           not listed: they were killed before the caller waited
 no_new_privs          set
 ";
         assert_eq!(format!("{outcome:#}"), expected);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::arena::{Address, Ref, Word};
 use super::call::{Arg, Label, OnError, Slot, flags, nr};
 use super::fixed_filter::Remaining;
-use super::init::{Confine, TIME_IS_UP, wait_for_host};
+use super::init::{Confine, Init, WATCHED, wait_for_end};
 use super::message::{Rights, header, receive};
 use super::place::{OFFSET, SLOTS, SLOTS_LEN};
 use super::program::{Input, Program, Step};
@@ -206,6 +206,8 @@ pub(crate) struct Start<'a> {
     pub new_session: bool,
     /// No pid namespace ends with the sandbox: the helper stays, and kills the command when the host is gone.
     pub stay: bool,
+    /// The init of the pid namespace that ends with the sandbox.
+    pub init: Option<Init>,
     /// The master of the command's terminal, to hand to the host.
     pub pty: Option<Slot>,
     /// When a helper that stays ends the command by itself.
@@ -236,10 +238,12 @@ pub(crate) fn start(
     ]));
     let message = Message::new(helper, start);
     let (go, executed) = (helper.flag("the command may go on"), helper.flag("the command is there"));
-    helper.call(nr!(SYS_set_tid_address), [go.address()]);
+    if start.init.is_none() {
+        helper.tell_of_end(go);
+    }
     helper.call(nr!(SYS_clock_gettime), [flags!(CLOCK_REALTIME), Arg::SlotAddress(message.time)]);
     let parent = helper.label();
-    clone_command(helper, &message, executed, &entries, parent);
+    clone_command(helper, executed, &entries, parent);
     leave_processor(helper);
     confine(helper);
     if start.new_session {
@@ -258,14 +262,19 @@ pub(crate) fn start(
     execute(helper, start);
     helper.drop_pass();
     helper.bind(parent);
+    helper.step(Step::new("opening a pidfd of the command's process"));
+    helper.call(nr!(SYS_pidfd_open), [Program::COMMAND.into(), 0.into()]).store_in(message.fds);
+    if let Some(init) = start.init {
+        init.give(helper, message.fds, go);
+    }
     Waiting { message, go, executed }
 }
 
 /// Clones the command's process, which is in its cgroups then; the helper goes on at `parent`.
-fn clone_command(helper: &mut Program, message: &Message, executed: Flag, entries: &Entries, parent: Label) {
+fn clone_command(helper: &mut Program, executed: Flag, entries: &Entries, parent: Label) {
     let (elsewhere, inside) = (helper.label(), helper.label());
     if let Some((_, directory)) = entries.born_in {
-        let args = clone_args(helper, message.fds, executed, directory);
+        let args = clone_args(helper, executed, directory);
         let size = (8 * CLONE_ARGS).into();
         // Refused where this user does not own what is above both cgroups, or by a filter that can't see into it.
         let cloned = helper.call(nr!(SYS_clone3), [Arg::SlotAddress(args), size]).or_goto(elsewhere);
@@ -273,8 +282,9 @@ fn clone_command(helper: &mut Program, message: &Message, executed: Flag, entrie
         helper.jump(inside);
         helper.bind(elsewhere);
     }
-    let how = flags!(CLONE_VM | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_CLEARTID | SIGCHLD);
-    helper.clone(how, Arg::SlotAddress(message.fds), executed).above_zero(parent).store_in(Program::COMMAND);
+    // The kernel writes the pid before the process runs: the caller knows of it, whatever becomes of the helper.
+    let how = flags!(CLONE_VM | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD);
+    helper.clone(how, Arg::SlotAddress(Program::COMMAND), executed).above_zero(parent).store_in(Program::COMMAND);
     if let Some((file, _)) = entries.born_in {
         enter_cgroups(helper, &[file]);
         helper.bind(inside);
@@ -288,11 +298,10 @@ fn clone_command(helper: &mut Program, message: &Message, executed: Flag, entrie
 const CLONE_ARGS: u64 = 11;
 
 /// A `struct clone_args` in slots that follow one another: the first of them.
-fn clone_args(helper: &mut Program, pidfd: Slot, executed: Flag, directory: Slot) -> Slot {
-    let flags = libc::CLONE_VM | libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::CLONE_CHILD_CLEARTID;
-    let flags = flags | libc::CLONE_PARENT_SETTID;
+fn clone_args(helper: &mut Program, executed: Flag, directory: Slot) -> Slot {
+    let flags = libc::CLONE_VM | libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID;
     let first = helper.value("clone_args", flags as u64 | CLONE_INTO_CGROUP);
-    helper.pointer("&pidfd", pidfd);
+    helper.value("pidfd", 0);
     executed.pointer(helper);
     helper.pointer("&pid", Program::COMMAND);
     // With CLONE_PARENT it is that of the helper, and 0 here.
@@ -321,6 +330,9 @@ pub(crate) fn finish(
     }
     // The command may keep the processor to itself.
     leave_processor(helper);
+    if let Some(init) = start.init {
+        init.wait_confined(helper);
+    }
     helper.step(Step::new("letting the command be executed"));
     helper.raise(*go);
     helper.wait_for(*executed);
@@ -346,7 +358,7 @@ pub(crate) fn finish(
 }
 
 /// The number of a terminal's master when it is sent: the helper has no use for its standard streams any more.
-const PTY_NUMBER: u64 = 2;
+const PTY_NUMBER: u64 = 0;
 
 /// Executes the first candidate that can be; tells of each why it can't.
 fn execute(helper: &mut Program, start: &Start<'_>) {
@@ -404,7 +416,7 @@ impl Message {
     fn new(helper: &mut Program, start: &Start<'_>) -> Self {
         let tag = helper.value("started", STARTED);
         let count = 1 + u64::from(start.pty.is_some());
-        // The kernel writes the number of the pidfd when it clones.
+        // The number of the pidfd comes into the lower half.
         let rights = Rights::new(helper, count, "pidfd", PTY_NUMBER << 32);
         let time = helper.value("seconds", 0);
         helper.value("nanoseconds", 0);
@@ -424,39 +436,33 @@ fn kill(helper: &mut Program, pidfd: Slot) {
     }
 }
 
-/// Stays until the host is gone or ends the sandbox, then kills the command and its process group.
+/// Stays until the sandbox is to end, then kills the command and its process group.
 fn watch(helper: &mut Program, message: &Message, last_word: Option<Duration>, filter_is_optional: bool) {
-    helper.step(Step::new("waiting for the end of the sandbox"));
-    let end = helper.label();
+    helper.step(Step::new("leaving the session of the caller, and closing what the helper does not wait for"));
+    let failed = helper.label();
     helper.call(nr!(SYS_setsid), []).ignore();
     let copy = helper.fcntl(message.fds, flags!(F_DUPFD_CLOEXEC), Arg::NONE).ignore().store("pidfd");
-    let watched = [Input::Control, Input::Host].map(|input| helper.input(input));
-    keep_alone(helper, &[watched[0], watched[1], message.fds], end);
+    let [control, host] = [Input::Control, Input::Host].map(|input| helper.input(input));
+    keep_alone(helper, [control, host, message.fds], failed);
     // It signals the program, whose pidfd is the third one, and not the caller, whose pidfd it has too.
-    let signal = Remaining::with_first(nr!(SYS_pidfd_send_signal), 2);
-    let on_error = if filter_is_optional { OnError::Ignore } else { OnError::Goto(end) };
+    let signal = Remaining::with_first(nr!(SYS_pidfd_send_signal), WATCHED as u32 - 1);
+    let on_error = if filter_is_optional { OnError::Ignore } else { OnError::Goto(failed) };
     helper.within(Layer::Seccomp, |helper| helper.allow_only(&[signal], on_error));
+    wait_for_end(helper, last_word, |helper| kill(helper, message.fds));
+    helper.bind(failed);
     // The copy is open still if the helper could not do what it wanted to wait with.
-    let kill_both = |helper: &mut Program| {
-        kill(helper, message.fds);
-        kill(helper, copy);
-    };
-    let over = wait_for_host(helper, last_word);
-    kill_both(helper);
-    helper.exit(TIME_IS_UP);
-    helper.bind(over);
-    helper.bind(end);
-    kill_both(helper);
+    kill(helper, message.fds);
+    kill(helper, copy);
 }
 
 /// Moves `fds` to the numbers from 0 on, in order, and closes all others; goes on elsewhere when that fails.
-fn keep_alone(helper: &mut Program, fds: &[Slot], failed: Label) {
+fn keep_alone(helper: &mut Program, fds: [Slot; WATCHED as usize], failed: Label) {
     // First out of each other's way.
-    for &fd in fds {
-        helper.fcntl(fd, flags!(F_DUPFD_CLOEXEC), (fds.len() as u64).into()).or_goto(failed).store_in(fd);
+    for fd in fds {
+        helper.fcntl(fd, flags!(F_DUPFD_CLOEXEC), WATCHED.into()).or_goto(failed).store_in(fd);
     }
-    for (number, &fd) in fds.iter().enumerate() {
+    for (number, fd) in fds.into_iter().enumerate() {
         helper.dup3(fd, number as u64, flags!(O_CLOEXEC)).or_goto(failed).store_in(fd);
     }
-    helper.call(nr!(SYS_close_range), [(fds.len() as u64).into(), u32::MAX.into(), Arg::NONE]).or_goto(failed);
+    helper.call(nr!(SYS_close_range), [WATCHED.into(), u32::MAX.into(), Arg::NONE]).or_goto(failed);
 }

@@ -11,6 +11,9 @@ pub(crate) struct Flag(Slot);
 
 /// What the word is at first.
 const LOWERED: u64 = u32::MAX as u64;
+/// What the word is half-way: the highest priority of SCHED_FIFO (sched(7)), which no thread that raises a flag has for its
+/// number, since the first one of a PID namespace has 1.
+const HALF_WAY: u32 = 99;
 
 impl Flag {
     pub fn address(self) -> Arg {
@@ -40,13 +43,31 @@ impl Program {
         self.wake(flag).or_goto(failed);
     }
 
+    /// Raises a flag half-way, for who has two things to tell: the second is told by raising it. By the first thread of a PID
+    /// namespace alone.
+    pub fn raise_half(&mut self, flag: Flag) {
+        // A call that gives the number, since the interpreter stores nothing but results.
+        self.call(nr!(SYS_sched_get_priority_max), [flags!(SCHED_FIFO)]).store_in(flag.0);
+        self.wake(flag);
+    }
+
     fn wake(&mut self, flag: Flag) -> Added<'_> {
         self.call(nr!(SYS_futex), [flag.address(), flags!(FUTEX_WAKE), 1.into()])
     }
 
-    /// Waits until a flag is raised or cleared.
+    /// Has the kernel clear a flag, and wake who waits for it, when this process ends: one flag at a time.
+    pub fn tell_of_end(&mut self, flag: Flag) {
+        self.call(nr!(SYS_set_tid_address), [flag.address()]);
+    }
+
+    /// Waits until a flag is raised, half-way at least, or cleared.
     pub fn wait_for(&mut self, flag: Flag) {
         self.wait_while(flag, LOWERED as u32, Arg::NULL);
+    }
+
+    /// Waits until a flag that was raised half-way is raised or cleared.
+    pub fn wait_for_second(&mut self, flag: Flag) {
+        self.wait_while(flag, HALF_WAY, Arg::NULL);
     }
 
     /// Fails with ETIMEDOUT if a flag was cleared.

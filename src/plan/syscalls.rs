@@ -107,11 +107,11 @@ impl Program {
         self.call(nr!(SYS_symlinkat), [text, dir.into(), path]);
     }
 
-    /// clone(2) of a child that shares the memory, with the place of its pidfd or pid, and a flag that is cleared when it ends or executes
+    /// clone(2) of a child that shares the memory, with the place of its pid, and a flag that is cleared when it ends or executes
     /// something.
-    pub fn clone(&mut self, how: Arg, pidfd: impl Into<Arg>, flag: Flag) -> Added<'_> {
+    pub fn clone(&mut self, how: Arg, pid: impl Into<Arg>, flag: Flag) -> Added<'_> {
         // Of the last two one is the flag's address and the other is not used, in an order that the architectures differ in.
-        let args = [how, Arg::NULL, pidfd.into(), flag.address(), flag.address()];
+        let args = [how, Arg::NULL, pid.into(), flag.address(), flag.address()];
         self.call(nr!(SYS_clone), args)
     }
 

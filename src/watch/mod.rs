@@ -285,7 +285,11 @@ impl Child {
             termination: self.termination(&ended, &noted)?,
             usage: usage(wall, counted, ended.rusage.as_ref(), ended.account),
             enforced: self.enforced.clone(),
-            omitted: Omitted { leaked: omitted, violations: noted.omitted },
+            omitted: Omitted {
+                leaked: omitted,
+                leaked_late: ended.ended_itself && ended.account.is_some(),
+                violations: noted.omitted,
+            },
             leaked,
             violations: noted.violations(),
         };

@@ -97,6 +97,8 @@ pub(crate) struct Ended {
     pub account: Option<Account>,
     /// The sandbox ended itself, because the time was up.
     pub time_was_up: bool,
+    /// The same because the program had ended: who else was there may not have been listed before.
+    pub ended_itself: bool,
     /// What of the isolation was lost while it ran.
     pub lost: Vec<Lost>,
 }
@@ -104,7 +106,7 @@ pub(crate) struct Ended {
 impl Ended {
     /// The bare end.
     pub fn of(how: How) -> Self {
-        Self { how, rusage: None, account: None, time_was_up: false, lost: vec![] }
+        Self { how, rusage: None, account: None, time_was_up: false, ended_itself: false, lost: vec![] }
     }
 }
 

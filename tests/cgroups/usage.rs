@@ -1,9 +1,10 @@
 //! What was used, and who was left behind.
 
 use std::hint::black_box;
+use std::io::Read;
 use std::time::Duration;
 
-use stockade::{Source, Termination};
+use stockade::{Command, Source, Stdio, Termination};
 
 use crate::groups::{unless_accounts, unless_cpu, unless_peak};
 use crate::support::{self, Payload, Test, at_most, sh, slowness, touched};
@@ -21,6 +22,7 @@ pub const TESTS: &[Test] = tests![
     figures_grow_while_it_runs if unless_peak,
     a_name_that_is_no_text_is_told_as_one if unless_accounts,
     who_is_left_behind_is_named if unless_accounts,
+    a_caller_that_waits_late_is_told_that_nobody_was_listed if unless_accounts,
     nobody_is_left_behind_without_reason if unless_accounts,
 ];
 
@@ -113,6 +115,21 @@ fn who_is_left_behind_is_named() {
         assert!(!is_alive, "{leaked:?} has ended with the sandbox");
     }
     assert!(outcome.to_string().contains("2 processes left behind (sleep"), "{outcome}");
+}
+
+fn a_caller_that_waits_late_is_told_that_nobody_was_listed() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "sleep 1000 & echo done"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = with(group()).spawn(&command).expect("a shell");
+    let mut said = String::new();
+    // To its end, which comes when nobody is left.
+    child.stdout.take().expect("a pipe").read_to_string(&mut said).expect("its output");
+    let late = child.wait().expect("an outcome");
+    assert_eq!((late.leaked.len(), late.omitted.leaked_late), (0, true), "{late:#}");
+    assert!(format!("{late:#}").contains("not listed"), "{late:#}");
+
+    let asked = with(group()).output(&command).expect("a shell").outcome;
+    assert_eq!((asked.leaked.len(), asked.omitted.leaked_late), (1, false), "{asked:#}");
 }
 
 /// Takes a name that moves the cursor, and waits.

@@ -18,7 +18,7 @@ use crate::confine::namespaces::{Chosen, Namespaces};
 use crate::error::{Error, Result};
 use crate::host_path::HostPath;
 use crate::outcome::Layer;
-use crate::plan::init::{self, Init};
+use crate::plan::init::Init;
 use crate::plan::{Arg, Attributes, Change, HostId, IdMaps, Placeholder, Program, Slot, Step, flags, nr};
 
 /// What the root is lowered into, and what it depends on.
@@ -48,7 +48,7 @@ impl Procs {
     /// Waits until they are made.
     pub fn wait(&mut self, helper: &mut Program) {
         if let Some(init) = self.init.take() {
-            init::wait(helper, &init);
+            init.wait(helper);
         }
     }
 }

@@ -114,59 +114,98 @@ impl Made {
     }
 }
 
-/// Lets groups below a place of v2 have its controllers.
+/// Lets groups below a place of v2 have its controllers: all of them, or nothing is changed.
 fn enable(place: &Place, parent: &Directory, below_own: bool) -> Result<()> {
     // What is started in the host's own cgroup meanwhile has to move as well.
     const ROUNDS: u32 = 100;
     const PAUSE: Duration = Duration::from_millis(1);
     const CONTROL: &str = "cgroup.subtree_control";
+    let given = Words::in_directory(parent, CONTROL);
+    let needed = place.controllers.iter().filter_map(|controller| controller.v2());
+    let missing: Vec<&str> = needed.filter(|name| !given.has(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let value: Vec<String> = missing.iter().map(|name| format!("+{name}")).collect();
     // With processes the kernel gives a threaded controller on (cpu, pids), but then no process may enter the groups below
     // (EOPNOTSUPP); only the root may have both, and has no type.
     let movable = below_own && parent.read("cgroup.type").is_ok();
-    let given = Words::in_directory(parent, CONTROL);
-    for name in place.controllers.iter().filter_map(|controller| controller.v2()).filter(|name| !given.has(name)) {
-        let give_on = || {
-            if movable {
-                make_room(parent)?;
-            }
-            parent.write(CONTROL, &format!("+{name}"))
-        };
-        let mut result = give_on();
-        for _ in 1..ROUNDS {
-            // A process may have been started there meanwhile.
-            let is_busy = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy);
-            if !movable || !is_busy {
-                break;
-            }
-            std::thread::sleep(PAUSE);
-            result = give_on();
+    let mut room = Room::default();
+    for round in 1.. {
+        if movable {
+            room.make(parent).inspect_err(|_| room.undo(parent))?;
         }
-        result.map_err(|error| {
-            let remedy = "the cgroup has processes of its own, or may not give the controller on: name another parent \
-                          (CgroupParent::Path), or have a delegated scope (CgroupParent::SystemdScope, or systemd-run \
-                          --user --scope -p Delegate=yes for the host)";
-            Error::set_up(format!("enabling the {name} controller"), "write", error, Some(remedy))
-                .of(Layer::Cgroup)
-                .on(place.parent.join(CONTROL))
-        })?;
+        let Err(error) = parent.write(CONTROL, &value.join(" ")) else { return Ok(()) };
+        // A process may have been started there meanwhile.
+        if movable && error.kind() == io::ErrorKind::ResourceBusy && round < ROUNDS {
+            std::thread::sleep(PAUSE);
+            continue;
+        }
+        room.undo(parent);
+        let remedy = "the cgroup has processes of its own, or may not give the controllers on: name another parent \
+                      (CgroupParent::Path), or have a delegated scope (CgroupParent::SystemdScope, or systemd-run --user \
+                      --scope -p Delegate=yes for the host)";
+        let step = format!("enabling controllers of cgroups ({})", missing.join(", "));
+        let error = Error::set_up(step, "write", error, Some(remedy));
+        return Err(error.of(Layer::Cgroup).on(place.parent.join(CONTROL)));
     }
     Ok(())
 }
 
-/// Moves the processes of the host's own cgroup to a leaf of it: a group of v2 with processes has no controllers to give.
-fn make_room(own: &Directory) -> io::Result<()> {
-    let processes = own.processes();
-    if processes.is_empty() {
-        return Ok(());
+/// The leaf that the processes of the host's own cgroup are moved to: a group of v2 with processes has no controllers to give.
+#[derive(Default)]
+struct Room {
+    leaf: Option<Directory>,
+    moved: Vec<i32>,
+}
+
+/// The file that lists the processes of a group, and by which they come into it.
+const PROCESSES: &str = "cgroup.procs";
+
+impl Room {
+    /// Moves all processes that are there.
+    fn make(&mut self, own: &Directory) -> Result<()> {
+        let processes = own.processes();
+        if processes.is_empty() {
+            return Ok(());
+        }
+        let name = leaf_name();
+        let leaf = match own.create(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => own.child(&name),
+            other => other,
+        };
+        let leaf = leaf.map_err(failed("making a cgroup".into(), "mkdir", &own.path.join(&name)))?;
+        let leaf = self.leaf.insert(leaf);
+        for pid in processes {
+            match leaf.write(PROCESSES, &pid.to_string()) {
+                Ok(()) => self.moved.push(pid),
+                // It has ended meanwhile.
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                Err(error) => {
+                    let step =
+                        format!("moving process {pid} out of the cgroup {}, as all others there", own.path.display());
+                    let remedy = "the process belongs to another user, or may not be moved: start it, or this one, in another \
+                                  cgroup, or name another parent (CgroupParent::Path)";
+                    let error = Error::set_up(step, "write", error, Some(remedy));
+                    return Err(error.of(Layer::Cgroup).on(leaf.path.join(PROCESSES)));
+                }
+            }
+        }
+        Ok(())
     }
-    let name = format!("{HOST_LEAF}{}", unique());
-    let leaf = match own.create(&name) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => own.child(&name)?,
-        other => other?,
-    };
-    for pid in processes {
-        // One that has ended meanwhile needs no place.
-        let _ = leaf.write("cgroup.procs", &pid.to_string());
+
+    /// Moves them back.
+    fn undo(&mut self, own: &Directory) {
+        for pid in self.moved.drain(..) {
+            // One that has ended meanwhile needs no place.
+            let _ = own.write(PROCESSES, &pid.to_string());
+        }
+        if self.leaf.take().is_some() {
+            let _ = own.remove_empty(&leaf_name());
+        }
     }
-    Ok(())
+}
+
+fn leaf_name() -> String {
+    format!("{HOST_LEAF}{}", unique())
 }

@@ -14,32 +14,28 @@ const STATE: &str = "freezer.state";
 /// which is not frozen. Where this user may not do that, groups that hold it are thawed if they belong to this user, as
 /// those do in which an ordinary user's program can freeze itself.
 pub(crate) fn release(pid: i32) {
-    for directory in holders(pid) {
-        let moved = own_group().is_some_and(|own| own.write("cgroup.procs", &pid.to_string()).is_ok());
+    let holders = holders(pid);
+    let own = if holders.is_empty() { None } else { own_group() };
+    for directory in holders {
+        let moved = own.as_ref().is_some_and(|own| own.write("cgroup.procs", &pid.to_string()).is_ok());
         if !moved {
-            thaw_up(&directory.path);
+            for group in frozen_up(&directory.path).filter(Directory::is_own) {
+                let _ = group.write(STATE, "THAWED");
+            }
         }
     }
 }
 
-/// Thaws a group and those above it, from each of which the freezer holds all below, as far as they belong to this user.
-fn thaw_up(place: &Path) {
+/// The groups that were frozen themselves, of one and those above it: the freezer holds whoever is below each.
+fn frozen_up(place: &Path) -> impl Iterator<Item = Directory> + '_ {
     let groups = place.ancestors().map_while(|place| Directory::open(place).ok());
-    for group in groups.filter(Directory::is_own).filter(is_frozen_itself) {
-        let _ = group.write(STATE, "THAWED");
-    }
-}
-
-/// Whether it was frozen itself, and not one above it.
-fn is_frozen_itself(group: &Directory) -> bool {
-    group.read("freezer.self_freezing").is_ok_and(|state| state.trim() == "1")
+    groups.filter(|group| group.read("freezer.self_freezing").is_ok_and(|state| state.trim() == "1"))
 }
 
 /// The group by which a freezer holds a process: its own, or the nearest one above that is frozen itself.
 pub(crate) fn holder(pid: i32) -> Option<PathBuf> {
     let place = holders(pid).into_iter().next()?.path;
-    let groups = place.ancestors().map_while(|place| Directory::open(place).ok());
-    let frozen = groups.filter(is_frozen_itself).map(|group| group.path).next();
+    let frozen = frozen_up(&place).map(|group| group.path).next();
     Some(frozen.unwrap_or(place))
 }
 
@@ -60,6 +56,6 @@ fn own_group() -> Option<Directory> {
 
 /// The directory of the group that the freezer of v1 has, by the contents of a file such as `/proc/self/cgroup`.
 fn place_in(groups: &str) -> Option<PathBuf> {
-    let hierarchies = Hierarchies::of(groups, None).ok()?;
+    let hierarchies = Hierarchies::of(groups).ok()?;
     hierarchies.place(Controller::Freezer).filter(|(version, _)| *version == Version::V1).map(|(_, place)| place)
 }

@@ -93,6 +93,7 @@ impl Group {
             inherit_cpuset(parent, &group.directory).map_err(Error::host(INHERITING))?;
         }
         place.files.iter().try_for_each(|file| group.set(file))?;
+        place.files.iter().try_for_each(|file| group.check_set(file, &place.parent))?;
         if entrant.may_own && place.version == Version::V2 {
             group.limit_nesting().map_err(creating(&group.directory.path))?;
         }
@@ -124,6 +125,35 @@ impl Group {
                 result.map_err(failed(step, "write", &self.directory.path.join(&file.name)))
             }
         }
+    }
+
+    /// CPUs or memory nodes that the group above does not have are taken without an error on v2, and are not given.
+    fn check_set(&self, file: &File, above: &Path) -> Result<()> {
+        let effective = match (&*file.name, self.version) {
+            ("cpuset.cpus", Version::V1) => "cpuset.effective_cpus",
+            ("cpuset.mems", Version::V1) => "cpuset.effective_mems",
+            ("cpuset.cpus", Version::V2) => "cpuset.cpus.effective",
+            ("cpuset.mems", Version::V2) => "cpuset.mems.effective",
+            _ => return Ok(()),
+        };
+        let step = || format!("reading what {} is in effect", file.setting);
+        let had = self.directory.read(effective);
+        let had = had.map_err(|error| failed(step(), "read", &self.directory.path.join(effective))(error))?;
+        if numbers(&had) == numbers(&file.value) {
+            return Ok(());
+        }
+        let what = format!(
+            "{} = {:?} can't be had below {}: it gives {:?}",
+            file.setting,
+            file.value,
+            above.display(),
+            had.trim()
+        );
+        let remedy = format!(
+            "name those that are in {effective} of the cgroup above and online, give that one more, or name another parent \
+             (CgroupParent::Path)"
+        );
+        Err(Error::invalid(what, remedy).of(Layer::Cgroup))
     }
 
     /// Limits the groups that a program which owns its own may create below it. v1 has no such limit.
@@ -175,6 +205,25 @@ impl Drop for Group {
     }
 }
 
+/// The ranges of a list of numbers such as `0-3,7`, in order and as long as they can be; none for what is no such list.
+fn numbers(list: &str) -> Option<Vec<(u32, u32)>> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some((first.parse().ok()?, last.parse().ok()?))
+    };
+    let parts = list.trim().split(',').filter(|part| !part.is_empty());
+    let mut ranges = parts.map(range).collect::<Option<Vec<(u32, u32)>>>()?;
+    ranges.sort_unstable();
+    let mut whole: Vec<(u32, u32)> = vec![];
+    for (first, last) in ranges {
+        match whole.last_mut() {
+            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            _ => whole.push((first, last)),
+        }
+    }
+    Some(whole)
+}
+
 /// Whether the machine has any swap: the table has a line beside its head.
 fn has_swap() -> bool {
     fs::read_to_string("/proc/swaps").is_ok_and(|table| table.lines().count() > 1)
@@ -188,4 +237,19 @@ fn inherit_cpuset(parent: &Directory, group: &Directory) -> io::Result<()> {
         group.write(file, parent.read(file)?.trim())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_numbers_are_compared_by_what_they_contain() {
+        assert_eq!(numbers("0-3,7\n"), Some(vec![(0, 3), (7, 7)]));
+        assert_eq!(numbers("7,1-3,0"), numbers("0-3,7"));
+        assert_eq!(numbers("0,1,2"), numbers("0-2"));
+        assert_eq!(numbers("\n"), Some(vec![]));
+        assert_ne!(numbers("0-1"), numbers("0"));
+        assert_eq!(numbers("0-x"), None);
+    }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 
 use super::directory::Directory;
+use super::{CgroupParent, unit};
 use crate::error::{Error, Result};
 use crate::mountinfo::{self, Line};
 
@@ -98,20 +99,28 @@ pub(super) const HOST_LEAF: &str = "stockade-host-";
 pub(super) struct Hierarchies {
     mounted: Vec<Hierarchy>,
     /// Below the root of each; without one it is the host's own.
-    pub parent: Option<PathBuf>,
+    parent: Option<PathBuf>,
+    /// The host's own is in a scope that was delegated to it.
+    is_delegated: bool,
     /// What the cgroup of v2 has, once it was asked.
     offered: OnceCell<Words>,
 }
 
 impl Hierarchies {
-    pub fn read(parent: Option<PathBuf>) -> Result<Self> {
+    pub fn read(parent: &CgroupParent) -> Result<Self> {
         let own = fs::read_to_string("/proc/self/cgroup").map_err(Error::host("reading /proc/self/cgroup"))?;
-        Self::of(&own, parent)
+        let mut hierarchies = Self::of(&own)?;
+        match parent {
+            CgroupParent::Auto => {}
+            CgroupParent::Path(path) => hierarchies.parent = Some(path.strip_prefix("/").unwrap_or(path).to_owned()),
+            CgroupParent::SystemdScope => hierarchies.is_delegated = true,
+        }
+        Ok(hierarchies)
     }
 
     /// Those of a process, by the contents of its file in `/proc`.
-    pub fn of(own: &str, parent: Option<PathBuf>) -> Result<Self> {
-        Ok(Self::new(mountinfo::read_of_kind(b"cgroup")?, own, parent))
+    pub fn of(own: &str) -> Result<Self> {
+        Ok(Self::new(mountinfo::read_of_kind(b"cgroup")?, own, None))
     }
 
     fn new(mounts: Vec<Line>, own: &str, parent: Option<PathBuf>) -> Self {
@@ -127,7 +136,7 @@ impl Hierarchies {
             let Some(own) = own_cgroup(own, version, &controllers) else { continue };
             mounted.push(Hierarchy { version, point: mount.point, root: mount.root, controllers, own });
         }
-        Self { mounted, parent, offered: OnceCell::new() }
+        Self { mounted, parent, is_delegated: false, offered: OnceCell::new() }
     }
 
     /// Where groups with each controller are made, looked up once.
@@ -138,7 +147,14 @@ impl Hierarchies {
             let Some((version, directory)) = self.place(controller) else { continue };
             let known = grounds.iter().position(|ground| ground.directory == directory);
             let index = known.unwrap_or_else(|| {
-                grounds.push(Ground { version, directory, may_make: OnceCell::new(), given: OnceCell::new() });
+                let unit_above = self.unit_root(version);
+                grounds.push(Ground {
+                    version,
+                    directory,
+                    unit_above,
+                    hindrance: OnceCell::new(),
+                    given: OnceCell::new(),
+                });
                 grounds.len() - 1
             });
             of.push((controller, index));
@@ -148,13 +164,25 @@ impl Hierarchies {
 
     /// Whether a hierarchy that is mounted has a controller, wherever.
     pub fn have(&self, controller: Controller) -> bool {
-        self.mounted.iter().any(|hierarchy| match hierarchy.version {
-            Version::V1 => hierarchy.controllers.iter().any(|name| name == controller.v1()),
-            Version::V2 => {
-                let offered = Words::of(&hierarchy.point.join("cgroup.controllers"));
-                controller.v2().is_none_or(|name| offered.has(name))
-            }
-        })
+        self.mounted.iter().any(|hierarchy| hierarchy.has(controller))
+    }
+
+    /// Where systemd's units are looked for above a directory: nowhere, if the parent was named.
+    fn unit_root(&self, version: Version) -> Option<PathBuf> {
+        let v2 = self.mounted.iter().find(|hierarchy| hierarchy.version == Version::V2);
+        let is_looked_for = version == Version::V2 && self.parent.is_none() && !self.is_delegated;
+        v2.filter(|_| is_looked_for).map(|hierarchy| hierarchy.point.clone())
+    }
+
+    /// The unit of systemd's that a directory of this process's own group is in, if it is not delegated.
+    pub fn undelegated(&self, version: Version, directory: &Path) -> Option<String> {
+        unit::undelegated(directory, &self.unit_root(version)?)
+    }
+
+    /// Where a hierarchy with a controller is mounted of which this process's group is not seen.
+    pub fn point_elsewhere(&self, controller: Controller) -> Option<&Path> {
+        let mut hidden = self.mounted.iter().filter(|hierarchy| hierarchy.directory(None).is_none());
+        hidden.find(|hierarchy| hierarchy.has(controller)).map(|hierarchy| &*hierarchy.point)
     }
 
     /// The directory below which groups with a controller are made, and its version.
@@ -179,15 +207,46 @@ impl Hierarchies {
 pub(super) struct Ground {
     pub version: Version,
     pub directory: PathBuf,
-    may_make: OnceCell<bool>,
+    /// Up to where a unit of systemd's is looked for that it is in.
+    unit_above: Option<PathBuf>,
+    hindrance: OnceCell<Option<Hindrance>>,
     /// What groups below have.
     given: OnceCell<Words>,
 }
 
+/// Why no group can be made somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Hindrance {
+    /// This user may not write there.
+    NotAllowed,
+    /// It is in this unit of systemd's, which is not delegated.
+    Undelegated(String),
+    /// It is for threads (cgroups(7), "thread mode"): its `cgroup.type`.
+    Threaded(String),
+}
+
 impl Ground {
-    /// Whether this user may make groups here.
+    /// Why no group can be made here, if none can.
+    pub fn hindrance(&self) -> Option<&Hindrance> {
+        self.hindrance.get_or_init(|| self.find_hindrance()).as_ref()
+    }
+
+    fn find_hindrance(&self) -> Option<Hindrance> {
+        if access(&self.directory, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
+            return Some(Hindrance::NotAllowed);
+        }
+        if let Some(unit) = self.unit_above.as_ref().and_then(|point| unit::undelegated(&self.directory, point)) {
+            return Some(Hindrance::Undelegated(unit));
+        }
+        // v1 has no such file, nor has the root of v2.
+        let kind = fs::read_to_string(self.directory.join("cgroup.type")).unwrap_or_default();
+        let kind = kind.trim();
+        (!matches!(kind, "" | "domain")).then(|| Hindrance::Threaded(kind.into()))
+    }
+
+    /// Whether groups can be made here.
     pub fn may_make(&self) -> bool {
-        *self.may_make.get_or_init(|| access(&self.directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok())
+        self.hindrance().is_none()
     }
 
     /// Whether a group below can have a controller without that processes are moved for it.
@@ -222,12 +281,27 @@ impl Grounds {
         has_place || self.parent().is_none() || !self.hierarchies.have(controller)
     }
 
+    /// Where a hierarchy with a controller is mounted of which this process's group is not seen.
+    pub fn point_elsewhere(&self, controller: Controller) -> Option<&Path> {
+        self.hierarchies.point_elsewhere(controller)
+    }
+
     pub fn directories(&self) -> Vec<PathBuf> {
         self.grounds.iter().map(|ground| ground.directory.clone()).collect()
     }
 }
 
 impl Hierarchy {
+    fn has(&self, controller: Controller) -> bool {
+        match self.version {
+            Version::V1 => self.controllers.iter().any(|name| name == controller.v1()),
+            Version::V2 => {
+                let offered = Words::of(&self.point.join("cgroup.controllers"));
+                controller.v2().is_none_or(|name| offered.has(name))
+            }
+        }
+    }
+
     /// `None` if it is not seen at the mount point.
     fn directory(&self, parent: Option<&Path>) -> Option<PathBuf> {
         let own = match self.own.file_name() {

@@ -14,6 +14,7 @@ mod place;
 mod probe;
 mod readings;
 mod systemd;
+mod unit;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,8 +46,14 @@ pub struct IoMax {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum CgroupParent {
-    /// The one that the host is in. On v2 the host's processes are moved to a leaf of it if it has no controllers to give
-    /// otherwise (cgroups(7), "no internal processes").
+    /// The one that the calling process is in. On v2 the processes there are moved to a leaf of it if it has no controllers to
+    /// give otherwise (cgroups(7), "no internal processes"); if one of them can't be moved, all stay where they are, and that is
+    /// an error. The leaf is removed by the next sandbox that finds it empty.
+    ///
+    /// A unit of systemd's must be delegated (`Delegate=yes` of systemd.resource-control(5)), or it is an error: in others
+    /// systemd takes a sandbox that runs out of memory for the unit's own failure, and stops the unit (`OOMPolicy=` of
+    /// systemd.service(5)). An ordinary user knows of a unit of their own manager that it is delegated since systemd 251; before,
+    /// name it by [`CgroupParent::Path`].
     #[default]
     Auto,
     /// A cgroup by its path below the root of each hierarchy, as `/proc/[pid]/cgroup` has it. It must exist, and the host

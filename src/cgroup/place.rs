@@ -1,9 +1,11 @@
 //! Where the groups of a sandbox are made, and what is written there: decided when the plan is made.
 
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+use nix::unistd::geteuid;
 
 use super::files::Setting;
-use super::hierarchy::{Controller, Grounds, Hierarchies, Version};
+use super::hierarchy::{Controller, Grounds, Hierarchies, Hindrance, Version};
 use super::{Cgroup, CgroupParent, systemd};
 use crate::error::{Error, Result};
 use crate::outcome::{Layer, Lost};
@@ -73,12 +75,8 @@ impl Spec {
                 "name it by its path from the root of the hierarchy, as /proc/[pid]/cgroup has it",
             ));
         }
-        let parent = match &cgroup.parent {
-            CgroupParent::Auto | CgroupParent::SystemdScope => None,
-            CgroupParent::Path(path) => Some(path.strip_prefix("/").unwrap_or(path).to_owned()),
-        };
-        let below_own = parent.is_none();
-        let grounds = Hierarchies::read(parent)?.grounds();
+        let grounds = Hierarchies::read(&cgroup.parent)?.grounds();
+        let below_own = grounds.parent().is_none();
         if let CgroupParent::Path(path) = &cgroup.parent
             && !grounds.directories().iter().any(|directory| directory.is_dir())
         {
@@ -89,29 +87,24 @@ impl Spec {
             .of(Layer::Cgroup));
         }
         let mut spec = Self { places: vec![], swept: grounds.directories(), below_own, entrant, unenforced: None };
+        let mut lost_if_lacking = |result: Result<()>, what: &str, controller| match (result, &mut lose) {
+            (Err(error), Some(lost)) if error.layer().is_some() && grounds.lack(controller) => {
+                lost.push(Lost::new(what, &error));
+                Ok(())
+            }
+            (result, _) => result,
+        };
         for setting in cgroup.settings()? {
             let place = spec.place(&grounds, setting.controller, setting.name);
-            match (place.and_then(|place| place.add(&setting)), &mut lose) {
-                (Err(error), Some(lost)) if error.layer().is_some() && grounds.lack(setting.controller) => {
-                    lost.push(Lost::new(setting.name, &error));
-                }
-                (result, _) => result?,
-            }
+            lost_if_lacking(place.and_then(|place| place.add(&setting)), setting.name, setting.controller)?;
         }
         if cgroup.limits_writes() {
             spec.cover_buffered_writes(&grounds)?;
         }
         if cpu_time {
             let placed = spec.place(&grounds, Controller::Cpuacct, "Limits::cpu or Limits::idle").map(drop);
-            match (placed, &mut lose) {
-                (Err(error), Some(lost)) if error.layer().is_some() && grounds.lack(Controller::Cpuacct) => {
-                    lost.push(Lost::new(
-                        "the CPU time of all processes together, which Limits::cpu and Limits::idle need",
-                        &error,
-                    ));
-                }
-                (result, _) => result?,
-            }
+            let what = "the CPU time of all processes together, which Limits::cpu and Limits::idle need";
+            lost_if_lacking(placed, what, Controller::Cpuacct)?;
         }
         if cgroup.freezable {
             spec.place(&grounds, Controller::Freezer, "freezable")?;
@@ -183,24 +176,16 @@ impl Spec {
     }
 
     fn place(&mut self, grounds: &Grounds, controller: Controller, name: &str) -> Result<&mut Place> {
-        let Some(ground) = grounds.of(controller) else {
-            let at = grounds.parent().map_or("here".into(), |parent| format!("in the cgroup /{}", parent.display()));
-            return Err(Error::invalid(
-                format!(
-                    "{name} can't be kept: no cgroup hierarchy of this host has the {} controller {at}",
-                    controller.v1()
-                ),
-                "mount one, enable the controller in cgroup.subtree_control above, or name another parent",
-            )
-            .of(Layer::Cgroup));
+        let refuse = |why: String, remedy: String| {
+            Err(Error::invalid(format!("{name} can't be kept: {why}"), remedy).of(Layer::Cgroup))
         };
-        if !ground.may_make() {
-            return Err(Error::invalid(
-                format!("{name} can't be kept: this user may make no cgroup in {}", ground.directory.display()),
-                "have a delegated scope (CgroupParent::SystemdScope, or systemd-run --user --scope -p Delegate=yes for the \
-                 host), have a subtree delegated to this user and name it (CgroupParent::Path), or run as root",
-            )
-            .of(Layer::Cgroup));
+        let Some(ground) = grounds.of(controller) else {
+            let (why, remedy) = absent(grounds, controller);
+            return refuse(why, remedy);
+        };
+        if let Some(hindrance) = ground.hindrance() {
+            let (why, remedy) = hindrance.words(&ground.directory);
+            return refuse(why, remedy);
         }
         let known = self.places.iter().position(|place| place.parent == ground.directory);
         let index = known.unwrap_or_else(|| {
@@ -234,5 +219,53 @@ impl Place {
             of_swap: setting.of_swap,
         }));
         Ok(())
+    }
+}
+
+/// Why a controller has no place, and what to do.
+fn absent(grounds: &Grounds, controller: Controller) -> (String, String) {
+    let name = controller.v1();
+    if grounds.parent().is_none()
+        && let Some(point) = grounds.point_elsewhere(controller)
+    {
+        let why = format!("the cgroup of this process is not below the one that is mounted on {}", point.display());
+        let remedy = "mount the cgroup file system again in this process's cgroup namespace (`mount -t cgroup2 none DIR`), or \
+                      start the process in that namespace";
+        return (why, remedy.into());
+    }
+    let at = grounds.parent().map_or("here".into(), |parent| format!("in the cgroup /{}", parent.display()));
+    (
+        format!("no cgroup hierarchy of this host has the {name} controller {at}"),
+        "mount one, enable the controller in cgroup.subtree_control above, or name another parent".into(),
+    )
+}
+
+impl Hindrance {
+    /// In words, and what to do.
+    fn words(&self, directory: &Path) -> (String, String) {
+        let directory = directory.display();
+        match self {
+            Self::NotAllowed => (
+                format!("this user may make no cgroup in {directory}"),
+                "have a delegated scope (CgroupParent::SystemdScope, or systemd-run --user --scope -p Delegate=yes for the \
+                 host), have a subtree delegated to this user and name it (CgroupParent::Path), or run as root"
+                    .into(),
+            ),
+            Self::Undelegated(unit) => (
+                format!(
+                    "this process is in {unit}, which systemd has not delegated: systemd would stop it when a sandbox runs out \
+                     of memory"
+                ),
+                format!(
+                    "set Delegate=yes in {unit}, use a scope of the process's own (CgroupParent::SystemdScope), or start the \
+                     process in one (systemd-run{} --scope -p Delegate=yes)",
+                    if geteuid().is_root() { "" } else { " --user" }
+                ),
+            ),
+            Self::Threaded(kind) => (
+                format!("the cgroup {directory} is for threads (its cgroup.type is {kind:?}), and none for processes can be below it"),
+                "name another parent (CgroupParent::Path), one whose cgroup.type is \"domain\"".into(),
+            ),
+        }
     }
 }

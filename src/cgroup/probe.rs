@@ -18,6 +18,8 @@ pub(crate) enum Found {
     Groups { v2: bool, below: PathBuf },
     /// The same, when the processes that are there have been moved to a leaf of it.
     AfterMove { below: PathBuf },
+    /// It is in this unit of systemd's, which is not delegated.
+    Undelegated { below: PathBuf, unit: String },
     /// A group was refused.
     Refused { v2: bool, below: PathBuf, errno: Errno },
     /// Groups can be made, but the one above may not give it to them.
@@ -28,7 +30,7 @@ pub(crate) enum Found {
 
 /// Tries every controller, in the order of [`Controller::ALL`]: its name on v2, and what was found.
 pub(crate) fn probe() -> Result<Vec<(&'static str, Found)>> {
-    let hierarchies = Hierarchies::read(None)?;
+    let hierarchies = Hierarchies::read(&CgroupParent::Auto)?;
     let name = Claim::new(&[]).name;
     let mut tried = BTreeMap::new();
     let found = Controller::ALL.map(|controller| {
@@ -37,6 +39,9 @@ pub(crate) fn probe() -> Result<Vec<(&'static str, Found)>> {
             Some((version, below)) => {
                 // Without a slash at its end.
                 let below: PathBuf = below.components().collect();
+                if let Some(unit) = hierarchies.undelegated(version, &below) {
+                    return (controller.v2().unwrap_or(controller.v1()), Found::Undelegated { below, unit });
+                }
                 let result = tried.entry(below.clone()).or_insert_with(|| make_and_remove(&below.join(&name), version));
                 judge(controller, version, below, result)
             }
@@ -54,10 +59,12 @@ impl Cgroup {
         let freezer = self.freezable.then_some(Controller::Freezer);
         let mut needed = settings.iter().map(|setting| setting.controller).chain(freezer);
         if let CgroupParent::Path(_) = self.parent {
-            return Hierarchies::read(None).is_ok_and(|all| needed.any(|controller| !all.have(controller)));
+            return Hierarchies::read(&CgroupParent::Auto)
+                .is_ok_and(|all| needed.any(|controller| !all.have(controller)));
         }
         let lacks = |found: &Found| match found {
             Found::Groups { .. } | Found::AfterMove { .. } => false,
+            Found::Undelegated { .. } => true,
             Found::Refused { errno, .. } => matches!(errno.0, libc::EACCES | libc::EPERM | libc::EROFS),
             Found::NotGiven { .. } | Found::Absent => true,
         };

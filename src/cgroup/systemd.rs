@@ -29,7 +29,6 @@ pub(super) fn enter_scope() -> Result<()> {
 mod bus {
     use std::fs;
     use std::io;
-    use std::path::Path;
     use std::sync::mpsc::{RecvTimeoutError, channel};
     use std::thread;
     use std::time::Duration;
@@ -41,7 +40,7 @@ mod bus {
     use zbus::blocking::{Connection, Proxy};
     use zbus::zvariant::{OwnedObjectPath, Value};
 
-    use crate::cgroup::owner;
+    use crate::cgroup::{owner, unit};
     use crate::environment;
     use crate::error::{Errno, Error, Result, SystemdFailure};
 
@@ -179,8 +178,7 @@ mod bus {
                     ("connecting to the user's bus", linger)
                 }
             };
-            // As sd_booted(3) does.
-            let (failure, remedy) = if Path::new("/run/systemd/system").exists() {
+            let (failure, remedy) = if unit::has_systemd() {
                 (SystemdFailure::NoBus, needs)
             } else {
                 let others = "this machine is not run by systemd; use CgroupParent::Auto, or CgroupParent::Path with a \

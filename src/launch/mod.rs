@@ -4,7 +4,6 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod affinity;
-mod attribute;
 mod handed;
 mod hindrance;
 mod host;
@@ -38,7 +37,6 @@ use nix::poll::PollTimeout;
 use nix::unistd::{pipe2, write};
 
 use affinity::{Kept, Processors};
-pub(crate) use attribute::attribute;
 pub(crate) use idmap::can_idmap;
 use ids::Reserved;
 pub(crate) use listener::Listener;

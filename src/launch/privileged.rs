@@ -13,8 +13,8 @@ use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
-use super::attribute::attribute;
 use crate::error::{Error, Result};
+use crate::sys::attribute::attribute;
 
 /// Where they may be. The last one is NixOS's.
 const DIRECTORIES: [&str; 5] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/run/wrappers/bin"];

@@ -16,7 +16,7 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::error::{Error, Result};
-use crate::launch::attribute;
+use crate::sys::attribute::attribute;
 use crate::watch::Notification;
 
 /// The thread that makes a call.

@@ -285,6 +285,10 @@ impl Judge {
                 let reason = format!("{} has processes, and can give no controllers on while it has", below.display());
                 (State::Limited { reason, remedy: remedy(Cause::MovedToLeaf) }, detail(true, below))
             }
+            Found::Undelegated { below, unit } => {
+                let reason = format!("this process is in {unit}, which systemd has not delegated");
+                (State::Unavailable { reason, remedy: remedy(Cause::Undelegated) }, detail(true, below))
+            }
             Found::Refused { v2, below, errno } => {
                 let cause = match errno.0 {
                     libc::EROFS => Cause::ReadOnlyCgroups,

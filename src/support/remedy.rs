@@ -33,6 +33,7 @@ pub(super) enum Cause {
     /// Built with this option, or since this version.
     Kernel(&'static str),
     Delegation,
+    Undelegated,
     ReadOnlyCgroups,
     NoController,
     MovedToLeaf,
@@ -133,6 +134,9 @@ impl Cause {
             Self::Kernel(needed) => format!("use a kernel with it: {needed}"),
             Self::Delegation => "have a subtree delegated to this user and name it (CgroupParent::Path), run the host in a \
                                  scope of its own (systemd-run --user --scope -p Delegate=yes), or run as root"
+                .into(),
+            Self::Undelegated => "set Delegate=yes in it, use a scope of the process's own (CgroupParent::SystemdScope), or start \
+                                  the process in one (systemd-run --scope -p Delegate=yes, for an ordinary user with --user)"
                 .into(),
             Self::ReadOnlyCgroups => "the cgroup file system is read-only here: run the container with a writable one of \
                                       its own (podman run --security-opt unmask=/sys/fs/cgroup, docker run --privileged \

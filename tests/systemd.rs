@@ -1,5 +1,5 @@
 //! A scope of systemd's, for hosts that may make no cgroup where they are. Each host that is moved is a process of its own.
-//! Where systemd does not run the machine, what is said of that is tested; `tests/vm/run systemd` boots one.
+//! Where systemd does not run the machine, what is said of that is tested; `tests/vm/run 6.1-systemd` boots one.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Host, ExitCode, Stdio as HostStdio};
 use std::time::{Duration, Instant};
 
-use stockade::{Cgroup, CgroupParent, Child, Command, Error, Limits, Sandbox, Stdio, Termination};
+use stockade::{Cgroup, CgroupParent, Child, Command, Error, Layer, Limits, Sandbox, Stdio, Termination};
 use support::{
     Payload, Test, eventually, example, is_root, on_host, payload_on_host, refused, shared_dir, text, with_limits,
 };
@@ -33,6 +33,8 @@ const TESTS: &[Test] = tests![
     cpu_time_is_limited_in_a_scope if unless_cpu,
     a_scope_is_gone_when_its_host_was_killed if unless_manager,
     run_limits_in_a_scope if unless_manager,
+    in_an_undelegated_unit_no_cgroup_is_made if unless_manager,
+    in_a_delegated_unit_a_sandbox_without_memory_ends_alone if unless_manager,
 ];
 
 const PAYLOADS: &[Payload] = &[
@@ -44,6 +46,8 @@ const PAYLOADS: &[Payload] = &[
     ("processes", host_that_limits_processes),
     ("cpu", host_that_limits_cpu),
     ("killed", host_that_is_killed),
+    ("auto", host_that_asks_for_its_own_cgroup),
+    ("path", host_that_names_its_own_cgroup),
 ];
 
 fn main() -> ExitCode {
@@ -55,7 +59,7 @@ fn has_systemd() -> bool {
 }
 
 fn unless_systemd() -> Option<String> {
-    (!has_systemd()).then(|| "systemd does not run this machine: tests/vm/run systemd".into())
+    (!has_systemd()).then(|| "systemd does not run this machine: tests/vm/run 6.1-systemd".into())
 }
 
 fn unless_no_systemd() -> Option<String> {
@@ -409,4 +413,80 @@ fn run_limits_in_a_scope() {
         .expect("run");
     assert_eq!(output.status.code(), Some(124), "{} {}", text(&output.stdout), text(&output.stderr));
     assert!(text(&output.stdout).contains("Memory"), "{}", text(&output.stdout));
+}
+
+/// A host in a unit of its own: whether it is delegated, and what the host is asked to do. A service's `Result` is told by
+/// systemd-run(1).
+fn in_unit(kind: &str, delegated: bool, payload: &str) -> std::process::Output {
+    let mut unit = Host::new("systemd-run");
+    if !is_root() {
+        unit.arg("--user").env("XDG_RUNTIME_DIR", format!("/run/user/{}", support::USER));
+    }
+    unit.arg("--collect");
+    unit.args(if kind == "scope" { ["--scope"].as_slice() } else { &["--wait", "--pipe"] });
+    if delegated {
+        unit.args(["-p", "Delegate=yes"]);
+    }
+    unit.arg(support::own_path()).args(["--payload", payload]);
+    unit.output().expect("systemd-run(1)")
+}
+
+fn eater(parent: CgroupParent) -> Sandbox {
+    Sandbox::new().cgroup(Cgroup::new().parent(parent).memory_max(64 * MB))
+}
+
+/// Says what becomes of a sandbox that needs more memory than it may have, and that it has lived through that.
+fn ends(sandbox: &Sandbox) -> i32 {
+    match sandbox.output(Command::new(EATER[0]).args(&EATER[1..])) {
+        Ok(output) => println!("{:?}", output.outcome.termination),
+        Err(error) => println!("{:?}: {error}", error.layer()),
+    }
+    // systemd has a moment to act.
+    std::thread::sleep(Duration::from_secs(2));
+    println!("alive");
+    0
+}
+
+fn host_that_asks_for_its_own_cgroup(_: &[String]) -> i32 {
+    let without = eater(CgroupParent::Auto).best_effort([Layer::Cgroup]).output(Command::new("true"));
+    let lost = without.expect("a sandbox without a cgroup").outcome.enforced.lost;
+    println!("{} lost", lost.len());
+    ends(&eater(CgroupParent::Auto))
+}
+
+/// What `CgroupParent::Auto` did in every unit: the group is below the host's own, whose processes are in a leaf.
+fn host_that_names_its_own_cgroup(_: &[String]) -> i32 {
+    let own = group_of(std::process::id());
+    let leaf = own.join("leaf");
+    fs::create_dir(&leaf).expect("a leaf");
+    fs::write(leaf.join("cgroup.procs"), "0").expect("this process in it");
+    fs::write(own.join("cgroup.subtree_control"), "+memory").expect("memory for those below");
+    let path = own.strip_prefix("/sys/fs/cgroup").expect("a cgroup").to_owned();
+    ends(&eater(CgroupParent::Path(path)))
+}
+
+fn in_an_undelegated_unit_no_cgroup_is_made() {
+    for kind in ["service", "scope"] {
+        let output = in_unit(kind, false, "auto");
+        let said = text(&output.stdout);
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!((lines.first(), lines.last()), (Some(&"1 lost"), Some(&"alive")), "{said} {}", text(&output.stderr));
+        assert!(lines[1].starts_with("Some(Cgroup): memory_max can't be kept: this process is in run-"), "{said}");
+        assert!(lines[1].contains(&format!(".{kind}, which systemd has not delegated")), "{said}");
+        assert!(lines[1].contains("Delegate=yes"), "{said}");
+    }
+    // Why: systemd takes it for the service's own failure.
+    let output = in_unit("service", false, "path");
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(!output.status.success() && !said.contains("alive"), "the service is stopped: {said}");
+    assert!(said.contains("oom-kill"), "{said}");
+}
+
+fn in_a_delegated_unit_a_sandbox_without_memory_ends_alone() {
+    for kind in ["service", "scope"] {
+        let output = in_unit(kind, true, "auto");
+        let said = text(&output.stdout);
+        assert_eq!(said.lines().collect::<Vec<_>>(), ["0 lost", "Memory", "alive"], "{kind} {}", text(&output.stderr));
+        assert!(output.status.success(), "{kind}: {}", text(&output.stderr));
+    }
 }

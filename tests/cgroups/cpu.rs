@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stockade::{Cgroup, Command, Layer, Limits, Outcome, Sandbox, Source, Termination};
 
-use crate::groups::{self, is_v1, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_v1};
+use crate::groups::{self, is_v1, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_v1, unless_v2};
 use crate::support::{self, Payload, Test, at_most, field, stdout, unless_root, unless_user};
 use crate::tests;
 use crate::{MS, group, payload, sleeper, succeeds, with, without};
@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = tests![
     weights_are_shares if unless_cpu,
     cpus_are_those_that_were_asked_for if unless_cpuset,
     memory_nodes_are_those_that_were_asked_for if unless_cpuset,
+    cpus_that_the_group_above_lacks_are_an_error if unless_cpus_are_lacking,
     who_uses_too_much_cpu_time_is_ended if unless_accounts,
     cpu_time_is_counted_of_all_together if unless_accounts,
     cpu_time_of_those_that_have_ended_counts if unless_accounts,
@@ -118,6 +119,36 @@ fn memory_nodes_are_those_that_were_asked_for() {
     let all = seen(&with(group()), "Mems_allowed_list");
     let first = numbers(&all)[0].to_string();
     assert_eq!(seen(&with(group().cpuset_mems(&first)), "Mems_allowed_list"), first);
+}
+
+/// The CPUs that this machine can have, and those that it has.
+fn cpus_of_machine() -> [Vec<u32>; 2] {
+    let file = |name: &str| std::fs::read_to_string(format!("/sys/devices/system/cpu/{name}")).unwrap_or_default();
+    ["possible", "online"].map(|name| numbers(file(name).trim()))
+}
+
+/// v1 refuses them itself.
+fn unless_cpus_are_lacking() -> Option<String> {
+    let [possible, online] = cpus_of_machine();
+    unless_v2().or_else(unless_cpuset).or_else(|| {
+        (possible.len() <= online.len()).then(|| "all CPUs that this machine can have are there".to_owned())
+    })
+}
+
+fn cpus_that_the_group_above_lacks_are_an_error() {
+    let [possible, online] = cpus_of_machine();
+    let lacking = possible.iter().find(|cpu| !online.contains(cpu)).expect("one that is not there");
+    for list in [lacking.to_string(), format!("{},{lacking}", online[0])] {
+        // The kernel takes the list, and gives something else.
+        let file = group().raw("cpuset.cpus", &list);
+        for cgroup in [group().cpuset_cpus(&list), file] {
+            let error = support::refused(&with(cgroup));
+            assert_eq!(error.layer(), Some(Layer::Cgroup), "{error}");
+            let said = error.to_string();
+            assert!(said.contains(&format!(" = {list:?} can't be had below /")), "{said}");
+            assert!(said.contains("it gives \"0\""), "{said}");
+        }
+    }
 }
 
 fn limited(time: Duration) -> Sandbox {

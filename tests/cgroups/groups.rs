@@ -93,19 +93,34 @@ pub fn read(group: &Path, file: &str) -> String {
 
 /// A reason to skip what needs groups with these controllers.
 fn unless(controllers: &[&str]) -> Option<String> {
-    controllers.iter().find_map(|&controller| {
-        let may_make = |place: &PathBuf| access(place, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
-        let is_there = |place: &PathBuf| {
-            let is_of_all = ["cpuacct", "freezer"].contains(&controller);
-            let name = if controller == "blkio" { "io" } else { controller };
-            let given = || fs::read_to_string(place.join("cgroup.controllers")).unwrap_or_default();
-            hierarchy(controller).is_some_and(|found| found.is_v1)
-                || is_of_all
-                || given().split_whitespace().any(|has| has == name)
-        };
-        let usable = place(controller).filter(may_make).filter(is_there);
-        usable.is_none().then(|| format!("this user may make no cgroup with the {controller} controller here"))
-    })
+    controllers
+        .iter()
+        .find_map(|&controller| {
+            let may_make = |place: &PathBuf| access(place, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+            let is_there = |place: &PathBuf| {
+                let is_of_all = ["cpuacct", "freezer"].contains(&controller);
+                let name = if controller == "blkio" { "io" } else { controller };
+                let given = || fs::read_to_string(place.join("cgroup.controllers")).unwrap_or_default();
+                hierarchy(controller).is_some_and(|found| found.is_v1)
+                    || is_of_all
+                    || given().split_whitespace().any(|has| has == name)
+            };
+            let usable = place(controller).filter(may_make).filter(is_there);
+            usable.is_none().then(|| format!("this user may make no cgroup with the {controller} controller here"))
+        })
+        .or_else(|| undelegated(controllers))
+}
+
+/// Nobody but systemd makes groups in a unit of its that is not delegated.
+fn undelegated(controllers: &[&str]) -> Option<String> {
+    if !Path::new("/run/systemd/system").exists() || delegation::name().is_some() {
+        return None;
+    }
+    let place = controllers.iter().filter(|controller| !is_v1(controller)).find_map(|controller| place(controller))?;
+    let is_unit = |path: &&Path| path.extension().is_some_and(|kind| kind == "service" || kind == "scope");
+    let unit = place.ancestors().find(is_unit)?;
+    let says = |name| support::has_attribute(unit, name);
+    (!says(c"trusted.delegate") && !says(c"user.delegate")).then(|| format!("{} is not delegated", unit.display()))
 }
 
 /// What is counted.

@@ -13,6 +13,7 @@ mod freeze;
 mod groups;
 mod life;
 mod memory;
+mod parents;
 mod payloads;
 mod processes;
 mod reach;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         life::TESTS,
         sweep::TESTS,
         reach::TESTS,
+        parents::TESTS,
     ];
     let payloads = [
         payloads::PAYLOADS,
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         sweep::PAYLOADS,
         freeze::PAYLOADS,
         usage::PAYLOADS,
+        parents::PAYLOADS,
     ];
     let _delegated = delegation::delegate();
     delegation::make_room();

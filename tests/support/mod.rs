@@ -473,3 +473,10 @@ pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     }
     panic!("never: {what}");
 }
+
+/// Whether a file has an extended attribute (getxattr(2)).
+pub fn has_attribute(path: &Path, name: &std::ffi::CStr) -> bool {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("a path");
+    // SAFETY: both strings end with a zero, and nothing is written.
+    unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) >= 0 }
+}

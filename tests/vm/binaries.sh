@@ -1,28 +1,30 @@
 # shellcheck shell=sh
-# Runs the test binaries in a VM, for what takes this in: it has said where $tests are and how one is `run` (NAME COMMAND…,
-# with its output to /run/out, as its exit status). What they print goes to the second serial port, between the lines that
-# begin with `===`, which table.py reads.
+# Runs the test binaries in a VM, for what takes this in: it has said where $tests are, which runs there are (`runs` prints
+# BINARY or BINARY@PLACE, one in a line) and how one is made (`run` NAME COMMAND…, with its output to /run/out, as its exit
+# status). What they print goes to the second serial port, between the lines that begin with `===`, which table.py reads.
 report=/dev/ttyS1
 stty -F $report raw
 say() { echo "=== $*" >$report; }
 
 # A binary's tests, once more those that failed, each on its own. More than one runs at a time on one CPU too: most wait.
 test_binary() {
-  name=${1##*/}
-  skip=$(cat "$tests/skip/$name" 2>/dev/null)
+  name=$1
+  binary=$tests/deps/${name%@*}
+  skip=$(cat "$tests/skip/${name%@*}" 2>/dev/null)
   start=$(date +%s)
   say "begin $name"
-  binary_as_both "$name" "$1" --test-threads 3 $filter $skip
+  binary_as_both "$name" "$binary" --test-threads 3 $filter $skip
   ended=$?
   for test in $(sort -u /run/failed); do
     say "again $name $test"
-    binary_as_both "$name" "$1" --test-threads 3 --exact "$test"
+    binary_as_both "$name" "$binary" --test-threads 3 --exact "$test"
     say "tried $?"
   done
   say "end $name $ended $(($(date +%s) - start))"
 }
 
-# As root and as the ordinary user. All binaries do both themselves but that of the library, whose harness is Rust's.
+# As root and as the ordinary user. All binaries do both themselves but that of the library, whose harness is Rust's; in a
+# place of one user's alone they do one.
 binary_as_both() {
   name=$1
   shift
@@ -32,7 +34,7 @@ binary_as_both() {
   both=$?
   failures
   # One whose half as root was ended does not go on to the ordinary user.
-  if [ "$name" = lib ] || { [ $both != 137 ] && [ "$(grep -c '^test result' /run/out)" -lt 2 ]; }; then
+  if [ "$name" = lib ] || { [ "${name%@user-*}" = "$name" ] && [ $both != 137 ] && [ "$(grep -c '^test result' /run/out)" -lt 2 ]; }; then
     run "$name" $as_user "$@" --color never || both=$?
     failures
   fi
@@ -46,8 +48,8 @@ failures() {
 
 # All that have not ended yet, in an earlier boot.
 test_binaries() {
-  for binary in "$tests"/deps/*; do
-    grep -qxF "${binary##*/}" "$tests/done" || test_binary "$binary"
+  for name in $(runs); do
+    grep -qxF "$name" "$tests/done" || test_binary "$name"
   done
   say finished
 }

@@ -10,30 +10,30 @@ quick='norandmaps mitigations=off init_on_alloc=0 transparent_hugepage=never app
 # Boots a kernel of which $work/KERNEL/extra holds what it has beside $work/KERNEL/base.cpio, if that is there. A VM that
 # ends before all of its tests did is booted a second time, where what has ended is not run again.
 vm() {
-  local kernel=$1 place=$work/$1 report=$cache/logs/$1.log parameters=$2 start=$SECONDS boot
-  shift 2
+  local kernel=$1 release=$2 place=$work/$1 report=$cache/logs/$1.log parameters=$3 start=$SECONDS boot
+  shift 3
   : >"$report"
   : >"$cache/logs/$kernel.console"
   for boot in first second; do
     echo "=== $boot boot" >>"$report"
     sed -n 's/^=== end \([^ ]*\) .*/\1/p' "$report" >"$place/extra/tests/done"
     { cat "$place/base.cpio" && archive "$place/extra"; } >"$place/initramfs"
-    qemu "$kernel" "$parameters" "$@"
+    qemu "$kernel" "$release" "$parameters" "$@"
     if grep -q '^=== finished' "$report"; then break; fi
     echo "$kernel: the $boot boot ended before its tests did, see $cache/logs/$kernel.console"
   done
   echo "$kernel took $((SECONDS - start)) s"
 }
 
-# One boot, to its end.
+# One boot, to its end. There is room for a CPU that is not there, which a cgroup can be given and does not have.
 qemu() {
-  local kernel=$1 place=$work/$1 report=$cache/logs/$1.log console=$cache/logs/$1.console parameters=$2
-  shift 2
-  timeout "$boot_limit" qemu-system-x86_64 -accel tcg,thread=multi -cpu "$cpu" -smp "$cpus" -m 3072 -display none -no-reboot \
+  local kernel=$1 release=$2 place=$work/$1 report=$cache/logs/$1.log console=$cache/logs/$1.console parameters=$3
+  shift 3
+  timeout "$boot_limit" qemu-system-x86_64 -accel tcg,thread=multi -cpu "$cpu" -smp "$cpus,maxcpus=$((cpus + 1))" -m 3072 -display none -no-reboot \
     -nodefaults -pidfile "$place/pid" \
     -chardev "file,id=console,path=$console,append=on" -serial chardev:console \
     -chardev "file,id=report,path=$report,append=on" -serial chardev:report \
-    -kernel "$cache/$kernel/vmlinuz" -initrd "$place/initramfs" \
+    -kernel "$cache/$release/vmlinuz" -initrd "$place/initramfs" \
     -append "console=ttyS0 panic=-1 $quick rdinit=/init time_limit=$binary_limit filter=$filter STOCKADE_TESTS_SLOW=$slowness $parameters" \
     "$@" </dev/null &
   local pid=$!

@@ -86,7 +86,7 @@ libraries() {
 
 # What a kernel has beside that, in a directory: its modules, and which tests it leaves out.
 extra() {
-  local kernel=$1 root=$2 tree=$cache/$1/root version number=100 file
+  local kernel=$1 release=$2 root=$3 tree=$cache/$2/root version number=100 file
   mkdir -p "$root/modules" "$root/tests/skip"
   version=$(ls "$tree/lib/modules")
   # With what each of them needs, in the order in which they are loaded.

@@ -1,11 +1,10 @@
 # shellcheck shell=bash
 # The VM that systemd runs, for the lines of `kernels` whose root is `systemd`. `run` takes this in, and calls boot_systemd.
 
-# Boots it, and runs the tests of scopes there, or those that were named.
+# Boots it, and runs the tests of scopes and of cgroups there, or those that were named.
 boot_systemd() {
   local kernel=$1 release=$2 place=$work/$1 root=$work/$1/root name
-  [ -e "$cache/$kernel/disk" ] || echo "$kernel: making a Debian $release with systemd"
-  retry "$here/systemd/disk" "$release" "$cache/$kernel/disk"
+  retry "$here/systemd/disk" bookworm "$cache/disk"
   mkdir -p "$root/bin" "$root/tests/deps"
   cp /bin/busybox "$root/bin/busybox"
   ln -s busybox "$root/bin/sh"
@@ -13,11 +12,11 @@ boot_systemd() {
   cp "$here/systemd/tests" "$here/systemd/tests.service" "$here/binaries.sh" "$root/tests"
   cp -r "$work/base/tests/examples" "$root/tests"
   local binaries=("${chosen[@]}")
-  [ ${#binaries[@]} -gt 0 ] || binaries=(systemd)
+  [ ${#binaries[@]} -gt 0 ] || binaries=(systemd cgroups)
   for name in "${binaries[@]}"; do
     cp "$work/base/tests/deps/$name" "$root/tests/deps"
   done
   archive "$root" >"$place/base.cpio"
-  echo "$kernel: booting it with systemd of Debian's $release: $cache/logs/$kernel.log"
-  vm "$kernel" '' -drive "file=$cache/$kernel/disk,format=raw,if=virtio,snapshot=on"
+  echo "$kernel: booting it with systemd: $cache/logs/$kernel.log"
+  vm "$kernel" "$release" '' -drive "file=$cache/disk,format=raw,if=virtio,snapshot=on"
 }

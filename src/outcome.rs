@@ -201,7 +201,7 @@ pub struct Leaked {
     /// Its pid, as the host saw it.
     pub pid: i32,
     /// Its name (proc(5), `/proc/[pid]/comm`), which the program has chosen: control characters, and bytes that are no UTF-8,
-    /// stand as escapes, such as `\u{1b}` and `\xff`.
+    /// stand as escapes, such as `\u{1b}` and `\xff`. Empty if it was killed before its name was read.
     pub name: String,
 }
 
@@ -384,7 +384,7 @@ pub struct Outcome {
     /// one it is empty. 1,024 at most.
     ///
     /// They are killed when the program has ended, whether or not the caller waits for that. A caller that waits has them
-    /// listed first; for one that comes later than 30 ms it may be too late, which [`Omitted::leaked_late`] says.
+    /// listed first; for one that comes later than 40 ms it may be too late, which [`Omitted::leaked_late`] says.
     pub leaked: Vec<Leaked>,
     /// What the seccomp policy refused, if it records it ([`Seccomp::record`](crate::Seccomp::record)), and the call for
     /// which it ended the sandbox: 1,024 different ones at most.
@@ -402,7 +402,7 @@ pub struct Omitted {
     /// Processes beyond the 1,024 of [`Outcome::leaked`].
     pub leaked: u64,
     /// Whether processes may be missing in [`Outcome::leaked`] because they were killed before the caller asked for them:
-    /// [`Child::wait`](crate::Child::wait) was called more than 30 ms after the end of the program.
+    /// [`Child::wait`](crate::Child::wait) was called more than 40 ms after the end of the program.
     #[cfg_attr(feature = "serde", serde(default))]
     pub leaked_late: bool,
     /// Refused system calls that differ from each of the 1,024 of [`Outcome::violations`].

@@ -20,10 +20,16 @@
 //! ```
 //!
 //! What can't be had is an error, as always. Four things of a profile may be missing on some host: user namespaces; a hard
-//! limit that is not below that of the profile (`ulimit -Hu`, `-Hf`, `-Hs`, `-Hv`); with [`judge`] a filter that can end the
+//! limit that is not below that of the profile (`ulimit -Hu`, `-Hs`, `-Hv`); with [`judge`] a filter that can end the
 //! sandbox, which the kernel gives to nobody who runs under another such filter; and, on Linux before 5.14, processes within
 //! the limit of [`build_step`], [`test()`] and [`agent`], since all those of an ordinary user count there, whatever sandbox they
 //! are in.
+//!
+//! **The disk.** What a program can write without being asked is in memory, in file systems with a size. A directory that you
+//! bind with `bind_rw` is on the disk of the host, and nothing in a profile bounds what comes there: RLIMIT_FSIZE, which limits
+//! one file and not how many there are, ends programs that only reserve much (.NET makes a file of 2 TiB in memory, Go and Java
+//! tools have sparse files). Bind a directory of a file system with a size or a quota, or set that limit where your programs take
+//! it: `map_limits(|limits| limits.rlimit(Resource::Fsize, 1 << 30, 1 << 30))`.
 //!
 //! Limits on output are kept by [`Sandbox::output`] and [`Child::wait_with_output`](crate::Child::wait_with_output), which
 //! collect it.
@@ -34,6 +40,7 @@ use std::time::Duration;
 
 use crate::confine::{Action, Bind, Comparison, Condition, Limits, Proc, Resource, Root, Seccomp, Tmpfs};
 use crate::sandbox::Sandbox;
+use crate::watch::Overflow;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -50,16 +57,12 @@ const GIB: u64 = 1 << 30;
 /// | an empty `/var` of 16 MiB, with what language tools have there (`/var/lib/gems`, `/var/lib/ghc`, `/var/lib/ocaml`, `/var/lib/texmf`) | whoever can read a file can lock it, and databases of the machine are there; bind what else is needed: `bind("/var/lib/dpkg", "/var/lib/dpkg")` |
 /// | [`Seccomp::new`] without ptrace(2) and its like | steps execute whatever tools they like, but none looks into other processes |
 /// | 1,024 processes | `make -j` and parallel linkers have room, a recipe that calls itself has not |
-/// | files of 4 GiB at most | the outputs are on the host's disk; a log that never ends is cut short by `SIGXFSZ` |
 /// | 10 minutes, then SIGTERM, 2 s later SIGKILL | a step that hangs fails; compilers remove their partial outputs when asked to end |
 /// | 64 MiB of each of stdout and stderr | errors of templates are long, but nobody reads more |
 pub fn build_step() -> Sandbox {
     let limits = ending(600, 2).stdout(64 * MIB).stderr(64 * MIB);
-    Sandbox::new().root(scratch(without_var(), GIB)).seccomp(Seccomp::new().deny(TRACING)).limits(bounded(
-        limits,
-        1024,
-        4 * GIB,
-    ))
+    let limits = limits.rlimit(Resource::Nproc, 1024, 1024);
+    Sandbox::new().root(scratch(without_var(), GIB)).seccomp(Seccomp::new().deny(TRACING)).limits(limits)
 }
 
 /// For a test that should come to the same result whatever ran before it, beside it, or is left over from it.
@@ -74,12 +77,11 @@ pub fn build_step() -> Sandbox {
 /// | [`Seccomp::new`] | tests do strange things on purpose: debuggers and sanitizers (ptrace(2)) run |
 /// | no pseudo-terminals | kernel threads work for them that no limit counts; [`Root::terminals`], by [`Sandbox::map_root`], gives some |
 /// | 1,024 processes | a test that starts more in a loop is told so by `EAGAIN`, and the host goes on |
-/// | files of 1 GiB at most | one that fills a disk fails alone |
 /// | 5 minutes, then SIGTERM, 5 s later SIGKILL | a test that hangs fails; harnesses write where it hung when asked to end |
 /// | 16 MiB of each of stdout and stderr | a log that is longer is a loop |
 pub fn test() -> Sandbox {
     let limits = ending(300, 5).stdout(16 * MIB).stderr(16 * MIB);
-    Sandbox::new().root(scratch(without_var(), GIB)).limits(bounded(limits, 1024, GIB))
+    Sandbox::new().root(scratch(without_var(), GIB)).limits(limits.rlimit(Resource::Nproc, 1024, 1024))
 }
 
 /// For a submission to an online judge, in C, C++, Rust or Python: it reads its input, computes, and writes an answer.
@@ -92,7 +94,8 @@ pub fn test() -> Sandbox {
 /// | 10 s, then SIGKILL | the last resort, for a sleeper too: the limit of the problem is [`Limits::cpu`], which takes a cgroup |
 /// | 1 GiB of address space, unless [`Cgroup::memory_max`](crate::Cgroup::memory_max) is set | the last resort as well: a verdict on memory is that of the cgroup. It holds since there is one process alone |
 /// | 256 MiB of stack | deep recursion is no mistake of the contestant's |
-/// | 8 MiB of stdout, 64 KiB of stderr | no answer is longer |
+/// | 8 MiB of stdout | no answer is longer |
+/// | 64 KiB of stderr, and the rest is discarded | traces are no answer, and no reason for a verdict: [`Output::stderr_truncated`](crate::Output::stderr_truncated) tells that there were more |
 ///
 /// Give the input by a pipe. `/proc/self/fd/0` names the path of a file, and answers often lie beside it. Compile with
 /// the same root, too: a compiler includes whatever file it can read (`.incbin "tests/1.out"`). `examples/judge` does both.
@@ -100,7 +103,7 @@ pub fn test() -> Sandbox {
 /// Java, Go and Node need threads and more address space than they use, so that a cgroup is what limits their memory: give
 /// them limits of their own, and a policy such as `runtime` in `examples/judge/policy.rs`.
 pub fn judge() -> Sandbox {
-    let limits = ending(10, 0).stdout(8 * MIB).stderr(64 * KIB);
+    let limits = ending(10, 0).stdout(8 * MIB).stderr(64 * KIB).stderr_overflow(Overflow::Discard);
     let limits = limits.address_space_without_cgroup(GIB).rlimit(Resource::Stack, 256 * MIB, 256 * MIB);
     let root = programs(&["/etc/alternatives", "/etc/ld.so.cache"]).mount(Proc::new("/proc").subset_pid()).dev("/dev");
     Sandbox::new().root(root).seccomp(Seccomp::pure_computation()).limits(limits)
@@ -117,7 +120,6 @@ pub fn judge() -> Sandbox {
 /// | [`Seccomp::container`] without inotify(7) and seccomp filters of its own | an allow-list: what is new in the kernel, or was often the way out, is not there; a watch on `/usr` or `/etc` would show which files other processes of the host open; filters take memory that no cgroup counts |
 /// | `/tmp`, `/var/tmp`, `/dev/shm` of its own, 256 MiB each | scratch files that end with it, and can't fill the memory |
 /// | 512 processes | a package manager or a test run has room, a fork bomb has not |
-/// | files of 1 GiB at most | the workspace is on the host's disk |
 /// | 2 minutes, then SIGTERM, 2 s later SIGKILL | somebody waits for the answer |
 /// | 1 MiB of each of stdout and stderr | whoever reads it, a model or a person, reads no more |
 ///
@@ -135,7 +137,7 @@ pub fn agent() -> Sandbox {
     Sandbox::new()
         .root(scratch(root, 256 * MIB))
         .seccomp(without_filters(without_watches(Seccomp::container())))
-        .limits(bounded(limits, 512, GIB))
+        .limits(limits.rlimit(Resource::Nproc, 512, 512))
 }
 
 /// What looks into other processes, or changes them.
@@ -201,9 +203,4 @@ fn scratch(root: Root, bytes: u64) -> Root {
 fn ending(seconds: u64, grace: u64) -> Limits {
     let limits = Limits::new().wall(Duration::from_secs(seconds));
     if grace == 0 { limits } else { limits.kill_grace(Duration::from_secs(grace)) }
-}
-
-/// So many processes, and files of so many bytes.
-fn bounded(limits: Limits, processes: u64, file: u64) -> Limits {
-    limits.rlimit(Resource::Nproc, processes, processes).rlimit(Resource::Fsize, file, file)
 }

@@ -5,10 +5,52 @@ mod x86_64;
 
 use std::fmt::{self, Display, Formatter};
 
-/// A system call, by its number on this architecture.
+/// A system call, by its number on this architecture. As data (feature `serde`) it is its name, or its number where this version
+/// of the crate knows none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(into = "form::Form", try_from = "form::Form")
+)]
 pub struct SystemCall(pub i32);
+
+#[cfg(feature = "serde")]
+mod form {
+    use std::borrow::Cow;
+
+    use super::SystemCall;
+
+    /// A call as data.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(untagged)]
+    pub enum Form {
+        Name(Cow<'static, str>),
+        Number(i32),
+    }
+
+    impl From<SystemCall> for Form {
+        fn from(call: SystemCall) -> Self {
+            call.name().map_or(Self::Number(call.0), |name| Self::Name(name.into()))
+        }
+    }
+
+    impl TryFrom<Form> for SystemCall {
+        type Error = String;
+
+        fn try_from(form: Form) -> Result<Self, String> {
+            match form {
+                Form::Number(number) => Ok(Self(number)),
+                Form::Name(name) => Self::named(&name).ok_or_else(|| {
+                    format!(
+                        "{name:?} is no system call of this architecture; the nearest name is {:?}",
+                        Self::nearest(&name)
+                    )
+                }),
+            }
+        }
+    }
+}
 
 impl SystemCall {
     /// By its name, as in its manual page.

@@ -16,7 +16,7 @@ use clap::Parser;
 use learn::Lesson;
 use options::{Options, one_line};
 use report::{Destination, exit_status};
-use stockade::{Error, Outcome, Output, Stdio};
+use stockade::{Error, Outcome, Output, Stdio, Termination};
 
 /// The options are wrong.
 const USAGE: u8 = 2;
@@ -60,7 +60,11 @@ fn run(options: &Options) -> u8 {
     command.stdin(Stdio::inherit());
     let result = match options.collects_output() {
         _ if options.pty => terminal::run(&sandbox, command),
-        true => sandbox.output(command).map(show),
+        true => match sandbox.output(command).map(show) {
+            Ok(Err(error)) => return fail(FAILED, format_args!("writing the program's output: {error}")),
+            Ok(Ok(outcome)) => Ok(outcome),
+            Err(error) => Err(error),
+        },
         false => match &mut lesson {
             Some(lesson) => lesson.run(&sandbox, command),
             None => sandbox.status(command),
@@ -75,9 +79,17 @@ fn run(options: &Options) -> u8 {
     match result {
         Ok(outcome) => {
             tell_lost(&outcome);
+            tell_end(&outcome);
             exit_status(&outcome)
         }
         Err(error) => failed(error),
+    }
+}
+
+/// Tells what ended the program, if that was not the program itself.
+fn tell_end(outcome: &Outcome) {
+    if !matches!(outcome.termination, Termination::Exited(_) | Termination::Signaled { .. }) {
+        let _ = writeln!(io::stderr(), "run: the program was {}", outcome.termination);
     }
 }
 
@@ -89,10 +101,11 @@ fn tell_lost(outcome: &Outcome) {
 }
 
 /// Shows what was kept of the output.
-fn show(output: Output) -> Outcome {
-    let _ = io::stdout().write_all(&output.stdout);
-    let _ = io::stderr().write_all(&output.stderr);
-    output.outcome
+fn show(output: Output) -> io::Result<Outcome> {
+    io::stdout().write_all(&output.stdout)?;
+    io::stdout().flush()?;
+    io::stderr().write_all(&output.stderr)?;
+    Ok(output.outcome)
 }
 
 fn failed(error: Error) -> u8 {

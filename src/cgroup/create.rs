@@ -142,9 +142,17 @@ fn enable(place: &Place, parent: &Directory, below_own: bool) -> Result<()> {
             continue;
         }
         room.undo(parent);
-        let remedy = "the cgroup has processes of its own, or may not give the controllers on: name another parent \
-                      (CgroupParent::Path), or have a delegated scope (CgroupParent::SystemdScope, or systemd-run --user \
-                      --scope -p Delegate=yes for the host)";
+        let remedy = match error.raw_os_error() {
+            Some(libc::EPERM) => {
+                "a process there belongs to another user, and this one may not change which CPUs it runs on: start this \
+                 process in a cgroup without others, or name another parent (CgroupParent::Path)"
+            }
+            _ => {
+                "the cgroup has processes of its own, or may not give the controllers on: name another parent \
+                 (CgroupParent::Path), or have a delegated scope (CgroupParent::SystemdScope, or systemd-run --user --scope -p \
+                 Delegate=yes for the host)"
+            }
+        };
         let step = format!("enabling controllers of cgroups ({})", missing.join(", "));
         let error = Error::set_up(step, "write", error, Some(remedy));
         return Err(error.of(Layer::Cgroup).on(place.parent.join(CONTROL)));

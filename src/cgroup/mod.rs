@@ -52,8 +52,7 @@ pub enum CgroupParent {
     ///
     /// A unit of systemd's must be delegated (`Delegate=yes` of systemd.resource-control(5)), or it is an error: in others
     /// systemd takes a sandbox that runs out of memory for the unit's own failure, and stops the unit (`OOMPolicy=` of
-    /// systemd.service(5)). An ordinary user knows of a unit of their own manager that it is delegated since systemd 251; before,
-    /// name it by [`CgroupParent::Path`].
+    /// systemd.service(5)). For a unit of an ordinary user's own manager `/usr/bin/systemctl` is asked, once.
     #[default]
     Auto,
     /// A cgroup by its path below the root of each hierarchy, as `/proc/[pid]/cgroup` has it. It must exist, and the host

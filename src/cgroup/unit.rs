@@ -2,8 +2,15 @@
 //! cgroups: it takes the end of a sandbox for want of memory as the unit's own (`OOMPolicy=` of systemd.service(5)), and
 //! expects the unit's processes where it has put them.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::stat;
 use nix::unistd::geteuid;
 
@@ -31,16 +38,53 @@ fn has_processes(group: &Path) -> bool {
     kind.is_some_and(|kind| matches!(&*kind, "service" | "scope" | "socket" | "mount" | "swap"))
 }
 
-/// systemd says so by an attribute that root alone may read, and since 251 by one that everybody may. Before, an ordinary user
-/// knows it of a unit of the system by owning it, and not of one that their own manager runs, who owns them all.
+/// The manager of the system says so by an attribute, which since 251 everybody may read; before, an ordinary user knows it of a
+/// unit by owning it. A user's own manager owns all of its units, and sets no attribute: it is asked.
 fn is_delegated(unit: &Path) -> bool {
     let says = |name| attribute(unit, name).is_ok_and(|value| value == b"1");
     if says(c"trusted.delegate") || says(c"user.delegate") {
         return true;
     }
     let user = geteuid();
+    if user.is_root() || stat(unit).is_ok_and(|stat| stat.st_uid != user.as_raw()) {
+        return false;
+    }
     let is_managers = |above: &Path| above.file_name().is_some_and(|name| name.to_string_lossy().starts_with("user@"));
-    !user.is_root()
-        && stat(unit).is_ok_and(|stat| stat.st_uid == user.as_raw())
-        && !unit.ancestors().skip(1).any(is_managers)
+    !unit.ancestors().skip(1).any(is_managers) || manager_says(unit)
+}
+
+/// What the user's manager says by systemctl(1), asked once for each unit in the life of this process.
+fn manager_says(unit: &Path) -> bool {
+    static KNOWN: Mutex<BTreeMap<PathBuf, bool>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    *known
+        .entry(unit.to_owned())
+        .or_insert_with(|| unit.file_name().is_some_and(|name| ask_manager(name) == Some(true)))
+}
+
+/// `None` if it does not answer.
+fn ask_manager(unit: &OsStr) -> Option<bool> {
+    /// Not by PATH, which is whoever's who has set it.
+    const PROGRAM: &str = "/usr/bin/systemctl";
+    const PATIENCE: u16 = 5000;
+    let runtime = format!("/run/user/{}", geteuid());
+    let mut asked = Command::new(PROGRAM)
+        .args(["--user", "show", "--property=Delegate", "--value", "--"])
+        .arg(unit)
+        .env_clear()
+        .env("XDG_RUNTIME_DIR", runtime)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let mut answer = [0; 3];
+    let read = asked.stdout.take().and_then(|mut stdout| {
+        let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
+        let is_ready = poll(&mut fds, PATIENCE).is_ok_and(|ready| ready > 0);
+        is_ready.then(|| stdout.read(&mut answer).ok()).flatten()
+    });
+    let _ = asked.kill();
+    let _ = asked.wait();
+    Some(&answer[..read?] == b"yes")
 }

@@ -619,7 +619,7 @@ impl Compiler<'_> {
             enforced.push((Layer::Cgroup, limits));
         }
         if !self.config.limits.is_empty() {
-            enforced.push((Layer::Limits, format!("{:?}", self.config.limits)));
+            enforced.push((Layer::Limits, self.config.limits.to_string()));
         }
         Enforcement { enforced, lost: self.lost.clone(), gaps: self.gaps.clone() }
     }

@@ -1,5 +1,6 @@
 //! What a program may use: limits of the process (setrlimit(2)), of time, and of output.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::time::Duration;
 
@@ -107,6 +108,9 @@ pub struct Limits {
     stdout: Option<u64>,
     stderr: Option<u64>,
     overflow: Overflow,
+    /// Of standard error alone.
+    #[cfg_attr(feature = "serde", serde(default))]
+    stderr_overflow: Option<Overflow>,
     rlimits: Rlimits,
     /// Bytes of address space, where no cgroup limits memory.
     #[cfg_attr(feature = "serde", serde(default))]
@@ -180,6 +184,13 @@ impl Limits {
     #[must_use]
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
+        self
+    }
+
+    /// The same for standard error alone. Default: that of [`Limits::overflow`].
+    #[must_use]
+    pub fn stderr_overflow(mut self, overflow: Overflow) -> Self {
+        self.stderr_overflow = Some(overflow);
         self
     }
 
@@ -267,7 +278,7 @@ impl Limits {
             memory,
             kill_grace: self.kill_grace,
             output: [self.stdout, self.stderr],
-            overflow: self.overflow,
+            overflow: [self.overflow, self.stderr_overflow.unwrap_or(self.overflow)],
             file_size: self.rlimits.iter().find(|(known, ..)| *known == Resource::Fsize).map(|&(_, soft, _)| soft),
         }
     }
@@ -276,6 +287,29 @@ impl Limits {
     pub(crate) fn last_word(&self) -> Option<Duration> {
         const LATER: Duration = Duration::from_secs(1);
         Some(self.wall?.saturating_add(self.kill_grace.unwrap_or_default()).saturating_add(LATER))
+    }
+
+    /// The limits that are set, in words.
+    fn said(&self) -> Vec<String> {
+        let times = [("wall", self.wall), ("cpu", self.cpu), ("idle", self.idle), ("kill_grace", self.kill_grace)];
+        let times = times.into_iter().filter_map(|(name, time)| time.map(|time| format!("{name} {time:?}")));
+        let streams = [
+            ("stdout", self.stdout, self.overflow),
+            ("stderr", self.stderr, self.stderr_overflow.unwrap_or(self.overflow)),
+        ];
+        let streams = streams.into_iter().filter_map(|(name, most, overflow)| {
+            let discards = if overflow == Overflow::Discard { ", the rest is discarded" } else { "" };
+            most.map(|most| format!("{name} {most} B{discards}"))
+        });
+        let address_space =
+            self.address_space.map(|most| format!("address space {most} B unless a cgroup limits memory"));
+        let rlimits = self.rlimits.iter().map(|&(resource, soft, hard)| {
+            let name = format!("{resource:?}").to_uppercase();
+            if soft == hard { format!("RLIMIT_{name} {soft}") } else { format!("RLIMIT_{name} {soft} to {hard}") }
+        });
+        let others = [("nice value", self.nice), ("oom_score_adj", self.oom_score_adj)];
+        let others = others.into_iter().filter_map(|(name, value)| value.map(|value| format!("{name} {value}")));
+        times.chain(streams).chain(address_space).chain(rlimits).chain(others).collect()
     }
 
     /// Whether any is set.
@@ -320,6 +354,12 @@ impl Limits {
         let backstop = self.cpu.map(|cpu| cpu.as_secs().saturating_add(1)).filter(|&seconds| seconds <= most);
         limits.extend(backstop.filter(|_| !is_set(Resource::Cpu)).map(|seconds| (Resource::Cpu, seconds, seconds)));
         Ok(limits)
+    }
+}
+
+impl Display for Limits {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.said().join(", "))
     }
 }
 

@@ -121,8 +121,10 @@ impl Running for Launched {
         /// Processes that are named.
         const MOST: usize = 1024;
         let pids = self.cgroup.as_ref().map(Made::processes).unwrap_or_default();
+        // Who is gone by then has ended by itself, unless the init has ended all.
+        let all_killed = || self.keeper.has_ended(PollTimeout::ZERO).unwrap_or(false);
         let named = |pid| {
-            let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+            let name = fs::read(format!("/proc/{pid}/comm")).ok().or_else(|| all_killed().then(Vec::new))?;
             Some(Leaked { pid, name: shown(name.strip_suffix(b"\n").unwrap_or(&name)) })
         };
         let mut others = pids.into_iter().filter(|&pid| pid != self.program.pid());

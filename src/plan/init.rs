@@ -137,7 +137,7 @@ pub(crate) const PROGRAM_HAS_ENDED: i32 = 4;
 pub(super) const WATCHED: u64 = 3;
 
 /// How long a caller that waits may take, when the program has ended, to list what the program has left behind.
-const LISTING: Duration = Duration::from_millis(30);
+const LISTING: Duration = Duration::from_millis(40);
 
 /// Sleeps until the sandbox is to end, makes the calls of `end`, and exits.
 pub(super) fn wait_for_end(program: &mut Program, time: Option<Duration>, end: impl Fn(&mut Program)) {

@@ -30,7 +30,8 @@ pub(crate) struct Bounds {
     pub kill_grace: Option<Duration>,
     /// Bytes of standard output and standard error.
     pub output: [Option<u64>; 2],
-    pub overflow: Overflow,
+    /// What becomes of a program that writes more to each of them.
+    pub overflow: [Overflow; 2],
     /// Bytes of the largest file that the program may write.
     pub file_size: Option<u64>,
 }

@@ -29,17 +29,23 @@ struct Stream {
     count: Option<u64>,
     /// Bytes that are kept.
     most: u64,
-    /// Whether there is a limit on what the program may write.
-    is_limited: bool,
+    /// Whether a program that writes more is ended.
+    ends: bool,
 }
 
 impl Stream {
-    fn new(file: Option<File>, limit: Option<u64>) -> Result<Self> {
+    fn new(file: Option<File>, limit: Option<u64>, overflow: Overflow) -> Result<Self> {
         if let Some(file) = &file {
             fcntl(file, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(reading)?;
         }
         let count = file.is_some().then_some(0);
-        Ok(Self { file, kept: vec![], count, most: limit.unwrap_or(KEPT), is_limited: limit.is_some() })
+        Ok(Self {
+            file,
+            kept: vec![],
+            count,
+            most: limit.unwrap_or(KEPT),
+            ends: limit.is_some() && overflow == Overflow::End,
+        })
     }
 
     /// Takes a piece, if there is one; whether there may be more at once. A stream that has ended is closed.
@@ -66,22 +72,21 @@ impl Stream {
     }
 
     fn has_overflowed(&self) -> bool {
-        self.is_limited && self.is_truncated()
+        self.ends && self.is_truncated()
     }
 }
 
 /// Standard output and standard error.
 pub(super) struct Streams {
     streams: [Stream; 2],
-    overflow: Overflow,
     buffer: Vec<u8>,
 }
 
 impl Streams {
     pub fn new(files: [Option<File>; 2], bounds: &Bounds) -> Result<Self> {
         let [stdout, stderr] = files;
-        let streams = [Stream::new(stdout, bounds.output[0])?, Stream::new(stderr, bounds.output[1])?];
-        Ok(Self { streams, overflow: bounds.overflow, buffer: vec![0; PIECE] })
+        let stream = |file, index: usize| Stream::new(file, bounds.output[index], bounds.overflow[index]);
+        Ok(Self { streams: [stream(stdout, 0)?, stream(stderr, 1)?], buffer: vec![0; PIECE] })
     }
 
     /// Waits for something to read, or the end of the program, and reads; whether the program has ended.
@@ -115,7 +120,7 @@ impl Streams {
 
     /// Whether the program is to be ended for what it has written.
     pub fn overflowed(&self) -> bool {
-        self.overflow == Overflow::End && self.streams.iter().any(Stream::has_overflowed)
+        self.streams.iter().any(Stream::has_overflowed)
     }
 
     /// How much came from each stream, what was kept of it, and whether that is less.

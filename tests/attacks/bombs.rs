@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use stockade::{Cgroup, Command, Limits, Output, Root, Sandbox, Termination, Tmpfs};
 
 use crate::common::alone;
-use crate::support::{Test, at_most, children, text, unless_python, unless_root};
+use crate::support::{Test, at_most, children, listed, text, unless_python, unless_root};
 
 pub const TESTS: &[Test] = tests![
     processes_and_threads_end_at_their_limit if unless_root_with_python,
@@ -186,11 +186,11 @@ fn who_does_not_want_to_end_ends_in_time() {
     assert_eq!(output.outcome.termination, Termination::WallTime);
     let daemons = "for n in 1 2 3; do setsid sh -c 'sleep 1000 & sleep 1000' >/dev/null 2>&1 & done; \
                    until [ $(grep -l '^sleep$' /proc/[0-9]*/comm 2>/dev/null | wc -l) -ge 6 ]; do :; done; exit 3";
-    let output = explode(&sandbox, Command::new("sh").args(["-c", daemons]));
-    assert_eq!(output.outcome.termination, Termination::Exited(3));
-    assert!(output.outcome.leaked.len() >= 6, "{:?}", output.outcome.leaked);
+    let outcome = listed(|| explode(&sandbox, Command::new("sh").args(["-c", daemons])).outcome);
+    assert_eq!(outcome.termination, Termination::Exited(3));
+    assert!(outcome.leaked.len() >= 6, "{:?}", outcome.leaked);
     let alive = |pid: i32| children().contains(&pid) || fs::exists(format!("/proc/{pid}")).unwrap_or(false);
-    assert!(output.outcome.leaked.iter().all(|leaked| !alive(leaked.pid)), "{:?}", output.outcome.leaked);
+    assert!(outcome.leaked.iter().all(|leaked| !alive(leaked.pid)), "{:?}", outcome.leaked);
     assert_nothing_left();
 }
 

@@ -119,8 +119,12 @@ fn undelegated(controllers: &[&str]) -> Option<String> {
     let place = controllers.iter().filter(|controller| !is_v1(controller)).find_map(|controller| place(controller))?;
     let is_unit = |path: &&Path| path.extension().is_some_and(|kind| kind == "service" || kind == "scope");
     let unit = place.ancestors().find(is_unit)?;
-    let says = |name| support::has_attribute(unit, name);
-    (!says(c"trusted.delegate") && !says(c"user.delegate")).then(|| format!("{} is not delegated", unit.display()))
+    let mut systemctl = std::process::Command::new("systemctl");
+    if !is_root() {
+        systemctl.arg("--user").env("XDG_RUNTIME_DIR", format!("/run/user/{}", support::USER));
+    }
+    let output = systemctl.args(["show", "-p", "Delegate", "--value"]).arg(unit.file_name()?).output().ok()?;
+    (support::text(&output.stdout) != "yes").then(|| format!("{} is not delegated", unit.display()))
 }
 
 /// What is counted.

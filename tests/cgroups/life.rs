@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use stockade::{Cgroup, Command, Error, Namespaces, Sandbox, Termination};
 
 use crate::groups::{is_v1, left_by, of_process, unless_accounts};
-use crate::support::{Payload, Test, on_host, processes, unless_pivot_root};
+use crate::support::{Payload, Test, listed, on_host, processes, unless_pivot_root};
 use crate::tests;
 use crate::{MS, eventually, group, quiet, sleeper, unfiltered, with, without};
 
@@ -130,7 +130,7 @@ fn host_that_leaves_processes(_: &[String]) -> i32 {
     for namespaces in [Namespaces::all() - Namespaces::TIME, Namespaces::all() - Namespaces::TIME - Namespaces::PID] {
         let sandbox = with(much()).namespaces(namespaces);
         let script = "for n in 1 2 3 4 5 6 7 8 9; do setsid sleep 1000 & sleep 1000 & done; sleep 0.2";
-        let outcome = sandbox.status(quiet("sh").args(["-c", script])).unwrap();
+        let outcome = listed(|| sandbox.status(quiet("sh").args(["-c", script])).unwrap());
         assert_eq!((outcome.termination, outcome.leaked.len()), (Termination::Exited(0), 18), "{outcome}");
         none_is_left();
     }

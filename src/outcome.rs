@@ -76,6 +76,9 @@ pub enum Termination {
     /// Cgroup v1 does not tell for which limit the kernel killed. There it is taken to be its own if the program ever met that
     /// limit, also if memory could be reclaimed then, as page cache can. A program that fills its limit with page cache and is
     /// killed later because a parent cgroup is full is therefore reported as `Memory` on v1.
+    ///
+    /// A program that may create cgroups below its own can limit them. A process that is killed for such a limit alone changes
+    /// nothing: the program goes on, and ends as it does. On v1 it can also have such a kill taken for [`Termination::HostMemory`].
     Memory,
     /// The kernel killed a process of it for memory although the program had not met a limit of its own: the memory of the
     /// machine, or of a cgroup above the sandbox's, was used up, maybe by others. The result says nothing about the program;
@@ -132,12 +135,15 @@ pub enum Source {
     Pipe,
     /// The sandbox's cgroup: the program and all of its descendants, whoever waited for them.
     Cgroup,
+    /// The sandbox's cgroup, of what the kernel has written to block devices for it. A lower bound of what all of them wrote:
+    /// what waits in the page cache when the sandbox ends is missing, and on cgroup v1 all that went through it.
+    CgroupWrites,
 }
 
 impl Source {
-    /// Whether the program may have used more than a figure from here says, because descendants are missing in it.
+    /// Whether the program may have used more than a figure from here says.
     pub fn is_lower_bound(self) -> bool {
-        self == Self::Rusage
+        matches!(self, Self::Rusage | Self::CgroupWrites)
     }
 }
 
@@ -180,7 +186,7 @@ pub struct Usage {
     pub pids_refused: Option<Reading<u64>>,
     /// Bytes that were read from block devices.
     pub read_bytes: Option<Reading<u64>>,
-    /// Bytes that were written to block devices. On cgroup v1 it is a lower bound: what went through the page cache is missing.
+    /// Bytes that were written to block devices. It is a lower bound: see [`Source::CgroupWrites`].
     pub written_bytes: Option<Reading<u64>>,
     /// Largest resident set of one process, in bytes.
     pub max_rss: Option<Reading<u64>>,

@@ -55,13 +55,19 @@ impl Made {
         self.entries.iter().map(|entry| &entry.file).chain(directories).map(AsFd::as_fd)
     }
 
-    /// What was used so far.
-    pub fn account(&self) -> Account {
+    /// Closes what the program has entered them by, which is open until then so that the figures can be read at the end,
+    /// whatever else the caller has opened meanwhile.
+    pub fn make_room(&mut self) {
+        self.entries.clear();
+    }
+
+    /// What was used so far, if there is a group that counts it.
+    pub fn account(&self) -> Option<Account> {
         let mut account = Account::default();
         for group in &self.groups {
             group.read(&mut account);
         }
-        account
+        (!self.groups.is_empty()).then_some(account)
     }
 
     /// The processes that are in it, as the host sees them.

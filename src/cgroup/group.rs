@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
+use super::alarm::Alarm;
 use super::directory::Directory;
 use super::files::TCP_BUFFERS;
 use super::hierarchy::{Controller, Version};
@@ -22,6 +23,8 @@ pub(super) struct Group {
     pub version: Version,
     pub directory: Directory,
     pub controllers: Vec<Controller>,
+    /// Of a group of v1 below which the program may make others.
+    pub alarm: Option<Alarm>,
     parent: Arc<Directory>,
     name: String,
     is_there: bool,
@@ -80,7 +83,7 @@ impl Group {
         name: &str,
     ) -> Self {
         let (parent, name) = (parent.clone(), name.to_owned());
-        Self { version, directory, controllers: controllers.to_vec(), parent, name, is_there: true }
+        Self { version, directory, controllers: controllers.to_vec(), alarm: None, parent, name, is_there: true }
     }
 
     /// Makes a group with its limits, and opens what the program enters it by.
@@ -88,12 +91,15 @@ impl Group {
     pub fn make(place: &Place, parent: &Arc<Directory>, name: &str, entrant: Entrant) -> Result<(Self, Entry)> {
         let creating = |at: &Path| failed("making a cgroup".into(), "mkdir", at);
         let directory = parent.create(name).map_err(creating(&parent.path.join(name)))?;
-        let group = Self::new(place.version, directory, &place.controllers, parent, name);
+        let mut group = Self::new(place.version, directory, &place.controllers, parent, name);
         if place.version == Version::V1 && place.controllers.contains(&Controller::Cpuset) {
             inherit_cpuset(parent, &group.directory).map_err(Error::host(INHERITING))?;
         }
         place.files.iter().try_for_each(|file| group.set(file))?;
         place.files.iter().try_for_each(|file| group.check_set(file, &place.parent))?;
+        if entrant.may_own && place.version == Version::V1 && place.controllers.contains(&Controller::Memory) {
+            group.alarm = Alarm::set(&group.directory);
+        }
         if entrant.may_own && place.version == Version::V2 {
             group.limit_nesting().map_err(creating(&group.directory.path))?;
         }

@@ -1,6 +1,7 @@
 //! Control groups: what a program and all that it starts may use together, and what they used (cgroups(7)). On v1, v2 and
 //! hybrid hosts, without a daemon.
 
+mod alarm;
 mod create;
 mod directory;
 mod files;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::alarm::Alarm;
 use super::directory::Directory;
 use super::group::Group;
 use super::hierarchy::{Controller, Version};
@@ -62,31 +63,35 @@ const TCP_PEAK: &str = "memory.kmem.tcp.max_usage_in_bytes";
 
 impl Group {
     /// A kill is counted in the group of the process that was killed, in whichever group the limit was exceeded. Which one
-    /// it was is not told: the group itself, if its use has come as near to its limit as it must for a kill. (`failcnt` stays
-    /// 0 on some kernels.)
+    /// it was is not told: a group, if its use has come as near to its limit as it must for a kill. (`failcnt` stays 0 on
+    /// some kernels.)
     fn oom_v1(&self) -> Option<Oom> {
         /// The kernel kills for want of 8 pages at most (`PAGE_ALLOC_COSTLY_ORDER`); of 4 KB.
         const NEAR: u64 = 8 * 4096;
-        let kills = self.total(|group| keyed(&group.read("memory.oom_control").ok()?, "oom_kill"));
-        let met = |kind: &str| {
-            self.total(|group| {
+        let has_met = |group: &Directory| {
+            ["", "memsw."].iter().any(|kind| {
                 let bytes = |what: &str| group.read(&format!("memory.{kind}{what}_in_bytes")).ok()?.trim().parse().ok();
-                let (most, limit): (u64, u64) = (bytes("max_usage")?, bytes("limit")?);
-                Some(u64::from(most.saturating_add(NEAR) >= limit))
+                let most: Option<u64> = bytes("max_usage");
+                most.zip(bytes("limit")).is_some_and(|(most, limit)| most.saturating_add(NEAR) >= limit)
             })
         };
-        (kills > 0).then(|| if met("") > 0 || met("memsw.") > 0 { Oom::OwnLimit } else { Oom::Above })
+        let kills = self.total(|group| keyed(&group.read("memory.oom_control").ok()?, "oom_kill"));
+        let own = has_met(&self.directory);
+        // Of a kill in a group that is gone.
+        let has_rung = own && self.alarm.as_ref().is_some_and(Alarm::has_rung);
+        reason(kills.max(has_rung.into()), own, || self.total(|group| Some(has_met(group).into())))
     }
 
     /// `oom` is counted where the limit was exceeded, `oom_kill` where the process was, both also in the groups above, unless
     /// the file system is mounted with `memory_localevents`.
     fn oom_v2(&self) -> Option<Oom> {
+        let of = |group: &Directory, file: &str, key: &str| keyed(&group.read(file).ok()?, key);
         let count = |key: &str| {
-            let of = |group: &Directory, file: &str| keyed(&group.read(file).ok()?, key);
-            let local = self.total(|group| of(group, "memory.events.local"));
-            local.max(of(&self.directory, "memory.events").unwrap_or_default())
+            let local = self.total(|group| of(group, "memory.events.local", key));
+            local.max(of(&self.directory, "memory.events", key).unwrap_or_default())
         };
-        (count("oom_kill") > 0).then(|| if count("oom") > 0 { Oom::OwnLimit } else { Oom::Above })
+        let own = of(&self.directory, "memory.events.local", "oom").is_some_and(|count| count > 0);
+        reason(count("oom_kill"), own, || count("oom"))
     }
 
     /// A refusal is counted in the group of the process that could not fork; on v2 since Linux 6.11 in the one whose limit was
@@ -103,6 +108,16 @@ impl Group {
         let mut figures = vec![];
         self.directory.walk(|group| figures.extend(of(group)));
         total_of(figures.into_iter())
+    }
+}
+
+/// Why processes were killed for memory, by whether the group itself has met its limit, and how many groups have, with those
+/// below it. Limits of those are of the program's own making: that one was met says nothing of the sandbox's.
+fn reason(kills: u64, own: bool, met: impl FnOnce() -> u64) -> Option<Oom> {
+    match kills {
+        0 => None,
+        _ if own => Some(Oom::OwnLimit),
+        _ => (met() == 0).then_some(Oom::Above),
     }
 }
 

@@ -131,7 +131,7 @@ impl Limits {
     /// [`Termination::WallTime`](crate::Termination::WallTime).
     ///
     /// The host keeps it while it waits; and the sandbox itself keeps it too, a second later, so that it holds when the host
-    /// is stopped or does not wait.
+    /// is stopped or does not wait. Who has ended by itself before the host looks has not exceeded it.
     #[must_use]
     pub fn wall(mut self, time: Duration) -> Self {
         self.wall = Some(time);

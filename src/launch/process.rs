@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 
 use super::interpreter::Cloned;
-use super::reaper::{self, Reaper};
+use super::reaper::{self, Name, Reaper};
 use crate::sys::pidfd;
 use crate::watch::{Ended, How};
 
@@ -21,7 +24,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(10);
 /// A child of the host. Dropping it kills and reaps it.
 #[derive(Debug)]
 pub(crate) struct Process {
-    pid: i32,
+    name: Name,
     pidfd: OwnedFd,
     reaped: bool,
     /// When it was killed first.
@@ -39,8 +42,7 @@ impl Process {
     }
 
     pub fn from_parts(pid: i32, pidfd: OwnedFd) -> Self {
-        reaper::register(pid);
-        Self { pid, pidfd, reaped: false, killed: OnceLock::new(), memory: vec![] }
+        Self { name: reaper::register(pid), pidfd, reaped: false, killed: OnceLock::new(), memory: vec![] }
     }
 
     /// Frees that memory: it has executed an image.
@@ -59,7 +61,7 @@ impl Process {
     }
 
     pub fn pid(&self) -> i32 {
-        self.pid
+        self.name.pid
     }
 
     /// Leaves it to another process: dropping it does nothing to it.
@@ -81,6 +83,17 @@ impl Process {
             self.killed.get_or_init(Instant::now);
         }
         Ok(())
+    }
+
+    /// Kills the group of processes that it leads, if it does; none that another process leads which has its pid later.
+    pub fn kill_group(&self) {
+        // Linux 6.9.
+        let sent = pidfd::send_to_group(self.pidfd.as_fd(), libc::SIGKILL);
+        if !matches!(sent, Ok(()) | Err(Errno::ESRCH)) {
+            reaper::while_unreaped(self.name, self.pidfd.as_fd(), || {
+                let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
+            });
+        }
     }
 
     /// Whether it was killed so long ago that the kernel does not seem to let it end.
@@ -118,7 +131,7 @@ impl Process {
             return Ok(None);
         }
         self.reaped = true;
-        let kept = reaper::forget(self.pid);
+        let kept = reaper::forget(self.name);
         match taken {
             Err(Errno::ECHILD) => {
                 Ok(Some(kept.unwrap_or_else(|| Ended::of(self.kept_status().unwrap_or(How::Unknown)))))
@@ -166,7 +179,7 @@ impl Process {
     /// The same of the init of a sandbox, whose program had this pid. `unhinder` is called again and again meanwhile,
     /// to remove what may keep processes from ending.
     pub fn finish_init_of(&mut self, program: Option<i32>, unhinder: impl Fn()) -> nix::Result<Ended> {
-        let (init, mut reaper) = (self.pid, None);
+        let (init, mut reaper) = (self.pid(), None);
         self.finish_while(|| {
             reaper.get_or_insert_with(|| Reaper::of(init, program)).reap();
             unhinder();
@@ -201,7 +214,7 @@ impl Process {
         // It may run in it still.
         std::mem::forget(std::mem::take(&mut self.memory));
         if let Ok(pidfd) = self.pidfd.try_clone() {
-            reaper::leave(self.pid, pidfd);
+            reaper::leave(self.name, pidfd);
         }
     }
 }
@@ -231,6 +244,12 @@ pub(super) fn take_status(pidfd: BorrowedFd<'_>, flags: i32) -> nix::Result<Opti
         code => How::Signaled { signal: status, core: code == libc::CLD_DUMPED },
     };
     Ok(Some(Ended { rusage: Some(usage), ..Ended::of(how) }))
+}
+
+/// Whether nobody has taken the status of a child, which runs or has ended.
+pub(super) fn is_unreaped(pidfd: BorrowedFd<'_>) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
+    waitid(Id::PIDFd(pidfd), flags) != Err(Errno::ECHILD)
 }
 
 /// A pidfd of a process that somebody else holds.

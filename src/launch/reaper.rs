@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::process;
@@ -15,39 +15,56 @@ use crate::sys::pidfd;
 use crate::watch::Ended;
 
 /// The processes that a [`process::Process`] stands for, each with its status if it was reaped on behalf of that.
-static KNOWN: Mutex<BTreeMap<i32, Option<Ended>>> = Mutex::new(BTreeMap::new());
+static KNOWN: Mutex<BTreeMap<Name, Option<Ended>>> = Mutex::new(BTreeMap::new());
 
 /// Processes that were killed and did not end while somebody waited for them.
-static LEFT: Mutex<Vec<(i32, OwnedFd)>> = Mutex::new(vec![]);
+static LEFT: Mutex<Vec<(Name, OwnedFd)>> = Mutex::new(vec![]);
 static ANY_LEFT: AtomicBool = AtomicBool::new(false);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) fn register(pid: i32) {
-    lock(&KNOWN).insert(pid, None);
+/// What a process is known by: its pid, and a number that no process of this pid had before. Once its status was taken, here
+/// or by another wait of the caller's, the kernel gives the pid to others, for one of which another `Process` may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name {
+    pub pid: i32,
+    number: u64,
+}
+
+pub(super) fn register(pid: i32) -> Name {
+    static NUMBERS: AtomicU64 = AtomicU64::new(0);
+    let name = Name { pid, number: NUMBERS.fetch_add(1, Ordering::Relaxed) };
+    lock(&KNOWN).insert(name, None);
+    name
 }
 
 /// Forgets a process that is reaped; its status, if it was reaped here.
-pub(super) fn forget(pid: i32) -> Option<Ended> {
-    lock(&KNOWN).remove(&pid).flatten()
+pub(super) fn forget(name: Name) -> Option<Ended> {
+    lock(&KNOWN).remove(&name).flatten()
 }
 
 /// Takes over a process that was killed and does not end: it is reaped by a later [`collect`].
-pub(super) fn leave(pid: i32, pidfd: OwnedFd) {
-    lock(&LEFT).push((pid, pidfd));
+pub(super) fn leave(name: Name, pidfd: OwnedFd) {
+    lock(&LEFT).push((name, pidfd));
     ANY_LEFT.store(true, Ordering::Relaxed);
+}
+
+/// Where the status is kept of the process that has a pid now.
+fn place_of(known: &mut BTreeMap<Name, Option<Ended>>, pid: i32) -> Option<&mut Option<Ended>> {
+    let names = Name { pid, number: 0 }..=Name { pid, number: u64::MAX };
+    known.range_mut(names).next_back().map(|(_, kept)| kept)
 }
 
 /// Reaps those that were left, as far as they have ended.
 pub(super) fn collect() {
     if ANY_LEFT.load(Ordering::Relaxed) {
         let mut left = lock(&LEFT);
-        left.retain(|(pid, pidfd)| {
+        left.retain(|(name, pidfd)| {
             let is_there = matches!(process::take_status(pidfd.as_fd(), libc::WNOHANG), Ok(None));
             if !is_there {
-                forget(*pid);
+                forget(*name);
             }
             is_there
         });
@@ -55,9 +72,11 @@ pub(super) fn collect() {
     }
 }
 
-/// Calls `act` if the status of a process that somebody waits for was not taken here, so that its pid is nobody else's.
-pub(super) fn while_unreaped(pid: i32, act: impl FnOnce()) {
-    if matches!(lock(&KNOWN).get(&pid), Some(None)) {
+/// Calls `act` if the status of a process that somebody waits for was not taken, so that its pid is nobody else's. It is not
+/// taken here meanwhile.
+pub(super) fn while_unreaped(name: Name, pidfd: BorrowedFd<'_>, act: impl FnOnce()) {
+    let known = lock(&KNOWN);
+    if matches!(known.get(&name), Some(None)) && process::is_unreaped(pidfd) {
         act();
     }
 }
@@ -105,7 +124,7 @@ impl Reaper {
                 continue;
             }
             let mut known = lock(&KNOWN);
-            if let Some(kept) = known.get_mut(&pid) {
+            if let Some(kept) = place_of(&mut known, pid) {
                 if let Ok(Some(ended)) = process::take_status(pidfd.as_fd(), libc::WNOHANG) {
                     *kept = Some(ended);
                 }

@@ -6,11 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use nix::poll::PollTimeout;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 
 use super::reaper::Reaper;
-use super::{Launched, hindrance, reaper};
+use super::{Launched, hindrance};
 use crate::cgroup::{Made, freezer};
 use crate::error::Result;
 use crate::outcome::{Layer, Leaked, Lost};
@@ -49,12 +47,8 @@ impl Running for Launched {
         if self.has_pid_namespace {
             let _ = self.keeper.signal(libc::SIGKILL);
         } else if !self.program.is_reaped() {
-            // The program leads its group; if it was not made to lead one, there is no group of this number. While it
-            // is a zombie at least, the number is nobody else's.
-            let pid = self.program.pid();
-            reaper::while_unreaped(pid, || {
-                let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-            });
+            // If it was not made to lead one, there is no such group.
+            self.program.kill_group();
         }
         let _ = self.program.signal(libc::SIGKILL);
     }
@@ -79,6 +73,9 @@ impl Running for Launched {
 
     fn reap(&mut self, alone: bool) -> Result<Ended> {
         self.end();
+        if let Some(cgroup) = &mut self.cgroup {
+            cgroup.make_room();
+        }
         let (cgroup, pid) = (self.cgroup.as_ref(), self.program.pid());
         // Before the init, which can't end while a process of its namespace has not been reaped.
         let mut ended = match self.program.finish_while(|| unhinder(cgroup, pid)) {
@@ -114,7 +111,7 @@ impl Running for Launched {
     }
 
     fn account(&self) -> Option<Account> {
-        self.cgroup.as_ref().map(Made::account)
+        self.cgroup.as_ref().and_then(Made::account)
     }
 
     fn others(&self) -> (Vec<Leaked>, u64) {

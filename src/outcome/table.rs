@@ -15,6 +15,7 @@ impl Display for Source {
             Self::Rusage => "rusage",
             Self::Pipe => "pipe",
             Self::Cgroup => "cgroup",
+            Self::CgroupWrites => "cgroup, at least",
         })
     }
 }

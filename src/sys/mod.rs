@@ -3,4 +3,5 @@
 pub(crate) mod attribute;
 pub(crate) mod auxiliary;
 pub(crate) mod pidfd;
+pub(crate) mod pipe;
 pub(crate) mod priority;

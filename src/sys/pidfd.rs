@@ -15,8 +15,19 @@ pub(crate) fn open(pid: i32) -> nix::Result<OwnedFd> {
 
 /// Sends a signal.
 pub(crate) fn send(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
-    // SAFETY: the call takes a descriptor, a number and a null pointer, and touches no memory.
-    let result =
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<()>(), 0) };
+    send_with(pidfd, signal, 0)
+}
+
+/// Sends a signal to the processes of the group that the process leads, or has led (since Linux 6.9; before: `EINVAL`).
+pub(crate) fn send_to_group(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
+    /// `PIDFD_SIGNAL_PROCESS_GROUP` of `linux/pidfd.h`.
+    const PROCESS_GROUP: u32 = 1 << 2;
+    send_with(pidfd, signal, PROCESS_GROUP)
+}
+
+fn send_with(pidfd: BorrowedFd<'_>, signal: i32, flags: u32) -> nix::Result<()> {
+    let info = std::ptr::null::<()>();
+    // SAFETY: the call takes a descriptor, two numbers and a null pointer, and touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, flags) };
     Errno::result(result).map(drop)
 }

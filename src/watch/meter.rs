@@ -13,6 +13,9 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// Time by which it may be noticed late that a process was killed for memory.
 const MEMORY: Duration = Duration::from_millis(50);
 
+/// Time until figures are looked at again that could not be read.
+const UNREADABLE: Duration = Duration::from_millis(20);
+
 /// The limits that are kept by looking: on the use of CPUs, too much of them and none at all; and that nobody goes on where
 /// the kernel has killed a process for memory.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +30,7 @@ impl Meter {
     pub fn new(bounds: &Bounds, started: Instant) -> Self {
         let mut meter = Self { next: None, seen: (Duration::ZERO, started) };
         // Nothing has been used yet, which needs no look.
-        if meter.look(&Account::default(), started, bounds).is_some() {
+        if meter.look(&Account { cpu: Some(Duration::ZERO), ..Account::default() }, started, bounds).is_some() {
             meter.next = Some(started);
         }
         meter
@@ -38,7 +41,6 @@ impl Meter {
     /// CPU time can't grow faster than the time times the CPUs, so that looking again when that might have become too
     /// much misses a limit by no more than the shortest time between two looks.
     pub fn look(&mut self, account: &Account, now: Instant, bounds: &Bounds) -> Option<Termination> {
-        let used = account.cpu.unwrap_or_default();
         let mut next = vec![];
         if bounds.memory {
             if let Some(oom) = account.oom {
@@ -46,6 +48,16 @@ impl Meter {
             }
             next.push(now.checked_add(MEMORY));
         }
+        let used = match account.cpu {
+            Some(used) => used,
+            // It can't be read, as where the caller has no descriptor left, which says nothing against the program.
+            None => {
+                self.seen.1 = now;
+                next.extend((bounds.cpu.is_some() || bounds.idle.is_some()).then(|| now.checked_add(UNREADABLE)));
+                self.next = next.into_iter().flatten().min();
+                return None;
+            }
+        };
         if let Some(limit) = bounds.cpu {
             if used >= limit {
                 return Some(Termination::CpuTime);
@@ -108,6 +120,17 @@ mod tests {
         assert_eq!(meter.look(&used(5 * MS), start + 159 * MS, &bounds), None);
         assert_eq!(meter.next, Some(start + 160 * MS));
         assert_eq!(meter.look(&used(5 * MS), start + 160 * MS, &bounds), Some(Termination::Idle));
+    }
+
+    #[test]
+    fn who_can_not_be_looked_at_is_not_idle() {
+        let start = Instant::now();
+        let bounds = Bounds { idle: Some(100 * MS), ..Bounds::default() };
+        let mut meter = Meter::new(&bounds, start);
+        assert_eq!(meter.look(&Account::default(), start + 100 * MS, &bounds), None);
+        assert_eq!(meter.next, Some(start + 120 * MS));
+        assert_eq!(meter.look(&used(Duration::ZERO), start + 120 * MS, &bounds), None, "it may have done something");
+        assert_eq!(meter.look(&used(Duration::ZERO), start + 200 * MS, &bounds), Some(Termination::Idle));
     }
 
     #[test]

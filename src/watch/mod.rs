@@ -218,7 +218,14 @@ impl Child {
             self.running.end();
         }
         let now = Instant::now();
-        let action = match exceeded.or_else(|| self.look(now)) {
+        let found = exceeded.or_else(|| self.look(now));
+        // The caller may have been held up after it had seen that the program runs, as by a handler of a signal: what has
+        // ended by itself meanwhile did not exceed a limit of time.
+        let is_over_time = found.is_some() || self.stage.deadline().is_some_and(|until| now >= until);
+        if exceeded.is_none() && is_over_time && self.running.has_ended(PollTimeout::ZERO) == Ok(true) {
+            return;
+        }
+        let action = match found {
             Some(why) => self.stage.exceed(why, now, &self.bounds),
             None => Action::Nothing,
         };
@@ -236,7 +243,12 @@ impl Child {
         if self.stage.why().is_some() || self.meter.next.is_none_or(|next| now < next) {
             return None;
         }
-        self.meter.look(&self.running.account()?, now, &self.bounds)
+        let Some(account) = self.running.account() else {
+            // Without a cgroup there will never be anything to look at.
+            self.meter.next = None;
+            return None;
+        };
+        self.meter.look(&account, now, &self.bounds)
     }
 
     /// What the program has used so far: what its cgroup has counted, if it has one. What is counted at the end alone is
@@ -370,7 +382,7 @@ fn usage(wall: Duration, counted: Counted, rusage: Option<&libc::rusage>, accoun
         usage.pids_peak = count(account.pids_peak);
         usage.pids_refused = count(account.pids_refused);
         usage.read_bytes = count(account.read_bytes);
-        usage.written_bytes = count(account.written_bytes);
+        usage.written_bytes = account.written_bytes.and_then(|value| reading(value, Source::CgroupWrites));
     }
     usage
 }

@@ -11,8 +11,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{Bounds, Overflow, Running};
 use crate::error::{Error, Result};
 use crate::outcome::{Reading, Source};
+use crate::sys::pipe;
 
-/// Bytes that are read at a time, and, when a program has ended, that its pipe can hold at most.
+/// Bytes that are read at a time.
 const PIECE: usize = 64 << 10;
 
 /// Bytes of each stream that are kept if no limit is set.
@@ -67,6 +68,16 @@ impl Stream {
         Ok(false)
     }
 
+    /// Takes what is there now, in however many pieces: a program can give its pipe another size, and have each write come
+    /// as a piece of its own (pipe(2), `O_DIRECT`). What somebody goes on to write is left.
+    fn take_all(&mut self, buffer: &mut [u8]) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let unread = pipe::unread(file.as_fd()).map_err(reading)?;
+        let all = self.count.unwrap_or_default().saturating_add(unread);
+        while self.count.is_some_and(|count| count < all) && self.take(buffer)? {}
+        Ok(())
+    }
+
     fn is_truncated(&self) -> bool {
         self.count.is_some_and(|count| count > self.most)
     }
@@ -107,15 +118,7 @@ impl Streams {
 
     /// Reads what is there. What somebody goes on to write, who is out of reach of an end, is not waited for.
     pub fn take(&mut self) -> Result<()> {
-        /// As much as the largest pipe holds (fcntl(2), `F_SETPIPE_SZ`).
-        const PIECES: usize = (1 << 20) / PIECE + 1;
-        for stream in &mut self.streams {
-            let mut left = PIECES;
-            while left > 0 && stream.take(&mut self.buffer)? {
-                left -= 1;
-            }
-        }
-        Ok(())
+        self.streams.iter_mut().try_for_each(|stream| stream.take_all(&mut self.buffer))
     }
 
     /// Whether the program is to be ended for what it has written.

@@ -27,6 +27,7 @@ mod ipc;
 mod kernel;
 mod keys;
 mod leases;
+mod lies;
 mod living;
 mod locks;
 mod modules;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         ids::TESTS,
         ipc::TESTS,
         keys::TESTS,
+        lies::TESTS,
         living::TESTS,
         locks::TESTS,
         nothing::TESTS,
@@ -120,6 +122,7 @@ fn main() -> ExitCode {
         ids::PAYLOADS,
         ipc::PAYLOADS,
         keys::PAYLOADS,
+        lies::PAYLOADS,
         living::PAYLOADS,
         locks::PAYLOADS,
         nothing::PAYLOADS,

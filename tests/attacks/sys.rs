@@ -281,3 +281,23 @@ pub fn inject(pid: i32, number: i64, args: [u64; 3]) -> nix::Result<i64> {
         value => Ok(value),
     }
 }
+
+/// Time in milliseconds that a handler of [`alarm_that_takes`] takes.
+static TAKES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+extern "C" fn take_time(_: i32) {
+    std::thread::sleep(std::time::Duration::from_millis(TAKES.load(std::sync::atomic::Ordering::Relaxed)));
+}
+
+/// Has this process interrupted in so many milliseconds by a handler that takes as many as are said.
+pub fn alarm_that_takes(after: u64, takes: u64) {
+    TAKES.store(takes, std::sync::atomic::Ordering::Relaxed);
+    let handler: extern "C" fn(i32) = take_time;
+    let timer = [0, 0, (after / 1000) as i64, (after % 1000 * 1000) as i64];
+    // SAFETY: the handler sleeps, and the kernel reads the timer, of four numbers.
+    unsafe {
+        libc::signal(libc::SIGALRM, handler as libc::sighandler_t);
+        let args = [libc::ITIMER_REAL as usize, timer.as_ptr() as usize, 0, 0, 0, 0];
+        raw(libc::SYS_setitimer, args).expect("a timer");
+    }
+}

@@ -62,8 +62,8 @@ pub(crate) struct Launched {
     keeper: Process,
     /// Whether the kernel ends every process of the sandbox with the keeper.
     has_pid_namespace: bool,
-    /// Write end of the pipe whose closing ends the keeper.
-    control: Option<OwnedFd>,
+    /// Both ends of the pipe whose closing ends the keeper. That the caller has the read end too keeps SIGPIPE from it.
+    control: Option<(OwnedFd, OwnedFd)>,
     /// The host's ends of pipes.
     pub streams: [Option<OwnedFd>; 3],
     pub pty: Option<OwnedFd>,
@@ -249,7 +249,7 @@ impl<'a> Launch<'a> {
             program: started.program,
             keeper,
             has_pid_namespace: !self.plan.helper_stays,
-            control: Some(self.control.1),
+            control: Some(self.control),
             streams,
             pty: started.pty,
             listener: started.listener.map(Listener::new),

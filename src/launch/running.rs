@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use nix::poll::PollTimeout;
+use nix::unistd::write;
 
 use super::reaper::Reaper;
 use super::{Launched, hindrance};
@@ -117,6 +118,10 @@ impl Running for Launched {
     fn others(&self) -> (Vec<Leaked>, u64) {
         /// Processes that are named.
         const MOST: usize = 1024;
+        // Who ends the sandbox when the program has ended waits for this caller from now on.
+        if let Some((_, control)) = &self.control {
+            let _ = write(control, b"\x01");
+        }
         let pids = self.cgroup.as_ref().map(Made::processes).unwrap_or_default();
         // Who is gone by then has ended by itself, unless the init has ended all.
         let all_killed = || self.keeper.has_ended(PollTimeout::ZERO).unwrap_or(false);

@@ -136,33 +136,40 @@ pub(crate) const PROGRAM_HAS_ENDED: i32 = 4;
 /// and pidfds of the host and of the program.
 pub(super) const WATCHED: u64 = 3;
 
-/// How long a caller that waits may take, when the program has ended, to list what the program has left behind.
-const LISTING: Duration = Duration::from_millis(40);
+/// How long a caller that waits may take to say so, when the program has ended.
+const GREETING: Duration = Duration::from_millis(40);
+/// How long it may take then to list what the program has left behind.
+const LISTING: Duration = Duration::from_secs(1);
 
 /// Sleeps until the sandbox is to end, makes the calls of `end`, and exits.
 pub(super) fn wait_for_end(program: &mut Program, time: Option<Duration>, end: impl Fn(&mut Program)) {
+    const READABLE: u64 = libc::POLLIN as u64;
     program.step(Step::new("waiting for the end of the sandbox"));
-    let (ended, over) = (program.label(), program.label());
-    poll(program, WATCHED, time, ended);
+    let (ended, greeted, over) = (program.label(), program.label(), program.label());
+    poll(program, &[("<control>", READABLE), ("<host>", READABLE), ("<program>", READABLE)], time, ended);
     end(program);
     program.exit(TIME_IS_UP);
     program.bind(ended);
-    // Who is there: the caller, or its death, is told by one of the first two.
-    poll(program, WATCHED - 1, Some(LISTING), over);
+    // A caller that is there writes to the pipe; one that is gone, or ends the sandbox, closes it.
+    poll(program, &[("<control>", READABLE), ("<host>", READABLE)], Some(GREETING), greeted);
     end(program);
     program.exit(PROGRAM_HAS_ENDED);
+    program.bind(greeted);
+    poll(program, &[("<control>", 0), ("<host>", READABLE)], Some(LISTING), over);
     program.bind(over);
     end(program);
     program.exit(0);
 }
 
-/// Sleeps until one of the first so many descriptors is ready, and goes on elsewhere then; with the next call when `time` has
-/// passed before.
-fn poll(program: &mut Program, count: u64, time: Option<Duration>, ready: Label) {
+/// Sleeps until one of the first descriptors is ready for its events, or is hung up, and goes on elsewhere then; with the next
+/// call when `time` has passed before.
+fn poll(program: &mut Program, fds: &[(&str, u64)], time: Option<Duration>, ready: Label) {
     // struct pollfd {int fd; short events, revents}
-    let entries: Vec<Word> = (0..count).map(|fd| Word::Value(fd | u64::from(libc::POLLIN as u16) << 32)).collect();
-    let names = ["<control>", "<host>", "<program>"].map(|name| format!("{{{name}, POLLIN}}"));
-    let entries = program.arena.words(&entries, format!("[{}]", names[..count as usize].join(", ")));
+    let entry = |(fd, (_, events)): (usize, &(&str, u64))| Word::Value(fd as u64 | events << 32);
+    let entries: Vec<Word> = fds.iter().enumerate().map(entry).collect();
+    let shown: Vec<String> =
+        fds.iter().map(|(name, events)| format!("{{{name}, {}}}", if *events == 0 { "0" } else { "POLLIN" })).collect();
+    let entries = program.arena.words(&entries, format!("[{}]", shown.join(", ")));
     let timeout = time.map_or(Arg::NULL, |time| {
         let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX) as u64;
         let words = [Word::Value(seconds), Word::Value(time.subsec_nanos().into())];
@@ -171,6 +178,6 @@ fn poll(program: &mut Program, count: u64, time: Option<Duration>, ready: Label)
     let again = program.label();
     program.bind(again);
     // The kernel writes the time that is left back, so that an interrupted call goes on with it.
-    let poll = [entries.into(), count.into(), timeout, Arg::NULL, 8.into()];
+    let poll = [entries.into(), (fds.len() as u64).into(), timeout, Arg::NULL, 8.into()];
     program.call(nr!(SYS_ppoll), poll).or_goto(again).above_zero(ready);
 }

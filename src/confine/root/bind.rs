@@ -221,10 +221,14 @@ impl Builder<'_> {
 
     pub(super) fn let_go(&mut self) {
         for Writable { mount, attributes, submounts } in std::mem::take(&mut self.writable) {
-            self.l.helper.step(
-                Step::new("letting the program write to a bind")
-                    .remedies(&[(libc::EPERM, "the mount is read-only on the host, or locked: bind it read-only")]),
-            );
+            self.l.helper.step(Step::new("letting the program write to a bind").remedies(&[
+                (libc::EPERM, "the mount is read-only on the host, or locked: bind it read-only"),
+                (
+                    libc::EACCES,
+                    "a mount below it is one that this user may not enter: bind what is needed by itself, or use \
+                             Linux 5.12",
+                ),
+            ]));
             self.set_top(mount, attributes);
             for below in submounts {
                 let submount = self.l.helper.open_beneath(mount, below.point.as_os_str()).store("submount");

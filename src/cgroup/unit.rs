@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -45,29 +46,40 @@ fn is_delegated(unit: &Path) -> bool {
     if says(c"trusted.delegate") || says(c"user.delegate") {
         return true;
     }
-    let user = geteuid();
-    if user.is_root() || stat(unit).is_ok_and(|stat| stat.st_uid != user.as_raw()) {
-        return false;
+    match unit.ancestors().skip(1).find_map(user_of_manager) {
+        Some(user) => manager_says(unit, user),
+        None => !is_hosts_root() && stat(unit).is_ok_and(|stat| stat.st_uid == geteuid().as_raw()),
     }
-    let is_managers = |above: &Path| above.file_name().is_some_and(|name| name.to_string_lossy().starts_with("user@"));
-    !unit.ancestors().skip(1).any(is_managers) || manager_says(unit)
+}
+
+/// The user whose manager makes the groups below a group: `user@1000.service`.
+fn user_of_manager(group: &Path) -> Option<u32> {
+    let name = group.file_name()?.to_str()?;
+    name.strip_prefix("user@")?.strip_suffix(".service")?.parse().ok()
+}
+
+/// Whether this process is root, and not of a user namespace, where root is another user.
+fn is_hosts_root() -> bool {
+    let maps = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    geteuid().is_root() && maps.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// What the user's manager says by systemctl(1), asked once for each unit in the life of this process.
-fn manager_says(unit: &Path) -> bool {
+fn manager_says(unit: &Path, user: u32) -> bool {
     static KNOWN: Mutex<BTreeMap<PathBuf, bool>> = Mutex::new(BTreeMap::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     *known
         .entry(unit.to_owned())
-        .or_insert_with(|| unit.file_name().is_some_and(|name| ask_manager(name) == Some(true)))
+        .or_insert_with(|| unit.file_name().is_some_and(|name| ask_manager(name, user) == Some(true)))
 }
 
 /// `None` if it does not answer.
-fn ask_manager(unit: &OsStr) -> Option<bool> {
+fn ask_manager(unit: &OsStr, user: u32) -> Option<bool> {
     /// Not by PATH, which is whoever's who has set it.
     const PROGRAM: &str = "/usr/bin/systemctl";
-    const PATIENCE: u16 = 5000;
-    let runtime = format!("/run/user/{}", geteuid());
+    /// Milliseconds, as many as D-Bus gives a call.
+    const PATIENCE: u16 = 25_000;
+    let runtime = format!("/run/user/{user}");
     let mut asked = Command::new(PROGRAM)
         .args(["--user", "show", "--property=Delegate", "--value", "--"])
         .arg(unit)

@@ -81,8 +81,10 @@ fn mute(args: &[String]) -> i32 {
             std::thread::park();
         }
     });
+    // Before: the manager of a unit that it is in may be asked for that.
+    let plan = with(limits()).plan(quiet("sleep").arg(&args[0])).expect("a plan");
     sender.send(hold(libc::SYS_sendmsg)).expect("a receiver");
-    let _ = with(limits()).spawn(quiet("sleep").arg(&args[0]));
+    let _ = plan.spawn();
     1
 }
 

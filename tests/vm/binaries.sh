@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Runs the test binaries in a VM, for what takes this in: it has said where $tests are, which runs there are (`runs` prints
-# BINARY or BINARY@PLACE, one in a line) and how one is made (`run` NAME COMMAND…, with its output to /run/out, as its exit
+# BINARY or BINARY@PLACE, one in a line), of which no more than a `part` is made, and how one is made (`run` NAME COMMAND…, with its output to /run/out, as its exit
 # status). What they print goes to the second serial port, between the lines that begin with `===`, which table.py reads.
 report=/dev/ttyS1
 stty -F $report raw
@@ -13,7 +13,7 @@ test_binary() {
   skip=$(cat "$tests/skip/${name%@*}" 2>/dev/null)
   start=$(date +%s)
   say "begin $name"
-  binary_as_both "$name" "$binary" --test-threads 3 $filter $skip
+  binary_as_both "$name" "$binary" --test-threads 3 ${filter:-$(part "$name")} $skip
   ended=$?
   for test in $(sort -u /run/failed); do
     say "again $name $test"

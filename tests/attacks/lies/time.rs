@@ -25,7 +25,7 @@ pub fn exit_after(args: &[String]) -> i32 {
 
 /// Attack 75: a program that exits with 0 at the moment at which its time is up.
 pub fn no_exit_at_the_limit_of_time_lies() {
-    let limit = at_most(150 * MS);
+    let limit = at_most(400 * MS);
     let limited = with(Limits::new().wall(limit));
     let mut seen = vec![];
     for percent in [10, 90, 95, 98, 99, 100, 300] {
@@ -37,7 +37,7 @@ pub fn no_exit_at_the_limit_of_time_lies() {
             Termination::WallTime => assert!(outcome.usage.wall >= limit, "{outcome}"),
             Termination::Exited(0) => {
                 let ended = Duration::from_nanos(number(&text(&output.stdout))) - before;
-                assert!(ended < limit + at_most(100 * MS), "it lived for {ended:?}");
+                assert!(ended < limit + at_most(500 * MS), "it lived for {ended:?}");
             }
             other => panic!("{other:?}"),
         }
@@ -47,12 +47,17 @@ pub fn no_exit_at_the_limit_of_time_lies() {
 }
 
 /// After how many milliseconds the handler is called, and how many it takes.
-const ALARM: [u64; 2] = [100, 500];
+const ALARM: [u64; 2] = [100, 1000];
+
+/// How many times longer all of it takes on a slow machine.
+fn patience() -> u64 {
+    u64::from(slowness().div_ceil(2))
+}
 
 /// A caller that a handler of its own keeps from looking at a program while that ends, and while its time runs out.
 pub fn interrupted_caller(args: &[String]) -> i32 {
-    let factor = u64::from(slowness());
-    let limit = Duration::from_millis(400 * factor);
+    let factor = patience();
+    let limit = Duration::from_millis(300 * factor);
     let script = format!("sleep {}; exit 3", args[0]);
     let mut limits = vec![Limits::new().wall(limit)];
     if unless_groups().is_none() {
@@ -76,10 +81,10 @@ pub fn interrupted_caller(args: &[String]) -> i32 {
 pub fn no_handler_of_the_caller_lies_about_time() {
     let _alone = alone();
     let verdicts = |seconds: f64| {
-        let said = on_host(&[], "interrupted_caller", &[&(seconds * f64::from(slowness())).to_string()]);
+        let said = on_host(&[], "interrupted_caller", &[&(seconds * patience() as f64).to_string()]);
         said.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    let ended = verdicts(0.2);
+    let ended = verdicts(0.1);
     assert!(!ended.is_empty() && ended.iter().all(|verdict| verdict == "Exited(3)"), "{ended:?}");
     // And from whoever has not ended by then nothing is taken.
     let over = verdicts(20.0);
@@ -114,7 +119,7 @@ pub fn no_clock_and_no_stop_lies_about_time() {
     let limit = at_most(200 * MS);
     let limited = with(Limits::new().wall(limit));
     let is_soon = |outcome: &Outcome, later: Duration| {
-        let time = limit..limit + later + at_most(1000 * MS);
+        let time = limit..limit + later + at_most(5000 * MS);
         assert_eq!(outcome.termination, Termination::WallTime, "{outcome}");
         // The sandbox's own clock starts a moment before the program.
         assert!(time.contains(&(outcome.usage.wall + at_most(20 * MS))), "{outcome}");
@@ -126,7 +131,8 @@ pub fn no_clock_and_no_stop_lies_about_time() {
         let offsets = TimeOffsets { monotonic: ahead, boottime: ahead };
         let shifted = limited.clone().namespaces(Namespaces::all()).time_offsets(offsets);
         is_soon(&sh(&shifted, "sleep 20").outcome, Duration::ZERO);
-        assert_eq!(verdict(&shifted, "exit_after", &["1"]), Termination::Exited(0));
+        let longer = shifted.clone().limits(Limits::new().wall(at_most(20_000 * MS)));
+        assert_eq!(verdict(&longer, "exit_after", &["1"]), Termination::Exited(0));
         is_soon(&ended_alone(shifted.spawn(payload("stop").arg("all")).unwrap()), 1000 * MS);
     }
     // A stop that is over in time is none.

@@ -1,9 +1,10 @@
 //! What a program has left in a directory, taken out by the host. Nothing there is believed: no name, no type, no size, and
 //! not that anything is still what it was a moment ago.
 //!
-//! [`place`] opens what is there, [`tree`] copies it. No other room is needed for it, and none may come in but errors.
+//! [`place`] opens what is there, [`tree`] copies it, [`remove`] removes it. No other room is needed for it, and none may come in but errors.
 
 mod place;
+mod remove;
 mod tree;
 
 use std::fmt::{self, Display, Formatter};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Errno, Result};
 use crate::host_path::HostPath;
+pub use remove::remove_dir_all;
 
 /// Takes out what a program has left in a directory of the host's that it could write to
 /// ([`Root::bind_rw`](crate::Root::bind_rw)): copies of regular files and directories, and nothing else.
@@ -68,11 +70,13 @@ pub struct Collector {
     max_entries: u64,
     max_depth: u32,
     hard_links: bool,
+    #[cfg_attr(feature = "serde", serde(default))]
+    symlinks: bool,
 }
 
 impl Default for Collector {
     fn default() -> Self {
-        Self { max_bytes: 1 << 30, max_entries: 10_000, max_depth: 64, hard_links: false }
+        Self { max_bytes: 1 << 30, max_entries: 10_000, max_depth: 64, hard_links: false, symlinks: false }
     }
 }
 
@@ -118,6 +122,15 @@ impl Collector {
         self
     }
 
+    /// Tells what symbolic links say, in [`Collected::symlinks`]. By default they are left, as [`Unfit::Symlink`]. In no case is
+    /// one followed, or made in the copy: where it leads is up to the program, and whoever reads the copy would follow it.
+    /// Make those that you want by `std::os::unix::fs::symlink` when you have looked at where they lead.
+    #[must_use]
+    pub fn symlinks(mut self) -> Self {
+        self.symlinks = true;
+        self
+    }
+
     /// Copies all regular files and directories below `from` to `to`, a directory that is made, and must not exist yet.
     ///
     /// A symlink in the last component of `from` or `to` is an error, since the program may have left it there. For paths
@@ -155,25 +168,44 @@ impl Collector {
 
 /// What came of [`Collector::copy`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Collected {
     /// Files that were copied.
     pub files: u64,
     /// Directories that were made, without `to` itself.
     pub directories: u64,
-    /// Bytes of all files together.
+    /// Bytes of all files together, and of what symbolic links say.
     pub bytes: u64,
+    /// Symbolic links, if they are wanted ([`Collector::symlinks`]), in the order of [`Collected::left`].
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub symlinks: Vec<Symlink>,
     /// What was not copied, and why: a directory's entries in the order of their names, and what is in a directory in the
     /// place of that.
     pub left: Vec<Left>,
 }
 
+/// A symbolic link that a program has left, as data.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Symlink {
+    /// Its path below the directory that was collected from, in the words of the program.
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
+    pub path: PathBuf,
+    /// What it says: a path that may lead anywhere.
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
+    pub target: PathBuf,
+}
+
 /// What was not copied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Left {
     /// Its path below the directory that was collected from. The names in it are the program's: they may hold newlines, and
     /// need not be UTF-8.
+    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     pub path: PathBuf,
     /// Why.
     pub why: Unfit,
@@ -187,6 +219,7 @@ impl Display for Left {
 
 /// Why something was not collected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Unfit {
     /// A symbolic link.

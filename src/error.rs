@@ -12,6 +12,7 @@ use crate::outcome::Layer;
 
 /// An error number of the kernel (errno(3)), shown as `Operation not permitted (EPERM)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Errno(pub i32);
 
 impl Errno {

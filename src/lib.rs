@@ -22,7 +22,7 @@
 //! * `watch`: [`Child`]: waiting, signals, output, the end.
 //! * `outcome`, `error`: what is told.
 //! * `host_path`: paths of the host, and which symlinks in them are followed ([`HostPath`]).
-//! * `collect`: what a program has left in a directory, taken out by the host ([`Collector`]).
+//! * `collect`: what a program has left in a directory, taken out by the host ([`Collector`]), and removed ([`remove_dir_all`]).
 //! * `learn`: what a program needs ([`Learned`]), by a sandbox whose calls are heard.
 //! * `support`: what the host can do ([`Support`]), found by launching programs of trials.
 //!
@@ -71,7 +71,7 @@ mod watch;
 
 pub use caps::Capability;
 pub use cgroup::{Cgroup, CgroupParent, IoMax};
-pub use collect::{Collected, Collector, Left, Unfit};
+pub use collect::{Collected, Collector, Left, Symlink, Unfit, remove_dir_all};
 pub use command::{Command, Stdio};
 pub use confine::{
     Action, Bind, Capabilities, Comparison, Condition, FsAccess, HidePid, IdRange, Identity, Landlock, Limits, Mount,

@@ -19,7 +19,7 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknod, umask};
 use nix::unistd::{chown, mkfifo};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
-use stockade::{Collected, Collector, Errno, Error, HostPath, Unfit};
+use stockade::{Collected, Collector, Errno, Error, HostPath, Unfit, remove_dir_all};
 use support::{
     at_most, descriptors, exists, in_mount_namespace, is_root, on_host, shared_dir, unless_mounts, unless_root,
     unless_user,
@@ -54,6 +54,13 @@ fn main() -> ExitCode {
         a_umask_takes_nothing,
         no_descriptor_stays,
         a_collector_is_plain_data,
+        links_are_told_on_request_and_never_made,
+        what_came_of_it_is_the_same_after_a_trip_through_json,
+        what_a_program_has_left_is_removed,
+        a_removal_takes_few_descriptors_however_deep_it_goes,
+        what_can_not_be_removed_is_said if unless_user,
+        a_removal_follows_no_link,
+        what_is_mounted_is_not_removed if unless_mounts,
     ];
     let payloads: &[support::Payload] = &[
         ("refused", host_without_openat2),
@@ -61,6 +68,8 @@ fn main() -> ExitCode {
         ("umask", host_with_a_umask),
         ("descriptors", host_that_counts_descriptors),
         ("mounted", host_with_mounts),
+        ("removes_mounts", host_that_removes_mounts),
+        ("removes_deep", host_that_removes_much),
         ("full", host_with_a_full_target),
         ("fake", host_with_a_fake_proc),
     ];
@@ -722,4 +731,154 @@ fn a_collector_is_plain_data() {
     let defaults = Collector::new().max_bytes(1 << 30).max_entries(10_000).max_depth(64);
     assert_eq!(Collector::default(), defaults);
     assert_eq!(Unfit::Unreadable(Errno(libc::EIO)).to_string(), "unreadable: I/O error (EIO)");
+}
+
+fn links_are_told_on_request_and_never_made() {
+    let place = Place::new();
+    fs::create_dir(place.from.join("sub")).unwrap();
+    symlink("/etc/shadow", place.from.join("a")).unwrap();
+    symlink(OsStr::from_bytes(b"../no\xffwhere"), place.from.join("sub/b")).unwrap();
+    let left = Collector::new().copy(&place.from, &place.to).unwrap();
+    assert_eq!((left.left.len(), left.symlinks.len(), left.bytes), (2, 0, 0), "by default they are left");
+
+    let to = place.dir.path().join("again");
+    let told = Collector::new().symlinks().copy(&place.from, &to).unwrap();
+    let links: Vec<_> = told.symlinks.iter().map(|link| (link.path.as_os_str(), link.target.as_os_str())).collect();
+    let expected = [("a", &b"/etc/shadow"[..]), ("sub/b", b"../no\xffwhere")];
+    let expected = expected.map(|(path, target)| (OsStr::new(path), OsStr::from_bytes(target)));
+    assert_eq!((links.as_slice(), told.left.as_slice()), (expected.as_slice(), [].as_slice()));
+    assert_eq!(told.bytes, 11 + 11, "what they say is counted");
+    assert!(!exists(to.join("a")) && !exists(to.join("sub/b")), "none is made");
+    let too_much = Collector::new().symlinks().max_bytes(20).copy(&place.from, place.dir.path().join("third"));
+    assert!(matches!(too_much, Err(Error::Exceeded { .. })), "{too_much:?}");
+    // One file is read, and no link followed, whatever else is asked for.
+    let read = Collector::new().symlinks().read(&place.from, "a");
+    assert!(read.as_ref().is_err_and(|error| error.to_string().contains("is a symbolic link")), "{read:?}");
+}
+
+fn what_came_of_it_is_the_same_after_a_trip_through_json() {
+    let place = Place::new();
+    for byte in (1..=255).filter(|byte| *byte != b'/') {
+        let name = |kind: u8| place.from.join(OsStr::from_bytes(&[kind, byte, b'x']));
+        symlink(OsStr::from_bytes(&[byte]), name(b'l')).unwrap();
+        mkfifo(&name(b'f'), Mode::S_IRWXU).unwrap();
+    }
+    let collected = Collector::new().symlinks().copy(&place.from, &place.to).unwrap();
+    assert_eq!((collected.symlinks.len(), collected.left.len()), (254, 254));
+    let json = serde_json::to_string(&collected).unwrap();
+    assert_eq!(serde_json::from_str::<Collected>(&json).unwrap(), collected);
+    assert!(json.contains(r#""path":"laxx"#) || json.contains(r#""path":"lax""#), "text is text: {json}");
+}
+
+/// What a program may have left, as far as its user can make it: directories without any right, and others.
+fn plant(directory: &Path) {
+    let made = |path: &str| {
+        let path = directory.join(path);
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    made("closed/inner");
+    fs::write(directory.join("closed/inner/file"), "").unwrap();
+    made("sticky");
+    fs::write(directory.join("sticky/file"), "").unwrap();
+    set_mode(directory.join("sticky"), 0o1777);
+    let full = made("full");
+    for number in 0..1000 {
+        fs::write(full.join(number.to_string()), "").unwrap();
+    }
+    symlink("/", directory.join("link")).unwrap();
+    symlink("link", made("sub").join("dangling")).unwrap();
+    mkfifo(&directory.join("sub/fifo"), Mode::empty()).unwrap();
+    UnixListener::bind(directory.join("sub/socket")).unwrap();
+    fs::write(directory.join(OsStr::from_bytes(b"\xff\n")), "").unwrap();
+    set_mode(directory.join("closed/inner"), 0);
+    set_mode(directory.join("closed"), 0);
+}
+
+fn what_a_program_has_left_is_removed() {
+    let place = Place::new();
+    plant(&place.from);
+    if !is_root() {
+        let error = fs::remove_dir_all(&place.from).expect_err("std gives up at a directory without rights");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert!(exists(place.from.join("closed")));
+    }
+    remove_dir_all(&place.from).unwrap();
+    assert!(!exists(&place.from));
+    remove_dir_all(&place.from).expect("what is gone is no error");
+    remove_dir_all(place.from.join("nor/below")).expect("nor is what never was");
+
+    // The directory itself has no rights either, and is named below one that is trusted.
+    plant_empty(&place.from);
+    remove_dir_all(HostPath::beneath(place.dir.path(), place.from.file_name().unwrap())).unwrap();
+    assert!(!exists(&place.from));
+}
+
+fn plant_empty(directory: &Path) {
+    fs::create_dir_all(directory.join("sub")).unwrap();
+    set_mode(directory, 0);
+}
+
+fn a_removal_takes_few_descriptors_however_deep_it_goes() {
+    let place = Place::new();
+    on_host(&["prlimit", "--nofile=16:16"], "removes_deep", &[place.from.to_str().unwrap()]);
+    assert!(!exists(&place.from));
+}
+
+fn host_that_removes_much(args: &[String]) -> i32 {
+    let how = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut directory = open(args[0].as_str(), how, Mode::empty()).unwrap();
+    let name = "x".repeat(200);
+    for _ in 0..3000 {
+        mkdirat(&directory, name.as_str(), Mode::S_IRWXU).unwrap();
+        directory = openat(&directory, name.as_str(), how, Mode::empty()).unwrap();
+    }
+    drop(directory);
+    assert!(fs::remove_dir_all(&args[0]).is_err(), "std runs out of descriptors");
+    remove_dir_all(&args[0]).unwrap();
+    0
+}
+
+/// A directory of another user's, as a program with sub-ids leaves it.
+fn what_can_not_be_removed_is_said() {
+    let error = remove_dir_all("/var/lib").expect_err("a directory of root's");
+    let Error::Collect { path, errno, .. } = &error else { panic!("{error:?}") };
+    assert!(path.starts_with("/var/lib/") && [libc::EACCES, libc::EPERM].contains(&errno.0), "{error}");
+    assert!(error.to_string().contains("it belongs to another user"), "{error}");
+    assert!(exists(path), "it is there still");
+}
+
+fn a_removal_follows_no_link() {
+    let place = Place::new();
+    let outside = place.dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("kept"), "").unwrap();
+    let link = place.dir.path().join("a link");
+    symlink(&outside, &link).unwrap();
+    let error = remove_dir_all(&link).expect_err("a link");
+    assert!(matches!(error, Error::Collect { .. }), "{error:?}");
+    symlink(&outside, place.from.join("inside")).unwrap();
+    remove_dir_all(&place.from).unwrap();
+    assert!(exists(outside.join("kept")) && exists(&link) && !exists(&place.from));
+    let file = place.dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(remove_dir_all(&file).is_err() && exists(&file), "a file is no directory");
+}
+
+fn what_is_mounted_is_not_removed() {
+    let place = Place::new();
+    set_mode(place.dir.path(), 0o777);
+    fs::create_dir_all(place.from.join("sub/mounted")).unwrap();
+    fs::create_dir(place.dir.path().join("elsewhere")).unwrap();
+    fs::write(place.dir.path().join("elsewhere/kept"), "").unwrap();
+    let mounts = "cd \"$dir\"; mount --bind elsewhere from/sub/mounted";
+    in_mount_namespace(mounts, "removes_mounts", place.dir.path());
+    assert!(exists(place.dir.path().join("elsewhere/kept")));
+}
+
+fn host_that_removes_mounts(args: &[String]) -> i32 {
+    let error = remove_dir_all(Path::new(&args[0]).join("from")).expect_err("a mount is in the way");
+    let said = error.to_string();
+    assert!(said.contains("sub/mounted") && said.contains("unmount it first"), "{said}");
+    0
 }

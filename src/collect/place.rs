@@ -1,13 +1,13 @@
 //! Opening what is in a hostile directory: one component at a time, and nothing but its type is looked at before it is
 //! known to be a regular file.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::dir::Dir;
 use nix::errno::Errno as NixErrno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
@@ -24,6 +24,8 @@ pub(super) struct Source {
     pub root: OwnedFd,
     descriptors: OwnedFd,
     hard_links: bool,
+    /// Whether what symbolic links say is wanted.
+    symlinks: bool,
 }
 
 /// What is found by a name.
@@ -32,6 +34,8 @@ pub(super) enum Entry {
     Directory(OwnedFd, FileStat),
     /// Open for reading.
     File(File, FileStat),
+    /// A symbolic link, with what it says.
+    Symlink(OsString),
     Unfit(Unfit),
     /// There is nothing, or nothing any more.
     Gone,
@@ -44,13 +48,13 @@ pub(super) struct Failed {
 }
 
 impl Source {
-    pub fn open(from: &HostPath, hard_links: bool) -> Result<Self> {
+    pub fn open(from: &HostPath, hard_links: bool, symlinks: bool) -> Result<Self> {
         let failed = |call, errno: Errno, remedy| Error::collect("collecting from", from.given(), call, errno, remedy);
         let handle = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let named = from.open(handle).map_err(|Unresolved { call, errno, remedy }| failed(call, errno, remedy))?;
         let refused = |errno| matches!(errno, NixErrno::ENOSYS | NixErrno::EPERM).then_some(REFUSED);
         let root = open_in(&named, c".", handle).map_err(|errno| failed("openat2", errno.into(), refused(errno)))?;
-        Ok(Self { root, descriptors: own_descriptors()?, hard_links })
+        Ok(Self { root, descriptors: own_descriptors()?, hard_links, symlinks })
     }
 
     /// Opens what a name in a directory stands for. An error means that the host can't go on.
@@ -65,8 +69,13 @@ impl Source {
             Ok(seen) => seen,
             Err(errno) => return unreadable("fstat", errno),
         };
-        if kind(&seen) == SFlag::S_IFDIR {
+        if is_directory(&seen) {
             return Ok(Entry::Directory(place, seen));
+        }
+        if kind(&seen) == SFlag::S_IFLNK && self.symlinks {
+            // Of that very link, whatever has the name by now.
+            return readlinkat(&place, "")
+                .map_or_else(|errno| unreadable("readlinkat", errno), |text| Ok(Entry::Symlink(text)));
         }
         if let Some(unfit) = self.unfit(&seen) {
             return Ok(Entry::Unfit(unfit));
@@ -130,7 +139,7 @@ pub(super) fn is_same(one: &FileStat, other: &FileStat) -> bool {
 }
 
 /// Opens a name in a directory, and nothing that is elsewhere.
-fn open_in(directory: impl AsFd, name: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
+pub(super) fn open_in(directory: impl AsFd, name: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
     let inside = ResolveFlag::RESOLVE_BENEATH
         | ResolveFlag::RESOLVE_NO_SYMLINKS
         | ResolveFlag::RESOLVE_NO_MAGICLINKS
@@ -138,7 +147,7 @@ fn open_in(directory: impl AsFd, name: &CStr, flags: OFlag) -> nix::Result<Owned
     openat2(directory, name, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(inside))
 }
 
-fn own_descriptors() -> Result<OwnedFd> {
+pub(super) fn own_descriptors() -> Result<OwnedFd> {
     let failed = |errno| {
         Error::collect("collecting by", DESCRIPTORS, "open", errno, Some("the host needs its /proc: mount one there"))
     };
@@ -157,6 +166,10 @@ fn own_descriptors() -> Result<OwnedFd> {
 fn unreadable(call: &'static str, errno: NixErrno) -> Result<Entry, Failed> {
     let why = Errno::from(errno);
     if why.limit().is_some() { Err(Failed { call, errno }) } else { Ok(Entry::Unfit(Unfit::Unreadable(why))) }
+}
+
+pub(super) fn is_directory(seen: &FileStat) -> bool {
+    kind(seen) == SFlag::S_IFDIR
 }
 
 fn kind(seen: &FileStat) -> SFlag {

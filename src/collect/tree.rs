@@ -1,7 +1,7 @@
 //! The walk through a hostile directory. Descriptors alone lead from one directory to the next, on both sides; paths are
 //! for people.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -14,7 +14,7 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::place::{Entry, Failed, Source, is_same, list};
-use super::{Collected, Collector, Left, Unfit};
+use super::{Collected, Collector, Left, Symlink, Unfit};
 use crate::error::{Errno, Error, Result};
 use crate::host_path::{HostPath, Unresolved};
 
@@ -24,7 +24,7 @@ const PIECE: u64 = 128 << 10;
 const LONGEST: usize = libc::PATH_MAX as usize - 1;
 
 pub(super) fn copy(collector: &Collector, from: &HostPath, to: &HostPath) -> Result<Collected> {
-    let source = Source::open(from, collector.hard_links)?;
+    let source = Source::open(from, collector.hard_links, collector.symlinks)?;
     let (from, shown) = (&*from.given(), &*to.given());
     let failed = |call, errno: Errno, remedy| Error::collect("copying to", shown, call, errno, remedy);
     let opened = to.open_parent().map_err(|Unresolved { call, errno, remedy }| failed(call, errno, remedy));
@@ -55,7 +55,7 @@ pub(super) fn read(collector: &Collector, directory: &HostPath, path: &Path) -> 
         }
     }
     let failed = |call, errno: Errno, remedy| Error::collect("collecting", from.join(path), call, errno, remedy);
-    let source = Source::open(directory, collector.hard_links)?;
+    let source = Source::open(directory, collector.hard_links, false)?;
     let mut names = names.into_iter().peekable();
     let mut directory = None;
     while let Some(name) = names.next() {
@@ -65,7 +65,7 @@ pub(super) fn read(collector: &Collector, directory: &HostPath, path: &Path) -> 
             Entry::Directory(found, _) => directory = Some(found),
             Entry::File(..) if names.peek().is_some() => return Err(failed("openat2", Errno(libc::ENOTDIR), None)),
             Entry::File(file, seen) => return contents(collector, from, path, file, &seen),
-            Entry::Gone => return Err(failed("openat2", Errno(libc::ENOENT), None)),
+            Entry::Gone | Entry::Symlink(_) => return Err(failed("openat2", Errno(libc::ENOENT), None)),
             Entry::Unfit(Unfit::Unreadable(errno)) => return Err(failed("open", errno, remedy_of(errno))),
             Entry::Unfit(why) => {
                 // Everything before the names that were not looked at.
@@ -157,6 +157,7 @@ impl<'a> Walk<'a> {
         match entry.map_err(|Failed { call, errno }| self.failed(&name, call, errno))? {
             Entry::Directory(found, seen) => self.descend(name, found, &seen),
             Entry::File(file, seen) => self.copy(&name, file, &seen),
+            Entry::Symlink(target) => self.note(&name, target),
             Entry::Unfit(why) => {
                 self.leave(&name, why);
                 Ok(())
@@ -251,6 +252,17 @@ impl<'a> Walk<'a> {
         fchmod(&copy, mode).map_err(|errno| self.unwritten(name, "fchmod", errno))?;
         self.collected.files += 1;
         self.collected.bytes += size - rest;
+        Ok(())
+    }
+
+    /// Notes what a symbolic link says.
+    fn note(&mut self, name: &CStr, target: OsString) -> Result<()> {
+        let (path, size) = (self.path(name), target.len() as u64);
+        if size > self.collector.max_bytes - self.collected.bytes {
+            return Err(too_large(self.from, &path, size, self.collector.max_bytes, self.collected.bytes));
+        }
+        self.collected.bytes += size;
+        self.collected.symlinks.push(Symlink { path, target: target.into() });
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, openat, renameat2};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknod};
 use nix::unistd::mkfifo;
-use stockade::{Child, Collected, Collector, Error, Root, Sandbox, Stdio, Unfit};
+use stockade::{Child, Collected, Collector, Error, Root, Sandbox, Stdio, Unfit, remove_dir_all};
 use tempfile::TempDir;
 
 use crate::common::{Attempts, Bystander, attack, attempt, bare, here, line, open_directory, tell};
@@ -31,6 +31,7 @@ pub const TESTS: &[Test] = tests![
     outputs_without_end_end_at_a_limit if unless_idmapped_mounts,
     outputs_that_grow_are_as_long_as_they_were if unless_idmapped_mounts,
     outputs_that_are_swapped_meanwhile_lead_to_nothing_outside if unless_idmapped_mounts,
+    a_removal_meanwhile_removes_nothing_outside if unless_idmapped_mounts,
 ];
 
 pub const PAYLOADS: &[Payload] = &[
@@ -40,6 +41,7 @@ pub const PAYLOADS: &[Payload] = &[
     ("hold_a_lease", hold_a_lease),
     ("grow", grow),
     ("swap", swap),
+    ("lure", lure),
 ];
 
 const SECRET: &[u8] = b"the host's secret\n";
@@ -472,4 +474,53 @@ fn outputs_that_are_swapped_meanwhile_lead_to_nothing_outside() {
     assert!(read > 0 && refused > 0, "{read} were read, {refused} were refused: the race has both outcomes");
     let swaps: u64 = end(program).get("swaps").parse().unwrap();
     assert!(swaps > 100, "{swaps} swaps");
+}
+
+/// Makes a directory and a link to the secret again and again, and exchanges them.
+fn lure(args: &[String]) -> i32 {
+    let out = Path::new(&args[0]);
+    let (sub, link) = (out.join("sub"), out.join("link"));
+    println!("begun");
+    let mut swaps = 0;
+    until_the_end(|| {
+        // The host removes them meanwhile.
+        let _ = fs::create_dir(&sub);
+        let _ = fs::write(sub.join("file"), "own");
+        let _ = symlink(&args[1], &link);
+        swaps += u64::from(renameat2(AT_FDCWD, &sub, AT_FDCWD, &link, RenameFlags::RENAME_EXCHANGE).is_ok());
+    });
+    tell("swaps", swaps);
+    0
+}
+
+/// Attack 6: A directory that is removed is exchanged for a link to one that is not.
+fn a_removal_meanwhile_removes_nothing_outside() {
+    let place = Place::in_memory();
+    let secret = || exists(place.secret.join("file"));
+    let program = start(&place.sandbox(), "lure", &["/out", place.secret.to_str().unwrap()]);
+    // Who looks and then removes by the path is led astray.
+    let limit = Instant::now() + at_most(Duration::from_secs(20));
+    let sub = place.out.join("sub");
+    while secret() {
+        assert!(Instant::now() < limit, "the program must win against a naive host");
+        if sub.symlink_metadata().is_ok_and(|seen| seen.is_dir()) {
+            let _ = fs::remove_file(sub.join("file"));
+        }
+    }
+    fs::write(place.secret.join("file"), SECRET).unwrap();
+
+    let mut ends = [0; 2];
+    for _ in 0..rounds(3000) {
+        match remove_dir_all(&sub) {
+            Ok(()) => ends[0] += 1,
+            Err(Error::Collect { .. }) => ends[1] += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(secret(), "nothing outside was removed: {ends:?} removals and refusals");
+    assert!(ends[0] > 0, "{ends:?}");
+    let swaps: u64 = end(program).get("swaps").parse().unwrap();
+    assert!(swaps > 10, "{swaps} swaps");
+    remove_dir_all(&place.out).expect("the program has ended");
+    assert!(!exists(&place.out) && secret());
 }

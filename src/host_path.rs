@@ -111,7 +111,8 @@ const BELOW: &str = "there is a symlink below the trusted directory, which HostP
                      name the place that it leads to";
 const RELATIVE: &str = "a path beneath a directory is relative and has no `..`: name it from the directory on";
 const FOLLOWED: &str = "HostPath::beneath never follows symlinks: leave HostPath::follow_symlinks out";
-const NAMELESS: &str = "what is created has a name: give a path that does not end in `/` or `..`";
+const NAMELESS: &str =
+    "what is created or removed has a name: give a path that ends in one, and not in `/`, `.` or `..`";
 /// What to do where openat2(2) is refused.
 pub(crate) const REFUSED: &str = "openat2(2) exists since Linux 5.6, and is refused here by the kernel or by a filter of system \
      calls around the caller, such as that of a container: update the kernel, or let the filter allow the call. There is no \
@@ -156,10 +157,12 @@ impl HostPath {
         self.open_resolved(&self.resolve(false)?, flags)
     }
 
-    /// Opens the directory that something new is to be created in, and the new name.
+    /// Opens the directory that something is to be created in, or removed from, and gives its name.
     pub(crate) fn open_parent(&self) -> Result<(OwnedFd, OsString), Unresolved> {
         let nameless = || invalid(NAMELESS);
         let (above, rest) = self.parts()?.ok_or_else(nameless)?;
+        // The trusted directory itself is not below it.
+        rest.file_name().ok_or_else(nameless)?;
         let path = real(above)?.join(rest);
         let (parent, name) = path.parent().zip(path.file_name()).ok_or_else(nameless)?;
         Ok((self.open_resolved(parent, OFlag::O_PATH | OFlag::O_DIRECTORY)?, name.to_owned()))

@@ -12,17 +12,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command as Host, ExitCode, Stdio};
+use std::sync::Barrier;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknod, umask};
 use nix::unistd::{chown, mkfifo};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
-use stockade::{Collected, Collector, Errno, Error, HostPath, Unfit, remove_dir_all};
+use stockade::{Collected, Collector, Command, Errno, Error, HostPath, Overlay, Root, Sandbox, Unfit, remove_dir_all};
 use support::{
-    at_most, descriptors, exists, in_mount_namespace, is_root, on_host, shared_dir, unless_mounts, unless_root,
-    unless_user,
+    at_most, descriptors, exists, in_mount_namespace, is_root, on_host, rounds, shared_dir, unless_mounts,
+    unless_overlays_and_idmapped_mounts, unless_root, unless_user,
 };
 use tempfile::TempDir;
 
@@ -57,8 +59,11 @@ fn main() -> ExitCode {
         links_are_told_on_request_and_never_made,
         what_came_of_it_is_the_same_after_a_trip_through_json,
         what_a_program_has_left_is_removed,
-        a_removal_takes_few_descriptors_however_deep_it_goes,
-        what_can_not_be_removed_is_said if unless_user,
+        several_remove_the_same_at_once,
+        the_work_directory_of_an_overlay_is_removed if unless_overlays_and_idmapped_mounts,
+        a_removal_takes_few_descriptors_and_little_memory_however_deep_it_goes,
+        what_another_user_owns_is_said_to_stay if unless_root,
+        what_is_immutable_is_said_to_stay if unless_immutable_files,
         a_removal_follows_no_link,
         what_is_mounted_is_not_removed if unless_mounts,
     ];
@@ -70,6 +75,7 @@ fn main() -> ExitCode {
         ("mounted", host_with_mounts),
         ("removes_mounts", host_that_removes_mounts),
         ("removes_deep", host_that_removes_much),
+        ("removes_foreign", host_that_removes_of_another),
         ("full", host_with_a_full_target),
         ("fake", host_with_a_fake_proc),
     ];
@@ -458,13 +464,14 @@ fn levels_are_limited() {
     }
 }
 
-/// Makes directories in each other, and gives the innermost.
-fn nest(directory: &Path, name: &str, levels: u32) -> OwnedFd {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+/// Makes directories in each other, does something with each, and gives the innermost.
+fn nest(directory: &Path, name: &str, levels: u32, mut each: impl FnMut(&OwnedFd)) -> OwnedFd {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut at = open(directory, flags, Mode::empty()).unwrap();
     for _ in 0..levels {
         mkdirat(&at, name, Mode::S_IRWXU).unwrap();
         at = openat(&at, name, flags, Mode::empty()).unwrap();
+        each(&at);
     }
     at
 }
@@ -473,7 +480,7 @@ fn no_path_becomes_longer_than_can_be_named() {
     let place = Place::new();
     // 15 times 255 and a slash, and 253 and a slash, are 4094.
     let name = "x".repeat(255);
-    let above = nest(&place.from, &name, 15);
+    let above = nest(&place.from, &name, 15, |_| {});
     let last = "x".repeat(253);
     mkdirat(&above, last.as_str(), Mode::S_IRWXU).unwrap();
     let last = openat(&above, last.as_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
@@ -672,7 +679,7 @@ fn host_with_few_descriptors(args: &[String]) -> i32 {
 /// Nothing is left out of a copy because the host is short of something.
 fn a_host_without_descriptors_is_told_so() {
     let place = Place::new();
-    drop(nest(&place.from, "x", 40));
+    drop(nest(&place.from, "x", 40, |_| {}));
     for limit in 16..24 {
         let limit = format!("--nofile={limit}");
         on_host(&["prlimit", &limit], "few", &[place.from.to_str().unwrap(), place.to.to_str().unwrap()]);
@@ -809,43 +816,147 @@ fn what_a_program_has_left_is_removed() {
     remove_dir_all(place.from.join("nor/below")).expect("nor is what never was");
 
     // The directory itself has no rights either, and is named below one that is trusted.
-    plant_empty(&place.from);
-    remove_dir_all(HostPath::beneath(place.dir.path(), place.from.file_name().unwrap())).unwrap();
+    fs::create_dir_all(place.from.join("sub")).unwrap();
+    set_mode(&place.from, 0);
+    remove_dir_all(HostPath::beneath(place.dir.path(), "from")).unwrap();
     assert!(!exists(&place.from));
 }
 
-fn plant_empty(directory: &Path) {
-    fs::create_dir_all(directory.join("sub")).unwrap();
-    set_mode(directory, 0);
+fn several_remove_the_same_at_once() {
+    let place = Place::new();
+    for round in 0..rounds(20) {
+        for path in ["a/b/c", "d/e", "f"] {
+            fs::create_dir_all(place.from.join(path)).unwrap();
+            (0..50).for_each(|number| fs::write(place.from.join(path).join(number.to_string()), "").unwrap());
+        }
+        let start = Barrier::new(4);
+        let remove = || {
+            start.wait();
+            remove_dir_all(&place.from)
+        };
+        thread::scope(|scope| {
+            let removals: Vec<_> = (0..4).map(|_| scope.spawn(remove)).collect();
+            removals.into_iter().for_each(|end| assert_eq!(end.join().unwrap(), Ok(()), "round {round}"));
+        });
+        assert!(!exists(&place.from));
+    }
 }
 
-fn a_removal_takes_few_descriptors_however_deep_it_goes() {
+/// The kernel makes a directory in it that an ordinary user may not enter.
+fn the_work_directory_of_an_overlay_is_removed() {
     let place = Place::new();
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| place.from.join(name));
+    [&lower, &upper, &work].into_iter().for_each(|path| fs::create_dir(path).unwrap());
+    let overlay = Overlay::new("/tmp/overlay").lower(&lower).upper(&upper, &work);
+    let sandbox = Sandbox::new().root(Root::host().mount(overlay));
+    let status = sandbox.status(Command::new("sh").args(["-c", "echo >/tmp/overlay/file"])).unwrap();
+    assert!(status.success() && exists(upper.join("file")));
+    if !is_root() {
+        assert!(fs::remove_dir_all(&place.from).is_err(), "std gives up at work/work");
+    }
+    remove_dir_all(&place.from).unwrap();
+    assert!(!exists(&place.from));
+}
+
+fn a_removal_takes_few_descriptors_and_little_memory_however_deep_it_goes() {
+    let in_memory = tempfile::Builder::new().prefix("test-").tempdir_in("/dev/shm");
+    let place = Place::of(in_memory.unwrap_or_else(|_| shared_dir()));
     on_host(&["prlimit", "--nofile=16:16"], "removes_deep", &[place.from.to_str().unwrap()]);
     assert!(!exists(&place.from));
 }
 
+/// The most memory that this process has had, in bytes.
+fn most_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    most.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+}
+
 fn host_that_removes_much(args: &[String]) -> i32 {
-    let how = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut directory = open(args[0].as_str(), how, Mode::empty()).unwrap();
-    let name = "x".repeat(200);
-    for _ in 0..3000 {
-        mkdirat(&directory, name.as_str(), Mode::S_IRWXU).unwrap();
-        directory = openat(&directory, name.as_str(), how, Mode::empty()).unwrap();
-    }
-    drop(directory);
+    const LEVELS: u32 = 1000;
+    const NAMES: u32 = 50;
+    let file = OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    // It comes first in the order of names, so that all others wait.
+    drop(nest(Path::new(&args[0]), "0", LEVELS, |directory| {
+        for number in 0..NAMES {
+            openat(directory, format!("{number:x>250}").as_str(), file, Mode::S_IRWXU).unwrap();
+        }
+    }));
     assert!(fs::remove_dir_all(&args[0]).is_err(), "std runs out of descriptors");
+    let before = most_memory();
     remove_dir_all(&args[0]).unwrap();
+    let (took, names) = (most_memory() - before, u64::from(LEVELS * NAMES) * 250);
+    assert!(took < names / 3, "it took {took} bytes, and all names are {names}");
     0
 }
 
-/// A directory of another user's, as a program with sub-ids leaves it.
-fn what_can_not_be_removed_is_said() {
-    let error = remove_dir_all("/var/lib").expect_err("a directory of root's");
-    let Error::Collect { path, errno, .. } = &error else { panic!("{error:?}") };
-    assert!(path.starts_with("/var/lib/") && [libc::EACCES, libc::EPERM].contains(&errno.0), "{error}");
-    assert!(error.to_string().contains("it belongs to another user"), "{error}");
-    assert!(exists(path), "it is there still");
+/// What belongs to another user, as a program with sub-ids leaves it.
+fn what_another_user_owns_is_said_to_stay() {
+    let place = Place::new();
+    let give = |path: &Path| chown(path, Some(support::USER.into()), Some(support::USER.into())).unwrap();
+    let make = |path: &str| {
+        fs::create_dir_all(place.from.join(path)).unwrap();
+        place.from.join(path)
+    };
+    let (foreign, sticky) = (make("foreign"), make("a sticky one"));
+    fs::write(foreign.join("kept"), "").unwrap();
+    fs::write(sticky.join("of root's"), "").unwrap();
+    set_mode(&sticky, 0o1777);
+    [&place.from, &sticky].into_iter().for_each(|path| give(path));
+    // A path that is too long for an error, and for everybody.
+    let deep = make("z/deep");
+    [deep.parent().unwrap(), &deep].into_iter().for_each(give);
+    let own = |directory: &OwnedFd| give(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()));
+    let last = nest(&deep, &"x".repeat(80), 60, own);
+    mkdirat(&last, "foreign", Mode::S_IRWXU).unwrap();
+    let foreign = openat(&last, "foreign", OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+    mkdirat(&foreign, "kept", Mode::S_IRWXU).unwrap();
+
+    let id = support::USER.to_string();
+    let way = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
+    on_host(&way, "removes_foreign", &[place.from.to_str().unwrap()]);
+    assert!(exists(place.from.join("foreign/kept")) && !exists(&sticky));
+    remove_dir_all(&place.from).expect("root removes the rest");
+}
+
+fn host_that_removes_of_another(args: &[String]) -> i32 {
+    let from = Path::new(&args[0]);
+    let refused = |path: &Path| {
+        let error = remove_dir_all(path).expect_err("another user's directory");
+        let Error::Collect { path, errno, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(*errno, Errno(libc::EACCES), "{error}");
+        assert!(error.to_string().contains("belongs to another user"), "{error}");
+        path.clone()
+    };
+    assert_eq!(refused(from), from.join("foreign/kept"));
+    let told = refused(&from.join("z"));
+    assert!(told.starts_with(from.join("z/deep")) && (3900..4096).contains(&told.as_os_str().len()), "{told:?}");
+    0
+}
+
+fn unless_immutable_files() -> Option<String> {
+    let dir = shared_dir();
+    let set = |flag| Host::new("chattr").args([flag, "--"]).arg(dir.path()).stderr(Stdio::null()).status();
+    let (made, _) = (set("+i"), set("-i"));
+    let refused = !made.is_ok_and(|status| status.success());
+    unless_root().or_else(|| refused.then(|| "chattr(1) makes nothing immutable here".into()))
+}
+
+fn what_is_immutable_is_said_to_stay() {
+    let place = Place::new();
+    for (flag, path) in [("i", place.file("sub/file", "")), ("a", place.from.join("sub"))] {
+        let set =
+            |sign| assert!(Host::new("chattr").arg(format!("{sign}{flag}")).arg(&path).status().unwrap().success());
+        set('+');
+        let removed = remove_dir_all(&place.from);
+        set('-');
+        let error = removed.expect_err("it is immutable").to_string();
+        let said = format!(
+            "removing {path:?}: unlinkat: Operation not permitted (EPERM): it, or the directory that it is in,"
+        );
+        assert!(error.starts_with(&said) && error.contains("chattr(1)"), "{error}");
+    }
+    remove_dir_all(&place.from).unwrap();
 }
 
 fn a_removal_follows_no_link() {
@@ -855,14 +966,24 @@ fn a_removal_follows_no_link() {
     fs::write(outside.join("kept"), "").unwrap();
     let link = place.dir.path().join("a link");
     symlink(&outside, &link).unwrap();
-    let error = remove_dir_all(&link).expect_err("a link");
-    assert!(matches!(error, Error::Collect { .. }), "{error:?}");
-    symlink(&outside, place.from.join("inside")).unwrap();
-    remove_dir_all(&place.from).unwrap();
-    assert!(exists(outside.join("kept")) && exists(&link) && !exists(&place.from));
     let file = place.dir.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(remove_dir_all(&file).is_err() && exists(&file), "a file is no directory");
+    let says = |path: HostPath| place.words(&remove_dir_all(path).expect_err("no directory"));
+    let no_directory = "openat: Not a directory (ENOTDIR): it is a symlink or a file: if it is yours, remove it by \
+                        std::fs::remove_file";
+    assert_eq!(says((&link).into()), format!(r#"removing "/a link": {no_directory}"#));
+    assert_eq!(says(HostPath::new(&link).follow_symlinks()), format!(r#"removing "/a link": {no_directory}"#));
+    assert_eq!(says((&file).into()), format!(r#"removing "/file": {no_directory}"#));
+    assert!(says(HostPath::beneath(place.dir.path(), "a link/sub")).contains("HostPath::beneath never follows"));
+    for nothing in ["", ".", "..", "sub/.."] {
+        let error = remove_dir_all(HostPath::beneath(place.dir.path(), nothing)).expect_err("what is not below");
+        assert!(matches!(error, Error::Collect { errno: Errno(libc::EINVAL), .. }), "{nothing:?}: {error}");
+    }
+    assert!(says("/".into()).contains("give a path that ends in"));
+
+    symlink(&outside, place.from.join("inside")).unwrap();
+    remove_dir_all(&place.from).unwrap();
+    assert!(exists(outside.join("kept")) && exists(&link) && exists(&file) && !exists(&place.from));
 }
 
 fn what_is_mounted_is_not_removed() {
@@ -877,8 +998,11 @@ fn what_is_mounted_is_not_removed() {
 }
 
 fn host_that_removes_mounts(args: &[String]) -> i32 {
-    let error = remove_dir_all(Path::new(&args[0]).join("from")).expect_err("a mount is in the way");
-    let said = error.to_string();
-    assert!(said.contains("sub/mounted") && said.contains("unmount it first"), "{said}");
+    let from = Path::new(&args[0]).join("from");
+    let said = remove_dir_all(&from).expect_err("a mount is in the way").to_string();
+    let mounted = from.join("sub/mounted");
+    let busy = "unlinkat: Device or resource busy (EBUSY): something is mounted there: unmount it first";
+    assert_eq!(said, format!("removing {mounted:?}: {busy}"));
+    assert!(exists(mounted.join("kept")));
     0
 }

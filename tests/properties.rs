@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use stockade::{
-    Bind, Command, Error, FsAccess, HidePid, IdRange, Identity, Learned, Mount, Namespaces, Overlay, Proc, Root,
-    Sandbox, Stdio, TimeOffsets, Tmpfs,
+    Bind, Collected, Collector, Command, Errno, Error, FsAccess, HidePid, IdRange, Identity, Learned, Mount,
+    Namespaces, Overlay, Proc, Root, Sandbox, Stdio, TimeOffsets, Tmpfs, Unfit,
 };
 
 /// Paths as people write them, and as they should not.
@@ -46,6 +47,37 @@ fn learned() -> impl Strategy<Value = Learned> {
         let mut learned = Learned::default();
         learned.paths = paths.into_iter().map(|path| (path, FsAccess::READ_FILE)).collect();
         learned
+    })
+}
+
+/// Names that a file can have, and texts of symbolic links.
+fn file_name() -> impl Strategy<Value = OsString> {
+    let byte = prop_oneof![4 => any::<u8>(), 1 => Just(b'\\'), 1 => Just(b'x')];
+    let is_name = |bytes: &Vec<u8>| bytes != b"." && bytes != b"..";
+    vec(byte.prop_filter("no name has it", |byte| !b"\0/".contains(byte)), 1..12)
+        .prop_filter("a directory's own", is_name)
+        .prop_map(OsString::from_vec)
+}
+
+/// What a program has left, which is collected.
+fn collected() -> impl Strategy<Value = Collected> {
+    let left = vec((file_name(), file_name(), any::<bool>()), 0..4);
+    (left, any::<i32>()).prop_map(|(left, errno)| {
+        let place = tempfile::tempdir().expect("a directory");
+        let from = place.path().join("from");
+        std::fs::create_dir(&from).expect("a directory");
+        for (name, text, is_link) in left {
+            // Two may have one name.
+            let path = from.join(name);
+            let _ = if is_link { symlink(text, path) } else { std::fs::create_dir(path) };
+        }
+        let copy = |collector: Collector, to| collector.copy(&from, place.path().join(to)).expect("a copy");
+        let mut collected = copy(Collector::new().symlinks(), "told");
+        collected.left = copy(Collector::new(), "left").left;
+        if let Some(last) = collected.left.last_mut() {
+            last.why = Unfit::Unreadable(Errno(errno));
+        }
+        collected
     })
 }
 
@@ -128,6 +160,12 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<Command>(&json).expect("from JSON"), command);
         let json = serde_json::to_string(&learned).expect("as JSON");
         prop_assert_eq!(serde_json::from_str::<Learned>(&json).expect("from JSON"), learned);
+    }
+
+    #[test]
+    fn what_is_collected_is_the_same_after_a_trip_through_json(collected in collected()) {
+        let json = serde_json::to_string(&collected).expect("as JSON");
+        prop_assert_eq!(serde_json::from_str::<Collected>(&json).expect("from JSON"), collected);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub const TESTS: &[Test] = tests![
     outputs_that_grow_are_as_long_as_they_were if unless_idmapped_mounts,
     outputs_that_are_swapped_meanwhile_lead_to_nothing_outside if unless_idmapped_mounts,
     a_removal_meanwhile_removes_nothing_outside if unless_idmapped_mounts,
+    a_removal_does_not_go_along_with_what_is_moved if unless_idmapped_mounts,
 ];
 
 pub const PAYLOADS: &[Payload] = &[
@@ -42,6 +43,7 @@ pub const PAYLOADS: &[Payload] = &[
     ("grow", grow),
     ("swap", swap),
     ("lure", lure),
+    ("carry_off", carry_off),
 ];
 
 const SECRET: &[u8] = b"the host's secret\n";
@@ -459,6 +461,19 @@ fn outputs_that_are_swapped_meanwhile_lead_to_nothing_outside() {
         round += 1;
     }
     assert!(found > 0 && left > 0, "{found} directories were collected, {left} links were left");
+    // What a link says is that link's, under whichever of both names it was met.
+    let (mut found, mut told, mut round) = (0, 0, 0);
+    while goes_on(round, rounds(300), found > 0 && told > 0) {
+        let to = place.new_path("told");
+        let collected = Collector::new().symlinks().copy(&place.out, &to).unwrap();
+        assert!(collected.symlinks.iter().all(|link| link.target == place.secret), "{collected:?}");
+        assert_eq!((with_the_secret(&to), collected.left), (vec![], vec![]));
+        fs::remove_dir_all(&to).unwrap();
+        found += collected.files;
+        told += collected.symlinks.len();
+        round += 1;
+    }
+    assert!(found > 0 && told > 0, "{found} directories were collected, {told} links were told");
     let (mut read, mut refused, mut round) = (0, 0, 0);
     while goes_on(round, naive.unwrap().max(rounds(3000)), read > 0 && refused > 0) {
         match Collector::new().read(&place.out, "above/sub/file") {
@@ -476,18 +491,21 @@ fn outputs_that_are_swapped_meanwhile_lead_to_nothing_outside() {
     assert!(swaps > 100, "{swaps} swaps");
 }
 
-/// Makes a directory and a link to the secret again and again, and exchanges them.
+/// Exchanges a directory with a link to the secret, and makes both again when the host has removed one.
 fn lure(args: &[String]) -> i32 {
-    let out = Path::new(&args[0]);
-    let (sub, link) = (out.join("sub"), out.join("link"));
-    println!("begun");
+    let above = Path::new(&args[0]).join("above");
+    let (sub, link) = (above.join("sub"), above.join("link"));
     let mut swaps = 0;
+    println!("begun");
     until_the_end(|| {
-        // The host removes them meanwhile.
-        let _ = fs::create_dir(&sub);
+        if renameat2(AT_FDCWD, &sub, AT_FDCWD, &link, RenameFlags::RENAME_EXCHANGE).is_ok() {
+            swaps += 1;
+            return;
+        }
+        // The host may remove these at once.
+        let _ = fs::create_dir_all(&sub);
         let _ = fs::write(sub.join("file"), "own");
         let _ = symlink(&args[1], &link);
-        swaps += u64::from(renameat2(AT_FDCWD, &sub, AT_FDCWD, &link, RenameFlags::RENAME_EXCHANGE).is_ok());
     });
     tell("swaps", swaps);
     0
@@ -500,7 +518,8 @@ fn a_removal_meanwhile_removes_nothing_outside() {
     let program = start(&place.sandbox(), "lure", &["/out", place.secret.to_str().unwrap()]);
     // Who looks and then removes by the path is led astray.
     let limit = Instant::now() + at_most(Duration::from_secs(20));
-    let sub = place.out.join("sub");
+    let above = place.out.join("above");
+    let sub = above.join("sub");
     while secret() {
         assert!(Instant::now() < limit, "the program must win against a naive host");
         if sub.symlink_metadata().is_ok_and(|seen| seen.is_dir()) {
@@ -509,18 +528,82 @@ fn a_removal_meanwhile_removes_nothing_outside() {
     }
     fs::write(place.secret.join("file"), SECRET).unwrap();
 
-    let mut ends = [0; 2];
-    for _ in 0..rounds(3000) {
-        match remove_dir_all(&sub) {
-            Ok(()) => ends[0] += 1,
-            Err(Error::Collect { .. }) => ends[1] += 1,
-            Err(other) => panic!("{other}"),
+    // The place itself, which a link may have taken, and the directory above, in which that happens on the way.
+    let limit = Instant::now() + at_most(Duration::from_secs(60));
+    for directory in [&sub, &above] {
+        let (mut removed, mut refused) = (0, 0);
+        while removed < rounds(300) {
+            while !exists(above.join("link")) || !exists(&sub) {
+                assert!(Instant::now() < limit, "the program must go on: {removed} were removed, {refused} refused");
+                std::thread::yield_now();
+            }
+            match remove_dir_all(directory) {
+                Ok(()) => removed += 1,
+                Err(Error::Collect { .. }) => refused += 1,
+                Err(other) => panic!("{other}"),
+            }
+            assert!(secret(), "nothing outside is removed");
         }
+        assert!(refused > 0 || directory == &above, "a link is refused");
     }
-    assert!(secret(), "nothing outside was removed: {ends:?} removals and refusals");
-    assert!(ends[0] > 0, "{ends:?}");
     let swaps: u64 = end(program).get("swaps").parse().unwrap();
     assert!(swaps > 10, "{swaps} swaps");
     remove_dir_all(&place.out).expect("the program has ended");
     assert!(!exists(&place.out) && secret());
+}
+
+/// Moves a directory elsewhere as soon as the host has begun to empty it, and makes it again.
+fn carry_off(args: &[String]) -> i32 {
+    let out = Path::new(&args[0]);
+    let (deep, elsewhere) = (out.join("above/sub/deep"), out.join("elsewhere/deep"));
+    println!("begun");
+    until_the_end(|| {
+        // The host may remove these at once.
+        let _ = fs::create_dir_all(&deep);
+        (0..300).for_each(|number| drop(fs::write(deep.join(format!("{number:03}")), "")));
+        let _ = fs::write(out.join("ready"), "");
+        let limit = Instant::now() + Duration::from_secs(1);
+        while exists(deep.join("000")) && Instant::now() < limit {}
+        let _ = fs::rename(&deep, &elsewhere);
+        std::thread::sleep(Duration::from_millis(5));
+        let _ = fs::remove_dir_all(&elsewhere);
+    });
+    0
+}
+
+/// Attack 6: A directory is moved while it is emptied, so that the one above it is another, which is not to be removed.
+fn a_removal_does_not_go_along_with_what_is_moved() {
+    let place = Place::in_memory();
+    let elsewhere = place.out.join("elsewhere");
+    open_directory(&elsewhere);
+    fs::write(elsewhere.join("file"), "kept").unwrap();
+    let (above, ready) = (place.out.join("above"), place.out.join("ready"));
+    let program = start(&place.sandbox(), "carry_off", &["/out"]);
+    let limit = Instant::now() + at_most(Duration::from_secs(60));
+    let wait = || {
+        while fs::remove_file(&ready).is_err() {
+            assert!(Instant::now() < limit, "the program must go on");
+            std::thread::yield_now();
+        }
+    };
+    // Who goes back by `..` comes elsewhere.
+    wait();
+    let deep = open(&above.join("sub/deep"), OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+    fs::remove_file(above.join("sub/deep/000")).unwrap();
+    let back = || fs::metadata(format!("/proc/self/fd/{}/..", deep.as_raw_fd())).unwrap().ino();
+    while back() != elsewhere.metadata().unwrap().ino() {
+        assert!(Instant::now() < limit, "the program must move it");
+    }
+
+    let mut moved = 0;
+    while moved < rounds(20) {
+        wait();
+        match remove_dir_all(&above) {
+            Err(Error::Collect { errno: stockade::Errno(libc::ESTALE), .. }) => moved += 1,
+            Ok(()) | Err(Error::Collect { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+        assert_eq!(fs::read(elsewhere.join("file")).unwrap(), b"kept", "after {moved} were moved");
+    }
+    end(program);
 }

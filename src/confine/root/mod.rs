@@ -421,7 +421,8 @@ impl Overlay {
     }
 
     /// Directories of the host that keep the changes: `upper` holds them, and `work`, an empty directory on the same
-    /// file system, is the kernel's. No two sandboxes may use the same ones at a time.
+    /// file system, is the kernel's. No two sandboxes may use the same ones at a time. Remove them by
+    /// [`remove_dir_all`](crate::remove_dir_all): an ordinary user may not enter what the kernel has made in `work`.
     ///
     /// One that is a symlink is an error: see [`HostPath`].
     #[must_use]

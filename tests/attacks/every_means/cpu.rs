@@ -26,7 +26,7 @@ const NOTHING: f64 = 0.4;
 #[rustfmt::skip]
 pub const WORK: &[Work] = &[
     Work { name: "nothing but computing", ratio: NOTHING, begin: || Box::new(|| { std::hint::black_box((0..10_000).sum::<u64>()); }) },
-    Work { name: "watches of inotify", ratio: 4.0, begin: || {
+    Work { name: "watches of inotify", ratio: 30.0, begin: || {
         fs::create_dir_all("/tmp/watched").unwrap();
         Box::new(move || {
             let Ok(instance) = numbers(libc::SYS_inotify_init1, &[0]) else { return };

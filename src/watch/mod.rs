@@ -33,6 +33,10 @@ use crate::outcome::{Enforcement, Leaked, Omitted, Outcome, Output, Reading, Sig
 /// A program in its sandbox. Unlike [`std::process::Child`], **dropping it kills the program and everything that the
 /// program has started**, and reaps it.
 ///
+/// When the program has ended by itself, what it has started is killed within 50 ms, whether or not anybody waits
+/// ([`Outcome::leaked`] tells who that was). Without a PID namespace that is the program's process group, since Linux 6.9; all
+/// others are killed by [`Child::wait`], or with the `Child`.
+///
 /// It is independent of the thread that started it. Its [`AsFd`] is the pidfd of the program, which becomes readable
 /// when the program ends (pidfd_open(2)).
 #[derive(Debug)]

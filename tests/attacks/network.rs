@@ -14,7 +14,7 @@ use nix::sys::socket::{
 use stockade::{Capabilities, Capability, Namespaces, Sandbox, Seccomp, profile};
 
 use crate::common::{attack, attack_by, attack_on_host, attempt, in_namespaces, privately, sandbox, tell, unfiltered};
-use crate::support::{Payload, Test, unless_mounts, unless_pivot_root, with_payload};
+use crate::support::{Payload, Test, kernel, unless_mounts, unless_pivot_root, with_payload};
 use crate::sys;
 
 pub const TESTS: &[Test] = tests![
@@ -208,7 +208,8 @@ fn shared(sandbox: &Sandbox) -> Sandbox {
 
 /// Over an initramfs a setting is written in any case.
 fn unless_settings() -> Option<String> {
-    unless_mounts().or_else(unless_pivot_root)
+    let old = || (kernel() < (6, 8)).then(|| "a network of a user namespace has no somaxconn before Linux 6.8".into());
+    unless_mounts().or_else(unless_pivot_root).or_else(old)
 }
 
 /// Attack 74: Connections that nobody accepts are counted to no cgroup.

@@ -341,7 +341,7 @@ fn output_is_in_the_file_when_wait_returns() {
         // Dropping a child writes what it has written.
         let mut child =
             sandbox.spawn(script("echo dropped; exec sleep 100").stdout(File::create(&path).unwrap())).unwrap();
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(at_most(Duration::from_millis(200)));
         child.kill().unwrap();
         drop(child);
         assert_eq!(fs::read_to_string(&path).unwrap(), "dropped\n");

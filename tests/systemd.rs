@@ -436,13 +436,13 @@ fn eater(parent: CgroupParent) -> Sandbox {
 }
 
 /// Says what becomes of a sandbox that needs more memory than it may have, and that it has lived through that.
-fn ends(sandbox: &Sandbox) -> i32 {
+fn ends(sandbox: &Sandbox, moment: Duration) -> i32 {
     match sandbox.output(Command::new(EATER[0]).args(&EATER[1..])) {
         Ok(output) => println!("{:?}", output.outcome.termination),
         Err(error) => println!("{:?}: {error}", error.layer()),
     }
     // systemd has a moment to act.
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(moment);
     println!("alive");
     0
 }
@@ -451,7 +451,7 @@ fn host_that_asks_for_its_own_cgroup(_: &[String]) -> i32 {
     let without = eater(CgroupParent::Auto).best_effort([Layer::Cgroup]).output(Command::new("true"));
     let lost = without.expect("a sandbox without a cgroup").outcome.enforced.lost;
     println!("{}", if lost.is_empty() { "nothing lost" } else { "limits lost" });
-    ends(&eater(CgroupParent::Auto))
+    ends(&eater(CgroupParent::Auto), Duration::from_secs(2))
 }
 
 /// What `CgroupParent::Auto` did in every unit: the group is below the host's own, whose processes are in a leaf.
@@ -462,7 +462,7 @@ fn host_that_names_its_own_cgroup(_: &[String]) -> i32 {
     fs::write(leaf.join("cgroup.procs"), "0").expect("this process in it");
     fs::write(own.join("cgroup.subtree_control"), "+memory").expect("memory for those below");
     let path = own.strip_prefix("/sys/fs/cgroup").expect("a cgroup").to_owned();
-    ends(&eater(CgroupParent::Path(path)))
+    ends(&eater(CgroupParent::Path(path)), Duration::from_secs(20))
 }
 
 fn in_an_undelegated_unit_no_cgroup_is_made() {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::wait::waitpid;
@@ -119,12 +120,16 @@ pub fn no_packet_lies_about_output() {
 /// Leaves a process behind that writes as soon as the program has exited, and goes on.
 pub fn write_late(_: &[String]) -> i32 {
     let (mut over, alive) = std::io::pipe().unwrap();
+    let number = alive.as_raw_fd();
     fork(libc::SIGCHLD, move || {
-        drop(alive);
+        let _ = numbers(libc::SYS_close, &[number.into()]);
         let _ = over.read(&mut [0]);
         while sys::write(1, b"22").is_ok() {}
     });
-    sys::write(1, &[b'1'; THOUSAND]).map_or(1, |_| 0)
+    let written = sys::write(1, &[b'1'; THOUSAND]);
+    // Open until the program ends.
+    std::mem::forget(alive);
+    written.map_or(1, |_| 0)
 }
 
 /// Attack 75: what is written after the program's end is read no further than it comes before everybody is killed, and what the

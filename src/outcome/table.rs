@@ -73,7 +73,7 @@ pub(super) fn write(outcome: &Outcome, f: &mut Formatter<'_>) -> fmt::Result {
         }
     }
     if outcome.omitted.leaked_late {
-        writeln!(f, "{:NAME$}not listed: they were killed before the caller waited", "left behind")?;
+        writeln!(f, "{:NAME$}perhaps more, killed before the caller waited", "left behind")?;
     }
     for (layer, what) in &outcome.enforced.enforced {
         writeln!(f, "{:NAME$}{what}", layer.to_string())?;
@@ -115,7 +115,7 @@ cpu                       0.020000 s  cgroup
 largest resident set          652 kB  rusage
 left behind           sleep (pid 7)
 left behind           2 more
-left behind           not listed: they were killed before the caller waited
+left behind           perhaps more, killed before the caller waited
 no_new_privs          set
 ";
         assert_eq!(format!("{outcome:#}"), expected);

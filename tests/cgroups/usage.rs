@@ -1,12 +1,13 @@
 //! What was used, and who was left behind.
 
+use std::fs;
 use std::hint::black_box;
 use std::io::Read;
 use std::time::Duration;
 
 use stockade::{Command, Source, Stdio, Termination};
 
-use crate::groups::{unless_accounts, unless_cpu, unless_peak};
+use crate::groups::{entered_by, unless_accounts, unless_cpu, unless_peak};
 use crate::support::{self, Payload, Test, at_most, listed, sh, slowness, touched};
 use crate::tests;
 use crate::{MB, MS, eventually, group, quiet, succeeds, with, without};
@@ -119,14 +120,17 @@ fn who_is_left_behind_is_named() {
 
 fn a_caller_that_waits_late_is_told_that_nobody_was_listed() {
     let mut command = Command::new("sh");
-    command.args(["-c", "sleep 1000 & echo done"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(["-c", "sleep 1000 & read go; echo done"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = with(group()).spawn(&command).expect("a shell");
+    let members = entered_by(child.id(), "memory").join("cgroup.procs");
+    drop(child.stdin.take());
     let mut said = String::new();
-    // To its end, which comes when nobody is left.
+    // To its end, which comes when everyone is killed; they leave the group a moment later.
     child.stdout.take().expect("a pipe").read_to_string(&mut said).expect("its output");
+    eventually("nobody is left", || fs::read_to_string(&members).is_ok_and(|pids| pids.is_empty()));
     let late = child.wait().expect("an outcome");
     assert_eq!((late.leaked.len(), late.omitted.leaked_late), (0, true), "{late:#}");
-    assert!(format!("{late:#}").contains("not listed"), "{late:#}");
+    assert!(format!("{late:#}").contains("killed before the caller waited"), "{late:#}");
 
     let asked = listed(|| with(group()).output(&command).expect("a shell").outcome);
     assert_eq!((asked.leaked.len(), asked.omitted.leaked_late), (1, false), "{asked:#}");

@@ -84,8 +84,8 @@ impl Sandbox {
 
     /// The namespaces that are made for it. Default: all but time.
     ///
-    /// Without [`Namespaces::PID`] the kernel does not end what the program has left behind: its process group alone is
-    /// killed, and, if it is the host that has died, on a kernel before 6.9 the program alone. A program that kills its
+    /// Without [`Namespaces::PID`] the kernel does not end what the program has left behind: its process group, and what is in
+    /// its cgroup, if it has one, is killed, and no process that has left both; and, if it is the host that has died, on a kernel before 6.9 the program alone. A program that kills its
     /// own user's processes can end the watch over it then.
     #[must_use]
     pub fn namespaces(mut self, namespaces: Namespaces) -> Self {

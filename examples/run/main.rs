@@ -10,6 +10,7 @@ mod terminal;
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -50,11 +51,16 @@ fn explain(options: &Options) -> u8 {
 fn run(options: &Options) -> u8 {
     let report = match options.report.as_deref().map(Destination::new).transpose() {
         Ok(report) => report,
-        Err(error) => return fail(FAILED, format_args!("making the report: {error}")),
+        Err(error) => return fail(FAILED, format_args!("making the report {}: {error}", shown(&options.report))),
     };
     let mut lesson = match options.learn.as_deref().map(Lesson::create).transpose() {
         Ok(lesson) => lesson,
-        Err(error) => return fail(FAILED, format_args!("making the file for what is learned: {error}")),
+        Err(error) => {
+            return fail(
+                FAILED,
+                format_args!("making the file for what is learned, {}: {error}", shown(&options.learn)),
+            );
+        }
     };
     let (sandbox, mut command) = (options.sandbox(), options.command());
     command.stdin(Stdio::inherit());
@@ -71,10 +77,10 @@ fn run(options: &Options) -> u8 {
         },
     };
     if let Some(Err(error)) = lesson.map(Lesson::write) {
-        return fail(FAILED, format_args!("writing what was learned: {error}"));
+        return fail(FAILED, format_args!("writing what was learned to {}: {error}", shown(&options.learn)));
     }
     if let Some(Err(error)) = report.map(|to| report::report(&result).and_then(|text| to.write(&text))) {
-        return fail(FAILED, format_args!("writing the report: {error}"));
+        return fail(FAILED, format_args!("writing the report to {}: {error}", shown(&options.report)));
     }
     match result {
         Ok(outcome) => {
@@ -106,6 +112,11 @@ fn show(output: Output) -> io::Result<Outcome> {
     io::stdout().flush()?;
     io::stderr().write_all(&output.stderr)?;
     Ok(output.outcome)
+}
+
+/// A path of an option, for an error that names it.
+fn shown(path: &Option<PathBuf>) -> String {
+    path.as_deref().map(|path| format!("{path:?}")).unwrap_or_default()
 }
 
 fn failed(error: Error) -> u8 {

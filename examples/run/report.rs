@@ -25,7 +25,8 @@ impl Destination {
             Self::Stdout => io::stdout().write_all(text.as_bytes()),
             Self::File(place) => {
                 let mut file = place.begin()?;
-                file.write_all(text.as_bytes())?;
+                // Its own error would name the temporary file.
+                file.as_file_mut().write_all(text.as_bytes())?;
                 place.persist(file).map(drop)
             }
         }

@@ -35,7 +35,8 @@ use crate::outcome::{Enforcement, Leaked, Omitted, Outcome, Output, Reading, Sig
 ///
 /// When the program has ended by itself, what it has started is killed within 50 ms, whether or not anybody waits
 /// ([`Outcome::leaked`] tells who that was). Without a PID namespace that is the program's process group, since Linux 6.9; all
-/// others are killed by [`Child::wait`], or with the `Child`.
+/// others in its cgroup are killed by [`Child::wait`], or with the `Child`. Without a cgroup too, a process that has left the
+/// group (setsid(2)) is not killed.
 ///
 /// It is independent of the thread that started it. Its [`AsFd`] is the pidfd of the program, which becomes readable
 /// when the program ends (pidfd_open(2)).

@@ -23,6 +23,7 @@ pub const TESTS: &[Test] = tests![
     netlink_takes_no_memory_that_nobody_counts,
     connections_are_bounded_in_a_network_of_the_sandboxs_own if unless_settings,
     raw_sockets_can_not_be_had,
+    flow_labels_of_the_machine_are_not_taken if unless_ipv6,
 ];
 
 pub const PAYLOADS: &[Payload] = &[
@@ -32,6 +33,7 @@ pub const PAYLOADS: &[Payload] = &[
     ("raw", raw_sockets),
     ("bounds", bounds),
     ("spawn_bounds", spawn_bounds),
+    ("label_flow", label_flow),
 ];
 
 /// Tries to reach listeners: TCP port, UDP port, name of an abstract stream, name of an abstract datagram socket.
@@ -279,4 +281,33 @@ fn raw_sockets_can_not_be_had() {
     let filtered = attack(&capable, "raw", &[]);
     filtered.assert_refused(&["packet"]);
     assert_eq!(filtered.get("packet"), "EAFNOSUPPORT");
+}
+
+fn unless_ipv6() -> Option<String> {
+    (!std::path::Path::new("/proc/net/if_inet6").exists()).then(|| "this kernel has no IPv6".into())
+}
+
+/// Creates an IPv6 flow label.
+fn label_flow(_: &[String]) -> i32 {
+    const IPV6_FLOWLABEL_MGR: i64 = 32;
+    let socket = UdpSocket::bind("[::]:0").unwrap();
+    // struct in6_flowlabel_req {dst, label, action, share, flags, expires, linger, pad}: IPV6_FL_F_CREATE, IPV6_FL_S_EXCL
+    let mut request = [0u8; 32];
+    request[15] = 1;
+    request[21] = 1;
+    request[22] = 1;
+    let [fd, level, option] =
+        [socket.as_raw_fd().into(), libc::IPPROTO_IPV6.into(), IPV6_FLOWLABEL_MGR].map(sys::Word::Number);
+    let words = &mut [fd, level, option, sys::Word::Bytes(&request), sys::Word::Number(32)];
+    attempt("label", sys::call(libc::SYS_setsockopt, words));
+    0
+}
+
+/// Attack 79: IPv6 flow labels, of which the kernel has 4,096 for all network namespaces together. An unprivileged program can
+/// take three quarters, and nobody else without CAP_NET_ADMIN gets more than one for each socket then.
+fn flow_labels_of_the_machine_are_not_taken() {
+    attack(&unfiltered(&sandbox()), "label_flow", &[]).assert_done(&["label"]);
+    for sandbox in [sandbox(), sandbox().seccomp(Seccomp::container()), profile::agent().map_root(with_payload)] {
+        assert_eq!(attack(&sandbox, "label_flow", &[]).get("label"), "ENOPROTOOPT");
+    }
 }

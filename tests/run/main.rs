@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         the_report_is_the_outcome,
         the_report_of_a_failure_is_the_error,
         a_report_that_cant_be_written_keeps_the_program_from_running,
+        a_report_that_the_disk_has_no_room_for_is_named,
         reports_are_not_written_through_links if support::unless_idmapped_mounts,
         a_report_comes_to_the_directory_that_its_path_led_to_at_the_start if support::unless_idmapped_mounts,
     ];
@@ -657,4 +658,16 @@ fn a_report_that_cant_be_written_keeps_the_program_from_running() {
     let said = sh(&options, "touch /out/touched").refusal(125);
     assert!(said.contains("report") && said.contains("No such file"), "{said}");
     assert!(!exists(dir.path().join("touched")));
+}
+
+fn a_report_that_the_disk_has_no_room_for_is_named() {
+    let dir = shared_dir();
+    let path = dir.path().join("report");
+    // A limit of the caller's on the size of files takes the place of a full disk.
+    let mut host = Host::new("sh");
+    host.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"]).arg(example("run"));
+    host.arg("--report").arg(&path).args(["--", "true"]);
+    let said = ran(host).refusal(125);
+    assert_eq!(said.trim(), format!("run: writing the report to {path:?}: File too large (os error 27)"));
+    assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0, "nothing stays");
 }

@@ -55,6 +55,8 @@ const RANGES: [[u64; 2]; 5] =
 const FILE_SYSTEMS: [u32; 3] = [0x800c_6613, 0xc050_6617, 0x4080_6685];
 /// Options of TCP that name a module: TCP_ULP, and TCP_AO_ADD_KEY, by its digest.
 const TCP_OPTIONS: [libc::c_int; 2] = [31, 38];
+/// IPV6_FLOWLABEL_MGR: creates a flow label, of which all networks of the machine together have 4,096 (`FL_MAX_SIZE`).
+const FLOW_LABELS: (libc::c_int, libc::c_int) = (libc::IPPROTO_IPV6, 32);
 
 /// Options of every socket that install a filter: SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_CBPF,
 /// SO_ATTACH_REUSEPORT_EBPF. The kernel compiles it into memory that no cgroup counts and that all filters of the machine
@@ -114,7 +116,8 @@ impl Denied {
         let netlink = [Condition::is(0, libc::AF_NETLINK), Condition::is_not(2, libc::NETLINK_ROUTE)];
         self.add("socket", netlink, libc::EPROTONOSUPPORT);
         let options = TCP_OPTIONS.map(|option| (libc::IPPROTO_TCP, option)).into_iter();
-        for (level, option) in options.chain(SOCKET_FILTERS.map(|option| (libc::SOL_SOCKET, option))) {
+        let filters = SOCKET_FILTERS.map(|option| (libc::SOL_SOCKET, option));
+        for (level, option) in options.chain(filters).chain([FLOW_LABELS]) {
             self.add("setsockopt", [Condition::is(1, level), Condition::is(2, option)], libc::ENOPROTOOPT);
         }
     }
@@ -161,6 +164,12 @@ impl Denied {
         self.add("setsockopt", buffer, 0);
     }
 
+    /// What moves pages, for which a thread of the kernel's works on every CPU. Where pages are may be asked.
+    fn migration(&mut self) {
+        self.add("migrate_pages", [], libc::EPERM);
+        self.add("move_pages", [Condition::new(3, Comparison::NotEqual(0))], libc::EPERM);
+    }
+
     fn leases(&mut self) {
         LEASES.iter().for_each(|&command| self.add("fcntl", [Condition::is(1, command)], libc::EPERM));
     }
@@ -178,6 +187,7 @@ impl Seccomp {
         denied.leases();
         denied.contexts();
         denied.memory();
+        denied.migration();
         let rules: Vec<Rule> = denied.0.into_iter().filter(|rule| self.allows_all_of(&rule.call)).collect();
         self.rules.extend(rules);
         self
@@ -279,6 +289,18 @@ mod tests {
             }
             assert!(!allows(&policy, "setsockopt", [0, libc::SOL_SOCKET, libc::SO_RCVBUF]));
         }
+    }
+
+    #[test]
+    fn flow_labels_of_the_machine_and_work_on_every_cpu_are_denied() {
+        for policy in presets() {
+            assert!(!allows(&policy, "setsockopt", [0, libc::IPPROTO_IPV6, 32]));
+            assert!(allows(&policy, "setsockopt", [0, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY]));
+            assert!(!allows(&policy, "migrate_pages", [0; 3]));
+        }
+        let [default, _] = presets();
+        let moves = |nodes| default.decide(SystemCall::named("move_pages").unwrap().number(), &[0, 1, 8, nodes, 0, 0]);
+        assert_eq!([moves(0), moves(1 << 32)], [Action::Allow, Action::Errno(libc::EPERM)]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Seccomp {
     ///   can't see, gives `ENOSYS`, whereupon C libraries take `clone`;
     /// - sockets of other families than Unix, IPv4 and IPv6 (`EAFNOSUPPORT`), IPv4 and IPv6 of other protocols than TCP, UDP
     ///   and ICMP, netlink, where it is allowed, of others than `NETLINK_ROUTE` (`EPROTONOSUPPORT`); pairs of others than Unix sockets;
-    ///   `TCP_ULP` and TCP-AO keys, and filters of sockets (`ENOPROTOOPT`);
+    ///   `TCP_ULP` and TCP-AO keys, filters of sockets, and IPv6 flow labels, of which a machine has 4,096 (`ENOPROTOOPT`);
     /// - requests of ioctl(2) that act on everybody's terminal: `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`, `TIOCEXCL`, `TIOCCONS`,
     ///   `TIOCSLCKTRMIOS`, `TIOCVHANGUP`, those of virtual consoles, and stopping input or output (`TCXONC`);
     /// - requests of ioctl(2) for which the kernel loads modules: bridges, VLANs, encryption and verity of file systems;
@@ -42,6 +42,8 @@ impl Seccomp {
     /// - what takes memory that no cgroup counts: policies for ranges of memory (`mbind`; `set_mempolicy` is allowed), attributes of
     ///   files of more than 512 bytes (`E2BIG`; `setxattrat`, whose size a filter can't see, gives `ENOSYS`), and larger
     ///   receive buffers of sockets (`SO_RCVBUF` of setsockopt(2) has no effect);
+    /// - moving pages between memory nodes (`migrate_pages`, and `move_pages` with nodes), for which a kernel thread works on
+    ///   each CPU;
     /// - leases and delegations of files, by which a program makes others wait that open them (`F_SETLEASE`, `F_SETDELEG`);
     /// - `personality` but for some values.
     ///

@@ -73,6 +73,22 @@ pub const WORK: &[Work] = &[
         let start = numbers(libc::SYS_mmap, &[0, size, 3, flags.into(), -1, 0]).unwrap();
         let _ = numbers(libc::SYS_munmap, &[start, size]);
     }) },
+    Work { name: "pages that are migrated", ratio: NOTHING, begin: || Box::new(|| {
+        let nodes = 1u64.to_ne_bytes();
+        let words = &mut [Word::Number(0), Word::Number(64), Word::Bytes(&nodes), Word::Bytes(&nodes)];
+        let _ = call(libc::SYS_migrate_pages, words);
+    }) },
+    Work { name: "pages that are moved", ratio: NOTHING, begin: || {
+        let flags = i64::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE);
+        let page = numbers(libc::SYS_mmap, &[0, 4096, 3, flags, -1, 0]).unwrap();
+        Box::new(move || {
+            let (page, node) = (page.to_ne_bytes(), [0; 4]);
+            let status = &mut [0; 4];
+            let [own, count, flags] = [0, 1, 2].map(Word::Number);
+            let words = &mut [own, count, Word::Bytes(&page), Word::Bytes(&node), Word::Room(status), flags];
+            let _ = call(libc::SYS_move_pages, words);
+        })
+    } },
     Work { name: "locks", ratio: NOTHING, begin: || {
         let file = File::create("/tmp/locked").unwrap();
         Box::new(move || {

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixListener, UnixStream};
@@ -195,6 +195,7 @@ pub const MEANS: &[Means] = &[
         fill_netlink(&socket);
         keep(Ok(socket))
     })),
+    uncounted("threads that wait for many descriptors", 600 << 10, 100, wait_for_many),
     kernel("epoll watches", 400_000, epoll_watches),
     kernel("inotify watches", 60_000, inotify_watches),
     kernel("inotify events", 12_000, inotify_events),
@@ -452,6 +453,21 @@ fn fill_netlink(socket: &OwnedFd) {
     let request = [&32u32.to_ne_bytes()[..], &libc::RTM_GETLINK.to_ne_bytes(), &flags.to_ne_bytes(), &[0; 24]].concat();
     let ask = |_: &u32| nix::sys::socket::send(socket.as_raw_fd(), &request, MsgFlags::MSG_DONTWAIT).is_ok();
     let _ = (0..1000).take_while(ask).count();
+}
+
+/// Threads that wait for a FIFO, which has a queue for each direction, as often as there may be descriptors.
+fn wait_for_many() -> nix::Result<Take> {
+    let path = "/tmp/fifo";
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU)?;
+    let fifo = File::options().read(true).write(true).open(path).or_errno()?.into_raw_fd();
+    each(move |_| {
+        let (_, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
+        // struct pollfd {fd, events, revents}
+        let entries = u64::from(fifo as u32).to_ne_bytes().repeat(most as usize);
+        let wait =
+            move || call(libc::SYS_poll, &mut [Word::Bytes(&entries), Word::Number(most as i64), Word::Number(-1)]);
+        std::thread::Builder::new().stack_size(1 << 16).spawn(wait).or_errno().map(drop)
+    })
 }
 
 fn epoll_watches() -> nix::Result<Take> {

@@ -112,7 +112,8 @@ impl Display for Taken {
 fn take(sandbox: &Sandbox, means: &Means) -> Taken {
     let time = at_most(Duration::from_secs(60));
     let sandbox = sandbox.clone().map_limits(|limits| limits.wall(time));
-    let sandbox = if is_root() { sandbox.cgroup(Cgroup::new().memory_max(LIMIT as u64).pids_max(16)) } else { sandbox };
+    let sandbox =
+        if is_root() { sandbox.cgroup(Cgroup::new().memory_max(LIMIT as u64).pids_max(128)) } else { sandbox };
     let mut command = payload("take_by");
     command.arg(means.name).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = sandbox.spawn(&command).unwrap();

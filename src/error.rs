@@ -137,7 +137,10 @@ pub enum Error {
     },
 
     /// A process of the sandbox ended before the program was started.
-    #[error("{step}: the process ended without a word; it was killed from outside, or memory is short")]
+    #[error(
+        "{step}: the process ended without a word; it was killed from outside, or memory is short: raise \
+             Cgroup::memory_max if it is set"
+    )]
     Died {
         /// What was being waited for.
         step: &'static str,

@@ -408,7 +408,8 @@ pub struct Omitted {
     /// Processes beyond the 1,024 of [`Outcome::leaked`].
     pub leaked: u64,
     /// Whether processes may be missing in [`Outcome::leaked`] because they were killed before the caller asked for them:
-    /// [`Child::wait`](crate::Child::wait) was called more than 40 ms after the end of the program.
+    /// [`Child::wait`](crate::Child::wait) was called more than 40 ms after the end of the program. False without a cgroup,
+    /// where nobody is listed at all.
     #[cfg_attr(feature = "serde", serde(default))]
     pub leaked_late: bool,
     /// Refused system calls that differ from each of the 1,024 of [`Outcome::violations`].

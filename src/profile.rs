@@ -71,7 +71,7 @@ pub fn build_step() -> Sandbox {
 /// |---|---|
 /// | the host's file system, read-only | the test and its fixtures may be anywhere; what it writes there would be seen by the next one |
 /// | a network of its own with a loopback | each test has all ports: two that listen on 8080 don't meet, and none depends on a server that is down |
-/// | a pid namespace | daemons that the test leaves end with it, and it can't kill those of others |
+/// | a pid namespace | daemons that the test leaves end with it, and it can't kill those of others; which they were is in [`Outcome::leaked`](crate::Outcome::leaked), if the sandbox has a [`Cgroup`](crate::Cgroup) |
 /// | `/tmp`, `/var/tmp`, `/dev/shm` of its own, 1 GiB each | no file of an earlier run is there, and none stays |
 /// | an empty `/var` of 16 MiB, with what language tools have there (`/var/lib/gems`, `/var/lib/ghc`, `/var/lib/ocaml`, `/var/lib/texmf`) | whoever can read a file can lock it, and databases of the machine are there; no state of the machine changes what a test finds; bind what else is needed: `bind("/var/lib/dpkg", "/var/lib/dpkg")` |
 /// | [`Seccomp::new`] | tests do strange things on purpose: debuggers and sanitizers (ptrace(2)) run |

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         what_an_old_landlock_lacks_is_lost_and_the_rest_is_kept if unless_landlock_of_files,
         what_is_wrong_with_the_configuration_stays_an_error,
         nothing_is_lost_where_everything_can_be_had,
+        a_cgroup_without_limits_is_in_force_or_lost,
         a_layer_that_is_left_out_is_not_in_force,
         ids_and_capabilities_of_root_are_not_reported_as_a_layer,
     ];
@@ -227,9 +228,17 @@ fn in_force(sandbox: &Sandbox, command: &Command) -> Vec<Layer> {
     ALL.into_iter().filter(|&layer| outcome.enforced.has(layer)).collect()
 }
 
-/// A limit on output takes no privilege, and a cgroup without limits is made where the host has one.
+/// A limit on output takes no privilege, and a cgroup is asked for where this user may make one.
 fn whole() -> Sandbox {
-    Sandbox::new().limits(Limits::new().stdout(1 << 20)).cgroup(Cgroup::new())
+    let limited = Sandbox::new().limits(Limits::new().stdout(1 << 20));
+    let counted = limited.clone().cgroup(Cgroup::new());
+    if counted.plan(Command::new("true")).is_ok() { counted } else { limited }
+}
+
+fn a_cgroup_without_limits_is_in_force_or_lost() {
+    let enforced = enforced(&Sandbox::new().cgroup(Cgroup::new()).best_effort([Layer::Cgroup]));
+    let is_lost = enforced.lost.iter().any(|lost| lost.layer == Layer::Cgroup && lost.requested == "accounting");
+    assert_ne!(enforced.has(Layer::Cgroup), is_lost, "{enforced:?}");
 }
 
 fn a_layer_that_is_left_out_is_not_in_force() {

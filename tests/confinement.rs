@@ -101,7 +101,10 @@ fn landlock_denies_what_no_rule_allows() {
         assert!(fails(&sandbox, script).contains("ermission denied"), "{script}");
     }
     // An empty list allows nothing, not even the program.
-    assert!(support::refused(&Sandbox::new().landlock(Landlock::new())).to_string().contains("EACCES"));
+    let error = support::refused(&Sandbox::new().landlock(Landlock::new())).to_string();
+    assert!(error.contains("EACCES") && error.contains("Landlock"), "{error}");
+    let (what, _) = support::invalid(&Sandbox::new().landlock(programs().read_only("etc")));
+    assert!(what.contains("\"etc\" is relative"), "{what}");
 }
 
 fn landlock_rules_are_for_paths_inside() {

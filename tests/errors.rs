@@ -17,12 +17,14 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 use stockade::{Bind, Command, Error, Identity, Mount, Namespaces, Root, Sandbox, Termination, Tmpfs};
-use support::{children, descriptors, on_host, stdout, text};
+use support::{children, descriptors, on_host, stdout, text, unless_idmapped_mounts};
 
 fn main() -> ExitCode {
     let tests = tests![
         a_missing_program_is_not_found,
+        a_missing_name_tells_where_it_was_looked_for,
         a_missing_program_is_no_exit_code,
+        what_is_made_read_only_must_be_there if unless_idmapped_mounts,
         a_program_that_is_not_visible_names_the_bind_that_is_missing,
         a_dynamic_loader_that_is_not_visible_is_named_as_the_cause,
         an_interpreter_that_is_not_visible_is_named_as_the_cause,
@@ -103,6 +105,19 @@ fn a_missing_program_is_not_found() {
     }
 }
 
+fn a_missing_name_tells_where_it_was_looked_for() {
+    let directories = ["in none of /", "/usr/bin:/", "set PATH"];
+    refused(&Sandbox::new(), &Command::new("no-such-program"), &directories);
+    let mut command = Command::new("no-such-program");
+    command.env("PATH", "/opt/a:/opt/b");
+    refused(&Sandbox::new(), &command, &["in none of /opt/a:/opt/b;"]);
+}
+
+fn what_is_made_read_only_must_be_there() {
+    let sandbox = Sandbox::new().root(Root::host().read_only("/etc/no-such-file"));
+    refused(&sandbox, &Command::new("true"), &["/etc/no-such-file", "ENOENT", "does not exist inside the sandbox"]);
+}
+
 fn a_missing_program_is_no_exit_code() {
     for code in [125, 126, 127] {
         let outcome = Sandbox::new().status(Command::new("sh").args(["-c", &format!("exit {code}")])).unwrap();
@@ -118,12 +133,13 @@ fn a_program_that_is_not_visible_names_the_bind_that_is_missing() {
     let directory = support::shared_dir();
     let path = directory.path().canonicalize().unwrap();
     let program = file_in(&path, "program", "#!/bin/sh\necho runs\n", 0o755);
-    let bind = format!(".bind({:?}, {:?})", path.display().to_string(), path.display().to_string());
+    // Not what else is in the directory, as it is a home.
+    let bind = format!(".bind({:?}, {:?})", program.display().to_string(), program.display().to_string());
     let command = Command::new(&program);
     let error = refused(&Sandbox::new(), &command, &["exists on the host", "not visible inside", &bind]);
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     // What the error says is right.
-    let sandbox = Sandbox::new().root(Root::host().bind(&path, &path));
+    let sandbox = Sandbox::new().root(Root::host().bind(&program, &program));
     assert_eq!(text(&sandbox.output(&command).unwrap().stdout), "runs");
     // By name, too.
     let empty = Sandbox::new().root(Root::empty());

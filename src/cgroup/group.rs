@@ -46,6 +46,7 @@ const INSIDE: &str = "program";
 /// The error of a call on a file or directory of a group.
 pub(super) fn failed(step: String, call: &'static str, path: &Path) -> impl Fn(io::Error) -> Error + use<> {
     let path = path.to_owned();
+    let is_list = path.ends_with("cpuset.cpus") || path.ends_with("cpuset.mems");
     move |error| {
         let remedy = match error.raw_os_error() {
             Some(libc::ESTALE) => {
@@ -58,6 +59,10 @@ pub(super) fn failed(step: String, call: &'static str, path: &Path) -> impl Fn(i
             Some(libc::ENOENT) if call == "write" => {
                 "the kernel has no such file in this cgroup: leave the limit out, or name what is there (the sizes of huge \
                  pages are in /sys/kernel/mm/hugepages)"
+            }
+            Some(libc::EACCES | libc::EINVAL | libc::ERANGE) if call == "write" && is_list => {
+                "name those that the cgroup above has: in a new one of v1, cpuset.cpus and cpuset.mems are empty until \
+                 somebody writes them"
             }
             Some(libc::EINVAL | libc::ERANGE) if call == "write" => {
                 "the kernel does not take this value: see cgroups(7)"

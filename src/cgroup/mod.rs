@@ -56,7 +56,8 @@ pub enum CgroupParent {
     /// systemd.service(5)). For a unit of an ordinary user's own manager `/usr/bin/systemctl` is asked, once.
     #[default]
     Auto,
-    /// A cgroup by its path below the root of each hierarchy, as `/proc/[pid]/cgroup` has it. It must exist, and the host
+    /// A cgroup by its path from the root of each hierarchy, as `/proc/[pid]/cgroup` has it: without the directory on which the
+    /// hierarchy is mounted, such as `/sys/fs/cgroup`. It must exist, and the host
     /// must be allowed to make directories in it.
     Path(#[cfg_attr(feature = "serde", serde(with = "crate::text::form"))] PathBuf),
     /// A delegated scope of systemd's, into which the manager moves the host's process: the user's manager, or for root the
@@ -105,7 +106,8 @@ enum Swap {
 /// parent has power over the groups below it in any case: name none that belongs to a user whom you don't trust.
 ///
 /// With or without limits it tells in [`Usage`](crate::Usage) what the program and its descendants used together, as
-/// far as the host may make groups of the memory, cpuacct and pids controllers.
+/// far as the host may make groups of the memory, cpuacct and pids controllers. A host that may make none gets an error, also
+/// without a limit: nothing would be counted, and [`Outcome::leaked`](crate::Outcome::leaked) would list nobody.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Cgroup {

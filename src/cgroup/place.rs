@@ -67,13 +67,15 @@ impl Spec {
         if cgroup.parent == CgroupParent::SystemdScope {
             systemd::enter_scope()?;
         }
-        if let CgroupParent::Path(path) = &cgroup.parent
-            && path.components().any(|part| part == Component::ParentDir)
-        {
-            return Err(Error::invalid(
-                format!("the cgroup {} can't be the parent: its path contains \"..\"", path.display()),
-                "name it by its path from the root of the hierarchy, as /proc/[pid]/cgroup has it",
-            ));
+        if let CgroupParent::Path(path) = &cgroup.parent {
+            let is_empty = path.as_os_str().is_empty();
+            if is_empty || path.components().any(|part| part == Component::ParentDir) {
+                let why = if is_empty { "its path is empty" } else { "its path contains \"..\"" };
+                return Err(Error::invalid(
+                    format!("the cgroup {path:?} can't be the parent: {why}"),
+                    "name it by its path from the root of the hierarchy, as /proc/[pid]/cgroup has it",
+                ));
+            }
         }
         let grounds = Hierarchies::read(&cgroup.parent)?.grounds();
         let below_own = grounds.parent().is_none();
@@ -82,7 +84,8 @@ impl Spec {
         {
             return Err(Error::invalid(
                 format!("the cgroup {} can't be the parent: no hierarchy has it", path.display()),
-                "create it, with a subtree that is delegated to this user, or leave CgroupParent::Path out",
+                "name it by its path from the root of the hierarchy, as /proc/[pid]/cgroup has it (without /sys/fs/cgroup); \
+                 create it, with a subtree that is delegated to this user; or leave CgroupParent::Path out",
             )
             .of(Layer::Cgroup));
         }
@@ -94,7 +97,9 @@ impl Spec {
             }
             (result, _) => result,
         };
-        for setting in cgroup.settings()? {
+        let settings = cgroup.settings()?;
+        let asks_for_more = !settings.is_empty() || cpu_time || cgroup.freezable;
+        for setting in settings {
             let place = spec.place(&grounds, setting.controller, setting.name);
             lost_if_lacking(place.and_then(|place| place.add(&setting)), setting.name, setting.controller)?;
         }
@@ -116,6 +121,11 @@ impl Spec {
             if !costs && ground.may_make() && ground.may_give(controller) {
                 spec.place(&grounds, controller, "accounting")?;
             }
+        }
+        // A cgroup was asked for: without one nothing is counted, and nobody is listed who was left behind.
+        if spec.places.is_empty() && !asks_for_more {
+            let placed = spec.place(&grounds, Controller::Cpuacct, "accounting").map(drop);
+            lost_if_lacking(placed, "accounting", Controller::Cpuacct)?;
         }
         Ok(spec)
     }

@@ -27,7 +27,10 @@ pub(super) fn copy(collector: &Collector, from: &HostPath, to: &HostPath) -> Res
     let source = Source::open(from, collector.hard_links, collector.symlinks)?;
     let (from, shown) = (&*from.given(), &*to.given());
     let failed = |call, errno: Errno, remedy| Error::collect("copying to", shown, call, errno, remedy);
-    let opened = to.open_parent().map_err(|Unresolved { call, errno, remedy }| failed(call, errno, remedy));
+    let opened = to.open_parent().map_err(|Unresolved { call, errno, remedy }| {
+        let is_missing = errno.0 == libc::ENOENT;
+        failed(call, errno, remedy.or(is_missing.then_some("the directory above the copy must exist")))
+    });
     let (parent, name) = opened?;
     mkdirat(&parent, &*name, Mode::S_IRWXU).map_err(|errno| {
         let remedy = (errno == NixErrno::EEXIST).then_some("the copy is a new directory: name one that does not exist");

@@ -487,7 +487,11 @@ fn set_ids(program: &mut Program, groups: Option<&[u32]>, uid: Arg, gid: Arg) {
 
 /// Writes maps of one id, which is the process's own.
 pub(crate) fn write_maps(program: &mut Program, maps: &IdMaps) {
-    const REMEDIES: &[(i32, &str)] = &[(libc::EPERM, MAPS_REFUSED), (libc::EACCES, MAPS_REFUSED)];
+    const REMEDIES: &[(i32, &str)] = &[
+        (libc::EPERM, MAPS_REFUSED),
+        (libc::EACCES, MAPS_REFUSED),
+        (libc::EINVAL, "IDs must be below 4294967295, and ranges neither be empty nor overlap"),
+    ];
     program.step(Step::new("denying setgroups(2)").path("/proc/self/setgroups").remedies(REMEDIES));
     let deny = program.arena.bytes(b"deny", "\"deny\"");
     program.write_file("/proc/self/setgroups", deny, 4);

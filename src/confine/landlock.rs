@@ -75,7 +75,7 @@ bitflags! {
 ///
 /// Restricted where the kernel can, and not asked for: ioctl(2) on devices (6.10), Unix sockets by their paths (7.1).
 ///
-/// Paths are those that the program sees: of the host with [`Root::inherit`], and inside of the sandbox else. A rule is for
+/// Paths are absolute, and those that the program sees: of the host with [`Root::inherit`], and inside of the sandbox else. A rule is for
 /// what is there when the program starts, and all that is below it.
 ///
 /// ```
@@ -215,9 +215,15 @@ impl Landlock {
         }
     }
 
-    /// Refuses what is no path.
+    /// Refuses what is no absolute path.
     pub(super) fn check(&self) -> Result<()> {
-        self.paths.iter().try_for_each(|(path, _)| super::no_zero("the path of a Landlock rule", path.as_os_str()))
+        self.paths.iter().try_for_each(|(path, _)| {
+            if !path.is_absolute() {
+                let what = format!("the path of a Landlock rule {path:?} is relative");
+                return Err(Error::invalid(what, "give an absolute path, as the program sees it"));
+            }
+            super::no_zero("the path of a Landlock rule", path.as_os_str())
+        })
     }
 
     /// Whether signals to other processes were allowed.

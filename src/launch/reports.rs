@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::cmsg_space;
@@ -331,7 +331,7 @@ fn exec_remedy(errno: i32) -> Option<&'static str> {
     match errno {
         libc::EACCES => Some(
             "it is not an executable file for the sandbox's user, a directory above it can't be entered by that user, \
-             or its mount is noexec",
+             its mount is noexec, or the Landlock rules don't allow it",
         ),
         libc::ENOEXEC => Some("it is no program of this machine's format, or a script without a #! line"),
         libc::E2BIG => Some("the arguments and the environment are longer than the kernel's limit (execve(2))"),
@@ -344,11 +344,21 @@ fn not_found(search: &Search) -> Error {
     let on_host = search.candidates.iter().find(|path| path.is_absolute() && path.exists());
     let remedy = on_host.map(|path| {
         let program = path.display();
-        let directory = path.parent().unwrap_or(path).display();
-        format!(
-            "{program} exists on the host, but is not visible inside; add .bind({directory:?}, {directory:?})",
-            directory = directory.to_string()
-        )
+        // Of other directories, such as a home, the program alone: nothing else in them need be meant for it.
+        let holds_programs = |directory: &&Path| directory.ends_with("bin") || directory.ends_with("sbin");
+        let bound = path.parent().filter(holds_programs).unwrap_or(path).display().to_string();
+        format!("{program} exists on the host, but is not visible inside; add .bind({bound:?}, {bound:?})")
+    });
+    let remedy = remedy.or_else(|| match &search.candidates[..] {
+        [] | [_] => None,
+        several => {
+            let directories: Vec<String> =
+                several.iter().filter_map(|path| Some(path.parent()?.display().to_string())).collect();
+            Some(format!(
+                "it is in none of {}; bind what has it, name it by its path, or set PATH (Command::env)",
+                directories.join(":")
+            ))
+        }
     });
     Error::NotFound { program: search.program.clone(), searched: search.candidates.clone(), remedy }
 }

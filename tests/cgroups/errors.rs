@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::{AccessFlags, access};
+
 use stockade::{Cgroup, CgroupParent, Command, Error, IoMax, Layer, Root, Sandbox};
 
 use crate::groups::{
@@ -34,6 +36,8 @@ pub const TESTS: &[Test] = tests![
     a_size_of_huge_pages_that_the_kernel_has_not_is_named if unless_root_with_huge_pages,
     a_parent_that_does_not_exist_is_refused if unless_accounts,
     a_parent_outside_of_the_hierarchies_gets_no_group if unless_accounts,
+    a_cgroup_without_limits_that_can_not_be_made_is_an_error if unless_the_top_is_closed,
+    a_parent_without_cpus_is_told_apart_from_one_without_permission if unless_root_and_a_cpuset_of_v1,
 ];
 
 /// A configuration that is refused with words that contain these.
@@ -82,6 +86,54 @@ fn lists_of_what_is_not_there_are_the_kernels_errors() {
         fails(group().cpuset_cpus(list), &["cpuset_cpus", list]);
     }
     fails(group().cpuset_mems("63"), &["cpuset_mems", "63"]);
+    let error = refused(&with(group().cpuset_cpus("9999"))).to_string();
+    assert!(error.contains("those that"), "what to name: {error}");
+}
+
+/// A new cgroup of v1 in the hierarchy of a controller, which is removed when it is dropped.
+struct New(PathBuf);
+
+impl New {
+    fn of(controller: &str) -> Self {
+        let name = format!("stockade-test-new-{}", std::process::id());
+        let directory = groups::hierarchy(controller).expect("a hierarchy").point.join(name);
+        fs::create_dir(&directory).unwrap();
+        Self(directory)
+    }
+
+    fn parent(&self) -> CgroupParent {
+        CgroupParent::Path(Path::new("/").join(self.0.file_name().expect("a name")))
+    }
+}
+
+impl Drop for New {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn unless_root_and_a_cpuset_of_v1() -> Option<String> {
+    let is_v2 = || (!groups::is_v1("cpuset")).then(|| "the cpuset controller is one of cgroup v2".into());
+    unless_root().or_else(unless_cpuset).or_else(is_v2)
+}
+
+fn unless_the_top_is_closed() -> Option<String> {
+    let points = groups::CONTROLLERS.iter().filter_map(|controller| Some(groups::hierarchy(controller)?.point));
+    let is_open = |point: &PathBuf| access(point, AccessFlags::W_OK).is_ok();
+    let mut open = points.filter(is_open);
+    open.next().map(|point| format!("this user may make cgroups in {}", point.display())).or_else(unless_accounts)
+}
+
+fn a_cgroup_without_limits_that_can_not_be_made_is_an_error() {
+    let cgroup = Cgroup::new().parent(CgroupParent::Path("/".into()));
+    is_refused(cgroup, &["accounting can't be kept", "may make no cgroup in"]);
+}
+
+fn a_parent_without_cpus_is_told_apart_from_one_without_permission() {
+    let new = New::of("cpuset");
+    for cgroup in [Cgroup::new().cpuset_cpus("0"), Cgroup::new().cpuset_mems("0")] {
+        fails(cgroup.parent(new.parent()), &["cpuset_", "EACCES", "those that the cgroup above has", "empty"]);
+    }
 }
 
 /// What a file of a program's group says.
@@ -270,6 +322,10 @@ fn a_parent_that_does_not_exist_is_refused() {
     let parent = CgroupParent::Path("no/such/parent".into());
     is_refused(Cgroup::new().parent(parent.clone()).pids_max(10), &["no/such/parent", "no hierarchy has it"]);
     // Without a limit too, and where the sandbox may do without a cgroup.
+    for path in ["", "/sys/fs/cgroup/memory"] {
+        let cgroup = Cgroup::new().parent(CgroupParent::Path(path.into()));
+        is_refused(cgroup.pids_max(10), &[path, "can't be the parent"]);
+    }
     for sandbox in [Sandbox::new(), Sandbox::new().best_effort([stockade::Layer::Cgroup])] {
         let error = refused(&sandbox.cgroup(Cgroup::new().parent(parent.clone())));
         assert!(error.to_string().contains("no hierarchy has it"), "{error}");

@@ -33,6 +33,7 @@ const CREATE: &[(i32, &str)] = &[
         "the place does not exist and would have to be created on the host's file system, where nothing is created: \
          create it there yourself, or choose a place directly below /, below a tmpfs, or below an overlay",
     ),
+    (libc::ENOENT, "it does not exist inside the sandbox: create it, bind it before, or leave it out"),
     (libc::EEXIST, "there is a symlink that leads nowhere, or something that is not of this kind"),
     (libc::ENOTDIR, "something above it is not a directory"),
     (libc::EINVAL, "a directory can't be mounted over a file, nor a file over a directory"),

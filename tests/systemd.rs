@@ -423,7 +423,8 @@ fn in_unit(kind: &str, delegated: bool, payload: &str) -> std::process::Output {
     if !is_root() {
         unit.arg("--user").env("XDG_RUNTIME_DIR", format!("/run/user/{}", support::USER));
     }
-    unit.arg("--collect");
+    // A service has none of this process's environment.
+    unit.arg("--collect").arg(format!("--setenv=STOCKADE_TESTS_SLOW={}", support::slowness()));
     unit.args(if kind == "scope" { ["--scope"].as_slice() } else { &["--wait", "--pipe"] });
     if delegated {
         unit.args(["-p", "Delegate=yes"]);

@@ -87,7 +87,8 @@ impl Collector {
         Self::default()
     }
 
-    /// Bytes of all files together. Default 1 GiB.
+    /// Bytes of all files together, and of what symbolic links say if they are wanted ([`symlinks`](Self::symlinks)). Default
+    /// 1 GiB.
     ///
     /// With [`read`](Self::read) they are in memory all at once.
     #[must_use]

@@ -97,6 +97,10 @@ fn enter_cgroups(process: &mut Program, entries: &[Slot]) {
     process.within(Layer::Cgroup, |process| {
         process.step(Step::new("entering the cgroup").remedies(&[
             (libc::EAGAIN, "the group above is at its limit of processes (pids.max)"),
+            (
+                libc::ENOSPC,
+                "cpuset.cpus or cpuset.mems of the group above is empty, as in a new one of v1: write both there",
+            ),
             (libc::EBUSY, "a cgroup of v2 that gives controllers on can't have processes of its own"),
             (libc::EACCES, "this user may not move processes there: it must own the nearest cgroup above both"),
             (libc::ENODEV, "another user has removed the cgroup: name a parent that belongs to this user alone (CgroupParent::Path)"),

@@ -134,6 +134,11 @@ fn a_parent_without_cpus_is_told_apart_from_one_without_permission() {
     for cgroup in [Cgroup::new().cpuset_cpus("0"), Cgroup::new().cpuset_mems("0")] {
         fails(cgroup.parent(new.parent()), &["cpuset_", "EACCES", "those that the cgroup above has", "empty"]);
     }
+    let top = new.0.parent().expect("the hierarchy");
+    let cpus = fs::read_to_string(top.join("cpuset.cpus")).unwrap();
+    fs::write(new.0.join("cpuset.cpus"), cpus.trim()).unwrap();
+    let cgroup = Cgroup::new().cpuset_cpus(cpus.trim()).parent(new.parent());
+    fails(cgroup, &["entering the cgroup", "ENOSPC", "cpuset.mems"]);
 }
 
 /// What a file of a program's group says.

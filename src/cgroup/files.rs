@@ -114,6 +114,9 @@ impl Cgroup {
     fn memory(&self) -> Result<Vec<Setting>> {
         let mut settings = vec![];
         if let Some(bytes) = self.memory_max {
+            if bytes == 0 {
+                return refuse("no memory can't be the limit".into(), "give memory_max what the program needs");
+            }
             let value = bytes.to_string();
             let v2 = [("memory.max", value.clone()), ("memory.oom.group", "1".into())];
             let v1 = [("memory.limit_in_bytes", value.clone()), (TCP_BUFFERS, value)];

@@ -11,7 +11,7 @@ use stockade::{Cgroup, CgroupParent, Command, Error, IoMax, Layer, Root, Sandbox
 use crate::groups::{
     self, of_process, unless_accounts, unless_cpu, unless_cpuset, unless_hugetlb, unless_io, unless_limits,
 };
-use crate::support::{self, Test, invalid, refused, unless_idmapped_mounts, unless_root};
+use crate::support::{self, Test, invalid, refused, unless_idmapped_mounts, unless_root, unless_user};
 use crate::tests;
 use crate::{MS, group, sleeper, with};
 
@@ -121,7 +121,8 @@ fn unless_the_top_is_closed() -> Option<String> {
     let points = groups::CONTROLLERS.iter().filter_map(|controller| Some(groups::hierarchy(controller)?.point));
     let is_open = |point: &PathBuf| access(point, AccessFlags::W_OK).is_ok();
     let mut open = points.filter(is_open);
-    open.next().map(|point| format!("this user may make cgroups in {}", point.display())).or_else(unless_accounts)
+    let may_make = || open.next().map(|point| format!("this user may make cgroups in {}", point.display()));
+    unless_user().or_else(may_make).or_else(unless_accounts)
 }
 
 fn a_cgroup_without_limits_that_can_not_be_made_is_an_error() {

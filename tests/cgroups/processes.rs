@@ -13,7 +13,7 @@ pub const TESTS: &[Test] = tests![
     as_many_processes_as_are_allowed_and_not_one_more if unless_accounts,
     threads_are_counted_with_them if unless_accounts,
     one_process_is_the_program_alone if unless_accounts,
-    no_processes_are_refused_as_a_limit,
+    no_processes_and_no_memory_are_refused_as_limits,
     processes_that_the_limit_refuses_are_counted if unless_accounts,
     the_largest_number_of_processes if unless_accounts,
     the_init_is_outside_of_the_group if unless_accounts,
@@ -54,9 +54,11 @@ fn one_process_is_the_program_alone() {
     assert_eq!(started(&with(group().pids_max(1)), "spawn", 20), (0, AGAIN));
 }
 
-fn no_processes_are_refused_as_a_limit() {
+fn no_processes_and_no_memory_are_refused_as_limits() {
     let (what, remedy) = support::invalid(&with(group().pids_max(0)));
     assert!(what.contains("no process") && remedy.contains("1 or more"), "{what}: {remedy}");
+    let (what, remedy) = support::invalid(&with(group().memory_max(0)));
+    assert!(what.contains("no memory") && remedy.contains("memory_max"), "{what}: {remedy}");
 }
 
 fn processes_that_the_limit_refuses_are_counted() {

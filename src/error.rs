@@ -137,13 +137,14 @@ pub enum Error {
     },
 
     /// A process of the sandbox ended before the program was started.
-    #[error(
-        "{step}: the process ended without a word; it was killed from outside, or memory is short: raise \
-             Cgroup::memory_max if it is set"
-    )]
+    #[error("{step}: the process exited without reporting an error: {cause}: {remedy}")]
     Died {
         /// What was being waited for.
         step: &'static str,
+        /// What ended it, as far as that is known.
+        cause: &'static str,
+        /// What to do about it.
+        remedy: &'static str,
     },
 
     /// There is no such program inside the sandbox.
@@ -289,6 +290,14 @@ impl Error {
         Self::SetUp { step: step.into(), path: None, call, errno, remedy: errno.remedy(remedy), layer: None }
     }
 
+    /// What its own step says of this answer, which is more than what holds for every call.
+    pub(crate) fn advised(mut self, own: Option<&str>) -> Self {
+        if let (Self::SetUp { remedy, .. }, Some(own)) = (&mut self, own) {
+            *remedy = Some(own.into());
+        }
+        self
+    }
+
     /// What a call was made on.
     pub(crate) fn on(mut self, what: impl Into<PathBuf>) -> Self {
         if let Self::SetUp { path, .. } = &mut self {
@@ -323,6 +332,26 @@ impl Error {
     ) -> Self {
         let errno = errno.into();
         Self::Collect { step, path: path.into(), call, errno, remedy: errno.remedy(remedy) }
+    }
+
+    /// A process of the sandbox ended, and nobody knows why.
+    pub(crate) fn died(step: &'static str) -> Self {
+        Self::Died {
+            step,
+            cause: "it was killed from outside, memory is short, or a resource limit is too low for it",
+            remedy: "look in the kernel's log for processes that were killed for memory, and raise RLIMIT_CPU and RLIMIT_AS \
+                     where the sandbox or its caller has them",
+        }
+    }
+
+    /// The same error, where the limit on memory of the sandbox's cgroup was met.
+    pub(crate) fn for_memory(self) -> Self {
+        let Self::Died { step, .. } = self else { return self };
+        Self::Died {
+            step,
+            cause: "the memory limit of the sandbox's cgroup was reached",
+            remedy: "raise Cgroup::memory_max: no program starts with less than some 256 KiB",
+        }
     }
 
     /// Whether the program is open for writing somewhere.
@@ -395,8 +424,9 @@ impl Error {
             | Self::NotFound { remedy, .. }
             | Self::NotExecutable { remedy, .. }
             | Self::Host { remedy, .. } => remedy.as_deref(),
+            Self::Died { remedy, .. } => Some(remedy),
             Self::SetUpTimedOut { .. } => Some(SLOW),
-            _ => None,
+            Self::StatusTaken => None,
         }
     }
 }

@@ -51,13 +51,14 @@ fn decode(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// A name as it is shown and told: no byte of it moves a cursor or begins a line.
+/// A name as it is shown and told: no byte of it moves a cursor, begins a line, or changes the direction of what follows.
 pub(crate) fn shown(name: &[u8]) -> String {
     let mut shown = String::with_capacity(name.len());
     for letter in encode(name).chars() {
-        match letter.is_control() {
-            true => shown.extend(letter.escape_default()),
-            false => shown.push(letter),
+        match letter {
+            '\\' | '\'' | '"' => shown.push(letter),
+            // What Unicode calls printable stays.
+            _ => shown.extend(letter.escape_debug()),
         }
     }
     shown
@@ -79,8 +80,10 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_shown_as_escapes() {
+    fn what_is_not_printable_is_shown_as_an_escape() {
         assert_eq!(shown(b"\x1b[2Jna\nme\xff"), "\\u{1b}[2Jna\\nme\\xff");
+        assert_eq!(shown("\u{202e}a\u{2066}\u{2028}\u{9b}".as_bytes()), "\\u{202e}a\\u{2066}\\u{2028}\\u{9b}");
+        assert_eq!(shown("it's \"h\u{e4}\u{df}\" \u{65e5}".as_bytes()), "it's \"h\u{e4}\u{df}\" \u{65e5}");
     }
 
     fn bytes() -> impl Strategy<Value = Vec<u8>> {

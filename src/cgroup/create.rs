@@ -70,6 +70,11 @@ impl Made {
         (!self.groups.is_empty()).then_some(account)
     }
 
+    /// Whether its limit on memory was met, whoever was killed for that.
+    pub fn has_met_memory_limit(&self) -> bool {
+        self.groups.iter().any(Group::has_met_memory_limit)
+    }
+
     /// The processes that are in it, as the host sees them.
     pub fn processes(&self) -> Vec<i32> {
         self.groups.first().map(|group| members::processes(&group.directory)).unwrap_or_default()

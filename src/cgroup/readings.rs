@@ -66,20 +66,11 @@ impl Group {
     /// it was is not told: a group, if its use has come as near to its limit as it must for a kill. (`failcnt` stays 0 on
     /// some kernels.)
     fn oom_v1(&self) -> Option<Oom> {
-        /// The kernel kills for want of 8 pages at most (`PAGE_ALLOC_COSTLY_ORDER`); of 4 KB.
-        const NEAR: u64 = 8 * 4096;
-        let has_met = |group: &Directory| {
-            ["", "memsw."].iter().any(|kind| {
-                let bytes = |what: &str| group.read(&format!("memory.{kind}{what}_in_bytes")).ok()?.trim().parse().ok();
-                let most: Option<u64> = bytes("max_usage");
-                most.zip(bytes("limit")).is_some_and(|(most, limit)| most.saturating_add(NEAR) >= limit)
-            })
-        };
         let kills = self.total(|group| keyed(&group.read("memory.oom_control").ok()?, "oom_kill"));
-        let own = has_met(&self.directory);
+        let own = has_met_v1(&self.directory);
         // Of a kill in a group that is gone.
         let has_rung = own && self.alarm.as_ref().is_some_and(Alarm::has_rung);
-        reason(kills.max(has_rung.into()), own, || self.total(|group| Some(has_met(group).into())))
+        reason(kills.max(has_rung.into()), own, || self.total(|group| Some(has_met_v1(group).into())))
     }
 
     /// `oom` is counted where the limit was exceeded, `oom_kill` where the process was, both also in the groups above, unless
@@ -90,8 +81,16 @@ impl Group {
             let local = self.total(|group| of(group, "memory.events.local", key));
             local.max(of(&self.directory, "memory.events", key).unwrap_or_default())
         };
-        let own = of(&self.directory, "memory.events.local", "oom").is_some_and(|count| count > 0);
-        reason(count("oom_kill"), own, || count("oom"))
+        reason(count("oom_kill"), has_met_v2(&self.directory), || count("oom"))
+    }
+
+    /// Whether its own limit on memory was met, whoever was killed for that.
+    pub fn has_met_memory_limit(&self) -> bool {
+        let has_met = match self.version {
+            Version::V1 => has_met_v1,
+            Version::V2 => has_met_v2,
+        };
+        self.controllers.contains(&Controller::Memory) && has_met(&self.directory)
     }
 
     /// A refusal is counted in the group of the process that could not fork; on v2 since Linux 6.11 in the one whose limit was
@@ -109,6 +108,23 @@ impl Group {
         self.directory.walk(|group| figures.extend(of(group)));
         total_of(figures.into_iter())
     }
+}
+
+/// Whether the use of a group has come as near to its limit as it must for a kill.
+fn has_met_v1(group: &Directory) -> bool {
+    /// The kernel kills for want of 8 pages at most (`PAGE_ALLOC_COSTLY_ORDER`); of 4 KB.
+    const NEAR: u64 = 8 * 4096;
+    ["", "memsw."].iter().any(|kind| {
+        let bytes = |what: &str| group.read(&format!("memory.{kind}{what}_in_bytes")).ok()?.trim().parse().ok();
+        let most: Option<u64> = bytes("max_usage");
+        most.zip(bytes("limit")).is_some_and(|(most, limit)| most.saturating_add(NEAR) >= limit)
+    })
+}
+
+/// Whether memory was wanted in vain at the limit of the group itself.
+fn has_met_v2(group: &Directory) -> bool {
+    let count = group.read("memory.events.local").ok().and_then(|events| keyed(&events, "oom"));
+    count.is_some_and(|count| count > 0)
 }
 
 /// Why processes were killed for memory, by whether the group itself has met its limit, and how many groups have, with those

@@ -232,7 +232,10 @@ impl<'a> Launch<'a> {
         // The helper is at work meanwhile, and fails where it finds no cgroup.
         let refused = self.make_cgroup(&channel).inspect_err(|_| channel.send_no_more()).err();
         let watched = Watched { plan: self.plan, helper: &helper, image: &image, deadline };
-        let started = channel.hear(watched, refused, || self.write_maps(&helper))?;
+        let started = channel.hear(watched, refused, || self.write_maps(&helper));
+        // The kernel counts a kill for the group of the process that it shares its memory with, which is the caller's.
+        let out_of_memory = || self.cgroup.as_ref().is_some_and(Made::has_met_memory_limit);
+        let started = started.map_err(|error| if out_of_memory() { error.for_memory() } else { error })?;
         helper.free_memory();
         let keeper = match started.init {
             Some(init) => {

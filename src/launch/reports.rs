@@ -141,7 +141,7 @@ impl Channel {
             }
             let received = self.receive(Report::longest(plan.search.candidates.len()))?;
             let Some(Received { report, fds }) = received else {
-                return cause(Error::Died { step: "setting up the sandbox" });
+                return cause(Error::died("setting up the sandbox"));
             };
             match report {
                 Report::MapsWanted => write_maps()?,
@@ -197,7 +197,7 @@ impl Channel {
         if len == 0 {
             return Ok(None);
         }
-        let report = Report::decode(&bytes[..len]).ok_or(Error::Died { step: "reading a report" })?;
+        let report = Report::decode(&bytes[..len]).ok_or(Error::died("reading a report"))?;
         Ok(Some(Received { report, fds }))
     }
 }
@@ -213,7 +213,7 @@ fn started(pids: Pids, at: Duration, fds: Vec<OwnedFd>) -> Result<Started> {
     let at = since(at);
     let mut fds = fds.into_iter();
     let Some(program) = fds.next().map(|pidfd| Process::from_parts(pids.command, pidfd)) else {
-        return Err(Error::Died { step: "passing the pidfd of the program to the host" });
+        return Err(Error::died("passing the pidfd of the program to the host"));
     };
     let init = match pids.init {
         0 => None,
@@ -284,12 +284,12 @@ pub(super) fn failure(plan: &Plan, part: Part, call: usize, errno: i32) -> Error
 /// The error for a call of a program that has failed.
 pub(super) fn failure_of(program: &Program, call: usize, errno: i32) -> Error {
     let Some(call) = program.calls.get(call) else {
-        return Error::Died { step: "reading a report" };
+        return Error::died("reading a report");
     };
     let step = &program.steps[call.step as usize];
     let remedy = step.remedies.iter().find(|(known, _)| *known == errno).map(|(_, remedy)| *remedy);
     let name = call.nr.name.trim_start_matches("SYS_");
-    let error = Error::set_up(step.what.as_ref(), name, crate::Errno(errno), remedy).of(step.layer);
+    let error = Error::set_up(step.what.as_ref(), name, crate::Errno(errno), None).advised(remedy).of(step.layer);
     match &step.path {
         Some(path) => error.on(path),
         None => error,

@@ -52,7 +52,7 @@ pub(crate) fn run(program: &Program, mapping: Option<&OwnedFd>) -> Result<Vec<u6
         Report::Failed { part, call, errno, .. } => {
             Err(failure_of(if part == Part::Stub { &stub } else { program }, call, errno))
         }
-        _ => Err(Error::Died { step: "reading what a trial says" }),
+        _ => Err(Error::died("reading what a trial says")),
     }
 }
 
@@ -61,7 +61,7 @@ fn layout<'a>(program: &'a Program, part: Part, resolve: &'a dyn Fn(Input) -> u6
 }
 
 fn hear(channel: &Channel, words: usize) -> Result<Report> {
-    let died = || Error::Died { step: "trying what this host can do" };
+    let died = || Error::died("trying what this host can do");
     let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
     let ready = loop {
         match poll(&mut fds, PATIENCE) {

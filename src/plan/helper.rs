@@ -238,7 +238,7 @@ pub(crate) fn start(
     let entries = helper.within(Layer::Cgroup, |helper| start.groups.receive(helper));
     helper.step(Step::new("starting the command").remedies(&[
         (libc::EAGAIN, "the limit on processes is reached (RLIMIT_NPROC, pids.max, kernel.pid_max)"),
-        (libc::ENOMEM, "the pid namespace is ending, or memory is short"),
+        (libc::ENOMEM, "the init was killed from outside, or memory is short"),
     ]));
     let message = Message::new(helper, start);
     let (go, executed) = (helper.flag("the command may go on"), helper.flag("the command is there"));

@@ -37,10 +37,10 @@ pub(crate) fn start<T>(
     before: impl FnOnce(&mut Program) -> T,
     confine: Confine<impl FnOnce(&mut Program)>,
 ) -> (Init, T) {
-    helper.step(Step::new("starting the init").remedies(&[
-        (libc::EAGAIN, "the limit on processes is reached (RLIMIT_NPROC, pids.max, kernel.pid_max)"),
-        (libc::ENOMEM, "memory is short"),
-    ]));
+    helper.step(
+        Step::new("starting the init")
+            .remedies(&[(libc::EAGAIN, "the limit on processes is reached (RLIMIT_NPROC, pids.max, kernel.pid_max)")]),
+    );
     let (ready, started) = (helper.flag("the init is ready"), helper.flag("the program's process was started"));
     let init = Init { ready, started, program: helper.slot("pidfd of the program") };
     helper.tell_of_end(started);

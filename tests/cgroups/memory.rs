@@ -76,8 +76,12 @@ fn tiny_limits_end_a_program_and_hang_nobody() {
         match with(group().memory_max(limit)).output(support::payload("touch").arg("1")) {
             Ok(output) => assert_eq!(output.outcome.termination, Termination::Memory, "{limit}: {}", output.outcome),
             Err(error) => {
-                let is_clear = matches!(error, Error::Died { .. } | Error::SetUp { .. });
-                assert!(is_clear && error.to_string().contains("memory"), "{limit}: {error}");
+                let is_clear = match &error {
+                    Error::Died { cause, remedy, .. } => cause.contains("cgroup") && remedy.contains("memory_max"),
+                    Error::SetUp { errno, remedy, .. } => errno.0 == libc::ENOMEM && remedy.is_some(),
+                    _ => false,
+                };
+                assert!(is_clear, "{limit}: {error}");
             }
         }
     }

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter, sock_filter};
 use stockade::{Action, Command, Error, Layer, Sandbox, Seccomp, Termination};
 
 use crate::support::listener::install_with_listener;
 use crate::support::{Payload, Test, on_host, refused};
 use crate::tests;
 
-pub const TESTS: &[Test] = tests![a_host_with_a_listener_is_told_that_the_kernel_takes_one];
+pub const TESTS: &[Test] = tests![
+    a_host_with_a_listener_is_told_that_the_kernel_takes_one,
+    a_host_with_as_many_filters_as_the_kernel_takes_is_told_so,
+];
 
-pub const PAYLOADS: &[Payload] = &[("listening", host_with_a_listener)];
+pub const PAYLOADS: &[Payload] = &[("listening", host_with_a_listener), ("filtered", host_with_long_filters)];
 
 /// Whose every call is allowed, by a filter that has a listener.
 fn host_with_a_listener(_: &[String]) -> i32 {
@@ -37,4 +40,24 @@ fn host_with_a_listener(_: &[String]) -> i32 {
 
 fn a_host_with_a_listener_is_told_that_the_kernel_takes_one() {
     on_host(&[], "listening", &[]);
+}
+
+/// Whose filters leave no room for those of a sandbox.
+fn host_with_long_filters(_: &[String]) -> i32 {
+    // BPF_RET with SECCOMP_RET_ALLOW
+    let allow = sock_filter { code: 0x06, jt: 0, jf: 0, k: 0x7fff_0000 };
+    let mut length = 4096;
+    while length >= 64 {
+        if apply_filter(&vec![allow.clone(); length]).is_err() {
+            length /= 2;
+        }
+    }
+    let error = refused(&Sandbox::new());
+    assert_eq!((error.errno(), error.layer()), (Some(stockade::Errno(libc::ENOMEM)), Some(Layer::Seccomp)), "{error}");
+    assert!(error.to_string().contains("longer than the kernel takes: install fewer"), "{error}");
+    0
+}
+
+fn a_host_with_as_many_filters_as_the_kernel_takes_is_told_so() {
+    on_host(&[], "filtered", &[]);
 }

@@ -18,7 +18,10 @@ pub(crate) fn install(process: &mut Program, filter: &Filter, said: &Seccomp, ki
         (libc::EINVAL, "the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER), or not this action"),
         NO_ROOM,
         (libc::EACCES, "without no_new_privs it takes CAP_SYS_ADMIN over the user namespace"),
-        (libc::ENOMEM, "the filters of the host and of the sandbox are together longer than the kernel takes"),
+        (
+            libc::ENOMEM,
+            "the filters of the caller and of the sandbox are together longer than the kernel takes: install fewer",
+        ),
     ]));
     let instructions = process.arena.words(&filter.program, format!("<{} instructions>", filter.len()));
     // struct sock_fprog {unsigned short len; struct sock_filter *filter}

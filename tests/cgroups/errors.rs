@@ -200,7 +200,7 @@ fn an_io_weight_is_kept_or_named() {
 }
 
 /// A device that is a disk, by number and node.
-fn disk() -> Option<(String, PathBuf)> {
+pub fn disk() -> Option<(String, PathBuf)> {
     let disks = fs::read_dir("/sys/block").ok()?.flatten();
     disks
         .filter_map(|entry| {
@@ -221,7 +221,7 @@ fn unless_root_with_a_writable_disk() -> Option<String> {
     unless_root_with_a_disk().or_else(unless_idmapped_mounts)
 }
 
-fn unless_a_disk() -> Option<String> {
+pub fn unless_a_disk() -> Option<String> {
     disk().is_none().then(|| "this host has no disk".to_owned())
 }
 

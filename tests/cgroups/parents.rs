@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command as Host;
 
 use nix::unistd::getpid;
-use stockade::{Cgroup, CgroupParent, Layer, Sandbox};
+use stockade::{Cgroup, CgroupParent, IoMax, Layer, Sandbox};
 
-use crate::groups::{self, unless_cpuset, unless_v2};
+use crate::errors::{disk, unless_a_disk};
+use crate::groups::{self, of_process, unless_cpuset, unless_io, unless_v2};
 use crate::support::{self, Payload, Test, USER, eventually, on_host, text, unless_root};
-use crate::tests;
+use crate::{sleeper, tests};
 
 pub const TESTS: &[Test] = tests![
     a_parent_for_threads_is_refused if unless_v2,
+    buffered_writes_are_limited_below_a_parent_that_gives_io_alone if unless_v2_with_a_disk,
     a_host_below_no_mounted_cgroup_is_told_so if unless_root_and_v2,
     a_host_that_can_not_move_everybody_moves_nobody if unless_root_and_cpuset,
 ];
@@ -58,6 +60,10 @@ impl Drop for Made {
     }
 }
 
+fn unless_v2_with_a_disk() -> Option<String> {
+    unless_v2().or_else(unless_io).or_else(unless_a_disk)
+}
+
 fn place() -> PathBuf {
     groups::place("memory").expect("a place for groups")
 }
@@ -85,6 +91,19 @@ fn a_parent_for_threads_is_refused() {
         assert!(said.contains(&format!("is for threads (its cgroup.type is {kind:?})")), "{said}");
         assert!(said.contains("name another parent"), "{said}");
     }
+}
+
+/// The kernel limits what is written back for a group that its memory is counted for.
+fn buffered_writes_are_limited_below_a_parent_that_gives_io_alone() {
+    let above = Made::below(&place(), "io-alone");
+    above.write("cgroup.subtree_control", "+io");
+    let (_, node) = disk().expect("a disk");
+    let writes = IoMax { write_bytes: Some(1 << 20), ..IoMax::default() };
+    let cgroup = Cgroup::new().parent(above.parent()).io_max(node, writes);
+    let mut child = sleeper(&Sandbox::new().cgroup(cgroup));
+    assert!(of_process(child.id(), "io").join("memory.max").exists(), "memory is counted beside it");
+    child.kill().expect("its end");
+    assert_eq!(child.wait().expect("an outcome").enforced.lost, vec![]);
 }
 
 /// In a cgroup namespace that does not contain what is mounted.

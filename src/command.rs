@@ -33,7 +33,7 @@ pub struct Command {
     stdin: Option<Stdio>,
     stdout: Option<Stdio>,
     stderr: Option<Stdio>,
-    #[cfg_attr(feature = "serde", serde(skip))]
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     fds: Vec<(u32, Descriptor)>,
     new_session: bool,
     pty: Option<Terminal>,
@@ -50,7 +50,6 @@ enum Kind {
     Inherit,
     Null,
     Piped,
-    #[cfg_attr(feature = "serde", serde(skip))]
     Descriptor(Descriptor),
 }
 
@@ -315,5 +314,30 @@ impl From<&mut std::process::Command> for Command {
 impl From<std::process::Command> for Command {
     fn from(command: std::process::Command) -> Self {
         Self::from(&command)
+    }
+}
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+    use crate::confine::NamespaceOf;
+
+    #[test]
+    fn a_descriptor_is_not_left_out_of_what_is_stored() {
+        let file = || File::open("/dev/null").expect("a descriptor");
+        let mut plain = Command::new("true");
+        let stored = serde_json::to_string(&plain).expect("JSON");
+        assert_eq!(serde_json::from_str::<Command>(&stored).expect("a command"), plain);
+        let further = serde_json::to_string(plain.clone().fd(7, file())).map_err(|error| error.to_string());
+        let stream = serde_json::to_string(plain.stdin(file())).map_err(|error| error.to_string());
+        let joined = serde_json::to_string(&NamespaceOf::fd(file())).map_err(|error| error.to_string());
+        for result in [further, stream, joined] {
+            assert!(
+                result.as_ref().is_err_and(|error| error.contains("an open descriptor can't be stored")),
+                "{result:?}"
+            );
+        }
+        let read = serde_json::from_str::<Stdio>(r#"{"Descriptor": null}"#).map_err(|error| error.to_string());
+        assert!(read.as_ref().is_err_and(|error| error.contains("an open descriptor")), "{read:?}");
     }
 }

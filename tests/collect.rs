@@ -564,7 +564,7 @@ fn what_can_not_be_copied_is_said() {
     assert_eq!(place.words(&Collector::new().read(&none, "file").unwrap_err()), said);
     let said = "collecting from \"/from/file\": openat2: Not a directory (ENOTDIR)";
     assert_eq!(says(&file, &place.to), (ErrorKind::NotADirectory, said.into()));
-    let said = "copying to \"/none/to\": realpath: No such file or directory (ENOENT)";
+    let said = "copying to \"/none/to\": realpath: No such file or directory (ENOENT): the directory above the copy must exist";
     assert_eq!(says(&place.from, &none.join("to")), (ErrorKind::NotFound, said.into()));
     assert!(!exists(&place.to) && !exists(&none));
 

@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Host, ExitCode, Stdio as HostStdio};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use stockade::{Cgroup, CgroupParent, Child, Command, Error, Layer, Limits, Sandbox, Stdio, Termination};
 use support::{
     Payload, Test, at_most, eventually, example, is_root, on_host, payload_on_host, refused, shared_dir, text,
-    with_limits,
+    unless_root, with_limits,
 };
 
 const MB: u64 = 1 << 20;
@@ -35,6 +36,7 @@ const TESTS: &[Test] = tests![
     a_scope_is_gone_when_its_host_was_killed if unless_manager,
     run_limits_in_a_scope if unless_manager,
     in_an_undelegated_unit_no_cgroup_is_made if unless_manager,
+    a_unit_that_a_cgroup_namespace_hides_is_not_delegated_unless_it_says_so if unless_root_and_manager,
     in_a_delegated_unit_a_sandbox_without_memory_ends_alone if unless_manager,
 ];
 
@@ -49,6 +51,7 @@ const PAYLOADS: &[Payload] = &[
     ("killed", host_that_is_killed),
     ("auto", host_that_asks_for_its_own_cgroup),
     ("path", host_that_names_its_own_cgroup),
+    ("hidden", host_that_hides_its_unit),
 ];
 
 fn main() -> ExitCode {
@@ -456,6 +459,15 @@ fn host_that_asks_for_its_own_cgroup(_: &[String]) -> i32 {
     ends(&eater(CgroupParent::Auto), Duration::from_secs(2))
 }
 
+/// A cgroup namespace with a mount of its own shows the unit as the root of the hierarchy, without its name.
+fn host_that_hides_its_unit(_: &[String]) -> i32 {
+    const SCRIPT: &str =
+        "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec \"$0\" --payload auto";
+    let mut host = Host::new("unshare");
+    host.args(["--cgroup", "--mount", "sh", "-c", SCRIPT]).arg(support::own_path());
+    panic!("unshare(1): {}", host.exec());
+}
+
 /// What `CgroupParent::Auto` did in every unit: the group is below the host's own, whose processes are in a leaf.
 fn host_that_names_its_own_cgroup(_: &[String]) -> i32 {
     let own = group_of(std::process::id());
@@ -488,6 +500,26 @@ fn in_an_undelegated_unit_no_cgroup_is_made() {
     let said = text(&output.stdout) + &text(&output.stderr);
     assert!(!output.status.success() && !said.contains("alive"), "the service is stopped: {said}");
     assert!(said.contains("oom-kill"), "{said}");
+}
+
+fn unless_root_and_manager() -> Option<String> {
+    unless_root().or_else(unless_manager)
+}
+
+fn a_unit_that_a_cgroup_namespace_hides_is_not_delegated_unless_it_says_so() {
+    let output = in_unit("service", false, "hidden");
+    let said = text(&output.stdout);
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(
+        (lines.first(), lines.last()),
+        (Some(&"limits lost"), Some(&"alive")),
+        "{said} {}",
+        text(&output.stderr)
+    );
+    assert!(lines[1].contains("this process is in a unit whose name its cgroup namespace hides"), "{said}");
+    let output = in_unit("service", true, "hidden");
+    let said = text(&output.stdout);
+    assert_eq!(said.lines().collect::<Vec<_>>(), ["nothing lost", "Memory", "alive"], "{}", text(&output.stderr));
 }
 
 fn in_a_delegated_unit_a_sandbox_without_memory_ends_alone() {

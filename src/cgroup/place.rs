@@ -267,8 +267,9 @@ impl Hindrance {
                      of memory"
                 ),
                 format!(
-                    "set Delegate=yes in {unit}, use a scope of the process's own (CgroupParent::SystemdScope), or start the \
-                     process in one (systemd-run{} --scope -p Delegate=yes)",
+                    "set Delegate=yes in {unit}, use a scope of the process's own (CgroupParent::SystemdScope), start the process \
+                     in one (systemd-run{} --scope -p Delegate=yes), or name the parent (CgroupParent::Path) if it is this \
+                     process's to use",
                     if geteuid().is_root() { "" } else { " --user" }
                 ),
             ),

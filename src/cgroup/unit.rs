@@ -22,15 +22,23 @@ pub(super) fn has_systemd() -> bool {
     Path::new("/run/systemd/system").exists()
 }
 
-/// The name of the unit that the cgroup of v2 in a directory belongs to, if it was not delegated to whoever runs in it. Cgroups
-/// from `point` on, where the hierarchy is mounted, are looked at.
+/// The unit that the cgroup of v2 in a directory belongs to, if it was not delegated to whoever runs in it. Cgroups from `point`
+/// on, where the hierarchy is mounted, are looked at. Where that is the root of a cgroup namespace, the names of units above are
+/// hidden (cgroup_namespaces(7)), and it may be a unit itself.
 pub(super) fn undelegated(directory: &Path, point: &Path) -> Option<String> {
-    let below = |path: &&Path| path.starts_with(point) && *path != point;
-    let unit = directory.ancestors().take_while(below).find(|path| has_processes(path))?;
-    if !has_systemd() || is_delegated(unit) {
+    if !has_systemd() {
         return None;
     }
-    Some(unit.file_name()?.to_string_lossy().into_owned())
+    let below = |path: &&Path| path.starts_with(point) && *path != point;
+    let unit = directory.ancestors().take_while(below).find(|path| has_processes(path));
+    match unit {
+        Some(unit) if !is_delegated(unit) => Some(unit.file_name()?.to_string_lossy().into_owned()),
+        // The root of the hierarchy has no such file.
+        None if point.join("cgroup.type").exists() && !is_delegated(point) => {
+            Some("a unit whose name its cgroup namespace hides".into())
+        }
+        _ => None,
+    }
 }
 
 /// Whether a name is that of a kind of unit which processes are in.

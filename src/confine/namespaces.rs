@@ -85,6 +85,30 @@ impl PartialEq for Descriptor {
     }
 }
 
+/// A descriptor means nothing to who reads it later: a configuration with one has no form.
+#[cfg(feature = "serde")]
+mod form {
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Descriptor;
+
+    const NONE: &str = "an open descriptor can't be stored: leave it out, and hand it in again after the rest was read";
+
+    impl Serialize for Descriptor {
+        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(S::Error::custom(NONE))
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Descriptor {
+        fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            Err(D::Error::custom(NONE))
+        }
+    }
+}
+
 /// Namespaces that exist, to be joined: by a process that is in them, or by a descriptor.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -94,7 +118,6 @@ pub struct NamespaceOf(Source);
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum Source {
     Pid(u32),
-    #[cfg_attr(feature = "serde", serde(skip))]
     Fd(Descriptor),
 }
 

@@ -17,14 +17,14 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 use stockade::{Bind, Command, Error, Identity, Mount, Namespaces, Root, Sandbox, Termination, Tmpfs};
-use support::{children, descriptors, on_host, stdout, text, unless_idmapped_mounts};
+use support::{children, descriptors, on_host, stdout, text, unless_mount_setattr};
 
 fn main() -> ExitCode {
     let tests = tests![
         a_missing_program_is_not_found,
         a_missing_name_tells_where_it_was_looked_for,
         a_missing_program_is_no_exit_code,
-        what_is_made_read_only_must_be_there if unless_idmapped_mounts,
+        what_is_made_read_only_must_be_there if unless_mount_setattr,
         a_program_that_is_not_visible_names_the_bind_that_is_missing,
         a_dynamic_loader_that_is_not_visible_is_named_as_the_cause,
         an_interpreter_that_is_not_visible_is_named_as_the_cause,

@@ -12,7 +12,7 @@ use super::leftovers::sweep;
 use super::members;
 use super::owner::{Claim, unique};
 use super::place::{Place, Spec};
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::outcome::Layer;
 use crate::watch::Account;
 
@@ -140,13 +140,18 @@ fn enable(place: &Place, parent: &Directory, below_own: bool) -> Result<()> {
     let value: Vec<String> = missing.iter().map(|name| format!("+{name}")).collect();
     // With processes the kernel gives a threaded controller on (cpu, pids), but then no process may enter the groups below
     // (EOPNOTSUPP); only the root may have both, and has no type.
-    let movable = below_own && parent.read("cgroup.type").is_ok();
+    let must_be_empty = parent.read("cgroup.type").is_ok();
+    let movable = below_own && must_be_empty;
+    let give = || match must_be_empty && !parent.listed().is_empty() {
+        true => Err(io::Error::from_raw_os_error(libc::EBUSY)),
+        false => parent.write(CONTROL, &value.join(" ")),
+    };
     let mut room = Room::default();
     for round in 1.. {
         if movable {
             room.make(parent).inspect_err(|_| room.undo(parent))?;
         }
-        let Err(error) = parent.write(CONTROL, &value.join(" ")) else { return Ok(()) };
+        let Err(error) = give() else { return Ok(()) };
         // A process may have been started there meanwhile.
         if movable && error.kind() == io::ErrorKind::ResourceBusy && round < ROUNDS {
             std::thread::sleep(PAUSE);
@@ -184,6 +189,20 @@ const PROCESSES: &str = "cgroup.procs";
 impl Room {
     /// Moves all processes that are there.
     fn make(&mut self, own: &Directory) -> Result<()> {
+        /// Another caller's sweep may remove the leaf while nobody is in it, once in the life of that caller.
+        const TRIES: u32 = 100;
+        let is_gone = |error: &Error| matches!(error.errno(), Some(Errno(libc::ENOENT | libc::ENODEV)));
+        let mut made = self.move_all(own);
+        for _ in 1..TRIES {
+            if !made.as_ref().is_err_and(is_gone) {
+                break;
+            }
+            made = self.move_all(own);
+        }
+        made
+    }
+
+    fn move_all(&mut self, own: &Directory) -> Result<()> {
         let processes = own.processes();
         if processes.is_empty() {
             return Ok(());

@@ -80,8 +80,15 @@ impl Directory {
 
     /// The processes in the group itself, apart from those that this process can't see.
     pub fn processes(&self) -> Vec<i32> {
+        let mut pids = self.listed();
+        pids.retain(|&pid| pid > 0);
+        pids
+    }
+
+    /// The same with a 0 for each that this process can't see.
+    pub fn listed(&self) -> Vec<i32> {
         let text = self.read("cgroup.procs").unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 0).collect()
+        text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     /// Visits this group and all below it, each before those that are below it. It takes no more descriptors the deeper

@@ -171,7 +171,7 @@ impl Cgroup {
         for (name, file, list) in sets {
             let Some(list) = list else { continue };
             let is_list = |byte: u8| byte.is_ascii_digit() || byte == b',' || byte == b'-';
-            if list.is_empty() || !list.bytes().all(is_list) {
+            if !list.bytes().any(|byte| byte.is_ascii_digit()) || !list.bytes().all(is_list) {
                 return refuse(format!("{list:?} is no list of numbers"), "write it as in 0-3,7");
             }
             let file = [(file, list.clone())];

@@ -64,8 +64,11 @@ pub(super) fn failed(step: String, call: &'static str, path: &Path) -> impl Fn(i
                 "name those that the cgroup above has: in a new one of v1, cpuset.cpus and cpuset.mems are empty until \
                  somebody writes them"
             }
-            Some(libc::EINVAL | libc::ERANGE) if call == "write" => {
-                "the kernel does not take this value: see cgroups(7)"
+            Some(libc::ENOENT) => {
+                "it was removed meanwhile: create it again, or name another parent (CgroupParent::Path)"
+            }
+            Some(libc::EINVAL | libc::ERANGE | libc::E2BIG) if call == "write" => {
+                "the kernel does not take this value (see cgroups(7)), or the group above does not allow as much"
             }
             _ => "this user must be allowed to make cgroups there, and the group above must allow as much",
         };

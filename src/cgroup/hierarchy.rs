@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use super::directory::Directory;
@@ -136,6 +137,8 @@ impl Hierarchies {
             let Some(own) = own_cgroup(own, version, &controllers) else { continue };
             mounted.push(Hierarchy { version, point: mount.point, root: mount.root, controllers, own });
         }
+        // In a cgroup namespace what was mounted outside of it may show another cgroup, and what was mounted since shows its own.
+        mounted.sort_by_key(|hierarchy| hierarchy.directory(None).is_none());
         Self { mounted, parent, is_delegated: false, offered: OnceCell::new() }
     }
 
@@ -217,6 +220,8 @@ pub(super) struct Ground {
 /// Why no group can be made somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hindrance {
+    /// There is no such directory: a parent that was named is in another hierarchy alone.
+    Absent,
     /// This user may not write there.
     NotAllowed,
     /// It is in this unit of systemd's, which is not delegated.
@@ -232,8 +237,10 @@ impl Ground {
     }
 
     fn find_hindrance(&self) -> Option<Hindrance> {
-        if access(&self.directory, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
-            return Some(Hindrance::NotAllowed);
+        match access(&self.directory, AccessFlags::W_OK | AccessFlags::X_OK) {
+            Ok(()) => {}
+            Err(Errno::ENOENT) => return Some(Hindrance::Absent),
+            Err(_) => return Some(Hindrance::NotAllowed),
         }
         if let Some(unit) = self.unit_above.as_ref().and_then(|point| unit::undelegated(&self.directory, point)) {
             return Some(Hindrance::Undelegated(unit));
@@ -376,6 +383,14 @@ mod tests {
         assert_eq!(place(Controller::Cpu, Some("judge")), v1("/sys/fs/cgroup/cpu,cpuacct/judge"));
         let v2 = Some((Version::V2, "/sys/fs/cgroup/unified/user".into()));
         assert_eq!(place(Controller::Freezer, None), v2, "every group of v2 has it");
+    }
+
+    #[test]
+    fn of_two_mounts_of_a_hierarchy_the_one_that_shows_the_own_cgroup_counts() {
+        let mounts =
+            "72 68 0:32 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n84 64 0:32 / /mnt rw - cgroup2 none rw\n";
+        let found = Hierarchies::new(mountinfo::parse(mounts.as_bytes()), "0::/job\n", None);
+        assert_eq!(found.place(Controller::Freezer), Some((Version::V2, "/mnt/job".into())));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::directory::Directory;
 use super::group::Group;
@@ -26,9 +27,28 @@ pub(super) fn sweep(parents: &[PathBuf]) {
             let _ = parent.remove_empty(leaf);
         }
     }
-    // All are killed before one is removed: in whichever hierarchy a process is frozen or held.
-    for group in &left {
-        members::thaw(&group.directory);
-        members::kill(&group.directory);
+    end(left);
+}
+
+/// Kills all that are in some groups, and removes the groups.
+fn end(mut groups: Vec<Group>) {
+    const ROUNDS: u32 = 200;
+    const PAUSE: Duration = Duration::from_millis(1);
+    // Where the controller is: a process that goes on to start others while it is killed starts none.
+    for group in &groups {
+        let _ = group.directory.write("pids.max", "0");
+    }
+    for _ in 0..ROUNDS {
+        // All are killed before one is removed: in whichever hierarchy a process is frozen or held.
+        for group in &groups {
+            members::thaw(&group.directory);
+            members::kill(&group.directory);
+        }
+        // That nobody was there to kill proves nothing: who is being started is not listed yet.
+        groups.retain_mut(|group| !group.remove());
+        if groups.is_empty() {
+            break;
+        }
+        std::thread::sleep(PAUSE);
     }
 }

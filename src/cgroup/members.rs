@@ -14,20 +14,23 @@ pub(super) fn processes(group: &Directory) -> Vec<i32> {
 }
 
 /// Kills all, and nobody else: a pid may be another process's by the time that it has been read. Returns whether there were
-/// any. This process is not among them.
+/// any that it can kill. This process is not among them.
 pub(super) fn kill(group: &Directory) -> bool {
     /// How many descriptors are open at a time.
     const AT_ONCE: usize = 64;
     let mut any = false;
     let own = std::process::id() as i32;
     group.walk(|directory| {
-        let mut pids = directory.processes();
+        let mut pids = directory.listed();
         pids.retain(|&pid| pid != own);
-        any |= !pids.is_empty();
-        // Linux 5.14, on v2: all that there are, and that are started meanwhile, also below.
-        if pids.is_empty() || directory.write("cgroup.kill", "1").is_ok() {
+        // Linux 5.14, on v2: all that there are, and that are started meanwhile, also below. Also those that this process
+        // can't see.
+        if !pids.is_empty() && directory.write("cgroup.kill", "1").is_ok() {
+            any = true;
             return;
         }
+        pids.retain(|&pid| pid > 0);
+        any |= !pids.is_empty();
         for pids in pids.chunks(AT_ONCE) {
             let held: Vec<_> = pids.iter().filter_map(|&pid| Some((pid, pidfd::open(pid).ok()?))).collect();
             // Who has the pid now, after it was opened, is who was opened, or who was opened has ended.

@@ -255,6 +255,10 @@ impl Hindrance {
     fn words(&self, directory: &Path) -> (String, String) {
         let directory = directory.display();
         match self {
+            Self::Absent => (
+                format!("there is no cgroup {directory}"),
+                "create it in this hierarchy too, or name another parent (CgroupParent::Path)".into(),
+            ),
             Self::NotAllowed => (
                 format!("this user may make no cgroup in {directory}"),
                 "have a delegated scope (CgroupParent::SystemdScope, or systemd-run --user --scope -p Delegate=yes for the \

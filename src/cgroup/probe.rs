@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::{AccessFlags, access};
 
+use super::directory::Directory;
 use super::hierarchy::{Controller, Hierarchies, Version};
 use super::owner::Claim;
 use super::{Cgroup, CgroupParent};
@@ -31,7 +33,6 @@ pub(crate) enum Found {
 /// Tries every controller, in the order of [`Controller::ALL`]: its name on v2, and what was found.
 pub(crate) fn probe() -> Result<Vec<(&'static str, Found)>> {
     let hierarchies = Hierarchies::read(&CgroupParent::Auto)?;
-    let name = Claim::new(&[]).name;
     let mut tried = BTreeMap::new();
     let found = Controller::ALL.map(|controller| {
         let found = match hierarchies.place(controller) {
@@ -42,7 +43,7 @@ pub(crate) fn probe() -> Result<Vec<(&'static str, Found)>> {
                 if let Some(unit) = hierarchies.undelegated(version, &below) {
                     return (controller.v2().unwrap_or(controller.v1()), Found::Undelegated { below, unit });
                 }
-                let result = tried.entry(below.clone()).or_insert_with(|| make_and_remove(&below.join(&name), version));
+                let result = tried.entry(below.clone()).or_insert_with(|| make_and_remove(&below, version));
                 judge(controller, version, below, result)
             }
         };
@@ -75,13 +76,16 @@ impl Cgroup {
 }
 
 /// Makes a group, and gives the controllers that it has on v2.
-fn make_and_remove(group: &Path, version: Version) -> Result<String, Errno> {
-    fs::create_dir(group)?;
+fn make_and_remove(parent: &Path, version: Version) -> Result<String, Errno> {
+    let parent = [Arc::new(Directory::open(parent)?)];
+    // Another caller would sweep one that nobody has claimed.
+    let claim = Claim::new(&parent);
+    let group = parent[0].create(&claim.name)?;
     let has = match version {
         Version::V1 => String::new(),
-        Version::V2 => fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default(),
+        Version::V2 => group.read("cgroup.controllers").unwrap_or_default(),
     };
-    fs::remove_dir(group)?;
+    parent[0].remove_empty(&claim.name)?;
     Ok(has)
 }
 

@@ -35,6 +35,7 @@ pub const TESTS: &[Test] = tests![
     sizes_of_huge_pages_that_are_none_are_refused,
     a_size_of_huge_pages_that_the_kernel_has_not_is_named if unless_root_with_huge_pages,
     a_parent_that_does_not_exist_is_refused if unless_accounts,
+    a_parent_that_one_hierarchy_lacks_is_named if unless_root_and_v1,
     a_parent_outside_of_the_hierarchies_gets_no_group if unless_accounts,
     a_cgroup_without_limits_that_can_not_be_made_is_an_error if unless_the_top_is_closed,
     a_parent_without_cpus_is_told_apart_from_one_without_permission if unless_root_and_a_cpuset_of_v1,
@@ -75,14 +76,14 @@ fn cpus_that_can_not_be_had_are_refused() {
 }
 
 fn lists_that_are_none_are_refused() {
-    for list in ["", " ", "a", "0 1", "0\n", "0;1", "-1 ", "0-1:2"] {
+    for list in ["", " ", "a", "0 1", "0\n", "0;1", "-1 ", "0-1:2", ",", "-"] {
         is_refused(group().cpuset_cpus(list), &["no list"]);
         is_refused(group().cpuset_mems(list), &["no list"]);
     }
 }
 
 fn lists_of_what_is_not_there_are_the_kernels_errors() {
-    for list in ["9999", "1-0", "-", "0-"] {
+    for list in ["9999", "1-0", "0-"] {
         fails(group().cpuset_cpus(list), &["cpuset_cpus", list]);
     }
     fails(group().cpuset_mems("63"), &["cpuset_mems", "63"]);
@@ -345,4 +346,25 @@ fn a_parent_outside_of_the_hierarchies_gets_no_group() {
     assert!(matches!(error, Error::Invalid { .. } | Error::SetUp { .. }), "{error}");
     let left: Vec<_> = fs::read_dir(outside.path()).unwrap().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+fn unless_root_and_v1() -> Option<String> {
+    unless_root().or_else(groups::unless_v1)
+}
+
+/// What a spawn says below a new group that one hierarchy alone has.
+fn refusal_below(controller: &str, limit: impl FnOnce(Cgroup) -> Cgroup) -> String {
+    let place = groups::place(controller).expect("a place").join(format!("bare-{}", std::process::id()));
+    fs::create_dir(&place).expect("a group");
+    let name = place.strip_prefix(groups::hierarchy(controller).expect("a hierarchy").point).expect("a path");
+    let parent = CgroupParent::Path(name.to_owned());
+    let result = with(limit(Cgroup::new().parent(parent))).status(crate::quiet("true"));
+    fs::remove_dir(&place).expect("it is empty");
+    result.expect_err("a refusal").to_string()
+}
+
+fn a_parent_that_one_hierarchy_lacks_is_named() {
+    let said = refusal_below("pids", |cgroup| cgroup.pids_max(10).memory_max(64 << 20));
+    assert!(said.starts_with("memory_max can't be kept: there is no cgroup /"), "{said}");
+    assert!(said.contains("create it in this hierarchy too"), "{said}");
 }

@@ -4,23 +4,31 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command as Host;
+use std::sync::mpsc;
 
 use nix::unistd::getpid;
 use stockade::{Cgroup, CgroupParent, IoMax, Layer, Sandbox};
 
 use crate::errors::{disk, unless_a_disk};
 use crate::groups::{self, of_process, unless_cpuset, unless_io, unless_v2};
+use crate::support::listener::{hold, let_go};
 use crate::support::{self, Payload, Test, USER, eventually, on_host, text, unless_root};
 use crate::{sleeper, tests};
 
 pub const TESTS: &[Test] = tests![
     a_parent_for_threads_is_refused if unless_v2,
     buffered_writes_are_limited_below_a_parent_that_gives_io_alone if unless_v2_with_a_disk,
+    a_parent_that_has_processes_is_left_as_it_is if unless_v2,
+    a_leaf_that_another_caller_removes_is_made_again if unless_v2,
     a_host_below_no_mounted_cgroup_is_told_so if unless_root_and_v2,
     a_host_that_can_not_move_everybody_moves_nobody if unless_root_and_cpuset,
 ];
 
-pub const PAYLOADS: &[Payload] = &[("hidden", host_without_a_place), ("crowded", host_beside_another_users_process)];
+pub const PAYLOADS: &[Payload] = &[
+    ("hidden", host_without_a_place),
+    ("crowded", host_beside_another_users_process),
+    ("disturbed", host_whose_leaf_is_removed),
+];
 
 fn unless_root_and_v2() -> Option<String> {
     unless_root().or_else(unless_v2)
@@ -104,6 +112,63 @@ fn buffered_writes_are_limited_below_a_parent_that_gives_io_alone() {
     assert!(of_process(child.id(), "io").join("memory.max").exists(), "memory is counted beside it");
     child.kill().expect("its end");
     assert_eq!(child.wait().expect("an outcome").enforced.lost, vec![]);
+}
+
+/// The kernel would give pids on, and let no process enter a group below.
+fn a_parent_that_has_processes_is_left_as_it_is() {
+    let group = Made::below(&place(), "busy");
+    let mut other = Host::new("sleep").arg("1000").spawn().expect("a process");
+    group.write("cgroup.procs", &other.id().to_string());
+    let said = [Cgroup::new().pids_max(10), Cgroup::new().memory_max(64 << 20)]
+        .map(|cgroup| support::refused(&Sandbox::new().cgroup(cgroup.parent(group.parent()))).to_string());
+    let given = groups::read(&group.0, "cgroup.subtree_control");
+    other.kill().and_then(|()| other.wait()).expect("its end");
+    for said in said {
+        assert!(
+            said.contains("enabling controllers of cgroups") && said.contains("has processes of its own"),
+            "{said}"
+        );
+    }
+    assert_eq!(given, "");
+}
+
+fn a_leaf_that_another_caller_removes_is_made_again() {
+    let group = Made::below(&place(), "disturbed");
+    let directory = group.0.to_str().expect("a path");
+    let said = on_host(&["sh", "-c", "echo 0 >\"$0/cgroup.procs\"; exec \"$@\"", directory], "disturbed", &[directory]);
+    for leaf in leaves(&group.0) {
+        eventually("the leaf can be removed", || fs::remove_dir(&leaf).is_ok());
+    }
+    assert_eq!(said.trim(), "removed\nexited with 0");
+}
+
+fn leaves(group: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(group).expect("groups").flatten().map(|entry| entry.path());
+    paths.filter(|path| path.to_string_lossy().contains("/stockade-host-")).collect()
+}
+
+/// A host whose leaf is removed once, by somebody who sees it as soon as it opens something.
+fn host_whose_leaf_is_removed(args: &[String]) -> i32 {
+    let directory = PathBuf::from(&args[0]);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let listener = receiver.recv().expect("a listener");
+        let mut is_removed = false;
+        let_go(&listener, || {
+            if !is_removed && leaves(&directory).iter().any(|leaf| fs::remove_dir(leaf).is_ok()) {
+                is_removed = true;
+                println!("removed");
+            }
+        });
+    });
+    let sandbox = Sandbox::new().cgroup(Cgroup::new().pids_max(10));
+    let plan = sandbox.plan(stockade::Command::new("true")).expect("a plan");
+    sender.send(hold(libc::SYS_openat)).expect("a receiver");
+    match plan.spawn().and_then(|mut child| child.wait()) {
+        Ok(outcome) => println!("{}", outcome.termination),
+        Err(error) => println!("{error}"),
+    }
+    0
 }
 
 /// In a cgroup namespace that does not contain what is mounted.

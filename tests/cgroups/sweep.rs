@@ -35,6 +35,8 @@ pub const TESTS: &[Test] = tests![
     a_dead_hosts_groups_are_removed_by_the_next if unless_accounts,
     a_host_killed_before_it_has_passed_its_groups_leaves_no_process if unless_accounts,
     processes_that_a_dead_host_has_left_are_ended_by_the_next if unless_accounts,
+    processes_of_a_dead_host_that_start_others_are_ended_by_the_next if unless_root_and_pid_namespace,
+    processes_that_the_next_can_not_see_are_ended if unless_root_with_kill_of_groups,
     frozen_processes_that_a_dead_host_has_left_are_ended_by_the_next if unless_freezer,
     a_living_hosts_groups_are_not_touched if unless_accounts,
     living_owners_in_another_time_namespace_are_not_swept if unless_time_namespace,
@@ -46,8 +48,17 @@ pub const TESTS: &[Test] = tests![
     a_parents_owner_puts_no_group_of_its_own_in_the_place if unless_root_with_accounts,
 ];
 
-pub const PAYLOADS: &[Payload] =
-    &[("holder", holder), ("next", next), ("mute", mute), ("next-in", next_in), ("usurp", usurp)];
+pub const PAYLOADS: &[Payload] = &[
+    ("holder", holder),
+    ("next", next),
+    ("mute", mute),
+    ("next-in", next_in),
+    ("usurp", usurp),
+    ("breeder", breeder),
+    ("breed", breed),
+    ("heir", heir),
+    ("generations", generations),
+];
 
 /// A host that starts a sandbox and waits for the end of its input. The arguments: how its processes sleep, and how long.
 fn holder(args: &[String]) -> i32 {
@@ -188,6 +199,106 @@ fn processes_that_a_dead_host_has_left_are_ended_by_the_next() {
     let time = time(2);
     let pid = killed(host("bare", &time));
     std::thread::sleep(100 * MS);
+    is_swept(pid, &time);
+}
+
+/// How many processes may be in a group of those that start others.
+const BROOD: u64 = 200;
+
+/// A limit on processes alone, below a directory.
+fn below(directory: &str) -> Cgroup {
+    let path =
+        Path::new(directory).strip_prefix(groups::hierarchy("pids").expect("a hierarchy").point).expect("a path");
+    Cgroup::new().parent(CgroupParent::Path(path.to_owned())).pids_max(BROOD)
+}
+
+/// A host whose program starts others all the time.
+fn breeder(args: &[String]) -> i32 {
+    let sandbox = bare(with(below(&args[0])));
+    let child = sandbox.spawn(support::payload("breed").stdin(stockade::Stdio::null())).unwrap();
+    let group = groups::of_process(child.id(), "pids");
+    assert_eq!(groups::read(&group, "pids.max"), BROOD.to_string());
+    let are_there = || groups::read(&group, "pids.current").parse::<u64>().unwrap();
+    eventually("they are many", || are_there() >= BROOD / 2);
+    println!("ready");
+    std::io::stdin().read_to_end(&mut vec![]).unwrap();
+    0
+}
+
+/// Starts processes, each of which starts one and ends, for a minute at most.
+#[allow(unsafe_code)]
+fn breed(_: &[String]) -> i32 {
+    let end = std::time::Instant::now() + 60_000 * MS;
+    // SAFETY: there is no other thread, and the children do nothing but the same.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+        if (0..BROOD / 2).any(|_| libc::fork() == 0) {
+            while std::time::Instant::now() < end && libc::fork() <= 0 {}
+            libc::_exit(0);
+        }
+    }
+    std::thread::sleep(60_000 * MS);
+    0
+}
+
+/// A host that comes after such a host.
+fn heir(args: &[String]) -> i32 {
+    let status = with(below(&args[0])).status(quiet("true")).unwrap();
+    assert!(status.success(), "{status}");
+    0
+}
+
+/// Such hosts, one after the other.
+fn generations(args: &[String]) -> i32 {
+    let mut left = 0;
+    for _ in 0..support::rounds(20) {
+        killed(ready_by(payload_on_host("breeder"), &[&args[0]]));
+        on_host(&[], "heir", &[&args[0]]);
+        left += groups_in(Path::new(&args[0]));
+    }
+    println!("{left} groups are left");
+    0
+}
+
+fn groups_in(directory: &Path) -> usize {
+    fs::read_dir(directory).expect("a group").flatten().filter(|entry| entry.path().is_dir()).count()
+}
+
+fn unless_root_and_pid_namespace() -> Option<String> {
+    unless_root().or_else(unless_pid_namespace)
+}
+
+fn processes_of_a_dead_host_that_start_others_are_ended_by_the_next() {
+    let _turn = turn();
+    // In one hierarchy alone: in each, all are killed.
+    let directory = groups::place("pids").expect("a place").join(format!("breeders-{}", std::process::id()));
+    fs::create_dir(&directory).expect("a group");
+    // The shell is the first process there, and reaps them at once: else the dead use up the limit.
+    let mut shell = unshare(PID);
+    shell.args(["sh", "-c", "\"$@\"; exit $?", "-"]).arg(own_path()).args(["--payload", "generations"]).arg(&directory);
+    let output = shell.output().expect("a host in a pid namespace");
+    // Whatever is left has ended with the namespace.
+    for group in fs::read_dir(&directory).expect("a group").flatten().filter(|entry| entry.path().is_dir()) {
+        let _ = fs::remove_dir(group.path().join("program"));
+        eventually("it can be removed", || fs::remove_dir(group.path()).is_ok());
+    }
+    fs::remove_dir(&directory).expect("it is empty");
+    let [said, error] = [&output.stdout, &output.stderr].map(|text| support::text(text));
+    assert_eq!((said.trim(), &*error), ("0 groups are left", ""));
+}
+
+fn unless_root_with_kill_of_groups() -> Option<String> {
+    let is_missing = support::kernel() < (5, 14);
+    unless_root().or_else(groups::unless_v2).or_else(|| unless_unshared(PID)).or_else(|| {
+        is_missing.then(|| "processes that are not seen can be killed since Linux 5.14 (cgroup.kill)".to_owned())
+    })
+}
+
+fn processes_that_the_next_can_not_see_are_ended() {
+    let _turn = turn();
+    let time = time(8);
+    let pid = killed(host("bare", &time));
+    on_host(&[["unshare"].as_slice(), PID].concat(), "next", &[]);
     is_swept(pid, &time);
 }
 

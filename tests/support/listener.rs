@@ -39,6 +39,11 @@ pub fn hold(number: i64) -> OwnedFd {
 
 /// Has what is held go on, each call some time after it was made, for as long as somebody may make one.
 pub fn let_go_after(listener: &OwnedFd, time: Duration) {
+    let_go(listener, || std::thread::sleep(time));
+}
+
+/// Does something before each call that is held, and has it go on then, for as long as somebody may make one.
+pub fn let_go(listener: &OwnedFd, mut before: impl FnMut()) {
     // SAFETY: plain data, for which all zeroes are valid, and the requests carry the sizes of the structures, which are ours.
     let held = || unsafe {
         let mut held: libc::seccomp_notif = std::mem::zeroed();
@@ -47,7 +52,7 @@ pub fn let_go_after(listener: &OwnedFd, time: Duration) {
     };
     // Who made the call may have been killed.
     while let Ok(id) = held().or_else(|errno| if errno == Errno::ENOENT { Ok(0) } else { Err(errno) }) {
-        std::thread::sleep(time);
+        before();
         let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
         let mut answer = libc::seccomp_notif_resp { id, val: 0, error: 0, flags };
         // SAFETY: as above.

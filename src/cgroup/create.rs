@@ -180,6 +180,8 @@ fn enable(place: &Place, parent: &Directory, below_own: bool) -> Result<()> {
 #[derive(Default)]
 struct Room {
     leaf: Option<Directory>,
+    /// The leaf did not exist before.
+    is_new: bool,
     moved: Vec<i32>,
 }
 
@@ -208,7 +210,9 @@ impl Room {
             return Ok(());
         }
         let name = leaf_name();
-        let leaf = match own.create(&name) {
+        let created = own.create(&name);
+        self.is_new |= created.is_ok();
+        let leaf = match created {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => own.child(&name),
             other => other,
         };
@@ -234,12 +238,21 @@ impl Room {
 
     /// Moves them back.
     fn undo(&mut self, own: &Directory) {
-        for pid in self.moved.drain(..) {
+        const ROUNDS: u32 = 100;
+        const PAUSE: Duration = Duration::from_millis(1);
+        let back = |pid: i32| {
             // One that has ended meanwhile needs no place.
             let _ = own.write(PROCESSES, &pid.to_string());
-        }
-        if self.leaf.take().is_some() {
-            let _ = own.remove_empty(&leaf_name());
+        };
+        self.moved.drain(..).for_each(back);
+        let Some(leaf) = self.leaf.take().filter(|_| self.is_new) else { return };
+        for _ in 0..ROUNDS {
+            // The kernel may take a moment to see that it is empty, and somebody may have been started there.
+            leaf.processes().into_iter().for_each(back);
+            if own.remove_empty(&leaf_name()).is_ok() {
+                break;
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 }

@@ -480,20 +480,22 @@ fn host_that_names_its_own_cgroup(_: &[String]) -> i32 {
     ends(&eater(CgroupParent::Path(path)), at_most(Duration::from_secs(20)))
 }
 
+/// What a host in a unit that is not delegated was told, which has lost its limits and lives.
+fn refusal_in(kind: &str, payload: &str) -> String {
+    let output = in_unit(kind, false, payload);
+    let said = text(&output.stdout);
+    let lines: Vec<_> = said.lines().collect();
+    let ends = (lines.first(), lines.last());
+    assert_eq!(ends, (Some(&"limits lost"), Some(&"alive")), "{said} {}", text(&output.stderr));
+    lines[1].to_owned()
+}
+
 fn in_an_undelegated_unit_no_cgroup_is_made() {
     for kind in ["service", "scope"] {
-        let output = in_unit(kind, false, "auto");
-        let said = text(&output.stdout);
-        let lines: Vec<_> = said.lines().collect();
-        assert_eq!(
-            (lines.first(), lines.last()),
-            (Some(&"limits lost"), Some(&"alive")),
-            "{said} {}",
-            text(&output.stderr)
-        );
-        assert!(lines[1].starts_with("Some(Cgroup): memory_max can't be kept: this process is in run-"), "{said}");
-        assert!(lines[1].contains(&format!(".{kind}, which systemd has not delegated")), "{said}");
-        assert!(lines[1].contains("Delegate=yes"), "{said}");
+        let said = refusal_in(kind, "auto");
+        assert!(said.starts_with("Some(Cgroup): memory_max can't be kept: this process is in run-"), "{said}");
+        assert!(said.contains(&format!(".{kind}, which systemd has not delegated")), "{said}");
+        assert!(said.contains("Delegate=yes"), "{said}");
     }
     // Why: systemd takes it for the service's own failure.
     let output = in_unit("service", false, "path");
@@ -507,16 +509,8 @@ fn unless_root_and_manager() -> Option<String> {
 }
 
 fn a_unit_that_a_cgroup_namespace_hides_is_not_delegated_unless_it_says_so() {
-    let output = in_unit("service", false, "hidden");
-    let said = text(&output.stdout);
-    let lines: Vec<_> = said.lines().collect();
-    assert_eq!(
-        (lines.first(), lines.last()),
-        (Some(&"limits lost"), Some(&"alive")),
-        "{said} {}",
-        text(&output.stderr)
-    );
-    assert!(lines[1].contains("this process is in a unit whose name its cgroup namespace hides"), "{said}");
+    let said = refusal_in("service", "hidden");
+    assert!(said.contains("this process is in a unit whose name its cgroup namespace hides"), "{said}");
     let output = in_unit("service", true, "hidden");
     let said = text(&output.stdout);
     assert_eq!(said.lines().collect::<Vec<_>>(), ["nothing lost", "Memory", "alive"], "{}", text(&output.stderr));

@@ -191,7 +191,7 @@ const PROCESSES: &str = "cgroup.procs";
 impl Room {
     /// Moves all processes that are there.
     fn make(&mut self, own: &Directory) -> Result<()> {
-        /// Another caller's sweep may remove the leaf while nobody is in it, once in the life of that caller.
+        /// Another caller's sweep may remove the leaf while it is empty. Each caller sweeps once.
         const TRIES: u32 = 100;
         let is_gone = |error: &Error| matches!(error.errno(), Some(Errno(libc::ENOENT | libc::ENODEV)));
         let mut made = self.move_all(own);

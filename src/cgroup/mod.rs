@@ -58,9 +58,9 @@ pub enum CgroupParent {
     Auto,
     /// A cgroup by its path from the root of each hierarchy, as `/proc/[pid]/cgroup` has it: without the directory on which the
     /// hierarchy is mounted, such as `/sys/fs/cgroup`. It must exist, and the host
-    /// must be allowed to make directories in it. On v2 an ordinary user must also be in the same delegated subtree: the kernel
-    /// lets nobody move a process without the right to write to `cgroup.procs` of the nearest cgroup above both places
-    /// (cgroups(7), "delegation containment").
+    /// must be allowed to make directories in it. On v2 an ordinary user must also be in the same delegated subtree: moving a
+    /// process takes the right to write to `cgroup.procs` of the nearest cgroup above both places (cgroups(7), "delegation
+    /// containment").
     Path(#[cfg_attr(feature = "serde", serde(with = "crate::text::form"))] PathBuf),
     /// A delegated scope of systemd's, into which the manager moves the host's process: the user's manager, or for root the
     /// system's. From then on it is as [`CgroupParent::Auto`] is below the scope, so that an ordinary user whose session is
@@ -109,7 +109,7 @@ enum Swap {
 ///
 /// With or without limits it tells in [`Usage`](crate::Usage) what the program and its descendants used together, as
 /// far as the host may make groups of the memory, cpuacct and pids controllers. A host that may make none gets an error, also
-/// without a limit: nothing would be counted, and [`Outcome::leaked`](crate::Outcome::leaked) would list nobody.
+/// without a limit: nothing would be counted, and [`Outcome::leaked`](crate::Outcome::leaked) would be empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Cgroup {

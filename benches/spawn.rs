@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use stockade::{Bind, Cgroup, Command, Namespaces, Root, Sandbox, Seccomp, Stdio};
+use stockade::mount::Bind;
+use stockade::{Cgroup, Command, Namespaces, Root, Sandbox, Seccomp, Stdio};
 use tempfile::TempDir;
 
 /// Touched memory of the host, in GB.
@@ -53,14 +54,14 @@ type Run = Box<dyn Fn() + Sync>;
 /// A file system of `/usr`, the program and `/proc`, and all namespaces.
 fn all_namespaces(program: &Program) -> Sandbox {
     let root = Root::empty()
-        .mount(Bind::new("/usr", "/usr").unmapped())
-        .mount(Bind::new(program.folder(), "/bin").unmapped())
+        .with(Bind::new("/usr", "/usr").unmapped())
+        .with(Bind::new(program.folder(), "/bin").unmapped())
         .proc("/proc");
     Sandbox::new().namespaces(Namespaces::all() - Namespaces::TIME).root(root)
 }
 
 fn default(program: &Program) -> Sandbox {
-    Sandbox::new().root(Root::host().mount(Bind::new(program.folder(), "/mnt").unmapped()))
+    Sandbox::new().root(Root::host().with(Bind::new(program.folder(), "/mnt").unmapped()))
 }
 
 /// The standard streams are `/dev/null`, also where the benchmark's own lead to a file.

@@ -1,16 +1,17 @@
-//! Which process has created something. A forked child of it has copies of its values, and must not end what they stand for.
+//! Which process has created a value. A forked child has a copy of the value, and must not kill or remove what it
+//! stands for.
 
-/// The process that has created something.
+/// The process that has created a value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Creator(u32);
 
 impl Creator {
-    /// This process.
+    /// Returns the current process.
     pub fn this() -> Self {
         Self(std::process::id())
     }
 
-    /// Whether this process is the creator, and not a forked child of it.
+    /// Returns whether the current process is the creator, and not a forked child of it.
     pub fn is_this(self) -> bool {
         self.0 == std::process::id()
     }

@@ -1,10 +1,11 @@
-//! Doors for fuzzing to what parses and is not public. They are there under `--cfg fuzzing` alone.
+//! Entry points for fuzzing of private parsers. They exist only under `--cfg fuzzing`.
 #![allow(missing_docs)]
 
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use crate::watch::{Answer, Heard, Listen, Notification};
+use crate::child::Notification;
+use crate::sys::seccomp_notify::Request;
+use crate::syscall::ARCHITECTURE;
 
 pub fn cgroup_figures(text: &str) {
     crate::cgroup::figures(text);
@@ -22,30 +23,11 @@ pub fn mount_points(table: &[u8]) -> Vec<PathBuf> {
     crate::mountinfo::parse(table).into_iter().map(|line| line.point).collect()
 }
 
-/// Whatever is asked of it waits.
-#[derive(Debug)]
-struct Waiting;
-
-impl Listen for Waiting {
-    fn next(&self, _: BorrowedFd<'_>) -> nix::Result<Option<Heard>> {
-        Ok(None)
-    }
-
-    fn is_waiting(&self, _: u64) -> bool {
-        true
-    }
-
-    fn answer(&self, _: u64, _: Answer) -> nix::Result<()> {
-        Ok(())
-    }
-
-    fn kill(&self, _: &Heard) {}
-}
-
 /// What is read of a call of this process: the string that its first argument points to.
 pub fn notified(number: i32, args: [u64; 6]) -> Option<Vec<u8>> {
-    let heard = Heard { id: 0, pid: nix::unistd::getpid().as_raw(), number, is_foreign: false, args };
-    let notification = Notification::new(&heard, &Waiting);
+    let pid = nix::unistd::getpid().as_raw();
+    let request = Request { id: 0, pid, architecture: ARCHITECTURE, number, args };
+    let notification = Notification::new(&request, &|_| true);
     let shown = format!("{notification:?}");
     assert!(!shown.is_empty());
     for argument in 0..8 {

@@ -1,5 +1,5 @@
-//! Paths of the host, and which symlinks in them are followed. Whoever opens a path that a program may have been able to
-//! write takes it from here.
+//! Paths of the host, and which symlinks in them are followed. Code that opens a path which a program may have written
+//! must resolve it here. Paths inside a sandbox do not belong here.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display, Formatter};
@@ -8,42 +8,56 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno as NixErrno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{FileStat, SFlag, fstatat};
 
-use crate::error::Errno;
+use crate::unix::{Errno, ToErrno};
 
-/// A path of the host, and which symlinks in it are followed (path_resolution(7)).
+/// A path of the host, with a rule for which symlinks in it are followed.
 ///
-/// A program leaves what it likes in a directory that it may write to, a symlink to `/etc` for example. Whoever binds,
-/// reads or writes by a path below that directory later would be led there, with the rights of the caller. So:
+/// A program can create anything in a directory to which it may write, for example a symlink to `/etc`. If the caller
+/// later binds, reads or writes a path below that directory, it would follow the symlink with the caller's rights. So
+/// not every symlink is followed:
 ///
 /// | path | symlinks |
 /// |---|---|
-/// | [`HostPath::beneath`] | followed in the trusted directory's own path, never below it |
-/// | any other, where the program or the crate writes: the source of a writable [`Bind`](crate::Bind), `upper` and `work` of an [`Overlay`](crate::Overlay), both paths of [`Collector::copy`](crate::Collector::copy) | followed, but for the last component |
-/// | any other, where it is only read: the source of a read-only bind, a lower layer, [`Root::dir`](crate::Root::dir) | followed |
+/// | [`HostPath::beneath`] | followed in the path of the trusted directory, never below it |
+/// | any other that the program or the crate writes to: the source of a writable [`Bind`](crate::mount::Bind), [`Root::from_dir_rw`](crate::Root::from_dir_rw), `upper` and `work` of an [`Overlay`](crate::mount::Overlay), both paths of [`Collector::copy`](crate::collect::Collector::copy) | followed, except in the last component |
+/// | any other that is only read: the source of a read-only bind, a lower layer, [`Root::from_dir`](crate::Root::from_dir) | followed |
 /// | with [`HostPath::follow_symlinks`] | followed |
 ///
-/// Use `beneath` for every path that leads through a directory that a program could write to, read-only binds too: by a
-/// symlink that one program has left, the next one would read files that were not meant for it.
+/// Use `beneath` for every path through a directory that a program could write to, also for a read-only bind: through a
+/// symlink that one program has created, the next program could read files that it must not see.
 ///
-/// A path is resolved when the sandbox is described in system calls ([`Sandbox::plan`](crate::Sandbox::plan),
-/// [`Sandbox::spawn`](crate::Sandbox::spawn)). What is opened later is the resolved path, without symlinks (openat2(2),
-/// `RESOLVE_NO_SYMLINKS`): if one appears in between, the sandbox fails with `ELOOP`.
+/// A path is resolved when the sandbox is compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn). The set-up
+/// then opens the resolved path without following symlinks (openat2(2), `RESOLVE_NO_SYMLINKS`).
 ///
-/// Hard links are not covered: a file that is bound may have other names. A program can't link from one mount to another,
-/// so it can only have linked files of the same writable bind.
+/// Hard links are not detected: a bound file may have other names. A program cannot create a link from one mount to
+/// another, so only files of the same writable bind can be linked.
 ///
-/// Everything that converts into a [`PathBuf`] converts into a `HostPath`.
+/// Every type that converts into a [`PathBuf`] converts into a `HostPath`.
+///
+/// # Errors
+///
+/// When the sandbox is compiled or spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed)
+///
+/// - with `ELOOP` if a component is a symlink that is not followed, also if it was created after the path was resolved;
+/// - with `EINVAL` for an invalid path of [`HostPath::beneath`];
+/// - with `ENOENT`, `EACCES` and the like if the path cannot be resolved.
+///
+/// Functions of [`collect`](crate::collect) return the same with [`ErrorKind::Io`](crate::ErrorKind::Io).
+///
+/// See path_resolution(7).
 ///
 /// ```
 /// use std::os::unix::fs::symlink;
-/// use stockade::{Bind, Command, HostPath, Root, Sandbox};
+/// use stockade::mount::{Bind, HostPath};
+/// use stockade::{Command, Root, Sandbox};
 ///
 /// let workspace = tempfile::tempdir()?;
-/// symlink("/etc", workspace.path().join("out"))?; // what an earlier program has left
+/// symlink("/etc", workspace.path().join("out"))?; // created by an earlier program
 ///
-/// let write = |bind: Bind| Sandbox::new().root(Root::host().mount(bind.writable())).status(Command::new("true"));
+/// let write = |bind: Bind| Sandbox::new().root(Root::host().with(bind.writable())).status(Command::new("true"));
 /// assert!(write(Bind::new(workspace.path().join("out"), "/tmp/out")).is_err());
 /// assert!(write(Bind::beneath(workspace.path(), "out/ssl", "/tmp/out")).is_err());
 ///
@@ -52,44 +66,113 @@ use crate::error::Errno;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Two programs, one after the other, the second of which uses what the first has left:
+/// One program writes files, and the next program and the caller read them:
 ///
 /// ```
-/// use stockade::{Bind, Collector, Command, HostPath, Root, Sandbox};
+/// use stockade::collect::Collector;
+/// use stockade::mount::{Bind, HostPath};
+/// use stockade::{Command, Root, Sandbox};
 ///
 /// let workspace = tempfile::tempdir()?;
 /// let build = Sandbox::new().root(Root::host().bind_rw(workspace.path(), "/tmp/work"));
 /// let script = "cd /tmp/work; mkdir out; echo 42 > out/answer; ln -s /etc/passwd out/more";
 /// assert!(build.status(Command::new("sh").args(["-c", script]))?.success());
 ///
-/// // The second reads it where it lies, read-only.
+/// // The second program reads them through a read-only bind.
 /// let results = Bind::beneath(workspace.path(), "out", "/tmp/results");
-/// let test = Sandbox::new().root(Root::host().mount(results));
+/// let test = Sandbox::new().root(Root::host().with(results));
 /// assert_eq!(test.output(Command::new("cat").arg("/tmp/results/answer"))?.stdout, b"42\n");
 ///
-/// // The caller takes copies of files, and no links.
-/// let place = tempfile::tempdir()?;
-/// let kept = place.path().join("kept");
+/// // The caller copies the files, and skips symlinks.
+/// let directory = tempfile::tempdir()?;
+/// let kept = directory.path().join("kept");
 /// let collected = Collector::new().copy(HostPath::beneath(workspace.path(), "out"), &kept)?;
-/// assert_eq!((collected.files, collected.left.len()), (1, 1));
+/// assert_eq!((collected.files, collected.skipped.len()), (1, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HostPath {
-    #[cfg_attr(feature = "serde", serde(with = "crate::text::form", default))]
     beneath: Option<PathBuf>,
-    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
     path: PathBuf,
     follow: bool,
 }
 
-/// Why a path could not be resolved or opened.
+#[cfg(feature = "serde")]
+mod stored_path {
+    use std::fmt::{self, Formatter};
+    use std::path::PathBuf;
+
+    use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+    use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+    use serde::ser::{Serialize, Serializer};
+
+    use super::HostPath;
+    use crate::stored::{As, Escaped, Form};
+
+    /// All fields of a path.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Whole {
+        #[serde(with = "As::<Option<Escaped>>", default)]
+        beneath: Option<PathBuf>,
+        #[serde(with = "As::<Escaped>")]
+        path: PathBuf,
+        #[serde(default)]
+        follow_symlinks: bool,
+    }
+
+    impl From<Whole> for HostPath {
+        fn from(whole: Whole) -> Self {
+            Self { beneath: whole.beneath, path: whole.path, follow: whole.follow_symlinks }
+        }
+    }
+
+    /// Serializes a path that is only a path as text, in human-readable formats.
+    impl Serialize for HostPath {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            if serializer.is_human_readable() && self.beneath.is_none() && !self.follow {
+                return <Escaped as Form<PathBuf>>::serialize(&self.path, serializer);
+            }
+            let (beneath, path) = (self.beneath.clone(), self.path.clone());
+            Whole { beneath, path, follow_symlinks: self.follow }.serialize(serializer)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for HostPath {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            if deserializer.is_human_readable() {
+                deserializer.deserialize_any(TextOrWhole)
+            } else {
+                Whole::deserialize(deserializer).map(Into::into)
+            }
+        }
+    }
+
+    struct TextOrWhole;
+
+    impl<'de> Visitor<'de> for TextOrWhole {
+        type Value = HostPath;
+
+        fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+            f.write_str("a path, or a map with the keys beneath, path and follow_symlinks")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<HostPath, E> {
+            <Escaped as Form<PathBuf>>::deserialize(StrDeserializer::new(text)).map(HostPath::new)
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<HostPath, M::Error> {
+            Whole::deserialize(MapAccessDeserializer::new(map)).map(Into::into)
+        }
+    }
+}
+
+/// The error if a path cannot be resolved or opened.
 #[derive(Debug)]
-pub(crate) struct Unresolved {
+pub(crate) struct ResolveError {
     pub call: &'static str,
     pub errno: Errno,
-    pub remedy: Option<&'static str>,
+    pub hint: Option<&'static str>,
 }
 
 impl<P: Into<PathBuf>> From<P> for HostPath {
@@ -98,99 +181,116 @@ impl<P: Into<PathBuf>> From<P> for HostPath {
     }
 }
 
-/// The path as it was given.
+/// Formats the path that was specified, before it is resolved.
 impl Display for HostPath {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.given().display().fmt(f)
+        self.unresolved().display().fmt(f)
     }
 }
 
-const LAST: &str = "it is a symlink, which an earlier program may have left: name the place that it leads to, remove it, \
-                    or allow it with HostPath::follow_symlinks";
-const BELOW: &str = "there is a symlink below the trusted directory, which HostPath::beneath never follows: remove it, or \
-                     name the place that it leads to";
-const RELATIVE: &str = "a path beneath a directory is relative and has no `..`: name it from the directory on";
-const FOLLOWED: &str = "HostPath::beneath never follows symlinks: leave HostPath::follow_symlinks out";
-const NAMELESS: &str =
-    "what is created or removed has a name: give a path that ends in one, and not in `/`, `.` or `..`";
-/// What to do where openat2(2) is refused.
-pub(crate) const REFUSED: &str = "openat2(2) exists since Linux 5.6, and is refused here by the kernel or by a filter of system \
-     calls around the caller, such as that of a container: update the kernel, or let the filter allow the call. There is no \
-     other safe way";
+const LAST_IS_SYMLINK: &str = "it is a symlink, which an earlier program may have created: use the path that it leads to, \
+                               remove it, or allow it with HostPath::follow_symlinks";
+const SYMLINK_BENEATH: &str = "a component below the trusted directory is a symlink, which HostPath::beneath never follows: \
+                               remove it, or use the path that it leads to";
+const NOT_RELATIVE: &str = "use a path that is relative to the directory of HostPath::beneath and has no `..`";
+const BENEATH_FOLLOWS: &str = "HostPath::beneath never follows symlinks: remove HostPath::follow_symlinks";
+const NO_FILE_NAME: &str = "use a path that ends in a name, and not in `/`, `.` or `..`";
+/// The hint if openat2(2) is denied or missing. No older call is safe.
+pub(crate) const NO_OPENAT2: &str = "the kernel (before Linux 5.6) or a seccomp filter of the caller, such as that of a container, \
+     denies openat2(2): update the kernel, or allow the call";
 
 impl HostPath {
-    /// A path. A relative one starts at the caller's working directory at the time at which it is resolved.
+    /// Creates a path. If its last component is a symlink, that is followed only where the path is read: see the table
+    /// of [`HostPath`].
+    ///
+    /// A relative path starts at the working directory that the caller has when the path is resolved.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { beneath: None, path: path.into(), follow: false }
     }
 
-    /// A path below a directory that is trusted: one whose own path no program could have changed. `path` is relative, has
-    /// no `..`, and leads through no symlink; otherwise using it is an error.
+    /// Creates a path below a trusted directory, in which no symlink below that directory is followed.
+    ///
+    /// A directory is trusted if no program could have changed its own path. `path` must be relative and contain no
+    /// `..`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`HostPath`], when the path is used: `EINVAL` if `path` is absolute or contains `..`, and `ELOOP` if it
+    /// leads through a symlink.
     pub fn beneath(directory: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
         Self { beneath: Some(directory.into()), path: path.into(), follow: false }
     }
 
-    /// Follows a symlink in the last component too, where it is not by default. Only for paths that no program could have
-    /// written.
+    /// Follows a symlink in the last component as well. Use it only for paths that no program could have changed.
+    ///
+    /// Default: not followed where the program or the crate writes.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`, when the path is used, for a path of [`HostPath::beneath`].
     #[must_use]
     pub fn follow_symlinks(mut self) -> Self {
         self.follow = true;
         self
     }
 
-    /// The path as it was given.
-    pub(crate) fn given(&self) -> PathBuf {
+    /// Returns the path that was specified, before it is resolved.
+    pub(crate) fn unresolved(&self) -> PathBuf {
         self.beneath.as_ref().map_or_else(|| self.path.clone(), |directory| directory.join(&self.path))
     }
 
-    /// The absolute path, in which no component is a symlink. `follow` says whether the last one is followed by default.
-    pub(crate) fn resolve(&self, follow: bool) -> Result<PathBuf, Unresolved> {
+    /// Returns the absolute path without symlinks. `follow`: whether a symlink in the last component is followed by
+    /// default.
+    pub(crate) fn resolve(&self, follow: bool) -> Result<PathBuf, ResolveError> {
         if self.beneath.is_none() && (follow || self.follow) {
-            return real(&self.path);
+            return canonical(&self.path);
         }
-        let path = self.parts()?.map_or_else(|| real(&self.path), |(above, rest)| Ok(real(above)?.join(rest)))?;
+        let path =
+            self.split()?.map_or_else(|| canonical(&self.path), |(above, rest)| Ok(canonical(above)?.join(rest)))?;
         self.open_resolved(&path, OFlag::O_PATH).map(|_| path)
     }
 
-    /// Opens what is there. The last component is not followed by default.
-    pub(crate) fn open(&self, flags: OFlag) -> Result<OwnedFd, Unresolved> {
+    /// Opens the file. A symlink in the last component is not followed by default.
+    pub(crate) fn open(&self, flags: OFlag) -> Result<OwnedFd, ResolveError> {
         self.open_resolved(&self.resolve(false)?, flags)
     }
 
-    /// Opens the directory that something is to be created in, or removed from, and gives its name.
-    pub(crate) fn open_parent(&self) -> Result<(OwnedFd, OsString), Unresolved> {
-        let nameless = || invalid(NAMELESS);
-        let (above, rest) = self.parts()?.ok_or_else(nameless)?;
-        // The trusted directory itself is not below it.
+    /// Opens the directory above a file to be created or removed, and returns it with the file's name.
+    pub(crate) fn open_parent(&self) -> Result<(OwnedFd, OsString), ResolveError> {
+        let nameless = || invalid(NO_FILE_NAME);
+        let (above, rest) = self.split()?.ok_or_else(nameless)?;
+        // The trusted directory itself is not below itself.
         rest.file_name().ok_or_else(nameless)?;
-        let path = real(above)?.join(rest);
+        let path = canonical(above)?.join(rest);
         let (parent, name) = path.parent().zip(path.file_name()).ok_or_else(nameless)?;
         Ok((self.open_resolved(parent, OFlag::O_PATH | OFlag::O_DIRECTORY)?, name.to_owned()))
     }
 
-    /// The part of the path in which symlinks are followed, and the rest. `None` if the path ends in `..` or is the root.
-    fn parts(&self) -> Result<Option<(&Path, &Path)>, Unresolved> {
+    /// Splits the path into the part in which symlinks are followed, and the rest. `None` if it ends in `..` or is the
+    /// root.
+    fn split(&self) -> Result<Option<(&Path, &Path)>, ResolveError> {
         let Some(directory) = &self.beneath else {
             let above = self.path.parent().map(|above| if above == Path::new("") { Path::new(".") } else { above });
             return Ok(above.zip(self.path.file_name().map(Path::new)));
         };
         let is_plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
         if !self.path.components().all(is_plain) {
-            return Err(invalid(RELATIVE));
+            return Err(invalid(NOT_RELATIVE));
         }
         if self.follow {
-            return Err(invalid(FOLLOWED));
+            return Err(invalid(BENEATH_FOLLOWS));
         }
         Ok(Some((directory, &self.path)))
     }
 
-    fn open_resolved(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Unresolved> {
-        open_plain(AT_FDCWD, path.as_os_str(), flags).map_err(|errno| Unresolved {
+    /// Opens a resolved path, in which no component may have become a symlink.
+    fn open_resolved(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, ResolveError> {
+        open_without_symlinks(AT_FDCWD, path.as_os_str(), flags).map_err(|errno| ResolveError {
             call: "openat2",
-            errno: errno.into(),
-            remedy: match errno {
-                NixErrno::ELOOP => Some(if self.beneath.is_some() { BELOW } else { LAST }),
-                NixErrno::ENOSYS | NixErrno::EPERM => Some(REFUSED),
+            errno: errno.to_errno(),
+            hint: match errno {
+                NixErrno::ELOOP => Some(if self.beneath.is_some() { SYMLINK_BENEATH } else { LAST_IS_SYMLINK }),
+                NixErrno::ENOSYS | NixErrno::EPERM => Some(NO_OPENAT2),
                 _ => None,
             },
         })
@@ -198,17 +298,29 @@ impl HostPath {
 }
 
 /// Opens a path in which no component may be a symlink.
-fn open_plain(directory: impl AsFd, path: &OsStr, flags: OFlag) -> nix::Result<OwnedFd> {
+fn open_without_symlinks(directory: impl AsFd, path: &OsStr, flags: OFlag) -> nix::Result<OwnedFd> {
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
     openat2(directory, path, how)
 }
 
-/// The path with every symlink followed.
-fn real(path: &Path) -> Result<PathBuf, Unresolved> {
-    let failed = |error: io::Error| Unresolved { call: "realpath", errno: error.into(), remedy: None };
+/// Returns the absolute path with every symlink followed (realpath(3)).
+fn canonical(path: &Path) -> Result<PathBuf, ResolveError> {
+    let failed = |error: io::Error| ResolveError { call: "realpath", errno: error.to_errno(), hint: None };
     path.canonicalize().map_err(failed)
 }
 
-fn invalid(remedy: &'static str) -> Unresolved {
-    Unresolved { call: "openat2", errno: Errno(libc::EINVAL), remedy: Some(remedy) }
+/// Returns the status of a file of the host, and follows symlinks. Unlike `std::fs::metadata`, it triggers no automount
+/// at the path, which can fail or hang.
+pub(crate) fn status(path: &Path) -> nix::Result<FileStat> {
+    fstatat(AT_FDCWD, path, AtFlags::AT_NO_AUTOMOUNT)
+}
+
+/// Returns whether a path of the host leads to a directory: see [`status`].
+pub(crate) fn is_directory(path: &Path) -> bool {
+    status(path).is_ok_and(|status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
+}
+
+/// An error for a path that openat2(2) need not be asked about.
+fn invalid(hint: &'static str) -> ResolveError {
+    ResolveError { call: "openat2", errno: Errno::EINVAL, hint: Some(hint) }
 }

@@ -1,92 +1,200 @@
+//! [security model]: security_model
+//!
 #![doc = include_str!("../README.md")]
+//!
+//! # Glossary
+//!
+//! The documentation and the source use these terms in this sense only:
+//!
+//! | term | meaning |
+//! |---|---|
+//! | caller, parent process | The process that links this crate and calls `spawn`. |
+//! | privileged caller | A caller with the capabilities that the set-up needs, usually root: see [`Identity`]. Any other is *unprivileged*. |
+//! | host | The machine outside the sandbox: its kernel, file system and users. Never the calling process. |
+//! | program | The program that a sandbox runs, once it has been executed. |
+//! | layer | One isolation mechanism: namespaces, root, seccomp, Landlock, cgroup, … See [`Layer`]. |
+//! | plan | The system calls of each set-up process, compiled from a sandbox and a command. See [`Compiled`]. |
+//! | script | The part of a plan that one process executes. |
+//! | helper | The set-up process that creates namespaces and mounts, and starts init and the program's process. |
+//! | init | Process 1 of the sandbox's PID namespace. |
+//! | limit | A bound on a resource. A program *exceeds* it. |
+//! | enforcement | The layers that were in force. A layer that was requested and is not in force is *unenforced*. |
+//! | outcome | The result of a run: termination, resource usage, enforcement, leaked processes and violations. See [`Outcome`]. |
 //!
 //! # Architecture
 //!
-//! A sandbox is **said** as plain data, **compiled** to lists of system calls, **run** by an interpreter of some sixty
-//! instructions in a process image of its own, **watched** through pidfds, and **reported** as a typed outcome.
+//! A sandbox is **described** as plain data, **compiled** to a plan, **launched** by a small interpreter in a process
+//! image of its own, **supervised** through pidfds, and **reported** as an outcome.
 //!
 //! ```text
-//!  Sandbox + Command ──compile──▶ Plan ──launch──▶ init + program ──watch──▶ Outcome
+//!  Sandbox + Command ──compile──▶ Compiled ──launch──▶ Running ──▶ Child ──▶ Outcome
 //! ```
 //!
-//! * `sandbox`, `command`: what a user says. Nothing touches the kernel.
-//! * [`profile`]: sandboxes as a starting point for some uses, said as any user would say them.
-//! * `confine`: one file a feature; each writes its calls into a `Program` of the plan. `confine::compile` alone knows
-//!   all of them and the order in which they come. Whatever can be refused beforehand is refused here.
-//! * `plan`: calls, the bytes that they point to, the step that each belongs to. The same list is executed, shown
-//!   ([`Plan`]'s `Display`), and attacked by the tests, which make each call fail in turn.
-//! * `launch`: the only room with `unsafe`. A program becomes a small static executable in a memfd; a child that shares
-//!   the host's memory for some microseconds (`CLONE_VM`) runs the interpreter on the calls of a stub, which closes the
-//!   host's descriptors and executes it. From there on nothing of the host is in the process, nor in those that it
-//!   starts, which share its few pages.
-//! * `watch`: [`Child`]: waiting, signals, output, the end.
-//! * `outcome`, `error`: what is told.
-//! * `host_path`: paths of the host, and which symlinks in them are followed ([`HostPath`]).
-//! * `collect`: what a program has left in a directory, taken out by the host ([`Collector`]), and removed ([`remove_dir_all`]).
-//! * `learn`: what a program needs ([`Learned`]), by a sandbox whose calls are heard.
-//! * `support`: what the host can do ([`Support`]), found by launching programs of trials.
+//! The source tree is divided into rooms. A room imports only rooms below it (`tests/rooms.rs` checks this):
 //!
-//! The processes of a sandbox are children of the host:
+//! | room | contents |
+//! |---|---|
+//! | `profile` | Ready-made sandboxes: [`profile`]. |
+//! | `learn` | The files and system calls that a program needs, learned by running it: [`Learned`](learn::Learned). |
+//! | `probe` | The features that this host supports, found by trying them: [`Support`](probe::Support). |
+//! | `sandbox` | The builder, [`Sandbox`], and its entry points. |
+//! | `best_effort` | The configurations to try if the host does not support a best-effort layer. |
+//! | `command` | The description of a command: [`Command`], [`Stdio`]. |
+//! | `child` | A running program, [`Child`]: waiting, limits of time and output, supervised system calls. |
+//! | `compile` | The order of every set-up step, from top to bottom in `order.rs`, and the steps of the set-up processes themselves. |
+//! | `confine` | One file for each layer: its public type, its checks, and the system calls that enforce it. |
+//! | `launch` | Executing a plan: images, the handshake with the helper, reaping. |
+//! | `cgroup` | Hierarchies, parents, limits and statistics: [`Cgroup`]. |
+//! | `environment` | The caller's environment variables. |
+//! | `sys` | Every use of `unsafe`: the interpreter, clone, and system calls that no crate wraps. |
+//! | `plan` | Scripts of system calls as plain data: arguments, memory, display. It knows no layer. |
+//! | `collect` | Copying and removing files that a program has written: [`Collector`](collect::Collector), [`remove_dir_all`](collect::remove_dir_all). |
+//! | `outcome` | The result of a run: [`Outcome`]. |
+//! | `host_path` | Paths of the host, and which symlinks in them are followed: [`HostPath`](mount::HostPath). |
+//! | `syscall` | Names and numbers of system calls: [`SystemCall`](seccomp::SystemCall). |
+//! | `error` | The error type: [`Error`]. |
+//! | `advice` | What to do about an error: the table of causes and hints, and the facts that select a row. |
+//! | `mountinfo` | The table of mounts. |
+//! | `skip_reason` | The reasons why a file that a program wrote is not collected: [`SkipReason`](collect::SkipReason). |
+//! | `stored` | The serialised form of values (feature `serde`): field formats, units, versions. |
+//! | `flag_set` | Sets of flags as types, such as [`Namespaces`]. |
+//! | `escape` | Bytes that a program controls, as text. |
+//! | `creator` | The PID that created a value: a forked child must not release its resources. |
+//! | `unix` | Numbers of the kernel as types: [`Errno`], [`Signal`], process IDs. |
+//! | `file_size` | The maximum size of the files that the caller may write. |
+//! | `layer` | The names of the layers: [`Layer`]. |
+//!
+//! The processes of a sandbox are children of the caller:
 //!
 //! ```text
-//!  host ──┬── helper    becomes the program's user, makes the namespaces, the mounts and the names, starts the two
-//!         │             others as the host's children, and ends. It is outside of the pid namespace. If none is made, it
-//!         │             stays without any right, to kill the program when the host is gone.
-//!         ├── init      PID 1 of the pid namespace: sleeps until the host closes a pipe or ends; the kernel kills the
-//!         │             namespace with it.
-//!         └── program   PID 2 or later. It gives up every right while the old root is taken away, and is executed when
-//!                       everything stands. The kernel itself tells the host its status and usage.
+//!  caller ──┬── helper    creates the namespaces and mounts, starts the other two, and exits. It is outside the PID
+//!           │             namespace. Without a PID namespace it stays, without any capability, to kill the program if
+//!           │             the caller exits.
+//!           ├── init      process 1 of the PID namespace. It exits when the caller closes a pipe or exits, when the
+//!           │             wall-clock limit is exceeded, or when the program has exited. The kernel then kills the
+//!           │             whole namespace.
+//!           └── program   process 2 or later. It drops its privileges while the old root is detached, and is executed
+//!                         when everything is set up. The kernel reports its status and resource usage to the caller.
 //! ```
 //!
-//! An arrow between rooms points down the list: `confine` knows `plan` and not `launch`, `launch` knows `plan` and not
-//! `confine`, `plan` knows neither.
+//! A new layer consists of its file in `confine`, one line in `compile/order.rs`, and one method of [`Sandbox`]. They
+//! are joined by its field and default in `compile/config.rs`, its check in `compile/decisions.rs`, its name in
+//! [`Layer`], and the re-exports.
 #![deny(missing_docs, unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod cgroup;
-mod collect;
+mod advice;
+mod best_effort;
+pub mod cgroup;
+pub mod child;
+pub mod collect;
 mod command;
+mod compile;
 mod confine;
 mod creator;
-mod effort;
 mod environment;
 mod error;
+mod escape;
+mod file_size;
+mod flag_set;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod host_path;
 mod launch;
-mod learn;
+mod layer;
 mod mountinfo;
-mod outcome;
-
+pub mod outcome;
 mod plan;
+pub mod probe;
 pub mod profile;
 mod sandbox;
 #[doc = include_str!("../docs/security-model.md")]
 pub mod security_model {}
-mod support;
+mod skip_reason;
+mod stored;
+#[cfg(feature = "serde")]
+#[doc = include_str!("../docs/stored-form.md")]
+pub mod stored_form {}
 mod sys;
-mod system_call;
-mod text;
-mod watch;
+mod syscall;
+mod unix;
 
-pub use caps::Capability;
-pub use cgroup::{Cgroup, CgroupParent, IoMax};
-pub use collect::{Collected, Collector, Left, Symlink, Unfit, remove_dir_all};
+// Stands last, so that `Sandbox::new` is the first method in the documentation of `Sandbox`.
+pub mod learn;
+
+#[doc(inline)]
+pub use cgroup::Cgroup;
+#[doc(inline)]
+pub use child::Child;
 pub use command::{Command, Stdio};
-pub use confine::{
-    Action, Bind, Capabilities, Comparison, Condition, FsAccess, HidePid, IdRange, Identity, Landlock, Limits, Mount,
-    NamespaceOf, Namespaces, Overlay, Proc, Resource, Root, Rule, Seccomp, TimeOffsets, Tmpfs,
-};
-pub use error::{Errno, Error, Result, SystemdFailure};
-pub use host_path::HostPath;
-pub use learn::Learned;
-pub use outcome::{
-    Enforcement, Layer, Leaked, Lost, Omitted, Outcome, Output, Reading, Signal, Source, Termination, Usage, Violation,
-};
+pub use compile::Compiled;
+pub use confine::{Capabilities, Identity, Landlock, Limits, Namespaces, Root, Seccomp};
+pub use error::{Error, ErrorKind, Result};
+pub use layer::Layer;
+#[doc(inline)]
+pub use outcome::{Outcome, Output, Termination};
+#[cfg(feature = "_testing")]
 #[doc(hidden)]
 pub use plan::Part;
-pub use plan::Plan;
 pub use sandbox::Sandbox;
-pub use support::{Feature, Finding, State, Support};
-pub use system_call::SystemCall;
-pub use watch::{Child, Decision, Group, Notification, Overflow};
+pub use unix::{Errno, Signal};
+
+/// Rules, conditions and actions of a seccomp policy, names of system calls, and notifications of a callback.
+///
+/// The policy itself is [`Seccomp`], at the crate root.
+pub mod seccomp {
+    #[doc(inline)]
+    pub use crate::child::{Decision, Notification};
+    pub use crate::confine::{Action, Comparison, Condition, Rule};
+    pub use crate::syscall::SystemCall;
+}
+
+/// Operations on the file system of a sandbox, such as [`Bind`](mount::Bind), and paths of the host.
+///
+/// The list of operations is [`Root`], at the crate root.
+pub mod mount {
+    pub use crate::confine::{Bind, HidePid, Mode, Operation, Overlay, Proc, Tmpfs};
+    pub use crate::host_path::HostPath;
+}
+
+/// Existing namespaces to join, and the clock offsets of a time namespace.
+///
+/// The set of the kinds that are created is [`Namespaces`], at the crate root.
+pub mod namespaces {
+    pub use crate::confine::{NamespaceRef, TimeOffsets};
+}
+
+/// The ranges of an ID map.
+///
+/// The IDs of the program are [`Identity`], at the crate root; [`Identity::maps`] takes these ranges.
+pub mod identity {
+    pub use crate::confine::IdRange;
+}
+
+/// The names of capabilities.
+///
+/// The set that a program keeps is [`Capabilities`], at the crate root.
+pub mod capabilities {
+    pub use crate::confine::{Capability, UnknownCapability};
+}
+
+/// The access rights of a Landlock policy.
+///
+/// The policy itself is [`Landlock`], at the crate root.
+pub mod landlock {
+    pub use crate::confine::FsAccess;
+}
+
+/// The resources of a process that can be limited, and the action when an output limit is exceeded.
+///
+/// The limits themselves are [`Limits`], at the crate root.
+pub mod limits {
+    pub use crate::confine::{Overflow, Resource};
+}
+
+/// Process IDs, and the error for a number that is no signal.
+///
+/// The type of signals is [`Signal`], at the crate root.
+pub mod process {
+    pub use crate::unix::{InvalidSignal, Pid};
+}

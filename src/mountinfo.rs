@@ -1,36 +1,37 @@
-//! The lines of `/proc/self/mountinfo` (proc(5)).
+//! Reads and parses `/proc/self/mountinfo` (proc_pid_mountinfo(5)). What the mounts mean for a sandbox is in
+//! `confine::mount_table`.
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Result};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
-
-/// What is mounted somewhere.
+/// A line: one mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// It is at the bottom of all: an initramfs has no parent but itself.
+    /// Whether it has a parent other than itself. An initramfs has none.
     pub has_parent: bool,
-    /// Major and minor number of its file system, with a colon between.
+    /// Major and minor number of its file system, separated by a colon.
     pub device: Vec<u8>,
-    /// The directory of its file system that is seen.
+    /// The directory of its file system that is mounted.
     pub root: PathBuf,
+    /// The mount point.
     pub point: PathBuf,
-    /// Of the mount, between commas.
+    /// The options of the mount, separated by commas.
     pub options: Vec<u8>,
+    /// The type of the file system.
     pub kind: Vec<u8>,
-    /// Of the file system, between commas.
+    /// The options of the file system, separated by commas.
     pub super_options: Vec<u8>,
 }
 
-/// The mounts that this process sees, in the order in which they were made.
+/// Reads the mounts that this process sees, in the order in which they were mounted.
 pub(crate) fn read() -> Result<Vec<Line>> {
     Ok(parse(&table()?))
 }
 
-/// Those of them of file systems whose names begin with `kind`.
+/// Reads the mounts of file systems whose types begin with `kind`.
 pub(crate) fn read_of_kind(kind: &[u8]) -> Result<Vec<Line>> {
     let table = table()?;
     let begin = [b" - ", kind].concat();
@@ -39,22 +40,22 @@ pub(crate) fn read_of_kind(kind: &[u8]) -> Result<Vec<Line>> {
     Ok(of_kind.filter_map(parse_line).collect())
 }
 
+/// Reads the whole file.
 fn table() -> Result<Vec<u8>> {
-    /// Bytes that are asked for at once: the kernel walks its list of mounts for each piece.
-    const PIECE: usize = 16 << 10;
-    let mut table = Vec::with_capacity(PIECE);
-    let read = File::open("/proc/self/mountinfo").and_then(|mut file| file.read_to_end(&mut table));
-    read.map_err(Error::host("reading /proc/self/mountinfo"))?;
+    /// The size of the buffer, in bytes. The kernel walks its list of mounts again for each read(2).
+    const BUFFER_SIZE: usize = 16 << 10;
+    let mut table = Vec::with_capacity(BUFFER_SIZE);
+    File::open("/proc/self/mountinfo")?.read_to_end(&mut table)?;
     Ok(table)
 }
 
-/// Lines that are none are passed over.
+/// Parses the whole file. Malformed lines are skipped.
 pub(crate) fn parse(table: &[u8]) -> Vec<Line> {
     table.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
 }
 
-/// A line: id, parent, device, root, mount point, options, optional fields, a dash, kind, source, options of the file
-/// system.
+/// Parses a line: ID, parent ID, device, root, mount point, options, optional fields, a dash, type, source, options of
+/// the file system.
 fn parse_line(line: &[u8]) -> Option<Line> {
     let mut fields = line.split(|&byte| byte == b' ');
     let (id, parent) = (fields.next()?, fields.next()?);
@@ -68,7 +69,7 @@ fn parse_line(line: &[u8]) -> Option<Line> {
     Some(Line { has_parent: id != parent, device, root, point, options, kind, super_options })
 }
 
-/// Blank, tab, newline and backslash stand as three octal digits.
+/// Decodes a field, in which space, tab, newline and backslash are escaped as a backslash and three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = vec![];
     let mut rest = field;

@@ -1,206 +1,305 @@
-//! Sandboxes as a starting point for four uses. Each is [`Sandbox::new`] with what its use asks for on top, so that all that
-//! stands there holds here too: no network but a loopback of its own, no home directories, no host root, no capabilities, an
-//! empty environment but `PATH`, and an end for every process that is left behind.
+//! Ready-made sandboxes for four common uses: [`build_step`], [`test()`], [`judge`] and [`agent`].
 //!
-//! A profile works for root and for ordinary users, and asks for nothing that a usual host may lack. So there is **no limit on
-//! memory, processes or CPU time of the whole tree** in it, which takes a cgroup, and a cgroup takes root or a delegated
-//! subtree; and no Landlock, which takes Linux 6.12 to say all that mounts and namespaces say already. Add the first wherever
-//! you can have it, and what the program is to see:
+//! A profile is [`Sandbox::new`] with other settings for its use. The guarantees of the default sandbox also hold here:
+//! no network except its own loopback device, no home directories, no user ID 0 on the host, no capabilities, no
+//! environment variables of the caller, and all processes are killed when the program exits. Use a profile as a
+//! starting point: bind the directories that the program needs, and adjust the limits.
 //!
-//! ```no_run
+//! ```
 //! use std::time::Duration;
-//! use stockade::{Cgroup, Command, profile};
+//! use stockade::{Cgroup, Command, Layer, profile};
 //!
+//! let dir = tempfile::tempdir()?;
 //! let sandbox = profile::build_step()
-//!     .map_root(|root| root.bind("src", "/src").bind_rw("out", "/out"))
-//!     .map_limits(|limits| limits.cpu(Duration::from_secs(60)))
-//!     .cgroup(Cgroup::new().memory_max(2 << 30).pids_max(256));
-//! let output = sandbox.output(Command::new("cc").args(["-O2", "-c", "/src/a.c", "-o", "/out/a.o"]))?;
-//! # Ok::<(), stockade::Error>(())
+//!     .map_root(|root| root.bind_rw(dir.path(), "/work"))
+//!     .map_limits(|limits| limits.wall_time(Duration::from_secs(60)))
+//!     .cgroup(Cgroup::new().memory_max(2 << 30).pids_max(256))
+//!     .best_effort([Layer::Cgroup]);
+//! assert!(sandbox.status(Command::new("sh").args(["-c", "echo 42 > /work/answer"]))?.success());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What can't be had is an error, as always. Four things of a profile may be missing on some host: user namespaces; a hard
-//! limit that is not below that of the profile (`ulimit -Hu`, `-Hs`, `-Hv`); with [`judge`] a filter that can end the
-//! sandbox, which the kernel gives to nobody who runs under another such filter; and, on Linux before 5.14, processes within
-//! the limit of [`build_step`], [`test()`] and [`agent`], since all those of an ordinary user count there, whatever sandbox they
-//! are in.
+//! # Names, home directory and environment
 //!
-//! **The disk.** What a program can write without being asked is in memory, in file systems with a size. A directory that you
-//! bind with `bind_rw` is on the disk of the host, and nothing in a profile bounds what comes there: RLIMIT_FSIZE, which limits
-//! one file and not how many there are, ends programs that only reserve much (.NET makes a file of 2 TiB in memory, Go and Java
-//! tools have sparse files). Bind a directory of a file system with a size or a quota, or set that limit where your programs take
-//! it: `map_limits(|limits| limits.rlimit(Resource::Fsize, 1 << 30, 1 << 30))`.
+//! Many programs need these, so all profiles give the program's user and group a name ([`Root::user_names`]), and
+//! resolve the host name ([`Root::network_names`]). [`build_step`], [`test()`] and [`agent`] also set environment
+//! variables, which [`Command::env`](crate::Command::env) replaces:
 //!
-//! Limits on output are kept by [`Sandbox::output`] and [`Child::wait_with_output`](crate::Child::wait_with_output), which
-//! collect it.
+//! | variable | value | reason |
+//! |---|---|---|
+//! | `HOME` | `/home/sandbox`, a tmpfs of its own | git(1), Go and package managers look for settings and keep caches there |
+//! | `LANG` | `C.UTF-8` | without it Java, Python and Perl take text for ASCII |
+//! | `TERM` | `xterm-256color`, with [`Command::pty`](crate::Command::pty) only | programs that draw on a terminal need it |
+//!
+//! # Limits that a profile does not set
+//!
+//! Profiles work for root and for ordinary users on most hosts. So they do not use:
+//!
+//! - **A cgroup**, which requires root or a delegated subtree. The memory, processes and CPU time of the whole process
+//!   tree are not limited. Add [`Sandbox::cgroup`] if you can.
+//! - **A limit on disk usage.** Without a bind the program writes only to memory, in file systems with a size. A
+//!   directory that you bind with `bind_rw` is on a disk of the host. Use a file system with a size or a quota, or
+//!   limit the size of each file: `map_limits(|limits| limits.rlimit(Resource::Fsize, 1 << 30, 1 << 30))`. Profiles do
+//!   not set `RLIMIT_FSIZE`, because it kills programs that create large sparse files (.NET, and tools of Go and Java),
+//!   and does not limit the number of files.
+//! - **Landlock**: mounts and namespaces already enforce these rules.
+//!
+//! # Errors
+//!
+//! As with any sandbox, a spawn returns an error if a layer cannot be enforced:
+//!
+//! - if the host does not support user namespaces;
+//! - if a hard limit of the caller is lower than that of the profile (`ulimit -Hu`, `-Hs`, `-Hv`);
+//! - for [`judge`], if the caller itself has a seccomp filter with notifications;
+//! - for [`build_step`], [`test()`] and [`agent`] before Linux 5.14, if all processes of an ordinary user together
+//!   exceed the limit on processes.
+//!
+//! Limits on output are enforced by [`Sandbox::output`] and
+//! [`Child::wait_with_output`](crate::Child::wait_with_output), which collect the output.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::confine::{Action, Bind, Comparison, Condition, Limits, Proc, Resource, Root, Seccomp, Tmpfs};
+use crate::confine::{Action, Bind, Comparison, Condition, Limits, Overflow, Proc, Resource, Root, Seccomp, Tmpfs};
+use crate::host_path::{is_directory, status};
 use crate::sandbox::Sandbox;
-use crate::watch::Overflow;
+use crate::unix::Errno;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// For a step of a build: a compiler, a linker, a code generator. It is to depend on nothing but its declared inputs, and to
-/// change nothing but its outputs.
+/// Returns a sandbox for a step of a build: a compiler, a linker, a code generator.
 ///
-/// | what | why |
+/// The step depends only on its declared inputs, and changes only its outputs. Bind the sources with `bind`, and the
+/// directory for outputs with `bind_rw`.
+///
+/// | setting | reason |
 /// |---|---|
-/// | the host's file system, read-only; bind sources with `bind`, the directory of outputs with `bind_rw` | a toolchain may be anywhere; a step that writes into its sources makes the next build another one |
-/// | no network | what was downloaded is an input that nobody declared |
-/// | `/tmp`, `/var/tmp`, `/dev/shm` of its own, 1 GiB each | compilers keep their intermediate files there, and must not meet those of other steps; without a size each may take half of the memory |
-/// | an empty `/var` of 16 MiB, with what language tools have there (`/var/lib/gems`, `/var/lib/ghc`, `/var/lib/ocaml`, `/var/lib/texmf`) | whoever can read a file can lock it, and databases of the machine are there; bind what else is needed: `bind("/var/lib/dpkg", "/var/lib/dpkg")` |
-/// | [`Seccomp::new`] without ptrace(2) and its like | steps execute whatever tools they like, but none looks into other processes |
-/// | 1,024 processes | `make -j` and parallel linkers have room, a recipe that calls itself has not |
-/// | 10 minutes, then SIGTERM, 2 s later SIGKILL | a step that hangs fails; compilers remove their partial outputs when asked to end |
-/// | 64 MiB of each of stdout and stderr | errors of templates are long, but nobody reads more |
+/// | the host's file system, read-only | a toolchain may be installed anywhere; a step that changes its sources changes the next build |
+/// | no network | a download is an undeclared input |
+/// | its own `/tmp`, `/var/tmp`, `/dev/shm`, 1 GiB each | compilers keep intermediate files there, which must not mix with those of other steps; without a size each may take half of the memory |
+/// | an empty `/var` of 16 MiB, with the files of language tools (`/var/lib/gems`, `/var/lib/ghc`, `/var/lib/ocaml`, `/var/lib/texmf`) | a process that can read a file can lock it, and databases of the host are in `/var`; bind other directories that are needed: `bind("/var/lib/dpkg", "/var/lib/dpkg")` |
+/// | `HOME=/home/sandbox`, a tmpfs of 1 GiB, and `LANG=C.UTF-8` | programs keep settings and caches in a home directory, and expect UTF-8 |
+/// | [`Seccomp::new`] without ptrace(2) and similar calls | a step may execute any tool, but does not inspect other processes |
+/// | 1,024 processes | enough for `make -j` and parallel linkers, and a bound for a recipe that calls itself |
+/// | 10 minutes, then SIGTERM, 2 s later SIGKILL | a step that hangs fails; compilers remove partial outputs on SIGTERM |
+/// | 64 MiB of each of stdout and stderr | template errors are long, but nobody reads more |
+///
+/// ```
+/// use stockade::{Command, profile};
+///
+/// let (src, out) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// std::fs::write(src.path().join("a.txt"), "hello")?;
+///
+/// let sandbox =
+///     profile::build_step().map_root(|root| root.bind(src.path(), "/src").bind_rw(out.path(), "/out"));
+/// assert!(sandbox.status(Command::new("cp").args(["/src/a.txt", "/out/b.txt"]))?.success());
+/// assert_eq!(std::fs::read_to_string(out.path().join("b.txt"))?, "hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn build_step() -> Sandbox {
-    let limits = ending(600, 2).stdout(64 * MIB).stderr(64 * MIB);
+    let limits = time_limits(600, 2).stdout_max(64 * MIB).stderr_max(64 * MIB);
     let limits = limits.rlimit(Resource::Nproc, 1024, 1024);
-    Sandbox::new().root(scratch(without_var(), GIB)).seccomp(Seccomp::new().deny(TRACING)).limits(limits)
+    with_home(without_var(), GIB).seccomp(Seccomp::new().deny(TRACING)).limits(limits)
 }
 
-/// For a test that should come to the same result whatever ran before it, beside it, or is left over from it.
+/// Returns a sandbox for a test.
 ///
-/// | what | why |
+/// The result of the test does not depend on what ran before it or runs beside it.
+///
+/// | setting | reason |
 /// |---|---|
-/// | the host's file system, read-only | the test and its fixtures may be anywhere; what it writes there would be seen by the next one |
-/// | a network of its own with a loopback | each test has all ports: two that listen on 8080 don't meet, and none depends on a server that is down |
-/// | a pid namespace | daemons that the test leaves end with it, and it can't kill those of others; which they were is in [`Outcome::leaked`](crate::Outcome::leaked), if the sandbox has a [`Cgroup`](crate::Cgroup) |
-/// | `/tmp`, `/var/tmp`, `/dev/shm` of its own, 1 GiB each | no file of an earlier run is there, and none stays |
-/// | an empty `/var` of 16 MiB, with what language tools have there (`/var/lib/gems`, `/var/lib/ghc`, `/var/lib/ocaml`, `/var/lib/texmf`) | whoever can read a file can lock it, and databases of the machine are there; no state of the machine changes what a test finds; bind what else is needed: `bind("/var/lib/dpkg", "/var/lib/dpkg")` |
-/// | [`Seccomp::new`] | tests do strange things on purpose: debuggers and sanitizers (ptrace(2)) run |
-/// | no pseudo-terminals | kernel threads work for them that no limit counts; [`Root::terminals`], by [`Sandbox::map_root`], gives some |
-/// | 1,024 processes | a test that starts more in a loop is told so by `EAGAIN`, and the host goes on |
-/// | 5 minutes, then SIGTERM, 5 s later SIGKILL | a test that hangs fails; harnesses write where it hung when asked to end |
-/// | 16 MiB of each of stdout and stderr | a log that is longer is a loop |
+/// | the host's file system, read-only | the test and its fixtures may be anywhere; what a test wrote there would affect the next one |
+/// | a network namespace with a loopback device | each test has all ports: two tests that listen on 8080 do not conflict, and none depends on an external server |
+/// | a PID namespace | daemons that the test started are killed with it, and it cannot kill processes of other tests; [`Outcome::leaked`](crate::Outcome::leaked) lists the daemons if the sandbox has a [`Cgroup`](crate::Cgroup) |
+/// | its own `/tmp`, `/var/tmp`, `/dev/shm`, 1 GiB each | no file of an earlier run is there, and none stays |
+/// | an empty `/var` of 16 MiB, with the files of language tools (`/var/lib/gems`, `/var/lib/ghc`, `/var/lib/ocaml`, `/var/lib/texmf`) | a process that can read a file can lock it, and databases of the host are in `/var`; no state of the host changes a result; bind other directories that are needed: `bind("/var/lib/dpkg", "/var/lib/dpkg")` |
+/// | `HOME=/home/sandbox`, a tmpfs of 1 GiB, and `LANG=C.UTF-8` | programs keep settings and caches in a home directory, and expect UTF-8 |
+/// | [`Seccomp::new`] | tests use unusual features on purpose: debuggers and sanitizers (ptrace(2)) work |
+/// | no pseudo-terminals | no limit counts the CPU time of the kernel threads that serve them; use [`Root::terminals`] with [`Sandbox::map_root`] if the test needs them |
+/// | 1,024 processes | a test that starts more in a loop gets `EAGAIN`, and the host stays usable |
+/// | 5 minutes, then SIGTERM, 5 s later SIGKILL | a test that hangs fails; harnesses report on SIGTERM where it hung |
+/// | 16 MiB of each of stdout and stderr | a longer log comes from a loop |
+///
+/// ```
+/// use stockade::{Command, profile};
+///
+/// let output = profile::test().output(Command::new("sh").args(["-c", "ls /tmp | wc -l"]))?;
+/// assert_eq!(output.stdout, b"0\n");
+/// # Ok::<(), stockade::Error>(())
+/// ```
 pub fn test() -> Sandbox {
-    let limits = ending(300, 5).stdout(16 * MIB).stderr(16 * MIB);
-    Sandbox::new().root(scratch(without_var(), GIB)).limits(limits.rlimit(Resource::Nproc, 1024, 1024))
+    let limits = time_limits(300, 5).stdout_max(16 * MIB).stderr_max(16 * MIB);
+    with_home(without_var(), GIB).limits(limits.rlimit(Resource::Nproc, 1024, 1024))
 }
 
-/// For a submission to an online judge, in C, C++, Rust or Python: it reads its input, computes, and writes an answer.
+/// Returns a sandbox for a submission to an online judge, in C, C++, Rust or Python.
 ///
-/// | what | why |
+/// The submission reads its input, computes, and writes an answer. Bind the executable with `bind`.
+///
+/// | setting | reason |
 /// |---|---|
-/// | programs and libraries of the host (`/usr` without `/usr/src`), and nothing else of it; bind the submission with `bind` | the answers, other submissions and the judge's own files are on the same disk |
-/// | [`Seccomp::pure_computation`] | whoever makes a process, opens a socket, or writes a file wants something else than the answer: [`Termination::Syscall`](crate::Termination::Syscall) names the call |
-/// | `/proc` with processes alone, a minimal `/dev` | `/dev/stdin` is how some read their input; the machine's load is nobody's business |
-/// | 10 s, then SIGKILL | the last resort, for a sleeper too: the limit of the problem is [`Limits::cpu`], which takes a cgroup |
-/// | 1 GiB of address space, unless [`Cgroup::memory_max`](crate::Cgroup::memory_max) is set | the last resort as well: a verdict on memory is that of the cgroup. It holds since there is one process alone |
-/// | 256 MiB of stack | deep recursion is no mistake of the contestant's |
-/// | 8 MiB of stdout | no answer is longer |
-/// | 64 KiB of stderr, and the rest is discarded | traces are no answer, and no reason for a verdict: [`Output::stderr_truncated`](crate::Output::stderr_truncated) tells that there were more |
+/// | programs and libraries of the host (`/usr` without `/usr/src`) and the settings of Java, nothing else of it | answers, other submissions and the judge's own files are on the same disk |
+/// | [`Seccomp::pure_computation`] | a submission has no reason to create a process, open a socket or write a file: [`Termination::Syscall`](crate::Termination::Syscall) names the call |
+/// | `/etc/hosts`, `/etc/passwd` and `/etc/group` with the sandbox's own names alone | runtimes look up the host name and the user |
+/// | `/proc` with processes only, a minimal `/dev` | some programs read their input from `/dev/stdin`; the load of the host is not visible |
+/// | 10 s, then SIGKILL | a last resort, also for a program that sleeps; set the limit of the problem with [`Limits::cpu_time`], which requires a cgroup |
+/// | 1 GiB of address space, unless [`Cgroup::memory_max`](crate::Cgroup::memory_max) is set | a last resort too, which is enough because there is only one process; a verdict on memory requires the cgroup |
+/// | 256 MiB of stack | deep recursion is allowed |
+/// | 8 MiB of stdout, then killed ([`Termination::Output`](crate::Termination::Output)) | no answer is longer |
+/// | 64 KiB of stderr, the rest is discarded | traces are not part of the answer, and not a reason for a verdict; [`Output::stderr_truncated`](crate::Output::stderr_truncated) reports that there was more |
 ///
-/// Give the input by a pipe. `/proc/self/fd/0` names the path of a file, and answers often lie beside it. Compile with
-/// the same root, too: a compiler includes whatever file it can read (`.incbin "tests/1.out"`). `examples/judge` does both.
+/// Pass the input with [`Command::stdin_bytes`](crate::Command::stdin_bytes), or through a pipe. A file that the
+/// program gets as the caller's own descriptor reveals its path ([`Command::fd`](crate::Command::fd)), and the answers
+/// are often in the same directory. Compile with the same root: a compiler includes any file that it can read (`.incbin
+/// "tests/1.out"`). `examples/judge` does both.
 ///
-/// Java, Go and Node need threads and more address space than they use, so that a cgroup is what limits their memory: give
-/// them limits of their own, and a policy such as `runtime` in `examples/judge/policy.rs`.
+/// Java, Go and Node need threads, and more address space than they use. Limit their memory by a cgroup, and give them
+/// the policy [`Seccomp::runtime`].
+///
+/// ```
+/// use stockade::{Command, profile};
+///
+/// let output = profile::judge().output(Command::new("echo").arg("42"))?;
+/// assert_eq!(output.stdout, b"42\n");
+/// # Ok::<(), stockade::Error>(())
+/// ```
 pub fn judge() -> Sandbox {
-    let limits = ending(10, 0).stdout(8 * MIB).stderr(64 * KIB).stderr_overflow(Overflow::Discard);
+    let limits = time_limits(10, 0).stdout_max(8 * MIB).stderr_max(64 * KIB).stderr_overflow(Overflow::Discard);
     let limits = limits.address_space_without_cgroup(GIB).rlimit(Resource::Stack, 256 * MIB, 256 * MIB);
-    let root = programs(&["/etc/alternatives", "/etc/ld.so.cache"]).mount(Proc::new("/proc").subset_pid()).dev("/dev");
+    let root = with_java(programs(&["/etc/alternatives", "/etc/ld.so.cache"]))
+        .with(Proc::new("/proc").subset_pid())
+        .dev("/dev");
+    let root = root.network_names().user_names();
     Sandbox::new().root(root).seccomp(Seccomp::pure_computation()).limits(limits)
 }
 
-/// For code that a model has written, or a plug-in, or anything else that nobody has read: it works in a workspace, with the
-/// tools of the host.
+/// Returns a sandbox for unreviewed code, such as code from a language model, or a plug-in.
 ///
-/// | what | why |
+/// The code works in a workspace with the tools of the host. Bind the workspace with `bind_rw`, or a Git repository
+/// with [`Root::git_workspace`].
+///
+/// | setting | reason |
 /// |---|---|
-/// | programs and libraries of the host (`/usr` without `/usr/src`) and `/etc`, read-only, and nothing else of it; bind the workspace with `bind_rw`, one of git with `git_workspace` | keys, tokens and other projects can't be told to anybody by who can't read them, wherever they are; and what the code changes is in the workspace |
-/// | an empty environment but `PATH` | tokens are most often there; name what it needs by [`Command::env`](crate::Command::env) |
-/// | no network | what it has read can't leave, and nothing comes in; a service of the host's that listens on its loopback is not there |
-/// | [`Seccomp::container`] without inotify(7) and seccomp filters of its own | an allow-list: what is new in the kernel, or was often the way out, is not there; a watch on `/usr` or `/etc` would show which files other processes of the host open; filters take memory that no cgroup counts |
-/// | `/tmp`, `/var/tmp`, `/dev/shm` of its own, 256 MiB each | scratch files that end with it, and can't fill the memory |
-/// | 512 processes | a package manager or a test run has room, a fork bomb has not |
+/// | programs and libraries of the host (`/usr` without `/usr/src`) and `/etc`, read-only, nothing else of it | the code cannot disclose keys, tokens and other projects that it cannot read; all of its changes are in the workspace |
+/// | no environment variables but `PATH`, `HOME` and `LANG` | tokens are often in the environment; pass the variables that the code needs with [`Command::env`](crate::Command::env) |
+/// | `HOME=/home/sandbox`, a tmpfs of 256 MiB, and `LANG=C.UTF-8` | programs keep settings and caches in a home directory, and expect UTF-8 |
+/// | no network | what the code has read cannot be sent anywhere; services on the host's loopback are unreachable |
+/// | [`Seccomp::container`] without inotify(7) and without installing seccomp filters | an allow-list denies new and exploit-prone system calls; a watch on `/usr` or `/etc` would reveal which files other processes of the host open; filters take memory that no cgroup counts |
+/// | its own `/tmp`, `/var/tmp`, `/dev/shm`, 256 MiB each | scratch files are removed with the sandbox, and cannot fill the memory |
+/// | 512 processes | enough for a package manager or a test run, and a bound for a fork bomb |
 /// | 2 minutes, then SIGTERM, 2 s later SIGKILL | somebody waits for the answer |
-/// | 1 MiB of each of stdout and stderr | whoever reads it, a model or a person, reads no more |
+/// | 1 MiB of each of stdout and stderr | the reader, a model or a person, reads no more |
 ///
-/// In a workspace of git(1) use [`Root::git_workspace`]: hooks and settings that the program plants would be executed on the
-/// host by the next `git status`. Protect what else is executed there without being asked for by [`Root::protect`]
-/// (`.envrc`, `.vscode/`, a `Makefile`). The host can replace what is protected, by a rename; the program can't.
+/// In a Git repository the program could plant hooks and settings that the next `git status` on the host executes:
+/// [`Root::git_workspace`] prevents that. Protect other files that tools on the host execute automatically with
+/// [`Root::protect`] (`.envrc`, `.vscode/`, a `Makefile`). Processes of the host can still replace a protected file by
+/// a rename, but the program cannot.
 ///
-/// What it leaves in the workspace nobody has read either: scripts, hooks of a version control system, recipes of a build are to
-/// be run in a sandbox as well. A directory in the workspace is bound for another program by
-/// [`HostPath::beneath`](crate::HostPath::beneath), and taken out by a [`Collector`](crate::Collector): a path there may have
-/// become a symlink.
+/// Treat everything in the workspace as untrusted afterwards. Run scripts and build recipes from it in a sandbox too.
+/// Bind a directory of the workspace for another program with [`HostPath::beneath`](crate::mount::HostPath::beneath),
+/// and copy files out with a [`Collector`](crate::collect::Collector): any path in it may have become a symlink.
+///
+/// ```
+/// use stockade::{Command, profile};
+///
+/// let workspace = tempfile::tempdir()?;
+/// let sandbox = profile::agent().map_root(|root| root.bind_rw(workspace.path(), "/workspace"));
+/// let output = sandbox.output(Command::new("sh").args(["-c", "echo hello > /workspace/a; ls /root /srv"]))?;
+/// assert!(workspace.path().join("a").exists() && output.stdout.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn agent() -> Sandbox {
-    let limits = ending(120, 2).stdout(MIB).stderr(MIB);
+    let limits = time_limits(120, 2).stdout_max(MIB).stderr_max(MIB);
     let root = programs(&["/etc"]).proc("/proc").dev("/dev");
-    Sandbox::new()
-        .root(scratch(root, 256 * MIB))
+    with_home(root.network_names(), 256 * MIB)
         .seccomp(without_filters(without_watches(Seccomp::container())))
         .limits(limits.rlimit(Resource::Nproc, 512, 512))
 }
 
-/// What looks into other processes, or changes them.
+/// System calls that inspect or change other processes.
 const TRACING: [&str; 4] = ["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd"];
 
-/// Denies what reports that other processes of the host use a file: inotify(7), and dnotify (`F_NOTIFY` of fcntl(2)). Programs
-/// that find it missing look at the files from time to time.
+/// Denies notifications of other processes' file accesses: inotify(7), and dnotify (`F_NOTIFY` of fcntl(2)). Programs
+/// fall back to polling.
 fn without_watches(policy: Seccomp) -> Seccomp {
-    let notifies = Condition::int(1, Comparison::Equal(libc::F_NOTIFY as u64));
-    policy.on(["inotify_init", "inotify_init1"], Action::Errno(libc::ENOSYS)).when(
+    let notifies = Condition::dword(1, Comparison::Equal(libc::F_NOTIFY as u64));
+    policy.on(["inotify_init", "inotify_init1"], Action::Errno(Errno::ENOSYS)).when(
         "fcntl",
         [notifies],
-        Action::Errno(libc::EINVAL),
+        Action::Errno(Errno::EINVAL),
     )
 }
 
-/// Denies seccomp filters of the program's own, as a kernel that has none does (`EINVAL`): each process could take 700 kB of the
-/// memory that the kernel has for all filters of the machine (`net.core.bpf_jit_limit`), which no cgroup counts. Asking
-/// whether the kernel has filters passes a null pointer.
+/// Denies installing seccomp filters, with the error of a kernel without seccomp (`EINVAL`). Each process could take
+/// 700 kB of the memory that the kernel reserves for all filters of the host (`net.core.bpf_jit_limit`), which no
+/// cgroup counts. Programs ask whether the kernel supports filters by passing a null pointer, which stays allowed.
 fn without_filters(policy: Seccomp) -> Seccomp {
-    let is = |argument, value: u32| Condition::int(argument, Comparison::Equal(value.into()));
-    let has_filter = Condition::new(2, Comparison::NotEqual(0));
-    policy.when("seccomp", [is(0, libc::SECCOMP_SET_MODE_FILTER), has_filter], Action::Errno(libc::EINVAL)).when(
+    let is = |argument, value: u32| Condition::dword(argument, Comparison::Equal(value.into()));
+    let has_filter = Condition::qword(2, Comparison::NotEqual(0));
+    policy.when("seccomp", [is(0, libc::SECCOMP_SET_MODE_FILTER), has_filter], Action::Errno(Errno::EINVAL)).when(
         "prctl",
         [is(0, libc::PR_SET_SECCOMP as u32), is(1, libc::SECCOMP_MODE_FILTER), has_filter],
-        Action::Errno(libc::EINVAL),
+        Action::Errno(Errno::EINVAL),
     )
 }
 
-/// The programs and libraries of the host, as far as it has them, and what they need of `/etc`.
-fn programs(of_etc: &[&str]) -> Root {
-    let system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
-    let present = system.iter().chain(of_etc).map(Path::new).filter(|path| path.exists());
+/// Returns a root with the programs and libraries of the host, as far as they exist, and what they need from `/etc`.
+fn programs(etc: &[&str]) -> Root {
+    // Those of NixOS and of Guix System are in a store, which all users may read.
+    let system =
+        ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store", "/run/current-system"];
+    let present = system.iter().chain(etc).map(Path::new).filter(|path| status(path).is_ok());
+    let is_shown = |target: &Path| system.iter().any(|tree| target.starts_with(tree));
     let root = present.fold(Root::empty(), |root, path| match fs::read_link(path) {
-        Ok(text) => root.symlink(text, path),
-        // As any other user sees them: what root alone may read is not among them, also where the host is root.
-        Err(_) => root.mount(Bind::new(path, path).unmapped()),
+        // What a link to another place leads to is bound.
+        Ok(target) if is_shown(&Path::new("/").join(&target)) => root.symlink(target, path),
+        // Unmapped, so that files that only root may read stay unreadable, even if the caller is root.
+        _ => root.with(Bind::new(path, path).unmapped()),
     });
-    // Images of containers have their application there.
+    // Container images often have their application there.
     root.mask("/usr/src")
 }
 
-/// The host's file system with a `/var` of its own: who can read a file can lock it, and so stop a database of the host.
+/// Adds the settings of Java, without which it fails: Debian keeps them in directories such as `/etc/java-17-openjdk`.
+fn with_java(root: Root) -> Root {
+    let entries = fs::read_dir("/etc").into_iter().flatten().flatten();
+    let settings = entries.filter(|entry| entry.file_name().as_bytes().starts_with(b"java"));
+    let directories = settings.map(|entry| entry.path()).filter(|path| is_directory(path));
+    directories.fold(root, |root, path| root.with(Bind::new(&*path, &path).unmapped()))
+}
+
+/// Returns a root with the host's file system and an empty `/var`: a process that can read a file can lock it, and so
+/// block a database of the host.
 fn without_var() -> Root {
-    const READ: [&str; 4] = ["/var/lib/gems", "/var/lib/ghc", "/var/lib/ocaml", "/var/lib/texmf"];
+    const KEPT: [&str; 4] = ["/var/lib/gems", "/var/lib/ghc", "/var/lib/ocaml", "/var/lib/texmf"];
     let var = Tmpfs::new("/var").size(16 * MIB);
-    let root = Root::host().mount(var).symlink("/run", "/var/run").symlink("/run/lock", "/var/lock");
-    let root = ["/run/lock", "/var/cache", "/var/lib", "/var/log"].into_iter().fold(root, Root::directory);
-    // As any other user sees them.
-    let read = READ.into_iter().filter(|path| Path::new(path).is_dir()).map(|path| Bind::new(path, path).unmapped());
-    read.fold(root, Root::mount)
+    let root = Root::host().with(var).symlink("/run", "/var/run").symlink("/run/lock", "/var/lock");
+    let root = ["/run/lock", "/var/cache", "/var/lib", "/var/log"].into_iter().fold(root, Root::create_dir);
+    // Unmapped, so that files that only root may read stay unreadable.
+    let kept =
+        KEPT.into_iter().filter(|path| is_directory(Path::new(path))).map(|path| Bind::new(path, path).unmapped());
+    kept.fold(root, Root::with)
 }
 
-/// Places for scratch files in memory, of so many bytes each.
-fn scratch(root: Root, bytes: u64) -> Root {
-    // An inode takes memory that the size does not count.
+/// The home directory of the program's user.
+const HOME: &str = "/home/sandbox";
+
+/// Returns a sandbox with directories for temporary files and a home directory, each a tmpfs of this size in bytes.
+fn with_home(root: Root, bytes: u64) -> Sandbox {
+    // An inode takes memory that does not count against the size.
     const BYTES_OF_INODE: u64 = 8 * KIB;
-    let place = |path| Tmpfs::new(path).size(bytes).inodes(bytes / BYTES_OF_INODE).mode(0o1777);
-    ["/tmp", "/var/tmp", "/dev/shm"].into_iter().fold(root, |root, path| root.mount(place(path)))
+    let tmpfs = |path, mode: u32| Tmpfs::new(path).size(bytes).inodes(bytes / BYTES_OF_INODE).mode(mode);
+    let temporary = ["/tmp", "/var/tmp", "/dev/shm"].map(|path| tmpfs(path, 0o1777));
+    let root = temporary.into_iter().fold(root, Root::with).with(tmpfs(HOME, 0o700)).user_names();
+    Sandbox::new().root(root).env("HOME", HOME).env("LANG", "C.UTF-8")
 }
 
-/// An end after so many seconds, and so many more for those who have something to tidy up.
-fn ending(seconds: u64, grace: u64) -> Limits {
-    let limits = Limits::new().wall(Duration::from_secs(seconds));
+/// Returns limits with a wall-clock time and a grace period between SIGTERM and SIGKILL, both in seconds.
+fn time_limits(seconds: u64, grace: u64) -> Limits {
+    let limits = Limits::new().wall_time(Duration::from_secs(seconds));
     if grace == 0 { limits } else { limits.kill_grace(Duration::from_secs(grace)) }
 }

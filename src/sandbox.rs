@@ -1,39 +1,39 @@
-//! The sandbox as its user says it: a builder over the configuration of the features.
+//! The builder: [`Sandbox`], and the entry points that run a command in one. How a layer is enforced does not belong
+//! here.
 
-mod change;
-
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
+use crate::best_effort::Attempt;
 use crate::cgroup::Cgroup;
+use crate::child::{Callback, Child, Decision, Killer, Notification, Supervisor};
 use crate::command::{Command, Stdio};
+use crate::compile::{Compiled, Config, compile};
 use crate::confine::{
-    Capabilities, Config, Identity, Landlock, Limits, NamespaceOf, Namespaces, Root, Seccomp, TimeOffsets,
-    check_priorities, compile,
+    Capabilities, Identity, Join, Landlock, Limits, Mode, NamespaceRef, Namespaces, Root, Seccomp, TimeOffsets,
+    check_priorities,
 };
-use crate::effort::Attempt;
 use crate::error::{Error, Result};
-use crate::launch::{Launched, can_idmap, launch};
-use crate::outcome::{Layer, Outcome, Output};
-use crate::plan::Plan;
-use crate::watch::{Callback, Child, Decision, Notification, Running, Supervisor};
+use crate::launch::{Running, can_idmap, launch};
+use crate::layer::Layer;
+use crate::outcome::{Outcome, Output};
 
-/// What a program is isolated by. Plain data: one value describes any number of sandboxes, each of its own.
+/// A description of a sandbox, as a builder. It is plain data, and each spawn creates a new sandbox from it.
 ///
 /// `Sandbox::new()` is secure by default:
 ///
 /// | layer | default |
 /// |---|---|
 /// | namespaces | all but time, a user namespace also for root |
-/// | root | [`Root::host`]: the host's file system read-only, private `/tmp`, `/var/tmp`, `/run`, no homes, no pseudo-terminals |
+/// | root | [`Root::host`]: the host's file system read-only, private `/tmp`, `/var/tmp`, `/run`, no home directories, no pseudo-terminals |
 /// | network | a loopback of its own |
-/// | identity | [`Identity::new`]: never the host's root |
+/// | identity | [`Identity::new`]: never user ID 0 on the host |
 /// | capabilities | none in any set, the bounding set empty, securebits locked, `no_new_privs` |
-/// | system calls | [`Seccomp::new`]: not what changes the machine, makes namespaces, or looks into the kernel |
-/// | descriptors | 0, 1 and 2 alone; files that are open for reading stay read-only ([`Command::fd`]) |
-/// | host name | `sandbox` |
+/// | system calls | [`Seccomp::new`]: no calls that change the machine, create namespaces, or read kernel memory |
+/// | descriptors | 0, 1 and 2 only; files that are open for reading stay read-only ([`Command::fd`]) |
+/// | host name | `sandbox`, which resolves to `127.0.0.1` |
 /// | core dumps | none |
-/// | quotas of the user | a fraction of the caller's: [`Limits`] |
+/// | quotas of the user | a part of the caller's: [`Limits`] |
 ///
 /// ```
 /// use stockade::{Command, Sandbox};
@@ -45,12 +45,10 @@ use crate::watch::{Callback, Child, Decision, Notification, Running, Supervisor}
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Sandbox {
     pub(crate) config: Config,
 }
-
-/// Time for the set-up by default.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Default for Sandbox {
     fn default() -> Self {
@@ -59,65 +57,112 @@ impl Default for Sandbox {
 }
 
 impl Sandbox {
-    /// The default: see above.
+    /// Creates the default sandbox: see [`Sandbox`].
     pub fn new() -> Self {
-        let config = Config {
-            namespaces: Namespaces::all() - Namespaces::TIME,
-            joins: vec![],
-            hostname: None,
-            domain_name: None,
-            time_offsets: None,
-            identity: Identity::new(),
-            root: Root::host(),
-            capabilities: Capabilities::none(),
-            new_privs: false,
-            landlock: None,
-            seccomp: Seccomp::new(),
-            best_effort: vec![],
-            limits: Limits::new(),
-            cgroup: None,
-            setup_timeout: SETUP_TIMEOUT,
-            kernel: None,
-        };
-        Self { config }
+        Self { config: Config::default() }
     }
 
-    /// The namespaces that are made for it. Default: all but time.
+    /// Sets the namespaces that are created for the sandbox.
     ///
-    /// Without [`Namespaces::PID`] the kernel does not end what the program has left behind: its process group, and what is in
-    /// its cgroup, if it has one, is killed, and no process that has left both; and, if it is the host that has died, on a kernel before 6.9 the program alone. A program that kills its
-    /// own user's processes can end the watch over it then.
+    /// Without [`Namespaces::PID`], processes that the program started can survive it. When the program exits, its
+    /// process group and all processes in its cgroup, if it has one, are killed. A process that has left both is not.
+    /// If the caller is killed, only the program itself is killed before Linux 6.9. The program can kill the helper, if
+    /// it may signal processes of its user. It then survives the caller.
+    ///
+    /// Default: all but time.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`] or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if an unprivileged caller
+    /// ([`Identity`]) creates namespaces, but no user namespace, or if another setting needs a kind that is missing.
     #[must_use]
     pub fn namespaces(mut self, namespaces: Namespaces) -> Self {
         self.config.namespaces = namespaces;
         self
     }
 
-    /// Joins namespaces that exist instead of making them: those of `kinds` (setns(2)). They are not among the ones
-    /// that are made any more.
+    /// Joins existing namespaces of these kinds instead of creating new ones.
+    ///
+    /// The kinds are removed from those that are created ([`Sandbox::namespaces`]).
+    ///
+    /// Default: no namespace is joined.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`] or a spawn), [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if a
+    /// namespace cannot be opened, and [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if a
+    /// kind is joined twice, or if an unprivileged caller ([`Identity`]) joins namespaces and neither creates nor joins
+    /// a user namespace. When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the kernel denies
+    /// joining, which requires CAP_SYS_ADMIN in the user namespace that owns the namespace.
+    ///
+    /// See setns(2).
     #[must_use]
-    pub fn join(mut self, kinds: Namespaces, target: NamespaceOf) -> Self {
+    pub fn join(mut self, kinds: Namespaces, target: NamespaceRef) -> Self {
         self.config.namespaces -= kinds;
-        self.config.joins.push((kinds, target));
+        self.config.joins.push(Join { namespaces: kinds, target });
         self
     }
 
-    /// The host name inside. Default `sandbox`. At most 64 bytes (sethostname(2)).
+    /// Keeps a descriptor of each namespace of the sandbox open in [`Child::namespaces`], for tools such as
+    /// nsenter(1), slirp4netns(1) and pasta(1).
+    ///
+    /// The set-up opens them before the program is executed. So they are those of this sandbox, whatever the program does
+    /// and even if its PID is reused.
+    ///
+    /// Default: none is kept.
+    ///
+    /// # Errors
+    ///
+    /// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the caller has no `/proc`.
+    ///
+    /// See namespaces(7).
+    #[must_use]
+    pub fn keep_namespaces(mut self) -> Self {
+        self.config.keep_namespaces = true;
+        self
+    }
+
+    /// Sets the host name inside, of at most 64 bytes. With [`Root::host`] and in the profiles it resolves to
+    /// `127.0.0.1`: see [`Root::network_names`].
+    ///
+    /// Default: `sandbox`.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`] or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a longer name, for a name with a
+    /// zero byte, or without [`Namespaces::UTS`].
+    ///
+    /// See sethostname(2).
     #[must_use]
     pub fn hostname(mut self, name: impl Into<OsString>) -> Self {
         self.config.hostname = Some(name.into());
         self
     }
 
-    /// The NIS domain name inside. Default: the host's. At most 64 bytes (setdomainname(2)).
+    /// Sets the NIS domain name inside, of at most 64 bytes.
+    ///
+    /// Default: that of the caller.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sandbox::hostname`].
+    ///
+    /// See setdomainname(2).
     #[must_use]
     pub fn domain_name(mut self, name: impl Into<OsString>) -> Self {
         self.config.domain_name = Some(name.into());
         self
     }
 
-    /// What the clocks inside are ahead by. Needs [`Namespaces::TIME`], which it adds (time_namespaces(7), since Linux
-    /// 5.6). The real-time clock can't be moved.
+    /// Sets the offsets of `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME`, and adds [`Namespaces::TIME`], which they need.
+    ///
+    /// `CLOCK_REALTIME` cannot have an offset.
+    ///
+    /// Default: no time namespace.
+    ///
+    /// See time_namespaces(7).
     #[must_use]
     pub fn time_offsets(mut self, offsets: TimeOffsets) -> Self {
         self.config.namespaces |= Namespaces::TIME;
@@ -125,102 +170,306 @@ impl Sandbox {
         self
     }
 
-    /// Who the program is. Default: [`Identity::new`].
+    /// Sets an environment variable of all programs of the sandbox. A variable of the command
+    /// ([`Command::env`]) with the same name replaces it, as its `PATH` does.
+    ///
+    /// Default: none. The profiles for builds, tests and agents set some: see [`profile`](crate::profile).
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox};
+    ///
+    /// let sandbox = Sandbox::new().env("LANG", "C.UTF-8").env("HOME", "/tmp");
+    /// let mut command = Command::new("sh");
+    /// command.args(["-c", "echo $LANG $HOME"]).env("HOME", "/run");
+    /// assert_eq!(sandbox.output(&command)?.stdout, b"C.UTF-8 /run\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.config.env.insert(key.into(), value.into());
+        self
+    }
+
+    /// Removes an environment variable that [`Sandbox::env`] or a profile has set.
+    #[must_use]
+    pub fn env_remove(mut self, key: impl AsRef<OsStr>) -> Self {
+        self.config.env.remove(key.as_ref());
+        self
+    }
+
+    /// Sets the user and group IDs of the program, and the ID maps of its user namespace.
+    ///
+    /// Default: [`Identity::new`].
     #[must_use]
     pub fn identity(mut self, identity: Identity) -> Self {
         self.config.identity = identity;
         self
     }
 
-    /// The file system that it sees. Default: [`Root::host`].
+    /// Sets the file system that the program sees.
+    ///
+    /// Default: [`Root::host`].
     #[must_use]
     pub fn root(mut self, root: Root) -> Self {
         self.config.root = root;
         self
     }
 
-    /// Which capabilities it has. Default: [`Capabilities::none`].
+    /// Sets the capabilities of the program.
+    ///
+    /// Default: [`Capabilities::none`].
     #[must_use]
     pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
         self.config.capabilities = capabilities;
         self
     }
 
-    /// Lets set-user-id programs and those with file capabilities have their effect, as far as mounts without `nosuid` show
-    /// them: without `no_new_privs` (prctl(2)). They never gain what is outside of the sandbox's user namespace. A seccomp
-    /// filter and Landlock then take a user namespace, or root.
+    /// Allows set-user-ID programs and programs with file capabilities to gain privileges, on mounts without `nosuid`.
+    ///
+    /// The program does not get `no_new_privs`. Privileges that it gains hold inside the user namespace of the sandbox
+    /// only. Without a user namespace, a seccomp filter and Landlock rules then require a privileged caller
+    /// ([`Identity`]).
+    ///
+    /// Default: `no_new_privs` is set, and such programs gain nothing.
+    ///
+    /// See prctl(2), `PR_SET_NO_NEW_PRIVS`.
     #[must_use]
     pub fn allow_new_privs(mut self) -> Self {
         self.config.new_privs = true;
         self
     }
 
-    /// Which files, ports and processes it reaches, beside what namespaces and mounts leave it. Default: no such rules.
+    /// Sets the umask of the program: the permissions that files and directories which it creates do not get. The
+    /// program can change it.
+    ///
+    /// Files in a writable bind get it too. With a umask of 0 other users of the host can write to files that the
+    /// program creates with the mode 0666.
+    ///
+    /// Default: 0022, whatever that of the caller is.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`] or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a mode with bits other than
+    /// 0777.
+    ///
+    /// See umask(2).
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox};
+    ///
+    /// let script = "cd /tmp; touch file; mkdir directory; stat -c %a file directory";
+    /// let output = Sandbox::new().umask(0o007).output(Command::new("sh").args(["-c", script]))?;
+    /// assert_eq!(output.stdout, b"660\n770\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn umask(mut self, mask: impl Into<Mode>) -> Self {
+        self.config.umask = mask.into();
+        self
+    }
+
+    /// Sets the Landlock policy: the files, TCP ports and processes that the program can access. What namespaces,
+    /// mounts or permissions deny stays denied.
+    ///
+    /// Default: no policy.
+    ///
+    /// See landlock(7).
+    ///
+    /// Requires Linux 5.13.
     #[must_use]
     pub fn landlock(mut self, landlock: Landlock) -> Self {
         self.config.landlock = Some(landlock);
         self
     }
 
-    /// Treats these layers as best-effort: if the host lacks one, the program is started without it, and
-    /// [`Outcome::enforced`] records what was lost and why. It is for [`Layer::Namespaces`], [`Layer::Root`],
-    /// [`Layer::Cgroup`], [`Layer::Landlock`] and [`Layer::Seccomp`]. Default: none, so that a layer that can't be
-    /// enforced is an error.
+    /// Treats these layers as best-effort: if the host does not support one, the program starts without it, and
+    /// [`Outcome::enforcement`] records which layer is unenforced and why.
     ///
-    /// That the host lacks a layer is found by starting a reference sandbox with that layer alone, which depends on no path,
-    /// ID or limit of the configuration. Every other failure stays an error: a missing file or mount point, a removed
-    /// [`CgroupParent::Path`](crate::CgroupParent::Path), a quota that is used up (EAGAIN, EMFILE, ENOMEM; ENOSPC unless the
-    /// limit on that kind of namespace is 0). A program could cause these, to be less confined the next time.
+    /// The layers can be [`Layer::Namespaces`], [`Layer::Root`], [`Layer::Cgroup`], [`Layer::Landlock`] and
+    /// [`Layer::Seccomp`]. A call adds to the layers of earlier calls.
     ///
-    /// Only the kinds of namespaces that the host lacks are left out. Without a mount namespace there is no root of the
-    /// sandbox's own: [`Layer::Root`] must be best-effort as well.
+    /// A layer is unsupported only if a reference sandbox with that layer alone fails to start. The reference sandbox
+    /// uses no path, ID or limit of the configuration. Every other failure is still an error, because a program could
+    /// cause it in order to be less confined in the next run: a missing file or mount point, a removed
+    /// [`CgroupParent::Path`](crate::cgroup::CgroupParent::Path), or an exhausted quota (`EAGAIN`, `EMFILE`, `ENOMEM`;
+    /// `ENOSPC` unless that kind of namespace is limited to 0).
+    ///
+    /// Of the namespaces, only the kinds that the host does not support are skipped. Without a mount namespace the
+    /// sandbox has no root of its own, so [`Layer::Root`] must be best-effort as well.
+    ///
+    /// Default: none. A layer that cannot be enforced is an error.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`] or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for any other layer.
+    ///
+    /// ```
+    /// use stockade::{Command, Landlock, Layer, Sandbox};
+    ///
+    /// let landlock = Landlock::new().read_only("/");
+    /// let sandbox = Sandbox::new().landlock(landlock).best_effort([Layer::Landlock]);
+    /// let outcome = sandbox.status(Command::new("true"))?;
+    /// for unenforced in &outcome.enforcement.unenforced {
+    ///     println!("{}: {}", unenforced.layer, unenforced.reason);
+    /// }
+    /// # assert!(outcome.success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     #[must_use]
     pub fn best_effort(mut self, layers: impl IntoIterator<Item = Layer>) -> Self {
         self.config.best_effort.extend(layers);
         self
     }
 
-    /// Which system calls it may make. Default: [`Seccomp::new`].
+    /// Lets Landlock rules stand in for the [`Root`] if the host denies mounts, as most containers do.
+    ///
+    /// The rules are derived from the root: what it would show can be read, and what it would show writable can be
+    /// written. So a program in a restricted container still sees no more than its workspace. The layer
+    /// [`Layer::Root`] is then in [`Enforcement::unenforced`](crate::outcome::Enforcement::unenforced), and
+    /// [`Layer::Landlock`] is active. If the host supports the root, nothing changes.
+    ///
+    /// Where the rules stand in, this differs from a root:
+    ///
+    /// - **Paths are those of the host.** Bind each path to the same path: `bind_rw("/srv/work", "/srv/work")`. A bind
+    ///   to another path is accessible at its source.
+    /// - What the root would create does not exist: no private `/tmp`, no new `/proc` or `/dev`, no files and links of
+    ///   [`Root::file`] and [`Root::symlink`], and no changes on top of an overlay, whose directories can be read only.
+    ///   A file of the host that [`Root::file`] would cover is hidden. The program's environment needs a `TMPDIR` in a
+    ///   writable bind.
+    /// - What is hidden cannot be opened or listed, but its existence, size and times can be seen (stat(2)).
+    /// - The program can connect to UNIX sockets of the host that its user may connect to, before Linux 7.1: see
+    ///   [`GapKind::Sockets`](crate::outcome::GapKind::Sockets).
+    ///
+    /// A container that denies namespaces also needs `best_effort([Layer::Namespaces])`: without a network namespace
+    /// the program has the network of the container, unless the seccomp policy denies sockets.
+    ///
+    /// Default: a root that cannot be created is an error.
+    ///
+    /// # Errors
+    ///
+    /// When compiled, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if Landlock cannot
+    /// stand in, on any host: for [`Root::from_dir`] and [`Root::inherit`], and if a path inside a writable bind is
+    /// masked, read-only, protected, bound read-only or covered by a file.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the rules are needed and the kernel cannot
+    /// enforce them: Landlock with truncation requires Linux 6.2.
+    ///
+    /// ```
+    /// use stockade::{Command, Layer, profile};
+    ///
+    /// let workspace = tempfile::tempdir()?;
+    /// let sandbox = profile::agent()
+    ///     .map_root(|root| root.bind_rw(workspace.path(), workspace.path()))
+    ///     .best_effort([Layer::Namespaces])
+    ///     .landlock_fallback();
+    /// let outcome = sandbox.status(Command::new("touch").arg(workspace.path().join("file")))?;
+    /// assert!(outcome.success() && workspace.path().join("file").exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn landlock_fallback(mut self) -> Self {
+        self.config.landlock_fallback = true;
+        self
+    }
+
+    /// Lets the program create sandboxes itself, by this crate or by others such as bubblewrap.
+    ///
+    /// - The seccomp policy also allows namespaces, mounts and what belongs to them, and set-user-ID files with
+    ///   openat2(2), as [`Seccomp::allow_set_id_bits`] does. A program of [`Seccomp::bpf`] decides about them too.
+    /// - `/proc/keys` is visible, since the kernel mounts no `/proc` for a sandbox in the sandbox where a part of the outer
+    ///   one is covered. For an ordinary caller that shows the descriptions of its keys:
+    ///   [`GapKind::Keys`](crate::outcome::GapKind::Keys).
+    /// - Landlock denies mounts, so it cuts off no sockets and FIFOs in read-only trees of the host:
+    ///   [`GapKind::Sockets`](crate::outcome::GapKind::Sockets), [`GapKind::Fifos`](crate::outcome::GapKind::Fifos).
+    /// - A program with the caller's user ID can mount cgroup file systems. If it is in a cgroup whose files belong to
+    ///   that user, as those of a user manager of systemd do, it can freeze and kill the caller:
+    ///   [`GapKind::Cgroup`](crate::outcome::GapKind::Cgroup). [`Sandbox::cgroup`] prevents that.
+    /// - File systems in memory and pseudo-terminals that the program mounts have no limit but that of the memory:
+    ///   [`Cgroup::memory_max`].
+    ///
+    /// A sandbox in the sandbox is as confined as the outer one, and more: it has no other files, limits or calls.
+    /// Its cgroup needs a part of the hierarchy that the program may write to, which the sandbox does not show. A profile
+    /// with Landlock rules has to be left out.
+    ///
+    /// **Namespaces and mounts let a program reach much more of the kernel.** Most of the kernel's bugs through which a
+    /// user became root needed them.
+    ///
+    /// Default: these calls are denied.
+    ///
+    /// # Errors
+    ///
+    /// When compiled, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) with
+    /// [`Sandbox::landlock`], without [`Namespaces::PID`], and with [`Root::protect`], [`Root::read_only`] or a git
+    /// workspace: in a mount namespace of its own the program can replace what they protect in a writable directory.
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox};
+    ///
+    /// let outcome = Sandbox::new().nestable().status(Command::new("unshare").args(["--user", "--map-root-user", "true"]))?;
+    /// assert!(outcome.success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn nestable(mut self) -> Self {
+        self.config.nestable = true;
+        self
+    }
+
+    /// Sets the seccomp policy: the system calls that the program can make.
+    ///
+    /// Default: [`Seccomp::new`].
     #[must_use]
     pub fn seccomp(mut self, policy: Seccomp) -> Self {
         self.config.seccomp = policy;
         self
     }
 
-    /// Sets what the program may use. Default: [`Limits::new`], which limits neither time, memory nor output, but core dumps,
-    /// priorities and quotas of the user, such as 1,024 descriptors.
+    /// Sets the limits on time, on output, and on each process.
+    ///
+    /// Default: [`Limits::new`], which limits core dumps, priorities and quotas of the user, but not time, memory or
+    /// output.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
         self
     }
 
-    /// What it may use together with all that it starts, and a count of what they used. Default: no cgroup of its own.
+    /// Sets the cgroup of the sandbox, which limits and measures all of its processes together.
+    ///
+    /// Default: no cgroup.
     #[must_use]
     pub fn cgroup(mut self, cgroup: Cgroup) -> Self {
         self.config.cgroup = Some(cgroup);
         self
     }
 
-    /// Sets the time that setting up the sandbox may take, until the program is executed. When it expires everything that was
-    /// started is killed, and `spawn` returns [`Error::SetUpTimedOut`](crate::Error::SetUpTimedOut), which names the step
-    /// that was in progress.
+    /// Sets the timeout of the set-up, which ends when the program is executed.
     ///
-    /// The set-up takes some milliseconds. It takes longer if a file system does not answer, or if a process stops it: one
-    /// in a PID namespace that is joined, or, without a PID namespace, any of the same user.
+    /// The set-up takes some milliseconds. It takes longer if a file system does not respond, or if another process
+    /// stops the set-up processes: one in a PID namespace that is joined, or, without a PID namespace, any process of
+    /// the same user.
     ///
-    /// What the thread that spawns does itself has no such limit: where the caller has root's capabilities it opens the
-    /// sources of binds, and it looks at the descriptors that are handed over. A file system that does not answer keeps it
-    /// there. newuidmap(1) and newgidmap(1) have 10 seconds each beside this.
+    /// The timeout does not apply to what the calling thread does itself. A privileged caller ([`Identity`]) opens the
+    /// sources of binds, and every caller inspects the descriptors that it passes. A file system that does not respond
+    /// blocks the thread in these calls. newuidmap(1) and newgidmap(1) have timeouts of their own, of 10 seconds each.
     ///
-    /// Default: 30 seconds. [`Limits::wall`] begins when the program is executed.
+    /// [`Limits::wall_time`] begins when the program is executed.
+    ///
+    /// Default: 30 seconds.
+    ///
+    /// # Errors
+    ///
+    /// When spawned, [`ErrorKind::SetupTimedOut`](crate::ErrorKind::SetupTimedOut) if the timeout expires. The error
+    /// names the step that was in progress. All set-up processes are killed.
     #[must_use]
     pub fn setup_timeout(mut self, timeout: Duration) -> Self {
         self.config.setup_timeout = timeout;
         self
     }
 
-    /// Makes plans for a kernel of this version, whatever runs: for tests of what older ones lack.
+    /// Compiles plans for this version of the kernel, whatever kernel runs: for tests of what older ones lack.
+    #[cfg(feature = "_testing")]
     #[doc(hidden)]
     #[must_use]
     pub fn as_on_kernel(mut self, major: u32, minor: u32) -> Self {
@@ -228,38 +477,82 @@ impl Sandbox {
         self
     }
 
-    /// What will be done for a command, call by call, without doing it. The listing reads like strace.
+    /// Compiles the sandbox and a command, and starts no process of the sandbox. The `Display` of the result lists
+    /// every system call that [`Sandbox::spawn`] would make, as strace(1) does.
+    ///
+    /// It resolves the sources of binds, and opens the namespaces to join. For
+    /// [`CgroupParent::SystemdScope`](crate::cgroup::CgroupParent::SystemdScope) it moves the caller into a scope. For
+    /// [`CgroupParent::Auto`](crate::cgroup::CgroupParent::Auto) it may execute systemctl(1), and moves no process. It
+    /// does not check that the program exists.
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox};
+    ///
+    /// let plan = Sandbox::new().plan(Command::new("true"))?.to_string();
+    /// assert!(plan.contains("# create the namespaces"), "{plan}");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`](crate::Error::Invalid) for what can't be had, and [`Error::SetUp`](crate::Error::SetUp) for
-    /// what the plan needs and the host has not, such as the source of a bind.
-    pub fn plan(&self, command: impl Into<Command>) -> Result<Plan> {
-        compile(&self.config, &command.into().job(inherited()), vec![], can_idmap)
+    /// - [`ErrorKind::InvalidConfiguration`] if settings contradict each other, or a value is invalid.
+    /// - [`ErrorKind::Unsupported`] if this host cannot provide a requested layer.
+    /// - [`ErrorKind::SetupFailed`] if an object of the host that the plan needs cannot be opened, such as the source
+    ///   of a bind.
+    ///
+    /// [`ErrorKind::InvalidConfiguration`]: crate::ErrorKind::InvalidConfiguration
+    /// [`ErrorKind::Unsupported`]: crate::ErrorKind::Unsupported
+    /// [`ErrorKind::SetupFailed`]: crate::ErrorKind::SetupFailed
+    pub fn plan(&self, command: impl Into<Command>) -> Result<Compiled> {
+        compile(&self.config, &command.into().job(inherited())?, vec![], can_idmap)
     }
 
-    /// Starts a command, and returns when it runs: a sandbox that can't be made, and a program that can't be executed,
-    /// are errors.
+    /// Spawns a command in a new sandbox. Returns when the program has been executed.
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox, Stdio};
+    ///
+    /// let mut child = Sandbox::new().spawn(Command::new("echo").arg("hello").stdout(Stdio::piped()))?;
+    /// let output = child.wait_with_output()?;
+    /// assert_eq!(output.stdout, b"hello\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// Those of [`Sandbox::plan`]; [`Error::SetUp`](crate::Error::SetUp) for a call that failed,
-    /// [`Error::NotFound`](crate::Error::NotFound) and [`Error::NotExecutable`](crate::Error::NotExecutable) for the
-    /// program. Nothing is left behind then.
+    /// Those of [`Sandbox::plan`], and:
+    ///
+    /// - [`ErrorKind::SetupFailed`] if a system call of the set-up failed.
+    /// - [`ErrorKind::SetupTimedOut`] if the set-up took longer than [`Sandbox::setup_timeout`].
+    /// - [`ErrorKind::NotFound`] if the program does not exist inside the sandbox.
+    /// - [`ErrorKind::NotExecutable`] if the program cannot be executed.
+    ///
+    /// No process, mount, cgroup or file of the sandbox remains when an error is returned.
+    ///
+    /// [`ErrorKind::SetupFailed`]: crate::ErrorKind::SetupFailed
+    /// [`ErrorKind::SetupTimedOut`]: crate::ErrorKind::SetupTimedOut
+    /// [`ErrorKind::NotFound`]: crate::ErrorKind::NotFound
+    /// [`ErrorKind::NotExecutable`]: crate::ErrorKind::NotExecutable
     pub fn spawn(&self, command: impl Into<Command>) -> Result<Child> {
         self.start(&command.into(), inherited(), None)
     }
 
-    /// The same with a callback, on a thread of its own, that decides the calls of [`Action::Notify`](crate::Action::Notify)
-    /// while they wait: one at a time, so that each waits for those before it. A callback that panics leaves the program with `ENOSYS` for each of them; one that never returns
-    /// keeps [`Child::wait`] from returning.
+    /// Spawns a command, with a callback that decides the system calls for which the policy has
+    /// [`Action::Notify`](crate::seccomp::Action::Notify).
+    ///
+    /// The program waits in the call until the callback has returned. The callback runs on a thread of its own and
+    /// decides one call at a time. If it panics, every later call fails with `ENOSYS`. If it never returns,
+    /// [`Child::wait`] does not return either.
     ///
     /// ```
-    /// use stockade::{Action, Command, Decision, Sandbox, Seccomp};
+    /// use stockade::seccomp::{Action, Decision};
+    /// use stockade::{Command, Sandbox, Seccomp};
     ///
     /// let sandbox = Sandbox::new().seccomp(Seccomp::new().on(["mkdir", "mkdirat"], Action::Notify));
-    /// let mut child = sandbox.spawn_supervised(Command::new("mkdir").arg("/tmp/new"), |call| {
-    ///     match call.string(usize::from(call.system_call().name() == Some("mkdirat"))) {
+    /// let mut child = sandbox.spawn_supervised(Command::new("mkdir").arg("/tmp/new"), |notification| {
+    ///     // The path is the first argument of mkdir(2), and the second of mkdirat(2).
+    ///     let argument = usize::from(notification.call().name() == Some("mkdirat"));
+    ///     match notification.string(argument) {
     ///         Ok(path) if path == b"/tmp/new" => Decision::Allow,
     ///         _ => Decision::Kill,
     ///     }
@@ -279,35 +572,61 @@ impl Sandbox {
         self.start(&command.into(), inherited(), Some(Box::new(decide)))
     }
 
-    /// Runs a command, and waits for its end.
+    /// Runs a command, and waits until the program has terminated.
+    ///
+    /// Does not enforce limits on output, and reports each as a gap
+    /// ([`GapKind::Output`](crate::outcome::GapKind::Output)): use [`Sandbox::output`] or [`Child::wait_with_output`].
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox, Termination};
+    ///
+    /// let outcome = Sandbox::new().status(Command::new("sh").args(["-c", "exit 3"]))?;
+    /// assert_eq!(outcome.termination, Termination::Exited(3));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// Those of [`Sandbox::spawn`] and [`Child::wait`].
     pub fn status(&self, command: impl Into<Command>) -> Result<Outcome> {
+        let command = command.into();
+        command.check_unattended()?;
         self.spawn(command)?.wait()
     }
 
-    /// Runs a command without input, and collects what it writes: of each stream the first 16 MiB, or as much as
-    /// [`Limits::stdout`] and [`Limits::stderr`] allow. See [`Child::wait_with_output`].
+    /// Runs a command, and collects its standard output and standard error. Standard input is `/dev/null` unless the
+    /// command sets it.
+    ///
+    /// Of each stream, at most [`Limits::stdout_max`] or [`Limits::stderr_max`] bytes are kept, by default the first 16
+    /// MiB. See [`Child::wait_with_output`].
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox};
+    ///
+    /// let output = Sandbox::new().output(Command::new("cat"))?;
+    /// assert!(output.outcome.success() && output.stdout.is_empty());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// Those of [`Sandbox::spawn`] and [`Child::wait_with_output`].
     pub fn output(&self, command: impl Into<Command>) -> Result<Output> {
-        let streams = [Stdio::null(), Stdio::piped(), Stdio::piped()];
-        self.start(&command.into(), streams, None)?.wait_with_output()
+        let (command, streams) = (command.into(), [Stdio::null(), Stdio::piped(), Stdio::piped()]);
+        command.check_unattended()?;
+        self.start(&command, streams, None)?.wait_with_output()
     }
 
-    /// Starts a command, and does without the layers that it may do without if it must.
+    /// Spawns a command. If the host does not support a best-effort layer, it tries again without that layer.
     fn start(&self, command: &Command, default: [Stdio; 3], mut callback: Option<Callback>) -> Result<Child> {
-        let job = command.job(default);
+        let job = command.job(default)?;
         let mut attempt = Attempt::new(&self.config);
         loop {
-            let started = compile(&attempt.config, &job, attempt.lost.clone(), can_idmap)
-                .and_then(|plan| Launching::of(&plan, callback.is_some()).map(|launching| (plan, launching)));
+            let started = compile(&attempt.config, &job, attempt.unenforced.clone(), can_idmap).and_then(|compiled| {
+                Launching::of(&compiled, callback.is_some()).map(|launching| (compiled, launching))
+            });
             match started {
-                Ok((plan, launching)) => return launching.child(&plan, callback.take()),
+                Ok((compiled, launching)) => return launching.child(&compiled, callback.take()),
                 Err(error) => match attempt.after(&error) {
                     Some(next) => attempt = next,
                     None => return Err(error),
@@ -317,53 +636,114 @@ impl Sandbox {
     }
 }
 
-impl Plan {
-    /// Starts what the plan says: see [`Sandbox::spawn`].
+/// # Modifiers
+///
+/// [`Sandbox::namespaces`], [`Sandbox::root`] and the like replace a setting. These methods change the current one, for
+/// example that of a profile.
+///
+/// ```
+/// use std::time::Duration;
+/// use stockade::{Command, profile};
+///
+/// let sandbox = profile::test()
+///     .map_root(|root| root.file("/fixture", "contents"))
+///     .map_limits(|limits| limits.wall_time(Duration::from_secs(20)));
+/// assert_eq!(sandbox.output(Command::new("cat").arg("/fixture"))?.stdout, b"contents");
+/// # Ok::<(), stockade::Error>(())
+/// ```
+impl Sandbox {
+    /// Changes the set of namespaces that are created: see [`Sandbox::namespaces`].
+    #[must_use]
+    pub fn map_namespaces(mut self, change: impl FnOnce(Namespaces) -> Namespaces) -> Self {
+        self.config.namespaces = change(self.config.namespaces);
+        self
+    }
+
+    /// Changes the file system that the program sees, usually by adding mounts: see [`Sandbox::root`].
+    #[must_use]
+    pub fn map_root(mut self, change: impl FnOnce(Root) -> Root) -> Self {
+        self.config.root = change(self.config.root);
+        self
+    }
+
+    /// Changes the limits: see [`Sandbox::limits`].
+    #[must_use]
+    pub fn map_limits(mut self, change: impl FnOnce(Limits) -> Limits) -> Self {
+        self.config.limits = change(self.config.limits);
+        self
+    }
+
+    /// Changes the seccomp policy: see [`Sandbox::seccomp`].
+    #[must_use]
+    pub fn map_seccomp(mut self, change: impl FnOnce(Seccomp) -> Seccomp) -> Self {
+        self.config.seccomp = change(self.config.seccomp);
+        self
+    }
+
+    /// Changes the Landlock policy: see [`Sandbox::landlock`]. Without a policy, `change` gets [`Landlock::new`].
+    #[must_use]
+    pub fn map_landlock(mut self, change: impl FnOnce(Landlock) -> Landlock) -> Self {
+        self.config.landlock = Some(change(self.config.landlock.unwrap_or_default()));
+        self
+    }
+
+    /// Changes the cgroup: see [`Sandbox::cgroup`]. Without a cgroup, `change` gets [`Cgroup::new`].
+    #[must_use]
+    pub fn map_cgroup(mut self, change: impl FnOnce(Cgroup) -> Cgroup) -> Self {
+        self.config.cgroup = Some(change(self.config.cgroup.unwrap_or_default()));
+        self
+    }
+}
+
+impl Compiled {
+    /// Spawns the command in a new sandbox: see [`Sandbox::spawn`].
     ///
-    /// The thread may be another than the one that has made the plan. Where that one had a negative nice value, the program has
-    /// 0, unless [`Limits::nice`] says otherwise.
+    /// Any thread can spawn it. If the thread that called [`Sandbox::plan`] had a negative nice value, the program gets
+    /// a nice value of 0, unless [`Limits::nice`] sets another.
     ///
     /// # Errors
     ///
-    /// Those of [`Sandbox::spawn`]. [`Error::Invalid`](crate::Error::Invalid) if this thread is preferred to others in a way in
-    /// which the one that has made the plan was not, such as by a real-time scheduling policy: the program would inherit it.
+    /// Those of [`Sandbox::spawn`], and [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if
+    /// this thread has a priority that the thread which called [`Sandbox::plan`] did not have, such as a real-time
+    /// scheduling policy. The program would inherit it.
     pub fn spawn(&self) -> Result<Child> {
-        check_priorities(self.taken)?;
+        check_priorities(self.supervision.reset_preferences)?;
         Launching::of(self, false)?.child(self, None)
     }
 }
 
-/// What a command's standard streams are if nothing is said.
+/// The default standard streams of a command that is spawned.
 fn inherited() -> [Stdio; 3] {
     [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()]
 }
 
-/// A plan that was launched.
-struct Launching(Launched);
+/// A launched plan that has no [`Child`] yet.
+struct Launching(Running);
 
 impl Launching {
-    fn of(plan: &Plan, has_callback: bool) -> Result<Self> {
-        if plan.asks && !has_callback {
+    fn of(compiled: &Compiled, has_callback: bool) -> Result<Self> {
+        if compiled.supervision.needs_callback && !has_callback {
             return Err(Error::invalid(
-                "the seccomp policy asks a callback (Action::Notify), and there is none",
-                "start the command with Sandbox::spawn_supervised",
+                "the seccomp policy has calls for a callback (Action::Notify), but there is no callback",
+                "use Sandbox::spawn_supervised",
             ));
         }
-        launch(plan).map(Self)
+        launch(&compiled.plan, compiled.cgroup.as_ref()).map(Self)
     }
 
-    fn child(self, plan: &Plan, callback: Option<Callback>) -> Result<Child> {
+    fn child(self, compiled: &Compiled, callback: Option<Callback>) -> Result<Child> {
         let mut launched = self.0;
         let (ends, pty) = (std::mem::take(&mut launched.streams), launched.pty.take());
-        let supervisor = match (&plan.rules, launched.listener.take()) {
-            (Some(rules), Some(listener)) => {
-                let killer = launched.killer().map_err(Error::host("copying the pidfd of the program"))?;
-                Some(Supervisor::start(Box::new(listener), rules.clone(), callback, killer)?)
+        let namespaces = std::mem::take(&mut launched.namespaces);
+        let namespaces = namespaces.into_iter().map(|(kind, fd)| (Namespaces::from_bits_truncate(kind), fd)).collect();
+        let supervisor = match (&compiled.supervision.policy, launched.listener.take()) {
+            (Some(policy), Some(listener)) => {
+                Some(Supervisor::start(listener, policy.clone(), callback, Killer::of(&launched))?)
             }
             _ => None,
         };
-        let mut enforced = plan.enforced.clone();
-        enforced.lose(launched.lost());
-        Ok(Child::new(Box::new(launched), ends, pty, plan.bounds, enforced, supervisor))
+        let mut enforcement = compiled.enforcement.clone();
+        enforcement.unenforced.extend(launched.lost());
+        Ok(Child::new(launched, ends, pty, namespaces, compiled.supervision.bounds, enforcement, supervisor))
     }
 }

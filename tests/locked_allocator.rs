@@ -1,6 +1,12 @@
-//! A host whose allocator takes one lock, and whose threads allocate all the time: a child that is started while another
-//! thread holds the lock must not want it. By default 2,000 spawns; `STOCKADE_SPAWNS=10000` says how many.
+//! A caller whose allocator uses one lock, and whose threads allocate constantly. A child that is cloned while another
+//! thread holds the lock must not allocate. Spawns 2,000 times by default, or `STOCKADE_SPAWNS` times.
+//!
+//! This has its own process, since the allocator is that of the whole process.
 
+#[macro_use]
+extern crate macro_rules_attribute;
+
+#[macro_use]
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -18,9 +24,10 @@ use stockade::{Command, Sandbox};
 use support::{children, descriptors, on_host};
 
 fn main() -> ExitCode {
-    let payloads: &[support::Payload] = &[("allocating", host_that_allocates), ("forking", host_that_forks)];
-    support::run(tests![spawns_under_a_locked_allocator_never_hang], payloads)
+    support::run()
 }
+
+payloads![("allocating", caller_that_allocates), ("forking", caller_that_forks)];
 
 /// The allocator of the system behind a lock that spins: a mutex would do, but one that allocates nothing itself and is
 /// never poisoned is plainer.
@@ -88,8 +95,8 @@ fn while_others_allocate(act: impl FnOnce()) -> u64 {
     allocated.into_inner()
 }
 
-/// A host that spawns in 4 threads.
-fn host_that_allocates(args: &[String]) -> i32 {
+/// A caller that spawns in 4 threads.
+fn caller_that_allocates(args: &[String]) -> i32 {
     let spawns: usize = args[0].parse().expect("a number");
     let before = descriptors();
     let sandbox = Sandbox::new();
@@ -110,8 +117,8 @@ fn host_that_allocates(args: &[String]) -> i32 {
     0
 }
 
-/// A host whose children allocate after a fork, until one of them hangs.
-fn host_that_forks(_: &[String]) -> i32 {
+/// A caller whose children allocate after a fork, until one of them hangs.
+fn caller_that_forks(_: &[String]) -> i32 {
     while_others_allocate(|| {
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
@@ -133,7 +140,7 @@ fn host_that_forks(_: &[String]) -> i32 {
         while receiver.recv_timeout(Duration::from_secs(3)).is_ok() {
             assert!(started.elapsed() < Duration::from_secs(60), "no child hangs");
         }
-        // First, so that no other one is started, which would outlive this host.
+        // First, so that no other one is started, which would outlive this caller.
         drop(receiver);
         for child in children() {
             kill(Pid::from_raw(child), SIGKILL).expect("the child that hangs");
@@ -142,9 +149,10 @@ fn host_that_forks(_: &[String]) -> i32 {
     0
 }
 
-/// Hosts of so many spawns each, so that none runs for too long.
+/// Callers of so many spawns each, so that none runs for too long.
 const AT_ONCE: usize = 2000;
 
+#[apply(test)]
 fn spawns_under_a_locked_allocator_never_hang() {
     on_host(&[], "forking", &[]);
     let spawns = std::env::var("STOCKADE_SPAWNS").map_or(AT_ONCE, |spawns| spawns.parse().expect("a number"));

@@ -1,18 +1,19 @@
-//! What a filter adds to each system call of the program: a program that times calls, in sandboxes with and without one, in
-//! turns. The least times are compared, since all that another program does to this one makes it slower.
+//! What a filter adds to each system call of the program: a program that times calls, in sandboxes with and without
+//! one, in turns. The least times are compared, since all that another program does to this one makes it slower.
 //! `-- --test` runs everything once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use stockade::{Bind, Command, Root, Sandbox, Seccomp};
+use stockade::mount::Bind;
+use stockade::{Command, Root, Sandbox, Seccomp};
 use tempfile::TempDir;
 
 /// What is called: no rule is for it; no rule is for it, in the middle of the table; rules look at its arguments.
 const CALLS: [&str; 3] = ["getppid", "getpriority", "ioctl"];
 
-/// What a filter should add to a call at most, in nanoseconds. Any filter at all takes the kernel its time, since a call
-/// then goes through `syscall_trace_enter`: the rest is what the filter itself takes.
+/// What a filter should add to a call at most, in nanoseconds. Any filter at all takes the kernel its time, since a
+/// call then goes through `syscall_trace_enter`: the rest is what the filter itself takes.
 const GOAL: f64 = 40.0;
 
 /// Nanoseconds for each of the calls.
@@ -41,7 +42,7 @@ fn build(folder: &TempDir) -> PathBuf {
 
 /// Runs the program once.
 fn times(program: &Path, policy: &Seccomp, calls: u32) -> Times {
-    let root = Root::host().mount(Bind::new(program, "/program").unmapped());
+    let root = Root::host().with(Bind::new(program, "/program").unmapped());
     let sandbox = Sandbox::new().root(root).seccomp(policy.clone());
     let output = sandbox.output(Command::new("/program").arg(calls.to_string())).expect("a sandbox");
     assert!(output.outcome.success(), "{}", output.outcome);

@@ -1,16 +1,16 @@
-//! What this host can do for sandboxes, and what to do about what it can't: `cargo run --example doctor`. It exits with 0 if a
-//! default sandbox can be had, else with 1.
+//! Prints which features of a sandbox this host supports, with a hint for each missing one: `cargo run --features serde
+//! --example doctor`. Exits with 0 if the default sandbox is supported, else with 1.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use stockade::{Feature, Support};
+use stockade::probe::{Feature, Support};
 
 #[derive(Parser)]
-#[command(about = "Tells what this host can do for sandboxes, and what to do about what it can't")]
+#[command(about = "Prints which features of a sandbox this host supports, with a hint for each missing one")]
 struct Options {
-    /// Write the findings as JSON
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
 }

@@ -1,16 +1,17 @@
 //! A contestant and an interactor in sandboxes of their own, joined by pipes: `cargo run --example interactive`.
 //!
-//! The interactor thinks of a number, and the contestant guesses. Each ends in its own way: when the interactor has
-//! refused, nobody listens to the contestant any more, and it is killed. Exit status 1 if a verdict is not the one that is expected.
+//! The interactor chooses a number, and the contestant guesses it. When the interactor rejects a guess, nothing reads
+//! from the contestant any more, and it is killed. Exits with 1 if a verdict differs from the expected one.
 
 use std::error::Error;
 use std::io::pipe;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use stockade::{Child, Command, Group, Limits, Outcome, Signal, Termination, profile};
+use stockade::child::ChildSet;
+use stockade::{Child, Command, Limits, Outcome, Signal, Termination, profile};
 
-/// The programs, as files in the sandboxes.
+/// The programs, which are files in the sandboxes.
 const INTERACTOR: &str = include_str!("programs/interactor.py");
 const CONTESTANTS: [(&str, &str, Verdict); 6] = [
     ("right", include_str!("programs/right.py"), Verdict::Accepted),
@@ -21,7 +22,7 @@ const CONTESTANTS: [(&str, &str, Verdict); 6] = [
     ("dying", include_str!("programs/dying.py"), Verdict::Crashed),
 ];
 
-/// What is said of a contestant.
+/// The verdict on a contestant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Accepted,
@@ -50,20 +51,21 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(differ > 0))
 }
 
-/// How a game ended.
+/// The result of a game.
 struct Game {
     contestant: Outcome,
     interactor: Outcome,
 }
 
 impl Game {
-    /// What the contestant has done by itself counts. That it was killed, or wrote to nobody, came of the interactor's end.
+    /// Returns the verdict. If the contestant was killed, or wrote to a closed pipe, that is a consequence of the
+    /// interactor's exit, and the exit status of the interactor counts.
     fn verdict(&self) -> Verdict {
         match self.contestant.termination {
             Termination::Idle | Termination::WallTime => Verdict::Idle,
-            Termination::Signaled { signal, .. } if signal != Signal(libc::SIGPIPE) => Verdict::Crashed,
+            Termination::Signaled { signal, .. } if signal != Signal::PIPE => Verdict::Crashed,
             Termination::Syscall(_) | Termination::ForeignSyscall(_) => Verdict::Crashed,
-            // After a wrong answer it may have failed to write to nobody.
+            // After a wrong answer it may have failed to write to the closed pipe.
             Termination::Exited(code) if code != 0 && self.interactor.success() => Verdict::Crashed,
             _ if self.interactor.success() => Verdict::Accepted,
             _ => Verdict::WrongAnswer,
@@ -71,37 +73,38 @@ impl Game {
     }
 }
 
-/// Time that a contestant may do nothing.
+/// Idle timeout of a contestant.
 const IDLE: Duration = Duration::from_secs(1);
-/// Time that each may take.
+/// Wall-clock limit of each program.
 const WALL: Duration = Duration::from_secs(10);
 
-/// Lets the two play until both have ended.
+/// Runs both programs until both have exited.
 fn play(contestant: &str) -> Result<Game, Box<dyn Error>> {
     let ((guesses, guess), (answers, answer)) = (pipe()?, pipe()?);
-    let mut group = Group::new();
-    let limits = Limits::new().wall(WALL);
-    // The host's ends of the pipes close with the commands, so that each side sees the end of the other.
+    let mut group = ChildSet::new();
+    let limits = Limits::new().wall_time(WALL);
+    // The caller's ends of the pipes are closed with the commands, so that each program reads end of file when the
+    // other exits.
     let interactor =
         group.add(start(INTERACTOR, Command::new("python3").stdin(guesses).stdout(answer), limits.clone())?);
     let contestant =
-        group.add(start(contestant, Command::new("python3").stdin(answers).stdout(guess), limits.idle(IDLE))?);
+        group.add(start(contestant, Command::new("python3").stdin(answers).stdout(guess), limits.idle_timeout(IDLE))?);
     let mut outcomes = [const { None }; 2];
     while let Some((place, outcome)) = group.wait_next()? {
         let is_over = place == interactor && !outcome.success();
         outcomes[place] = Some(outcome);
-        // Whose answer was right ends by itself, and how it does counts.
+        // A contestant whose answer was right exits by itself, and its exit status counts.
         if is_over && let Some(child) = group.get_mut(contestant) {
             child.kill()?;
         }
     }
     match outcomes {
         [Some(interactor), Some(contestant)] => Ok(Game { contestant, interactor }),
-        _ => Err("a program has not ended".into()),
+        _ => Err("a program has not terminated".into()),
     }
 }
 
-/// Starts a program with a root that has Python, and itself: of the host it sees programs and libraries alone.
+/// Starts a program with a root that shows the program itself and, of the host, only programs and libraries.
 fn start(program: &str, command: impl Into<Command>, limits: Limits) -> stockade::Result<Child> {
     let sandbox = profile::judge().map_root(|root| root.file("/program.py", program)).limits(limits);
     sandbox.spawn(command.into().arg("/program.py"))

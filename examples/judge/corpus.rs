@@ -1,47 +1,47 @@
-//! The submissions, and the tests that they have to pass.
+//! The submissions, and the tests that they must pass.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use stockade::Collector;
+use stockade::collect::Collector;
 
 use crate::Failure;
 use crate::language::{LANGUAGES, Language};
 
-/// A program that somebody has handed in.
+/// A submitted program.
 pub struct Submission {
-    /// The name of its file.
+    /// Name of its file.
     pub name: String,
     pub language: &'static Language,
-    /// The verdict that it must get, as its first line says.
+    /// Expected verdict, from its first line.
     pub expected: String,
 }
 
-/// What a program reads, and what it must answer.
+/// An input, and the expected answer.
 pub struct Test {
     pub input: Vec<u8>,
     pub answer: String,
 }
 
 impl Test {
-    /// Whether an output is right: it must have the words of the answer, whatever space is between them.
+    /// Returns whether an output is correct: its words must be those of the answer. White space may differ.
     pub fn accepts(&self, output: &[u8]) -> bool {
         String::from_utf8_lossy(output).split_whitespace().eq(self.answer.split_whitespace())
     }
 }
 
-/// Where the submissions of a problem are.
+/// Directory of the submissions of a problem.
 pub const SUBMISSIONS: &str = "submissions";
-/// Bytes of the longest source.
+/// Maximum size of a source, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// The submissions of a problem, in the order of their names.
+/// Reads the submissions of a problem, in the order of their names.
 pub fn submissions(problem: &Path) -> Result<Vec<Submission>, Failure> {
     files(&problem.join(SUBMISSIONS))?.into_iter().map(|path| submission(problem, &path)).collect()
 }
 
 fn submission(problem: &Path, path: &Path) -> Result<Submission, Failure> {
-    // Whoever has handed it in may have handed in a link.
+    // The file may be a symlink, which the collector does not follow.
     let file = Path::new(SUBMISSIONS).join(path.file_name().unwrap_or_default());
     let source = String::from_utf8(Collector::new().max_bytes(LONGEST).read(problem, file)?)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -49,13 +49,13 @@ fn submission(problem: &Path, path: &Path) -> Result<Submission, Failure> {
     let language = LANGUAGES.iter().find(|language| extension == language.extension);
     let expected = source.lines().next().and_then(|line| line.split_once("Expected: "));
     Ok(Submission {
-        language: language.ok_or_else(|| format!("{name} is in no language that is known here"))?,
+        language: language.ok_or_else(|| format!("the extension of {name} is not that of a supported language"))?,
         expected: expected.ok_or_else(|| format!("the first line of {name} has no \"Expected: \""))?.1.into(),
         name,
     })
 }
 
-/// The tests of a problem, in the order of their names: `N.in` with its answer `N.out`.
+/// Reads the tests of a problem, in the order of their names: `N.in` with its answer `N.out`.
 pub fn tests(problem: &Path) -> Result<Vec<Test>, Failure> {
     let inputs =
         files(&problem.join("tests"))?.into_iter().filter(|path| path.extension().is_some_and(|is| is == "in"));

@@ -1,6 +1,5 @@
-//! The languages that submissions are written in: how each is compiled and run, and what it may use.
+//! The languages of submissions: how each is compiled and run, and its limits.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{LazyLock, OnceLock};
@@ -10,43 +9,44 @@ use stockade::Seccomp;
 
 use crate::policy;
 
-/// Where a sandbox looks for programs, and so where the tools must be.
+/// Search path inside the sandboxes. The tools must be in these directories.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// A language. In the sandboxes a source is `/src/program.EXTENSION`, and what the compiler makes of it is in `/out`.
+/// A language. In the sandboxes the source is `/src/program.EXTENSION`, and the compiler's output is in `/out`.
 pub struct Language {
     pub name: &'static str,
     pub extension: &'static str,
-    /// Runs on a host that has the tools.
+    /// Command that succeeds if the tools are installed.
     pub probe: &'static [&'static str],
-    /// The probe says in which directory the tools are, if they are not among the host's programs. It is seen as
+    /// Whether the probe prints the directory of the tools, for tools outside the search path. The sandboxes show it as
     /// `/toolchain`.
     has_directory: bool,
-    /// The compiler, if there is one.
+    /// Command that compiles the source, if the language is compiled.
     pub compile: Option<&'static [&'static str]>,
     pub run: &'static [&'static str],
-    /// The program needs nothing but itself.
+    /// Whether the program is static, and needs no other file.
     pub is_static: bool,
     pub allowance: Allowance,
-    /// Which system calls the program may make.
+    /// Seccomp policy of the program.
     pub policy: fn() -> Seccomp,
-    /// The directory that the probe has told; `None` inside if the probe has failed.
+    /// Directory that the probe has printed; `None` inside if the probe has failed.
     found: OnceLock<Option<PathBuf>>,
 }
 
-/// What a program may use.
+/// Limits of a program.
 pub struct Allowance {
     pub cpu: Duration,
     pub memory: u64,
     pub processes: u64,
 }
 
-/// That of most: many times what any of them needs, and soon used up by those who want more.
+/// Limits of most languages: many times what a correct program needs, and soon exceeded by one that allocates in a
+/// loop.
 const PLAIN: Allowance = Allowance { cpu: Duration::from_millis(400), memory: 32 << 20, processes: 16 };
-/// That of languages whose runtimes start with threads and memory of their own.
+/// Limits of languages whose runtimes start with threads and memory of their own.
 const HEAVY: Allowance = Allowance { cpu: Duration::from_secs(3), memory: 256 << 20, processes: 64 };
 
-/// C. The others say in what they differ from it.
+/// C. The others state how they differ from it.
 fn c() -> Language {
     Language {
         name: "C",
@@ -62,7 +62,7 @@ fn c() -> Language {
     }
 }
 
-/// All of them.
+/// All languages.
 pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
     [
         c(),
@@ -95,7 +95,7 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
             has_directory: true,
             compile: Some(&["/toolchain/bin/go", "build", "-o", "/out/program", "/src/program.go"]),
             allowance: HEAVY,
-            policy: policy::runtime,
+            policy: Seccomp::runtime,
             ..c()
         },
         Language {
@@ -106,7 +106,7 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
             run: &["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx64m", "-cp", "/out", "Main"],
             is_static: false,
             allowance: HEAVY,
-            policy: policy::runtime,
+            policy: Seccomp::runtime,
             ..c()
         },
         Language {
@@ -117,7 +117,7 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
             run: &["node", "/src/program.js"],
             is_static: false,
             allowance: HEAVY,
-            policy: policy::runtime,
+            policy: Seccomp::runtime,
             ..c()
         },
         Language {
@@ -133,22 +133,12 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
 });
 
 impl Language {
-    /// Whether its tools are on this host.
+    /// Whether its tools are installed.
     pub fn is_present(&self) -> bool {
         self.found.get_or_init(|| self.look()).is_some()
     }
 
-    /// What it needs of `/etc`: Debian has Java's settings there.
-    pub fn settings(&self) -> Vec<PathBuf> {
-        if self.name != "Java" {
-            return vec![];
-        }
-        let entries = fs::read_dir("/etc").into_iter().flatten().flatten();
-        let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("java"));
-        ours.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
-    }
-
-    /// Where they are, if they are not among the host's programs.
+    /// Directory of the tools, if it is outside the search path.
     pub fn directory(&self) -> Option<&PathBuf> {
         self.found.get_or_init(|| self.look()).as_ref().filter(|_| self.has_directory)
     }

@@ -1,10 +1,9 @@
-//! An online judge on real submissions: `cargo run --example judge -- --help`.
+//! An online judge on real submissions: `cargo run --features serde --example judge -- --help`.
 //!
-//! Each submission is compiled in one sandbox and run on every test in another, two at a time, each on a CPU of its own, and
-//! with the system calls alone that programs of its language need.
-//! More can be run at a time: what decides is the time on the CPU, which does not grow with who else wants it.
-//! The first line of a submission says which verdict it must get. Exit status 1 if one gets another, 2 if the judge itself
-//! fails.
+//! Each submission is compiled in one sandbox and run on every test in another, with only the system calls that
+//! programs of its language need. Two submissions are judged at a time, each on a CPU of its own. More can be judged at
+//! a time: verdicts depend on CPU time, which does not grow with the load of the machine. The first line of a
+//! submission states its expected verdict. Exits with 1 if a verdict differs, and with 2 if the judge itself fails.
 
 mod corpus;
 mod language;
@@ -25,34 +24,35 @@ use corpus::{Submission, Test};
 use sandboxes::Judge;
 use verdict::Judged;
 
-/// Judges programs in C, C++, Python, and whatever other language has its tools here.
+/// Judges programs in C, C++, Python, and other languages whose tools are installed
 #[derive(Parser)]
 #[command(name = "judge")]
 struct Options {
-    /// The directory with the submissions and the tests
+    /// Directory of the submissions and the tests
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/judge"))]
     problem: PathBuf,
 
-    /// How much is done at a time; beyond the number of CPUs they are shared [default: 2, or as many as there are CPUs]
+    /// Number of submissions to judge at a time; above the number of CPUs, CPUs are shared [default: 2, or the number
+    /// of CPUs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     jobs: Option<u32>,
 
-    /// How often everything is run, after it was compiled once
+    /// Number of times to run each submission after compiling it once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
 
-    /// Writes every verdict to a file as soon as it is there, as a line of JSON
+    /// Write each verdict to a file as a line of JSON, as soon as it is known
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// Why the judge itself fails.
+/// A failure of the judge itself.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What was judged, how often it must be judged, and all results: each run of each submission.
+/// The submissions, and the result of each run of each submission.
 struct Results {
     submissions: Vec<Submission>,
-    /// Every submission for the first time, then for the second, and so on.
+    /// The first run of every submission, then the second, and so on.
     judged: Vec<Judged>,
 }
 
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Judges everything, and tells how many verdicts are not the expected ones.
+/// Judges all submissions, and returns how many verdicts differ from the expected ones.
 fn judge(options: &Options) -> Result<usize, Failure> {
     let tests = corpus::tests(&options.problem)?;
     let submissions = present(corpus::submissions(&options.problem)?)?;
@@ -76,20 +76,25 @@ fn judge(options: &Options) -> Result<usize, Failure> {
     Ok(report::table(&mut io::stdout().lock(), &results)?)
 }
 
-/// The submissions whose languages have their tools here. Tells which ones are left out.
+/// Returns the submissions whose tools are installed, and prints which languages are skipped.
 fn present(submissions: Vec<Submission>) -> io::Result<Vec<Submission>> {
     let mut missing: Vec<&str> = vec![];
     let (present, absent): (Vec<_>, Vec<_>) = submissions.into_iter().partition(|one| one.language.is_present());
     for Submission { language, .. } in &absent {
         if !missing.contains(&language.name) {
             missing.push(language.name);
-            writeln!(io::stdout(), "{} is left out: {} does not run here", language.name, language.probe.join(" "))?;
+            writeln!(
+                io::stdout(),
+                "skipping {}: {} cannot be run on this host",
+                language.name,
+                language.probe.join(" ")
+            )?;
         }
     }
     Ok(present)
 }
 
-/// Compiles every submission, and runs each so many times.
+/// Compiles every submission once, and runs each as often as requested.
 fn run(submissions: Vec<Submission>, tests: &[Test], options: &Options) -> Result<Results, Failure> {
     let cpus = pool::cpus(options.jobs)?;
     let problem = options.problem.canonicalize()?;

@@ -1,31 +1,21 @@
-//! Which system calls a submission may make. Whoever makes another one is ended, and the verdict names it.
+//! The system calls that a submission may make. A submission that makes another one is killed, and the verdict names
+//! the call.
 
-use stockade::{Action, Comparison, Condition, Seccomp};
+use stockade::Errno;
+use stockade::Seccomp;
+use stockade::seccomp::{Action, Comparison, Condition};
 
-/// For compiled programs and Python: they read, compute and write. They may have processes, whose number, memory and time
-/// the cgroup limits, but execute no other program, open no socket, and write no file.
+/// For compiled programs and Python, which read, compute and write. They may start processes, within the limits of the
+/// cgroup, but may not execute other programs, open sockets, or write files.
 pub fn computation() -> Seccomp {
-    let plain = Condition::int(0, Comparison::Masked { mask: u64::from(SPECIAL as u32), value: 0 });
+    let plain = Condition::dword(0, Comparison::masked(u64::from(SPECIAL as u32), 0));
     Seccomp::pure_computation()
         .allow(["fork", "vfork", "wait4", "waitid"])
         .when("clone", [plain], Action::Allow)
-        .on(["clone3"], Action::Errno(libc::ENOSYS))
+        .on(["clone3"], Action::Errno(Errno::ENOSYS))
 }
 
-/// For runtimes that start with threads, files and pipes of their own: what no isolated program has a business with, and
-/// beside it other programs, sockets, and signals. What they try and do without is refused alone.
-pub fn runtime() -> Seccomp {
-    let is_unix = Condition::int(0, Comparison::Equal(libc::AF_UNIX as u64));
-    let is_other = Condition::int(0, Comparison::NotEqual(libc::AF_UNIX as u64));
-    Seccomp::new()
-        .refuse_with(Action::Kill)
-        .on(["execve", "execveat", "kill"], Action::Kill)
-        .on(["clone3", "io_uring_setup"], Action::Errno(libc::ENOSYS))
-        .when("socket", [is_unix], Action::Errno(libc::EACCES))
-        .when("socket", [is_other], Action::Kill)
-}
-
-/// Flags of clone(2) that make namespaces, and the one that makes a child of the judge's.
+/// Flags of clone(2) that create namespaces, and `CLONE_PARENT`, which would create a child of the judge.
 const SPECIAL: libc::c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS
     | libc::CLONE_NEWPID

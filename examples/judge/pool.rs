@@ -1,4 +1,4 @@
-//! Threads that take work from a queue, each for a CPU of its own, and a bar that shows how much is done.
+//! Worker threads that take jobs from a queue, with a CPU for each thread, and a progress bar.
 
 use std::sync::Mutex;
 use std::{fs, thread};
@@ -7,14 +7,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Failure;
 
-/// How much is done at a time, if nobody says.
+/// Default number of workers.
 const WORKERS: usize = 2;
 
-/// The CPU of each worker: one of its own if there are enough that this process may run on, which there are by default.
+/// Returns the CPU of each worker. Workers share CPUs only if there are more workers than CPUs that this process may
+/// use.
 pub fn cpus(workers: Option<u32>) -> Result<Vec<u32>, Failure> {
     let status = fs::read_to_string("/proc/self/status")?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let ranges = list.ok_or("/proc/self/status does not say on which CPUs this process may run")?.trim().split(',');
+    let ranges = list.ok_or("/proc/self/status has no line Cpus_allowed_list")?.trim().split(',');
     let mut cpus = vec![];
     for range in ranges {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -24,8 +25,8 @@ pub fn cpus(workers: Option<u32>) -> Result<Vec<u32>, Failure> {
     Ok(cpus.into_iter().cycle().take(workers).collect())
 }
 
-/// Does some work for each item, with the CPU that it is to be done on. The results are in the order of the items. After
-/// an error no more work is begun.
+/// Runs a job for each item, with the CPU to use. Results are in the order of the items. After an error no further job
+/// is started.
 pub fn each<T: Sync, R: Send>(
     cpus: &[u32],
     what: &'static str,
@@ -63,5 +64,5 @@ pub fn each<T: Sync, R: Send>(
 }
 
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{msg:10} {bar:40} {pos}/{len} {elapsed}").expect("the template is right")
+    ProgressStyle::with_template("{msg:10} {bar:40} {pos}/{len} {elapsed}").expect("the template is valid")
 }

@@ -1,4 +1,4 @@
-//! What is told in the end: a table, and the same for programs.
+//! The report: a table, and JSON.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,19 +13,19 @@ use crate::verdict::Judged;
 use crate::{Failure, Results};
 
 impl Results {
-    /// The submissions with all runs of each.
+    /// Returns the submissions with all runs of each.
     fn each(&self) -> impl Iterator<Item = (&Submission, Vec<&Judged>)> {
         let runs = |place| self.judged.iter().skip(place).step_by(self.submissions.len()).collect();
         self.submissions.iter().enumerate().map(move |(place, submission)| (submission, runs(place)))
     }
 }
 
-/// Whether a verdict is not the one that the submission must get.
+/// Returns whether a verdict differs from the expected one.
 fn differs(submission: &Submission, judged: &Judged) -> bool {
     judged.verdict.to_string() != submission.expected
 }
 
-/// Shows a line for each submission, and tells how many verdicts are not the expected ones.
+/// Prints a line for each submission, and returns how many verdicts differ from the expected ones.
 pub fn table(out: &mut impl Write, results: &Results) -> io::Result<usize> {
     let mut differing = 0;
     line(out, ["submission", "language", "verdict", "test", "CPU", "wall", "memory"].map(str::to_owned))?;
@@ -35,15 +35,19 @@ pub fn table(out: &mut impl Write, results: &Results) -> io::Result<usize> {
         row(out, submission, others.first().unwrap_or(&&runs[0]), &runs)?;
         if let Some(first) = others.first() {
             let (count, all, expected) = (others.len(), runs.len(), &submission.expected);
-            writeln!(out, "    expected: {expected}, which {count} of {all} did not get; it said {:?}", first.said)?;
+            writeln!(
+                out,
+                "    expected: {expected}; {count} of {all} runs differ; standard error: {:?}",
+                first.stderr_line
+            )?;
         }
     }
     let (submissions, runs) = (results.submissions.len(), results.judged.len());
-    writeln!(out, "{submissions} submissions, {runs} verdicts, {differing} not as expected")?;
+    writeln!(out, "{submissions} submissions, {runs} verdicts, {differing} differ from the expected ones")?;
     Ok(differing)
 }
 
-/// A verdict, with the most that any run used.
+/// Formats a verdict, with the maximum usage of all runs.
 fn row(out: &mut impl Write, submission: &Submission, judged: &Judged, runs: &[&Judged]) -> io::Result<()> {
     let cpu = runs.iter().map(|run| run.cpu).max().unwrap_or_default();
     let wall = runs.iter().map(|run| run.wall).max().unwrap_or_default();
@@ -65,18 +69,23 @@ fn line(out: &mut impl Write, cells: [String; 7]) -> io::Result<()> {
     writeln!(out, "{submission:<18} {language:<8} {verdict:<24} {test:>4} {cpu:>9} {wall:>9} {memory:>10}")
 }
 
-/// A file with a line for every run, in the order in which they came to their end.
+/// A file with a line of JSON for each run, in the order in which the runs were completed.
 pub struct Json(Mutex<File>);
 
 impl Json {
     pub fn create(path: &Path) -> Result<Self, Failure> {
         let file = NewFile::at(path).and_then(|place| place.persist(place.begin()?));
-        Ok(Self(Mutex::new(file.map_err(|error| format!("creating {}: {error}", path.display()))?)))
+        Ok(Self(Mutex::new(file.map_err(|error| format!("failed to create {}: {error}", path.display()))?)))
     }
 
     pub fn write(&self, submission: &Submission, judged: &Judged) -> Result<(), Failure> {
         let line = format!("{}\n", object(submission, judged));
-        Ok(self.0.lock().unwrap().write_all(line.as_bytes()).map_err(|error| format!("writing JSON: {error}"))?)
+        Ok(self
+            .0
+            .lock()
+            .unwrap()
+            .write_all(line.as_bytes())
+            .map_err(|error| format!("failed to write JSON: {error}"))?)
     }
 }
 
@@ -91,6 +100,6 @@ fn object(submission: &Submission, judged: &Judged) -> Value {
         "cpu_seconds": judged.cpu.as_secs_f64(),
         "wall_seconds": judged.wall.as_secs_f64(),
         "memory_bytes": judged.memory,
-        "said": judged.said,
+        "stderr": judged.stderr_line,
     })
 }

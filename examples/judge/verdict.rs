@@ -1,9 +1,10 @@
-//! What is said of a submission.
+//! The verdict on a submission.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
-use stockade::{Outcome, Signal, SystemCall, Termination};
+use stockade::seccomp::SystemCall;
+use stockade::{Outcome, Signal, Termination};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -17,14 +18,14 @@ pub enum Verdict {
     Output,
     Exit(i32),
     Signal(Signal),
-    /// It made a call that the policy of its language forbids.
+    /// It made a system call that the policy of its language denies.
     Forbidden(SystemCall),
-    /// It ended in a way that this judge does not know.
+    /// It terminated in a way that this judge does not know.
     Unknown,
 }
 
 impl Verdict {
-    /// What the end of a program tells, if `is_right` tells whether its output is the answer.
+    /// Returns the verdict for a run. `is_right` checks the output.
     pub fn new(termination: Termination, is_right: bool) -> Self {
         match termination {
             Termination::Exited(0) if is_right => Self::Accepted,
@@ -61,39 +62,39 @@ impl Display for Verdict {
     }
 }
 
-/// A verdict, and the most that was used in a test.
+/// A verdict, and the maximum usage of all tests.
 #[derive(Clone, Debug)]
 pub struct Judged {
     pub verdict: Verdict,
-    /// The number of the test that decided.
+    /// Number of the test that decided.
     pub test: Option<usize>,
     pub cpu: Duration,
     pub wall: Duration,
     pub memory: u64,
-    /// A line of standard error, if it was not accepted: one about an error, or the last.
-    pub said: String,
+    /// A line of standard error if the submission was not accepted: the first about an error, or the last.
+    pub stderr_line: String,
 }
 
 impl Judged {
     pub fn new() -> Self {
         let (cpu, wall) = (Duration::ZERO, Duration::ZERO);
-        Self { verdict: Verdict::Accepted, test: None, cpu, wall, memory: 0, said: String::new() }
+        Self { verdict: Verdict::Accepted, test: None, cpu, wall, memory: 0, stderr_line: String::new() }
     }
 
-    /// Counts what a program has used.
+    /// Adds the usage of a run.
     pub fn count(&mut self, outcome: &Outcome) {
         let usage = &outcome.usage;
         let memory = usage.memory_peak.or(usage.max_rss);
-        self.wall = self.wall.max(usage.wall);
-        self.cpu = self.cpu.max(usage.cpu.map_or(Duration::ZERO, |cpu| cpu.value));
+        self.wall = self.wall.max(usage.wall_time);
+        self.cpu = self.cpu.max(usage.cpu_time.map_or(Duration::ZERO, |cpu| cpu.value));
         self.memory = self.memory.max(memory.map_or(0, |memory| memory.value));
     }
 
-    /// Decides, with what standard error has.
+    /// Sets the verdict, with a line of standard error.
     pub fn decide(&mut self, verdict: Verdict, test: Option<usize>, stderr: &[u8]) {
         let stderr = String::from_utf8_lossy(stderr);
-        let said = stderr.lines().find(|line| line.contains("error")).or(stderr.lines().last());
-        self.said = said.unwrap_or_default().to_owned();
+        let line = stderr.lines().find(|line| line.contains("error")).or(stderr.lines().last());
+        self.stderr_line = line.unwrap_or_default().to_owned();
         self.verdict = verdict;
         self.test = test;
     }

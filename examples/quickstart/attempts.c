@@ -1,9 +1,9 @@
 /*
- * Tries five things that an isolated program has no business with, and writes a line for each:
+ * Tries five things that an isolated program must not be able to do, and prints a line for each:
  *
- *     refused <tab> what it tried <tab> what the kernel answered
+ *     denied <tab> attempt <tab> error
  *
- * or `done` in place of `refused`. It exits with the number of those that were done.
+ * or `done` in place of `denied`. Exits with the number of attempts that succeeded.
  *
  * Arguments: a home directory, the name of a process of the host, and a TCP port of the host's loopback.
  */
@@ -24,7 +24,7 @@ static int done;
 static void report(int succeeded, const char *what, const char *answer)
 {
 	done += succeeded != 0;
-	printf("%s\t%s\t%s\n", succeeded ? "done" : "refused", what, answer);
+	printf("%s\t%s\t%s\n", succeeded ? "done" : "denied", what, answer);
 }
 
 static void read_home(const char *home)

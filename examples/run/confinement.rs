@@ -1,5 +1,5 @@
-//! What the command line says of rights, as the crate's own types: on which sandbox it builds, which system calls, files,
-//! ports and capabilities the program has, and what it may do without.
+//! Options about privileges, as types of the crate: the profile, system calls, files, ports, capabilities, and
+//! best-effort layers.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,41 +7,56 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
-use stockade::{Capabilities, Capability, Landlock, Layer, Sandbox, Seccomp, profile};
+use stockade::capabilities::Capability;
+use stockade::{Capabilities, Landlock, Layer, Sandbox, Seccomp, profile};
 
 #[derive(Args)]
 pub struct Confinement {
-    /// The sandbox that the other options change, instead of the default one. What it writes is limited without --pty, and
-    /// shown when it has ended
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PROFILES.map(|(name, _)| name)).try_map(|name| known(&PROFILES, &name)))]
+    /// Use a profile instead of the default sandbox; the other options change it. Without --pty the output is limited,
+    /// and printed when the program has terminated
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = PossibleValuesParser::new(PROFILES.map(|(name, _)| name))
+            .try_map(|name| known(&PROFILES, &name))
+    )]
     profile: Option<Profile>,
 
-    /// Capabilities that it has, over its own user namespace: net_raw, CAP_SYS_PTRACE, …
+    /// Keep capabilities, which apply to the sandbox's user namespace: net_raw, CAP_SYS_PTRACE, …
     #[arg(long, value_name = "CAP,…", value_delimiter = ',', value_parser = capability)]
     cap_add: Vec<Capability>,
 
-    /// Lets it read and execute what is below a path inside, and, by Landlock, no other files
+    /// Allow reading and executing below a path, and deny all other files by Landlock
     #[arg(long, value_name = "PATH")]
     landlock_ro: Vec<PathBuf>,
 
-    /// Lets it read, execute and change what is below a path inside, and, by Landlock, no other files
+    /// Allow reading, executing and writing below a path, and deny all other files by Landlock
     #[arg(long, value_name = "PATH")]
     landlock_rw: Vec<PathBuf>,
 
-    /// Lets it connect to a TCP port, and, by Landlock, to no others
+    /// Allow connecting to a TCP port, and deny all others by Landlock
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     connect: Vec<u16>,
 
-    /// Lets it listen on a TCP port, and, by Landlock, on no others
+    /// Allow binding to a TCP port, and deny all others by Landlock
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     bind_port: Vec<u16>,
 
-    /// The system calls that it may make: one of the crate's policies, or one in a file, as JSON
-    #[arg(long, value_name = "default|pure-computation|container|FILE", value_parser = OsStringValueParser::new().try_map(policy))]
+    /// Set the seccomp policy: a preset of the crate, or a file with a policy as JSON
+    #[arg(
+        long,
+        value_name = "default|pure-computation|runtime|container|FILE",
+        value_parser = OsStringValueParser::new().try_map(policy)
+    )]
     seccomp: Option<Seccomp>,
 
-    /// Layers that the sandbox does without where they can't be had; what was lost is told
-    #[arg(long, value_name = "LAYER,…", value_delimiter = ',', value_parser = PossibleValuesParser::new(LAYERS.map(|(name, _)| name)).try_map(|name| known(&LAYERS, &name)))]
+    /// Start without these layers if the host does not support them, and print what is unenforced
+    #[arg(
+        long,
+        value_name = "LAYER,…",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(LAYERS.map(|(name, _)| name)).try_map(|name| known(&LAYERS, &name))
+    )]
     best_effort: Vec<Layer>,
 }
 
@@ -62,13 +77,13 @@ const LAYERS: [(&str, Layer); 5] = [
     ("seccomp", Layer::Seccomp),
 ];
 
-/// What a name stands for, of those that are taken.
+/// Looks up a name in a table.
 fn known<T: Copy>(table: &[(&str, T)], name: &str) -> Result<T, String> {
     let entry = table.iter().find(|(known, _)| *known == name);
-    entry.map(|(_, value)| *value).ok_or_else(|| format!("{name} is not known"))
+    entry.map(|(_, value)| *value).ok_or_else(|| format!("unknown name {name}"))
 }
 
-/// A capability by its name, with or without `CAP_`, in letters of any case.
+/// Parses the name of a capability, with or without `CAP_`, in upper or lower case.
 fn capability(text: &str) -> Result<Capability, String> {
     let name = text.to_uppercase();
     let name = if name.starts_with("CAP_") { name } else { format!("CAP_{name}") };
@@ -76,7 +91,7 @@ fn capability(text: &str) -> Result<Capability, String> {
         let all = caps::all();
         let nearest = all.iter().min_by_key(|known| strsim::damerau_levenshtein(&known.to_string(), &name));
         let nearest = nearest.map(ToString::to_string).unwrap_or_default();
-        format!("there is no such capability; the nearest is {nearest}, and capabilities(7) has them all")
+        format!("unknown capability: did you mean {nearest}? capabilities(7) lists all of them")
     })
 }
 
@@ -84,28 +99,32 @@ fn policy(text: OsString) -> Result<Seccomp, String> {
     match text.to_str() {
         Some("default") => Ok(Seccomp::new()),
         Some("pure-computation") => Ok(Seccomp::pure_computation()),
+        Some("runtime") => Ok(Seccomp::runtime()),
         Some("container") => Ok(Seccomp::container()),
         _ => {
-            let read =
-                |error| format!("it is none of default, pure-computation, container, and no file to read: {error}");
+            let read = |error| {
+                format!(
+                    "it is not default, pure-computation, runtime or container, and cannot be read as a file: {error}"
+                )
+            };
             let json = fs::read_to_string(&text).map_err(read)?;
-            serde_json::from_str(&json).map_err(|error| format!("it is no policy as JSON: {error}"))
+            serde_json::from_str(&json).map_err(|error| format!("the file does not contain a policy as JSON: {error}"))
         }
     }
 }
 
 impl Confinement {
-    /// What the other options change.
+    /// Returns the sandbox to which the other options are applied.
     pub fn base(&self) -> Sandbox {
         self.profile.map_or_else(Sandbox::new, |profile| profile())
     }
 
-    /// Whether there is a profile, all of which limit the output.
+    /// Whether a profile is used. All profiles limit the output.
     pub fn has_profile(&self) -> bool {
         self.profile.is_some()
     }
 
-    /// A sandbox with these rights.
+    /// Applies the options to a sandbox.
     pub fn confine(&self, mut sandbox: Sandbox) -> Sandbox {
         if !self.cap_add.is_empty() {
             sandbox = sandbox.capabilities(Capabilities::none().keep(self.cap_add.iter().copied()));
@@ -119,7 +138,8 @@ impl Confinement {
         sandbox.best_effort(self.best_effort.iter().copied())
     }
 
-    /// Rules for what the options name: files, TCP, or both. The rest is left to namespaces and mounts.
+    /// Returns the Landlock policy. It restricts only files if only paths are given, and only TCP if only ports are
+    /// given.
     fn landlock(&self) -> Option<Landlock> {
         let has_paths = !(self.landlock_ro.is_empty() && self.landlock_rw.is_empty());
         let has_ports = !(self.connect.is_empty() && self.bind_port.is_empty());

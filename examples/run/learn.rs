@@ -1,13 +1,15 @@
-//! What the program needs, as it was learned: JSON, or Rust code.
+//! `--learn`: runs the program, and writes what it uses as JSON or Rust code.
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
-use stockade::{Command, Error, Learned, Outcome, Sandbox};
+use stockade::learn::Learned;
+use stockade::{Command, Error, Outcome, Sandbox};
 
 use crate::report::Destination;
 
+/// A run that is observed, and the file for its result.
 pub struct Lesson {
     destination: Destination,
     is_code: bool,
@@ -15,19 +17,20 @@ pub struct Lesson {
 }
 
 impl Lesson {
-    /// A file that ends in `.rs` gets Rust code.
+    /// Opens the destination. A name that ends in `.rs` selects Rust code.
     pub fn create(path: &Path) -> io::Result<Self> {
         let is_code = path.extension() == Some(OsStr::new("rs"));
         Ok(Self { destination: Destination::new(path)?, is_code, learned: None })
     }
 
+    /// Runs the command, and keeps what it used.
     pub fn run(&mut self, sandbox: &Sandbox, command: Command) -> Result<Outcome, Error> {
         let (learned, outcome) = sandbox.learn(command)?;
         self.learned = Some(learned);
         Ok(outcome)
     }
 
-    /// Writes what was learned, if the program ran.
+    /// Writes what the program used, if it was started.
     pub fn write(self) -> io::Result<()> {
         match self.learned {
             Some(learned) if self.is_code => self.destination.write(&learned.to_string()),

@@ -1,4 +1,4 @@
-//! The crate on the command line, for trying things: `cargo run --example run -- --help`.
+//! Runs a program in a sandbox that is configured by options: `cargo run --features serde --example run -- --help`.
 
 mod confinement;
 mod learn;
@@ -19,9 +19,9 @@ use options::{Options, one_line};
 use report::{Destination, exit_status};
 use stockade::{Error, Outcome, Output, Stdio, Termination};
 
-/// The options are wrong.
+/// Exit status for invalid options.
 const USAGE: u8 = 2;
-/// The sandbox could not be made, or something else has failed that is not the program.
+/// Exit status if the sandbox could not be set up, or this program itself failed.
 const FAILED: u8 = 125;
 
 fn main() -> ExitCode {
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     status.into()
 }
 
-/// Shows the plan.
+/// Prints the plan.
 fn explain(options: &Options) -> u8 {
     let mut command = options.command();
     if options.pty {
@@ -42,32 +42,39 @@ fn explain(options: &Options) -> u8 {
     }
     match options.sandbox().plan(command) {
         Ok(plan) => write!(io::stdout(), "{plan}")
-            .map_or_else(|error| fail(FAILED, format_args!("showing the plan: {error}")), |()| 0),
+            .map_or_else(|error| fail(FAILED, format_args!("failed to print the plan: {error}")), |()| 0),
         Err(error) => failed(error),
     }
 }
 
-/// Runs the command, and reports.
+/// Runs the command, and writes the reports.
 fn run(options: &Options) -> u8 {
     let report = match options.report.as_deref().map(Destination::new).transpose() {
         Ok(report) => report,
-        Err(error) => return fail(FAILED, format_args!("making the report {}: {error}", shown(&options.report))),
+        Err(error) => {
+            return fail(FAILED, format_args!("failed to create the report {}: {error}", shown(&options.report)));
+        }
     };
     let mut lesson = match options.learn.as_deref().map(Lesson::create).transpose() {
         Ok(lesson) => lesson,
         Err(error) => {
             return fail(
                 FAILED,
-                format_args!("making the file for what is learned, {}: {error}", shown(&options.learn)),
+                format_args!("failed to create the file for the learned policy {}: {error}", shown(&options.learn)),
             );
         }
     };
     let (sandbox, mut command) = (options.sandbox(), options.command());
-    command.stdin(Stdio::inherit());
+    if !options.pty {
+        command.stdin(Stdio::inherit());
+    }
     let result = match options.collects_output() {
-        _ if options.pty => terminal::run(&sandbox, command),
+        _ if options.pty => match terminal::run(&sandbox, command) {
+            Ok(result) => result,
+            Err(error) => return fail(FAILED, format_args!("failed to copy from or to the terminal: {error}")),
+        },
         true => match sandbox.output(command).map(show) {
-            Ok(Err(error)) => return fail(FAILED, format_args!("writing the program's output: {error}")),
+            Ok(Err(error)) => return fail(FAILED, format_args!("failed to write the program's output: {error}")),
             Ok(Ok(outcome)) => Ok(outcome),
             Err(error) => Err(error),
         },
@@ -77,36 +84,36 @@ fn run(options: &Options) -> u8 {
         },
     };
     if let Some(Err(error)) = lesson.map(Lesson::write) {
-        return fail(FAILED, format_args!("writing what was learned to {}: {error}", shown(&options.learn)));
+        return fail(FAILED, format_args!("failed to write the learned policy to {}: {error}", shown(&options.learn)));
     }
     if let Some(Err(error)) = report.map(|to| report::report(&result).and_then(|text| to.write(&text))) {
-        return fail(FAILED, format_args!("writing the report to {}: {error}", shown(&options.report)));
+        return fail(FAILED, format_args!("failed to write the report to {}: {error}", shown(&options.report)));
     }
     match result {
         Ok(outcome) => {
-            tell_lost(&outcome);
-            tell_end(&outcome);
+            print_unenforced(&outcome);
+            print_kill(&outcome);
             exit_status(&outcome)
         }
         Err(error) => failed(error),
     }
 }
 
-/// Tells what ended the program, if that was not the program itself.
-fn tell_end(outcome: &Outcome) {
+/// Prints why the program was killed, if the sandbox has killed it.
+fn print_kill(outcome: &Outcome) {
     if !matches!(outcome.termination, Termination::Exited(_) | Termination::Signaled { .. }) {
-        let _ = writeln!(io::stderr(), "run: the program was {}", outcome.termination);
+        let _ = writeln!(io::stderr(), "run: {}", outcome.termination);
     }
 }
 
-/// Tells what the sandbox did without.
-fn tell_lost(outcome: &Outcome) {
-    for lost in &outcome.enforced.lost {
-        let _ = writeln!(io::stderr(), "run: without {} ({}): {}", lost.layer, lost.requested, lost.why);
+/// Prints the layers that are unenforced.
+fn print_unenforced(outcome: &Outcome) {
+    for layer in &outcome.enforcement.unenforced {
+        let _ = writeln!(io::stderr(), "run: without {} ({}): {}", layer.layer, layer.requested, layer.reason);
     }
 }
 
-/// Shows what was kept of the output.
+/// Prints the collected output.
 fn show(output: Output) -> io::Result<Outcome> {
     io::stdout().write_all(&output.stdout)?;
     io::stdout().flush()?;
@@ -114,7 +121,7 @@ fn show(output: Output) -> io::Result<Outcome> {
     Ok(output.outcome)
 }
 
-/// A path of an option, for an error that names it.
+/// Formats the path of an option for an error.
 fn shown(path: &Option<PathBuf>) -> String {
     path.as_deref().map(|path| format!("{path:?}")).unwrap_or_default()
 }
@@ -123,8 +130,8 @@ fn failed(error: Error) -> u8 {
     fail(report::class(&error).0, error)
 }
 
-/// One line that says why it ends.
-fn fail(status: u8, why: impl Display) -> u8 {
-    let _ = writeln!(io::stderr(), "run: {why}");
+/// Prints the reason of a failure in one line.
+fn fail(status: u8, reason: impl Display) -> u8 {
+    let _ = writeln!(io::stderr(), "run: {reason}");
     status
 }

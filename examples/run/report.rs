@@ -1,4 +1,4 @@
-//! What came of the command, for programs: one JSON object.
+//! `--report`: the result of the run as a JSON object.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -7,15 +7,17 @@ use serde_json::{Value, json};
 use stockade::{Error, Outcome, Termination};
 
 use crate::new_file::NewFile;
+use stockade::ErrorKind;
 
-/// Where something for programs goes.
+/// The destination of a report.
 pub enum Destination {
     Stdout,
     File(NewFile),
 }
 
 impl Destination {
-    /// `-` is standard output. A file is tried before the program runs, so that one that can't be written is known then.
+    /// Opens the destination; `-` is standard output. A file that cannot be written is an error before the program
+    /// runs.
     pub fn new(path: &Path) -> io::Result<Self> {
         if path == Path::new("-") { Ok(Self::Stdout) } else { NewFile::at(path).map(Self::File) }
     }
@@ -25,7 +27,7 @@ impl Destination {
             Self::Stdout => io::stdout().write_all(text.as_bytes()),
             Self::File(place) => {
                 let mut file = place.begin()?;
-                // Its own error would name the temporary file.
+                // Written to the file itself: an error of `NamedTempFile` would name the temporary file.
                 file.as_file_mut().write_all(text.as_bytes())?;
                 place.persist(file).map(drop)
             }
@@ -33,7 +35,7 @@ impl Destination {
     }
 }
 
-/// The report of what came of the command.
+/// Formats the result of the run.
 pub fn report(result: &Result<Outcome, Error>) -> io::Result<String> {
     let object = match result {
         Ok(outcome) => serde_json::to_value(outcome)?,
@@ -44,14 +46,14 @@ pub fn report(result: &Result<Outcome, Error>) -> io::Result<String> {
 
 fn failure(error: &Error) -> Value {
     let (_, kind) = class(error);
-    json!({ "error": { "kind": kind, "message": error.to_string(), "remedy": error.remedy() } })
+    json!({ "error": { "kind": kind, "message": error.to_string(), "hint": error.hint() } })
 }
 
-/// The exit status that says how the program ended, as shells have it.
+/// Returns the exit status for a termination, by the convention of shells.
 pub fn exit_status(outcome: &Outcome) -> u8 {
     match outcome.termination {
         Termination::Exited(code) => code as u8,
-        Termination::Signaled { signal, .. } => 128 + signal.0 as u8,
+        Termination::Signaled { signal, .. } => 128 + signal.number() as u8,
         Termination::WallTime
         | Termination::CpuTime
         | Termination::Idle
@@ -62,16 +64,19 @@ pub fn exit_status(outcome: &Outcome) -> u8 {
     }
 }
 
-/// What an error means to the caller: an exit status, and its name in the report.
+/// Returns the exit status for an error, and its name in the report.
 pub fn class(error: &Error) -> (u8, &'static str) {
-    match error {
-        Error::Invalid { .. } => (2, "Invalid"),
-        Error::NotExecutable { .. } => (126, "NotExecutable"),
-        Error::NotFound { .. } => (127, "NotFound"),
-        Error::SetUp { .. } => (125, "SetUp"),
-        Error::Died { .. } => (125, "Died"),
-        Error::StatusTaken => (125, "StatusTaken"),
-        Error::Systemd { .. } => (125, "Systemd"),
-        _ => (125, "Host"),
+    match error.kind() {
+        ErrorKind::InvalidConfiguration => (2, "InvalidConfiguration"),
+        ErrorKind::Unsupported if error.step().is_none() => (2, "Unsupported"),
+        ErrorKind::Unsupported => (125, "Unsupported"),
+        ErrorKind::NotExecutable => (126, "NotExecutable"),
+        ErrorKind::NotFound => (127, "NotFound"),
+        ErrorKind::SetupFailed => (125, "SetupFailed"),
+        ErrorKind::SetupTimedOut => (125, "SetupTimedOut"),
+        ErrorKind::StatusLost => (125, "StatusLost"),
+        ErrorKind::LimitExceeded => (125, "LimitExceeded"),
+        ErrorKind::Unkillable => (125, "Unkillable"),
+        _ => (125, "Io"),
     }
 }

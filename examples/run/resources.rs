@@ -1,69 +1,71 @@
-//! What the command line says of resources, as the crate's own types.
+//! Options about resources, as types of the crate.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use stockade::{Cgroup, CgroupParent, IoMax, Limits, Resource};
+use stockade::cgroup::{CgroupParent, IoMax};
+use stockade::limits::Resource;
+use stockade::{Cgroup, Limits};
 
 use crate::options::{bytes, time};
 
 #[derive(Args)]
 pub struct Resources {
-    /// Memory that it may have with all that it starts: 256M, 1G, …
+    /// Limit the memory of all processes together: 256M, 1G, …
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<u64>,
 
-    /// Lets that memory be swapped out
+    /// Allow swapping that memory out
     #[arg(long, requires = "memory")]
     swap: bool,
 
-    /// Processes and threads that it may have, itself among them
+    /// Limit the number of processes and threads, including the program
     #[arg(long, value_name = "N")]
     pids: Option<u64>,
 
-    /// CPUs' worth of time: 1.5
+    /// Limit the CPU time per second, as a number of CPUs: 1.5
     #[arg(long, value_name = "N")]
     cpus: Option<f64>,
 
-    /// CPUs that it may run on: 0-3,7
+    /// Restrict the program to these CPUs: 0-3,7
     #[arg(long, value_name = "LIST")]
     cpuset: Option<String>,
 
-    /// A limit of a block device: /dev/sda:rbps=1M,wbps=1M,riops=100,wiops=100
+    /// Limit I/O on a block device: /dev/sda:rbps=1M,wbps=1M,riops=100,wiops=100
     #[arg(long, value_name = "DEVICE:LIMIT,…", value_parser = io_max)]
     io_max: Vec<(PathBuf, IoMax)>,
 
-    /// Where its cgroup is made: below the host's own, nowhere, in a scope of systemd's, or below a cgroup by its path
+    /// Create the cgroup below the caller's own, not at all, in a scope of systemd, or below the cgroup at a path
     #[arg(long, value_name = "auto|none|systemd|PATH", value_parser = parent)]
     cgroup_parent: Option<Parent>,
 
-    /// Time that it may run: 500ms, 2s, 1.5m
+    /// Limit the wall-clock time: 500ms, 2s, 1.5m
     #[arg(long, value_name = "TIME", value_parser = time)]
     wall: Option<Duration>,
 
-    /// CPU time that it may use with all that it starts
+    /// Limit the CPU time of all processes together
     #[arg(long, value_name = "TIME", value_parser = time)]
     cpu: Option<Duration>,
 
-    /// Time that it may do nothing
+    /// Limit the time without CPU use
     #[arg(long, value_name = "TIME", value_parser = time)]
     idle: Option<Duration>,
 
-    /// Bytes that it may write to each of standard output and standard error, which are shown when it has ended
+    /// Limit the bytes of standard output and of standard error, which are printed when the program has terminated
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "pty")]
     pub output: Option<u64>,
 
-    /// Time between SIGTERM and SIGKILL for a program that exceeds a limit
+    /// Send SIGTERM when a limit is exceeded, and SIGKILL after this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     kill_grace: Option<Duration>,
 
-    /// Descriptors that it may have
+    /// Limit the open descriptors of each process
     #[arg(long, value_name = "N")]
     nofile: Option<u64>,
 }
 
-/// Where the cgroup is made.
+/// Where the cgroup is created.
 #[derive(Clone)]
 enum Parent {
     None,
@@ -85,7 +87,7 @@ fn size(text: &str) -> Result<u64, String> {
 
 fn io_max(text: &str) -> Result<(PathBuf, IoMax), String> {
     let (device, limits) = text.split_once(':').ok_or("it has no colon")?;
-    let mut max = IoMax::default();
+    let mut max = IoMax::new();
     for limit in limits.split(',') {
         let (key, value) = limit.split_once('=').ok_or_else(|| format!("{limit:?} has no ="))?;
         let field = match key {
@@ -93,7 +95,7 @@ fn io_max(text: &str) -> Result<(PathBuf, IoMax), String> {
             "wbps" => &mut max.write_bytes,
             "riops" => &mut max.read_operations,
             "wiops" => &mut max.write_operations,
-            _ => return Err(format!("{key:?} is none of rbps, wbps, riops, wiops")),
+            _ => return Err(format!("unknown limit {key:?}: use rbps, wbps, riops or wiops")),
         };
         *field = Some(bytes(value)?);
     }
@@ -101,17 +103,17 @@ fn io_max(text: &str) -> Result<(PathBuf, IoMax), String> {
 }
 
 impl Resources {
-    /// Limits with those that are asked for.
+    /// Adds the requested limits.
     pub fn limit(&self, mut limits: Limits) -> Limits {
-        limits = self.wall.into_iter().fold(limits, Limits::wall);
-        limits = self.cpu.into_iter().fold(limits, Limits::cpu);
-        limits = self.idle.into_iter().fold(limits, Limits::idle);
-        limits = self.output.into_iter().fold(limits, |set, bytes| set.stdout(bytes).stderr(bytes));
+        limits = self.wall.into_iter().fold(limits, Limits::wall_time);
+        limits = self.cpu.into_iter().fold(limits, Limits::cpu_time);
+        limits = self.idle.into_iter().fold(limits, Limits::idle_timeout);
+        limits = self.output.into_iter().fold(limits, |set, bytes| set.stdout_max(bytes).stderr_max(bytes));
         limits = self.kill_grace.into_iter().fold(limits, Limits::kill_grace);
         self.nofile.into_iter().fold(limits, |set, n| set.rlimit(Resource::Nofile, n, n))
     }
 
-    /// The cgroup, if one is asked for, or a limit that takes one.
+    /// Returns a cgroup if one is requested, or a limit that needs one.
     pub fn cgroup(&self) -> Option<Cgroup> {
         let parent = match &self.cgroup_parent {
             Some(Parent::None) => return None,

@@ -1,4 +1,4 @@
-//! A terminal of the program's own, shown on the caller's: everything is copied both ways while the program runs.
+//! `--pty`: runs the program on a new pseudo-terminal, and copies between that and the terminal of this process.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -10,39 +10,38 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
-use stockade::{Child, Command, Error, Outcome, Result, Sandbox, Signal};
+use stockade::{Child, Command, Error, Outcome, Sandbox, Signal};
 
-/// What the end of the input is typed as.
+/// The character that ends the input (Ctrl-D).
 const END_OF_INPUT: u8 = 4;
-/// Milliseconds after which a terminal that nobody has open is looked at again.
-const LOOK_AGAIN: u8 = 100;
+/// The interval at which a terminal that no process has open is polled again, in milliseconds.
+const REOPEN_INTERVAL: u8 = 100;
 
-/// Runs a command on a terminal of its own.
-pub fn run(sandbox: &Sandbox, mut command: Command) -> Result<Outcome> {
+/// Runs a command on a new pseudo-terminal. Returns an I/O error if copying from or to it fails.
+pub fn run(sandbox: &Sandbox, mut command: Command) -> io::Result<Result<Outcome, Error>> {
     give(&mut command);
-    let signals = signals().map_err(failed)?;
-    let mut child = sandbox.spawn(command)?;
+    let signals = signals()?;
+    let mut child = match sandbox.spawn(command) {
+        Ok(child) => child,
+        Err(error) => return Ok(Err(error)),
+    };
     let pty = child.pty.take().expect("a command with a terminal has its other side");
     let _raw = Raw::enter();
-    let mut terminal = Terminal::new(pty, signals).map_err(failed)?;
-    terminal.copy(&child).map_err(failed)?;
-    let outcome = child.wait()?;
-    // What the program wrote last is still to be shown.
-    terminal.show().map_err(failed)?;
+    let mut terminal = Terminal::new(pty, signals)?;
+    terminal.copy(&child)?;
+    let outcome = child.wait();
+    // The last output may not have been copied yet.
+    terminal.show()?;
     Ok(outcome)
 }
 
-/// Gives a command a terminal of the size of the caller's.
+/// Sets a pseudo-terminal for a command, with the size of this process's terminal.
 pub fn give(command: &mut Command) {
     let size = size();
     command.pty(size.ws_row, size.ws_col);
 }
 
-fn failed(error: io::Error) -> Error {
-    Error::Host { what: "copying from and to the terminal", errno: (&error).into(), remedy: None }
-}
-
-/// The size of the caller's terminal, or the customary one where there is none.
+/// Returns the size of this process's terminal, or the usual one if there is none.
 fn size() -> Winsize {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let known = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter().find_map(|fd| tcgetwinsize(fd).ok());
@@ -54,8 +53,7 @@ fn size() -> Winsize {
     })
 }
 
-/// The signals that are not left to their defaults: a new size, and what asks this process to end, which is for the
-/// program to decide.
+/// Blocks the signals that are passed on to the program: a new size, and requests to terminate.
 fn signals() -> io::Result<SignalFd> {
     use NixSignal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
     let set: SigSet = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH].into_iter().collect();
@@ -63,7 +61,7 @@ fn signals() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?)
 }
 
-/// The caller's terminal hands every byte on, while this lives.
+/// Raw mode of this process's terminal; the previous mode is restored on drop.
 struct Raw(Option<Termios>);
 
 impl Raw {
@@ -86,23 +84,23 @@ impl Drop for Raw {
     }
 }
 
-/// The ends that are copied between.
+/// The descriptors between which data is copied.
 struct Terminal {
-    /// The host's side. To close it would end the program (SIGHUP).
+    /// The caller's side. Closing it kills the program (SIGHUP).
     pty: File,
-    /// Nobody has the program's side open. A process of its session may open it again.
+    /// Whether no process has the program's side open. A process of its session may open it again.
     closed: bool,
-    /// The caller's input, until its end.
+    /// Standard input of this process, until end of file.
     input: Option<File>,
     output: File,
     signals: SignalFd,
-    /// Input that the program's terminal has not taken yet.
+    /// Input that the program's terminal has not accepted yet.
     typed: Vec<u8>,
-    /// The last line of the input has no end so far.
+    /// Whether the last line of the input is incomplete.
     within_line: bool,
 }
 
-/// What there is to wait for.
+/// An event to wait for.
 #[derive(Clone, Copy)]
 enum Event {
     Ended,
@@ -119,7 +117,7 @@ impl Terminal {
         Ok(Self { pty, closed: false, input, output, signals, typed: vec![], within_line: false })
     }
 
-    /// Copies until the program has ended.
+    /// Copies until the program has exited.
     fn copy(&mut self, child: &Child) -> io::Result<()> {
         loop {
             for event in self.wait(child)? {
@@ -148,13 +146,13 @@ impl Terminal {
         }
         let mut fds: Vec<PollFd<'_>> = watched.iter().map(|&(_, fd, events)| PollFd::new(fd, events)).collect();
         // poll(2) does not wait for a terminal that is closed to be opened.
-        match poll(&mut fds, if self.closed { LOOK_AGAIN.into() } else { PollTimeout::NONE }) {
+        match poll(&mut fds, if self.closed { REOPEN_INTERVAL.into() } else { PollTimeout::NONE }) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         let happened = watched.iter().zip(&fds).filter(|(_, fd)| fd.any().unwrap_or(false));
-        let look_again = self.closed.then_some(Event::Shown);
-        Ok(happened.map(|((event, ..), _)| *event).chain(look_again).collect())
+        let check_again = self.closed.then_some(Event::Shown);
+        Ok(happened.map(|((event, ..), _)| *event).chain(check_again).collect())
     }
 
     fn signal(&mut self, child: &Child) -> io::Result<()> {
@@ -162,17 +160,17 @@ impl Terminal {
         let number = info.ssi_signo as i32;
         match number {
             libc::SIGWINCH => Ok(tcsetwinsize(&self.pty, size())?),
-            _ => Ok(child.signal(Signal(number))?),
+            _ => Ok(Signal::new(number).map_or(Ok(()), |signal| child.signal(signal))?),
         }
     }
 
-    /// Shows what the program has written so far.
+    /// Copies the program's output so far.
     fn show(&mut self) -> io::Result<()> {
         let mut buffer = [0; 8192];
         loop {
             let read = self.pty.read(&mut buffer);
-            // EIO says so.
-            self.closed = !matches!(&read, Ok(1..)) && !read.as_ref().is_err_and(passing);
+            // A read fails with EIO while no process has the program's side open.
+            self.closed = !matches!(&read, Ok(1..)) && !read.as_ref().is_err_and(is_temporary);
             match read {
                 Ok(count) if !self.closed => self.output.write_all(&buffer[..count])?,
                 _ => return Ok(()),
@@ -186,33 +184,33 @@ impl Terminal {
         match input.read(&mut buffer) {
             Ok(0) => {
                 self.input = None;
-                // Within a line the first one hands on what was typed, and no more.
+                // If the line is incomplete, the first Ctrl-D only submits it (termios(3), VEOF).
                 self.typed.resize(1 + usize::from(self.within_line), END_OF_INPUT);
             }
             Ok(count) => {
                 self.typed.extend_from_slice(&buffer[..count]);
                 self.within_line = !self.typed.ends_with(b"\n");
             }
-            Err(error) if passing(&error) => {}
+            Err(error) if is_temporary(&error) => {}
             Err(_) => self.input = None,
         }
         Ok(())
     }
 
-    /// Hands on what the program's terminal takes.
+    /// Passes on the input that the program's terminal accepts.
     fn type_in(&mut self) {
         if self.typed.is_empty() {
             return;
         }
         match self.pty.write(&self.typed) {
             Ok(count) => drop(self.typed.drain(..count)),
-            Err(error) if passing(&error) => {}
+            Err(error) if is_temporary(&error) => {}
             Err(_) => self.typed.clear(),
         }
     }
 }
 
-/// Whether a read or a write is merely to be tried again.
-fn passing(error: &io::Error) -> bool {
+/// Returns whether a failed read or write must be retried.
+fn is_temporary(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -1,4 +1,5 @@
-//! A configuration as JSON: what is read is the same when it is written and read again, and is planned or refused with words.
+//! A configuration as JSON: what is read is the same when it is written and read again, and is planned or refused with
+//! words.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stockade::{Error, Sandbox, Seccomp};
+use stockade::{ErrorKind, Sandbox, Seccomp};
 
 fuzz_target!(|json: &[u8]| {
     let Ok(policy) = serde_json::from_slice::<Seccomp>(json) else { return };
@@ -11,7 +11,9 @@ fuzz_target!(|json: &[u8]| {
     assert!(!policy.to_string().is_empty());
     match Sandbox::new().seccomp(policy).plan(stockade_fuzz::command()) {
         Ok(_) => {}
-        Err(Error::Invalid { what, remedy, .. }) => assert!(!what.is_empty() && !remedy.is_empty()),
-        Err(other) => panic!("{other}"),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{error}");
+            assert!(error.hint().is_some_and(|hint| !hint.is_empty()), "{error}");
+        }
     }
 });

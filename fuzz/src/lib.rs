@@ -4,10 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
+use stockade::capabilities::Capability;
+use stockade::identity::IdRange;
+use stockade::landlock::FsAccess;
+use stockade::limits::{Overflow, Resource};
+use stockade::mount::{Bind, HidePid, Operation, Overlay, Proc, Tmpfs};
+use stockade::namespaces::TimeOffsets;
 use stockade::{
-    Bind, Capabilities, Capability, Cgroup, Command, Error, FsAccess, HidePid, IdRange, Identity, Landlock, Layer,
-    Limits, Mount, Namespaces, Overflow, Overlay, Plan, Proc, Resource, Root, Sandbox, Seccomp, Stdio, TimeOffsets,
-    Tmpfs,
+    Capabilities, Cgroup, Command, Compiled, Identity, Landlock, Layer, Limits, Namespaces, Root, Sandbox, Seccomp,
+    Stdio,
 };
 
 /// Paths that mean something, and others.
@@ -53,12 +58,12 @@ fn times<T>(
     (0..count).try_fold(start, |value, _| each(u, value))
 }
 
-fn mount(u: &mut Unstructured) -> Result<Mount> {
+fn mount(u: &mut Unstructured) -> Result<Operation> {
     Ok(match u.int_in_range(0..=10)? {
         // Nothing of the host is writable: no iteration may change the next one's host.
         0 => Bind::new(path(u)?, path(u)?).noexec().into(),
         1 => Bind::new(path(u)?, path(u)?).owner(u.arbitrary()?, u.arbitrary()?).devices().into(),
-        2 => Tmpfs::new(path(u)?).size(u.arbitrary()?).inodes(u.arbitrary()?).mode(u.arbitrary()?).into(),
+        2 => Tmpfs::new(path(u)?).size(u.arbitrary()?).inodes(u.arbitrary()?).mode(u.arbitrary::<u32>()?).into(),
         3 => {
             let overlay = Overlay::new(path(u)?).upper_tmpfs(u.int_in_range(0..=1 << 20)?);
             times(u, 3, |u, overlay: Overlay| Ok(overlay.lower(path(u)?)), overlay)?.into()
@@ -66,12 +71,12 @@ fn mount(u: &mut Unstructured) -> Result<Mount> {
         4 => Proc::new(path(u)?)
             .hidepid(*u.choose(&[HidePid::NoAccess, HidePid::Invisible, HidePid::Ptraceable])?)
             .into(),
-        5 => Mount::Dev(path(u)?),
-        6 => Mount::File { target: path(u)?, contents: u.arbitrary()?, mode: u.arbitrary()? },
-        7 => Mount::Symlink { text: path(u)?.into(), link: path(u)? },
-        8 => Mount::Dir { target: path(u)?, mode: u.arbitrary()? },
-        9 => Mount::Mask(path(u)?),
-        _ => Mount::ReadOnly(path(u)?),
+        5 => Operation::Dev(path(u)?),
+        6 => Operation::file(path(u)?, u.arbitrary::<Vec<u8>>()?, u.arbitrary::<u32>()?),
+        7 => Operation::symlink(path(u)?, path(u)?),
+        8 => Operation::create_dir(path(u)?, u.arbitrary::<u32>()?),
+        9 => Operation::Mask(path(u)?),
+        _ => Operation::ReadOnly(path(u)?),
     })
 }
 
@@ -80,14 +85,14 @@ fn root(u: &mut Unstructured) -> Result<Root> {
         0 => Root::host(),
         1 => Root::empty(),
         2 => Root::inherit(),
-        _ => Root::dir(path(u)?),
+        _ => Root::from_dir(path(u)?),
     };
-    times(u, 5, |u, root: Root| Ok(root.mount(mount(u)?)), base)
+    times(u, 5, |u, root: Root| Ok(root.with(mount(u)?)), base)
 }
 
 fn ranges(u: &mut Unstructured) -> Result<Vec<IdRange>> {
     let range = |u: &mut Unstructured, mut ranges: Vec<IdRange>| {
-        ranges.push(IdRange { inside: u.arbitrary()?, outside: u.arbitrary()?, count: u.arbitrary()? });
+        ranges.push(IdRange::new(u.arbitrary()?, u.arbitrary()?, u.arbitrary()?));
         Ok(ranges)
     };
     times(u, 3, range, vec![])
@@ -114,8 +119,8 @@ fn limits(u: &mut Unstructured) -> Result<Limits> {
         Resource::Nproc,
         Resource::Stack,
     ];
-    let limits = Limits::new().wall(Duration::from_secs(5)).stdout(u.arbitrary()?).overflow(Overflow::Discard);
-    let limits = perhaps(u, limits, |u, limits| Ok(limits.cpu(Duration::from_nanos(u.arbitrary()?))))?;
+    let limits = Limits::new().wall_time(Duration::from_secs(5)).stdout_max(u.arbitrary()?).overflow(Overflow::Discard);
+    let limits = perhaps(u, limits, |u, limits| Ok(limits.cpu_time(Duration::from_nanos(u.arbitrary()?))))?;
     times(u, 3, |u, limits: Limits| Ok(limits.rlimit(*u.choose(&RESOURCES)?, u.arbitrary()?, u.arbitrary()?)), limits)
 }
 
@@ -128,13 +133,18 @@ fn cgroup(u: &mut Unstructured) -> Result<Cgroup> {
     perhaps(u, cgroup, |u, cgroup| Ok(cgroup.raw(String::arbitrary(u)?, String::arbitrary(u)?)))
 }
 
+/// Some of these flags.
+fn some<T: FromIterator<T>>(u: &mut Unstructured, flags: impl Iterator<Item = T>) -> Result<T> {
+    flags.filter_map(|flag| u.arbitrary::<bool>().map(|is_in| is_in.then_some(flag)).transpose()).collect()
+}
+
 /// A Landlock ruleset.
 pub fn landlock(u: &mut Unstructured) -> Result<Landlock> {
     let rule = |u: &mut Unstructured, landlock: Landlock| {
         Ok(match u.int_in_range(0..=6)? {
             0 => landlock.read_only(path(u)?),
             1 => landlock.read_write(path(u)?),
-            2 => landlock.access(path(u)?, FsAccess::from_bits_retain(u.arbitrary()?)),
+            2 => landlock.access(path(u)?, some(u, FsAccess::all().iter())?),
             3 => landlock.deny(path(u)?),
             4 => landlock.deny_write(path(u)?),
             5 => landlock.bind_port(u.arbitrary()?).connect_port(u.arbitrary()?),
@@ -160,18 +170,18 @@ fn seccomp(u: &mut Unstructured) -> Result<Seccomp> {
 pub fn sandbox(u: &mut Unstructured) -> Result<Sandbox> {
     const LAYERS: [Layer; 6] =
         [Layer::Namespaces, Layer::Root, Layer::Capabilities, Layer::Cgroup, Layer::Landlock, Layer::Seccomp];
-    let namespaces = if u.arbitrary()? { Namespaces::from_bits_truncate(u.arbitrary()?) } else { Namespaces::all() };
+    let namespaces = if u.arbitrary()? { some(u, Namespaces::all().iter())? } else { Namespaces::all() };
     let sandbox = Sandbox::new().namespaces(namespaces).root(root(u)?).limits(limits(u)?);
     let sandbox = perhaps(u, sandbox, |u, sandbox| Ok(sandbox.identity(identity(u)?)))?;
     let sandbox = perhaps(u, sandbox, |u, sandbox| Ok(sandbox.hostname(String::arbitrary(u)?)))?;
     let sandbox = perhaps(u, sandbox, |u, sandbox| {
-        Ok(sandbox.time_offsets(TimeOffsets { monotonic: u.arbitrary()?, boottime: u.arbitrary()? }))
+        Ok(sandbox.time_offsets(TimeOffsets::new().monotonic(u.arbitrary()?).boottime(u.arbitrary()?)))
     })?;
     let sandbox = perhaps(u, sandbox, |u, sandbox| Ok(sandbox.cgroup(cgroup(u)?)))?;
     let sandbox = perhaps(u, sandbox, |u, sandbox| Ok(sandbox.landlock(landlock(u)?)))?;
     let sandbox = perhaps(u, sandbox, |u, sandbox| Ok(sandbox.seccomp(seccomp(u)?)))?;
     let sandbox = perhaps(u, sandbox, |_, sandbox| {
-        Ok(sandbox.capabilities(Capabilities::none().keep([Capability::CAP_NET_RAW, Capability::CAP_SYS_ADMIN])))
+        Ok(sandbox.capabilities(Capabilities::none().keep([Capability::NetRaw, Capability::SysAdmin])))
     })?;
     perhaps(u, sandbox, |u, sandbox| Ok(sandbox.best_effort([*u.choose(&LAYERS)?])))
 }
@@ -182,18 +192,14 @@ pub fn command() -> Command {
 }
 
 /// A plan, or a refusal that says what to do.
-pub fn planned(sandbox: &Sandbox) -> Option<Plan> {
+pub fn planned(sandbox: &Sandbox) -> Option<Compiled> {
     match sandbox.plan(command()) {
         Ok(plan) => {
             assert!(plan.to_string().contains("execve"));
             Some(plan)
         }
-        Err(Error::Invalid { what, remedy, .. }) => {
-            assert!(!what.is_empty() && !remedy.is_empty());
-            None
-        }
         Err(error) => {
-            assert!(!error.to_string().is_empty());
+            assert!(error.step().is_some() || error.hint().is_some_and(|hint| !hint.is_empty()), "{error}");
             None
         }
     }

@@ -1,5 +1,5 @@
-//! The kernel's word that the memory of a group of v1 was used up (cgroup-v1/memory.rst, "OOM Control"). A kill is counted in
-//! the group of the process that was killed, and the count is gone with a group that a program has made for it.
+//! Out-of-memory notifications of cgroup v1 (cgroup-v1/memory.rst, "OOM Control"). They are needed because a kill is
+//! counted in the cgroup of the killed process, and the count is lost when a program removes a cgroup that it created.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -9,20 +9,21 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::directory::Directory;
 
+/// An eventfd that the kernel signals when the memory of a cgroup is used up.
 #[derive(Debug)]
-pub(super) struct Alarm(EventFd);
+pub(super) struct OomAlarm(EventFd);
 
-impl Alarm {
-    /// Sets one for a group. A kernel that has none (`PREEMPT_RT`) is done without.
-    pub fn set(group: &Directory) -> Option<Self> {
+impl OomAlarm {
+    /// Registers one for a cgroup. `None` if the kernel does not support it (`PREEMPT_RT`).
+    pub fn register(group: &Directory) -> Option<Self> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).ok()?;
         let file = group.file("memory.oom_control", OFlag::O_RDONLY).ok()?;
         group.write("cgroup.event_control", &format!("{} {}", event.as_raw_fd(), file.as_raw_fd())).ok()?;
         Some(Self(event))
     }
 
-    /// Whether memory was used up, at the limit of this group or of one above.
-    pub fn has_rung(&self) -> bool {
+    /// Returns whether memory was used up, at the limit of this cgroup or of an ancestor.
+    pub fn is_triggered(&self) -> bool {
         poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 }

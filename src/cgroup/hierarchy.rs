@@ -1,7 +1,8 @@
-//! Which hierarchies the host has, and where in each of them it is.
+//! The mounted cgroup hierarchies, and the caller's cgroup in each of them.
 
 use std::cell::OnceCell;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -11,8 +12,9 @@ use super::directory::Directory;
 use super::{CgroupParent, unit};
 use crate::error::{Error, Result};
 use crate::mountinfo::{self, Line};
+use crate::unix::{self, ToErrno};
 
-/// What limits and counts, by its name on v2.
+/// A cgroup controller, by its name on v2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Controller {
     Memory,
@@ -26,16 +28,16 @@ pub(super) enum Controller {
 }
 
 impl Controller {
-    /// The freezer first: who is frozen ends when it is thawed.
+    /// The freezer comes first: a killed process does not terminate until it is thawed.
     pub const ALL: [Self; 8] =
         [Self::Freezer, Self::Memory, Self::Cpu, Self::Cpuacct, Self::Cpuset, Self::Pids, Self::Io, Self::Hugetlb];
 
-    /// Whether what limits a group limits those below it: all but the throttling of v1.
-    pub fn is_hierarchical(self, version: Version) -> bool {
-        (self, version) != (Self::Io, Version::V1)
+    /// Returns whether limits of a cgroup apply to the cgroups below it: all but the throttling of v1.
+    pub fn is_hierarchical(self, version: HierarchyVersion) -> bool {
+        (self, version) != (Self::Io, HierarchyVersion::V1)
     }
 
-    /// By the name that files of either version begin with.
+    /// Returns the controller that a file belongs to, by the prefix of its name on v1 or v2.
     pub fn of_file(file: &str) -> Option<Self> {
         Some(match file.split('.').next()? {
             "memory" => Self::Memory,
@@ -50,7 +52,7 @@ impl Controller {
         })
     }
 
-    /// The name that a v1 hierarchy is mounted with.
+    /// Returns the name on v1, a mount option of the hierarchy.
     pub fn v1(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -64,7 +66,7 @@ impl Controller {
         }
     }
 
-    /// The name in `cgroup.controllers`; none for what every group of v2 has.
+    /// Returns the name in `cgroup.controllers` of v2. `None` if every cgroup of v2 has it.
     pub fn v2(self) -> Option<&'static str> {
         match self {
             Self::Cpuacct | Self::Freezer => None,
@@ -76,40 +78,50 @@ impl Controller {
 
 /// The version of a hierarchy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum HierarchyVersion {
     V1,
     V2,
 }
 
-/// A hierarchy that is mounted.
-struct Hierarchy {
-    version: Version,
+/// A mounted hierarchy.
+pub(super) struct Hierarchy {
+    version: HierarchyVersion,
     point: PathBuf,
-    /// The cgroup that is seen at the mount point.
+    /// The cgroup that is visible at the mount point.
     root: PathBuf,
-    /// Of v1.
+    /// The options of the file system, of which the controllers of a v1 hierarchy are some.
     controllers: Vec<String>,
-    /// The host's cgroup.
+    /// The controllers of a v1 hierarchy, separated by commas.
+    names: String,
+    /// The caller's cgroup.
     own: PathBuf,
 }
 
-/// What the name of a leaf begins with that the processes of hosts were moved to.
-pub(super) const HOST_LEAF: &str = "stockade-host-";
+/// The file of a cgroup of v2 with the controllers of the cgroups below it.
+pub(super) const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
 
-/// The hierarchies of the host, and below which cgroup of theirs groups are made.
+/// Returns what is written to [`SUBTREE_CONTROL`] to enable controllers.
+pub(super) fn enabling<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ")
+}
+
+/// The prefix of the names of leaves to which the processes of a caller's cgroup were moved.
+pub(super) const CALLER_LEAF: &str = "stockade-caller-";
+
+/// The mounted hierarchies, with the parent below which cgroups are created.
 pub(super) struct Hierarchies {
     mounted: Vec<Hierarchy>,
-    /// Below the root of each; without one it is the host's own.
+    /// The requested parent, relative to the root of each hierarchy. `None` for the caller's own cgroup.
     parent: Option<PathBuf>,
-    /// The host's own is in a scope that was delegated to it.
+    /// Whether the caller's own cgroup is a scope that was delegated to it.
     is_delegated: bool,
-    /// What the cgroup of v2 has, once it was asked.
-    offered: OnceCell<Words>,
+    /// The controllers of the v2 cgroup, once read.
+    offered: OnceCell<WordList>,
 }
 
 impl Hierarchies {
     pub fn read(parent: &CgroupParent) -> Result<Self> {
-        let own = fs::read_to_string("/proc/self/cgroup").map_err(Error::host("reading /proc/self/cgroup"))?;
+        let own = fs::read_to_string("/proc/self/cgroup").map_err(Error::io("read /proc/self/cgroup"))?;
         let mut hierarchies = Self::of(&own)?;
         match parent {
             CgroupParent::Auto => {}
@@ -119,200 +131,242 @@ impl Hierarchies {
         Ok(hierarchies)
     }
 
-    /// Those of a process, by the contents of its file in `/proc`.
+    /// Returns the hierarchies for a process, by the contents of `/proc/[pid]/cgroup`.
     pub fn of(own: &str) -> Result<Self> {
-        Ok(Self::new(mountinfo::read_of_kind(b"cgroup")?, own, None))
+        Ok(Self::new(mountinfo::read_of_kind(b"cgroup").map_err(Error::mounts)?, own, None))
     }
 
     fn new(mounts: Vec<Line>, own: &str, parent: Option<PathBuf>) -> Self {
         let mut mounted: Vec<Hierarchy> = vec![];
         for mount in mounts {
             let version = match mount.kind.as_slice() {
-                b"cgroup" => Version::V1,
-                b"cgroup2" => Version::V2,
+                b"cgroup" => HierarchyVersion::V1,
+                b"cgroup2" => HierarchyVersion::V2,
                 _ => continue,
             };
             let options = String::from_utf8_lossy(&mount.super_options).into_owned();
             let controllers: Vec<String> = options.split(',').map(str::to_owned).collect();
-            let Some(own) = own_cgroup(own, version, &controllers) else { continue };
-            mounted.push(Hierarchy { version, point: mount.point, root: mount.root, controllers, own });
+            let Some((names, own)) = own_cgroup(own, version, &controllers) else { continue };
+            mounted.push(Hierarchy { version, point: mount.point, root: mount.root, controllers, names, own });
         }
-        // In a cgroup namespace what was mounted outside of it may show another cgroup, and what was mounted since shows its own.
+        // In a cgroup namespace, a mount from outside may not show the caller's cgroup, while a mount made inside does:
+        // prefer the latter.
         mounted.sort_by_key(|hierarchy| hierarchy.directory(None).is_none());
         Self { mounted, parent, is_delegated: false, offered: OnceCell::new() }
     }
 
-    /// Where groups with each controller are made, looked up once.
-    pub fn grounds(self) -> Grounds {
-        let mut grounds: Vec<Ground> = vec![];
-        let mut of = vec![];
+    /// Whether this user may write to a cgroup of the caller, except in hierarchies that are left out. One that no
+    /// mount shows may be writable: the program can mount it.
+    pub fn are_writable(&self, is_left_out: impl Fn(&Hierarchy) -> bool) -> bool {
+        let may_write = |hierarchy: &Hierarchy| match hierarchy.own.strip_prefix(&hierarchy.root) {
+            Ok(own) => access(&hierarchy.point.join(own).join("cgroup.procs"), AccessFlags::W_OK).is_ok(),
+            Err(_) => true,
+        };
+        self.mounted.is_empty() || self.mounted.iter().any(|hierarchy| !is_left_out(hierarchy) && may_write(hierarchy))
+    }
+
+    /// Looks up the parent directory for each controller.
+    pub fn parents(self) -> Parents {
+        let mut directories: Vec<ParentDirectory> = vec![];
+        let mut by_controller = vec![];
         for controller in Controller::ALL {
-            let Some((version, directory)) = self.place(controller) else { continue };
-            let known = grounds.iter().position(|ground| ground.directory == directory);
+            let Some((version, directory)) = self.directory(controller) else { continue };
+            let known = directories.iter().position(|parent| parent.directory == directory);
             let index = known.unwrap_or_else(|| {
                 let unit_above = self.unit_root(version);
-                grounds.push(Ground {
+                directories.push(ParentDirectory {
                     version,
                     directory,
                     unit_above,
-                    hindrance: OnceCell::new(),
-                    given: OnceCell::new(),
+                    obstacle: OnceCell::new(),
+                    enabled: OnceCell::new(),
                 });
-                grounds.len() - 1
+                directories.len() - 1
             });
-            of.push((controller, index));
+            by_controller.push((controller, index));
         }
-        Grounds { grounds, of, hierarchies: self }
+        Parents { directories, by_controller, hierarchies: self }
     }
 
-    /// Whether a hierarchy that is mounted has a controller, wherever.
+    /// Returns whether any mounted hierarchy has a controller.
     pub fn have(&self, controller: Controller) -> bool {
         self.mounted.iter().any(|hierarchy| hierarchy.has(controller))
     }
 
-    /// Where systemd's units are looked for above a directory: nowhere, if the parent was named.
-    fn unit_root(&self, version: Version) -> Option<PathBuf> {
-        let v2 = self.mounted.iter().find(|hierarchy| hierarchy.version == Version::V2);
-        let is_looked_for = version == Version::V2 && self.parent.is_none() && !self.is_delegated;
+    /// Returns the directory up to which systemd units are looked for. `None` if the parent was requested explicitly.
+    fn unit_root(&self, version: HierarchyVersion) -> Option<PathBuf> {
+        let v2 = self.mounted.iter().find(|hierarchy| hierarchy.version == HierarchyVersion::V2);
+        let is_looked_for = version == HierarchyVersion::V2 && self.parent.is_none() && !self.is_delegated;
         v2.filter(|_| is_looked_for).map(|hierarchy| hierarchy.point.clone())
     }
 
-    /// The unit of systemd's that a directory of this process's own group is in, if it is not delegated.
-    pub fn undelegated(&self, version: Version, directory: &Path) -> Option<String> {
+    /// Returns the systemd unit of a directory in the caller's own cgroup, if the unit is not delegated.
+    pub fn undelegated(&self, version: HierarchyVersion, directory: &Path) -> Option<String> {
         unit::undelegated(directory, &self.unit_root(version)?)
     }
 
-    /// Where a hierarchy with a controller is mounted of which this process's group is not seen.
+    /// Returns the mount point of a hierarchy that has a controller, but does not show the caller's cgroup.
     pub fn point_elsewhere(&self, controller: Controller) -> Option<&Path> {
         let mut hidden = self.mounted.iter().filter(|hierarchy| hierarchy.directory(None).is_none());
         hidden.find(|hierarchy| hierarchy.has(controller)).map(|hierarchy| &*hierarchy.point)
     }
 
-    /// The directory below which groups with a controller are made, and its version.
-    pub fn place(&self, controller: Controller) -> Option<(Version, PathBuf)> {
+    /// Returns the directory below which cgroups with a controller are created, and its version.
+    pub fn directory(&self, controller: Controller) -> Option<(HierarchyVersion, PathBuf)> {
         let parent = self.parent.as_deref();
         let v1 = self.mounted.iter().find(|hierarchy| {
             let named = |name: &String| name == controller.v1();
-            hierarchy.version == Version::V1 && hierarchy.controllers.iter().any(named)
+            hierarchy.version == HierarchyVersion::V1 && hierarchy.controllers.iter().any(named)
         });
-        let v2 = || self.mounted.iter().find(|hierarchy| hierarchy.version == Version::V2);
+        let v2 = || self.mounted.iter().find(|hierarchy| hierarchy.version == HierarchyVersion::V2);
         if let Some(hierarchy) = v1 {
-            return Some((Version::V1, hierarchy.directory(parent)?));
+            return Some((HierarchyVersion::V1, hierarchy.directory(parent)?));
         }
         let directory = v2()?.directory(parent)?;
-        let offered = || self.offered.get_or_init(|| Words::of(&directory.join("cgroup.controllers")));
+        let offered = || self.offered.get_or_init(|| WordList::of(&directory.join("cgroup.controllers")));
         let has = controller.v2().is_none_or(|name| offered().has(name));
-        has.then_some((Version::V2, directory))
+        has.then_some((HierarchyVersion::V2, directory))
     }
 }
 
-/// A directory below which groups are made.
-pub(super) struct Ground {
-    pub version: Version,
-    pub directory: PathBuf,
-    /// Up to where a unit of systemd's is looked for that it is in.
-    unit_above: Option<PathBuf>,
-    hindrance: OnceCell<Option<Hindrance>>,
-    /// What groups below have.
-    given: OnceCell<Words>,
+fn is_missing(opened: &io::Result<Directory>) -> bool {
+    opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Why no group can be made somewhere.
+/// A directory below which cgroups are created.
+pub(super) struct ParentDirectory {
+    pub version: HierarchyVersion,
+    pub directory: PathBuf,
+    /// The directory up to which the systemd unit of this directory is looked for.
+    unit_above: Option<PathBuf>,
+    obstacle: OnceCell<Option<Obstacle>>,
+    /// The controllers that are enabled for child cgroups.
+    enabled: OnceCell<WordList>,
+}
+
+/// Why no cgroup can be created in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Hindrance {
-    /// There is no such directory: a parent that was named is in another hierarchy alone.
+pub(super) enum Obstacle {
+    /// The directory does not exist: the requested parent exists only in another hierarchy.
     Absent,
-    /// This user may not write there.
-    NotAllowed,
-    /// It is in this unit of systemd's, which is not delegated.
+    /// No cgroup file system is visible there: its mount point is covered.
+    Covered,
+    /// The caller may not write there.
+    NotAllowed(unix::Errno),
+    /// It is in this systemd unit, which is not delegated.
     Undelegated(String),
-    /// It is for threads (cgroups(7), "thread mode"): its `cgroup.type`.
+    /// It is threaded (cgroups(7), "thread mode"), with this `cgroup.type`.
     Threaded(String),
 }
 
-impl Ground {
-    /// Why no group can be made here, if none can.
-    pub fn hindrance(&self) -> Option<&Hindrance> {
-        self.hindrance.get_or_init(|| self.find_hindrance()).as_ref()
+impl ParentDirectory {
+    /// Returns why no cgroup can be created here, if so.
+    pub fn obstacle(&self) -> Option<&Obstacle> {
+        self.obstacle.get_or_init(|| self.find_obstacle()).as_ref()
     }
 
-    fn find_hindrance(&self) -> Option<Hindrance> {
+    fn find_obstacle(&self) -> Option<Obstacle> {
         match access(&self.directory, AccessFlags::W_OK | AccessFlags::X_OK) {
             Ok(()) => {}
-            Err(Errno::ENOENT) => return Some(Hindrance::Absent),
-            Err(_) => return Some(Hindrance::NotAllowed),
+            Err(Errno::ENOENT) if self.is_covered() => return Some(Obstacle::Covered),
+            Err(Errno::ENOENT) => return Some(Obstacle::Absent),
+            Err(errno) => return Some(Obstacle::NotAllowed(errno.to_errno())),
         }
         if let Some(unit) = self.unit_above.as_ref().and_then(|point| unit::undelegated(&self.directory, point)) {
-            return Some(Hindrance::Undelegated(unit));
+            return Some(Obstacle::Undelegated(unit));
         }
-        // v1 has no such file, nor has the root of v2.
+        // v1 and the root of v2 have no such file.
         let kind = fs::read_to_string(self.directory.join("cgroup.type")).unwrap_or_default();
         let kind = kind.trim();
-        (!matches!(kind, "" | "domain")).then(|| Hindrance::Threaded(kind.into()))
+        (!matches!(kind, "" | "domain")).then(|| Obstacle::Threaded(kind.into()))
     }
 
-    /// Whether groups can be made here.
-    pub fn may_make(&self) -> bool {
-        self.hindrance().is_none()
+    /// Returns whether the nearest directory that exists above this one is in another file system.
+    fn is_covered(&self) -> bool {
+        let seen = self.directory.ancestors().map(Directory::open).find(|opened| !is_missing(opened));
+        seen.is_some_and(|opened| opened.is_err())
     }
 
-    /// Whether a group below can have a controller without that processes are moved for it.
-    pub fn may_give(&self, controller: Controller) -> bool {
-        let given = || self.given.get_or_init(|| Words::of(&self.directory.join("cgroup.subtree_control")));
-        self.version == Version::V1 || controller.v2().is_none_or(|name| given().has(name))
+    /// Returns whether cgroups can be created here.
+    pub fn is_usable(&self) -> bool {
+        self.obstacle().is_none()
+    }
+
+    /// Returns whether a child cgroup of v1 with a controller can have processes: those of the cpuset controller need
+    /// CPUs and memory nodes of the parent.
+    pub fn has_processors(&self, controller: Controller) -> bool {
+        let has = |file: &str| fs::read_to_string(self.directory.join(file)).is_ok_and(|list| !list.trim().is_empty());
+        controller != Controller::Cpuset || has("cpuset.cpus") && has("cpuset.mems")
+    }
+
+    /// Returns whether child cgroups have a controller already, so that no process must be moved.
+    pub fn passes_on(&self, controller: Controller) -> bool {
+        let enabled = || self.enabled.get_or_init(|| WordList::of(&self.directory.join(SUBTREE_CONTROL)));
+        self.version == HierarchyVersion::V1 || controller.v2().is_none_or(|name| enabled().has(name))
     }
 }
 
-/// The directory for every controller that a hierarchy has here.
-pub(super) struct Grounds {
-    grounds: Vec<Ground>,
-    /// By index.
-    of: Vec<(Controller, usize)>,
+/// The parent directory for each controller.
+pub(super) struct Parents {
+    directories: Vec<ParentDirectory>,
+    /// Indexes into `directories`.
+    by_controller: Vec<(Controller, usize)>,
     hierarchies: Hierarchies,
 }
 
-impl Grounds {
-    pub fn of(&self, controller: Controller) -> Option<&Ground> {
-        self.of.iter().find(|(known, _)| *known == controller).map(|&(_, index)| &self.grounds[index])
+impl Parents {
+    pub fn of(&self, controller: Controller) -> Option<&ParentDirectory> {
+        self.by_controller.iter().find(|(known, _)| *known == controller).map(|&(_, index)| &self.directories[index])
     }
 
-    /// The requested parent, as [`Hierarchies`] has it.
+    /// Returns all controllers of the v1 hierarchy that has a controller, separated by commas.
+    pub fn v1_names(&self, controller: Controller) -> Option<&str> {
+        let mut v1 = self.hierarchies.mounted.iter().filter(|hierarchy| hierarchy.version == HierarchyVersion::V1);
+        v1.find(|hierarchy| hierarchy.has(controller)).map(|hierarchy| &*hierarchy.names)
+    }
+
+    /// Returns the requested parent, relative to the root of each hierarchy.
     pub fn parent(&self) -> Option<&Path> {
         self.hierarchies.parent.as_deref()
     }
 
-    /// Whether a controller that can't be used here is one that the host lacks. Below a requested parent, which may have
-    /// been removed or changed by a program, it is lacking only if no hierarchy has it.
+    /// Returns whether a controller is unavailable because the host lacks it. Below a requested parent, which a program
+    /// may have removed or changed, that is so only if no hierarchy has it.
     pub fn lack(&self, controller: Controller) -> bool {
-        let has_place = self.of(controller).is_some_and(Ground::may_make);
-        has_place || self.parent().is_none() || !self.hierarchies.have(controller)
+        let is_usable = self.of(controller).is_some_and(ParentDirectory::is_usable);
+        is_usable || self.parent().is_none() || !self.hierarchies.have(controller)
     }
 
-    /// Where a hierarchy with a controller is mounted of which this process's group is not seen.
+    /// Returns the mount point of a hierarchy that has a controller, but does not show the caller's cgroup.
     pub fn point_elsewhere(&self, controller: Controller) -> Option<&Path> {
         self.hierarchies.point_elsewhere(controller)
     }
 
     pub fn directories(&self) -> Vec<PathBuf> {
-        self.grounds.iter().map(|ground| ground.directory.clone()).collect()
+        self.directories.iter().map(|parent| parent.directory.clone()).collect()
     }
 }
 
 impl Hierarchy {
+    /// Whether a cgroup with these controllers is one of this hierarchy.
+    pub fn holds(&self, version: HierarchyVersion, controllers: &[Controller]) -> bool {
+        self.version == version && controllers.iter().any(|&controller| self.has(controller))
+    }
+
     fn has(&self, controller: Controller) -> bool {
         match self.version {
-            Version::V1 => self.controllers.iter().any(|name| name == controller.v1()),
-            Version::V2 => {
-                let offered = Words::of(&self.point.join("cgroup.controllers"));
+            HierarchyVersion::V1 => self.controllers.iter().any(|name| name == controller.v1()),
+            HierarchyVersion::V2 => {
+                let offered = WordList::of(&self.point.join("cgroup.controllers"));
                 controller.v2().is_none_or(|name| offered.has(name))
             }
         }
     }
 
-    /// `None` if it is not seen at the mount point.
+    /// Returns the directory of the parent cgroup. `None` if it is not visible at the mount point.
     fn directory(&self, parent: Option<&Path>) -> Option<PathBuf> {
         let own = match self.own.file_name() {
-            Some(name) if name.to_string_lossy().starts_with(HOST_LEAF) => self.own.parent()?,
+            Some(name) if name.to_string_lossy().starts_with(CALLER_LEAF) => self.own.parent()?,
             _ => &self.own,
         };
         let cgroup = parent.map_or_else(|| own.to_owned(), |parent| Path::new("/").join(parent));
@@ -320,21 +374,21 @@ impl Hierarchy {
     }
 }
 
-/// Where groups would be made by these tables, below the host's own and below a parent.
+/// Looks up all parents by these tables, below the own cgroup and below a requested one.
 #[cfg(fuzzing)]
 pub(crate) fn places(mounts: &[u8], own: &str) {
     for parent in [None, Some("parent".into())] {
         let hierarchies = Hierarchies::new(mountinfo::parse(mounts), own, parent);
         for controller in Controller::ALL {
-            hierarchies.place(controller);
+            hierarchies.directory(controller);
         }
     }
 }
 
-/// The words of a file of a cgroup; none, if it can't be read.
-pub(super) struct Words(String);
+/// The words in a file of a cgroup. Empty if it cannot be read.
+pub(super) struct WordList(String);
 
-impl Words {
+impl WordList {
     pub fn of(file: &Path) -> Self {
         Self(fs::read_to_string(file).unwrap_or_default())
     }
@@ -348,16 +402,19 @@ impl Words {
     }
 }
 
-/// The path in a line of `/proc/self/cgroup`: `id:controllers:path`, without controllers on v2.
-fn own_cgroup(own: &str, version: Version, controllers: &[String]) -> Option<PathBuf> {
+/// Returns the controllers and the cgroup from the lines of `/proc/self/cgroup`: `id:controllers:path`, without
+/// controllers on v2.
+fn own_cgroup(own: &str, version: HierarchyVersion, controllers: &[String]) -> Option<(String, PathBuf)> {
     own.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (names, path) = (fields.next()?, fields.next()?);
         let here = match version {
-            Version::V1 => !names.is_empty() && names.split(',').all(|name| controllers.iter().any(|has| has == name)),
-            Version::V2 => names.is_empty(),
+            HierarchyVersion::V1 => {
+                !names.is_empty() && names.split(',').all(|name| controllers.iter().any(|has| has == name))
+            }
+            HierarchyVersion::V2 => names.is_empty(),
         };
-        here.then(|| PathBuf::from(path))
+        here.then(|| (names.into(), path.into()))
     })
 }
 
@@ -371,31 +428,31 @@ mod tests {
         41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
     const OWN: &str = "4:memory:/docker/x/job\n1:cpu,cpuacct:/\n0::/user\n";
 
-    fn place(controller: Controller, parent: Option<&str>) -> Option<(Version, PathBuf)> {
-        Hierarchies::new(mountinfo::parse(HYBRID.as_bytes()), OWN, parent.map(PathBuf::from)).place(controller)
+    fn directory(controller: Controller, parent: Option<&str>) -> Option<(HierarchyVersion, PathBuf)> {
+        Hierarchies::new(mountinfo::parse(HYBRID.as_bytes()), OWN, parent.map(PathBuf::from)).directory(controller)
     }
 
     #[test]
     fn a_controller_is_found_where_it_is_mounted() {
-        let v1 = |path: &str| Some((Version::V1, path.into()));
-        assert_eq!(place(Controller::Memory, None), v1("/sys/fs/cgroup/memory/job"));
-        assert_eq!(place(Controller::Cpuacct, None), v1("/sys/fs/cgroup/cpu,cpuacct/"));
-        assert_eq!(place(Controller::Cpu, Some("judge")), v1("/sys/fs/cgroup/cpu,cpuacct/judge"));
-        let v2 = Some((Version::V2, "/sys/fs/cgroup/unified/user".into()));
-        assert_eq!(place(Controller::Freezer, None), v2, "every group of v2 has it");
+        let v1 = |path: &str| Some((HierarchyVersion::V1, path.into()));
+        assert_eq!(directory(Controller::Memory, None), v1("/sys/fs/cgroup/memory/job"));
+        assert_eq!(directory(Controller::Cpuacct, None), v1("/sys/fs/cgroup/cpu,cpuacct/"));
+        assert_eq!(directory(Controller::Cpu, Some("judge")), v1("/sys/fs/cgroup/cpu,cpuacct/judge"));
+        let v2 = Some((HierarchyVersion::V2, "/sys/fs/cgroup/unified/user".into()));
+        assert_eq!(directory(Controller::Freezer, None), v2, "every group of v2 has it");
     }
 
     #[test]
-    fn of_two_mounts_of_a_hierarchy_the_one_that_shows_the_own_cgroup_counts() {
+    fn a_mount_that_shows_the_own_cgroup_is_preferred() {
         let mounts =
             "72 68 0:32 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n84 64 0:32 / /mnt rw - cgroup2 none rw\n";
         let found = Hierarchies::new(mountinfo::parse(mounts.as_bytes()), "0::/job\n", None);
-        assert_eq!(found.place(Controller::Freezer), Some((Version::V2, "/mnt/job".into())));
+        assert_eq!(found.directory(Controller::Freezer), Some((HierarchyVersion::V2, "/mnt/job".into())));
     }
 
     #[test]
-    fn what_is_not_seen_or_not_there_is_none() {
-        assert_eq!(place(Controller::Memory, Some("elsewhere")), None, "outside of what is mounted");
-        assert_eq!(place(Controller::Io, None), None);
+    fn hidden_and_missing_cgroups_are_none() {
+        assert_eq!(directory(Controller::Memory, Some("elsewhere")), None, "outside of what is mounted");
+        assert_eq!(directory(Controller::Io, None), None);
     }
 }

@@ -1,39 +1,77 @@
-//! The processes of a group and of those below it: killed, thawed, listed.
+//! Listing, killing and thawing the processes of a cgroup and of those below it.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::directory::Directory;
 use crate::sys::pidfd;
 
-/// The pids of all, as the caller sees them.
-pub(super) fn processes(group: &Directory) -> Vec<i32> {
-    let mut all = vec![];
-    group.walk(|directory| all.extend(directory.processes()));
-    all
+/// The processes of a sandbox, by the directories of its cgroups. Once these are removed there are none, even if the
+/// names are reused.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Members {
+    /// A cgroup that contains all of them.
+    pub(super) all: Option<Arc<Directory>>,
+    /// The cgroup with the freezer.
+    pub(super) freezer: Option<Arc<Directory>>,
 }
 
-/// Kills all, and nobody else: a pid may be another process's by the time that it has been read. Returns whether there were
-/// any that it can kill. This process is not among them.
+impl Members {
+    /// Returns their PIDs, in the PID namespace of the caller.
+    pub fn pids(&self) -> Vec<i32> {
+        let mut pids = vec![];
+        if let Some(group) = &self.all {
+            group.walk(|directory| pids.extend(directory.processes()));
+        }
+        pids
+    }
+
+    /// Kills all processes, repeatedly until there are none.
+    pub fn kill(&self) {
+        const ROUNDS: u32 = 200;
+        const PAUSE: Duration = Duration::from_millis(1);
+        let Some(group) = &self.all else { return };
+        for _ in 0..ROUNDS {
+            self.thaw();
+            if !kill(group) {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Thaws all processes: see [`thaw`].
+    pub fn thaw(&self) {
+        if let Some(group) = &self.freezer {
+            thaw(group);
+        }
+    }
+}
+
+/// Kills all processes of a cgroup except the caller, and no other process, although a PID may be reused after it was
+/// read. Returns whether there were any that can be killed.
 pub(super) fn kill(group: &Directory) -> bool {
-    /// How many descriptors are open at a time.
-    const AT_ONCE: usize = 64;
+    /// The maximum number of descriptors that are open at a time.
+    const BATCH: usize = 64;
     let mut any = false;
     let own = std::process::id() as i32;
     group.walk(|directory| {
-        let mut pids = directory.listed();
+        let mut pids = directory.all_processes();
         pids.retain(|&pid| pid != own);
-        // Linux 5.14, on v2: all that there are, and that are started meanwhile, also below. Also those that this process
-        // can't see.
+        // v2, since Linux 5.14: kills all processes of the cgroup and below it, including those that are being forked,
+        // and those in other PID namespaces.
         if !pids.is_empty() && directory.write("cgroup.kill", "1").is_ok() {
             any = true;
             return;
         }
         pids.retain(|&pid| pid > 0);
         any |= !pids.is_empty();
-        for pids in pids.chunks(AT_ONCE) {
+        for pids in pids.chunks(BATCH) {
             let held: Vec<_> = pids.iter().filter_map(|&pid| Some((pid, pidfd::open(pid).ok()?))).collect();
-            // Who has the pid now, after it was opened, is who was opened, or who was opened has ended.
+            // A PID that is still listed after its pidfd was opened belongs to the process of the pidfd, or that
+            // process has exited.
             let still: BTreeSet<i32> = directory.processes().into_iter().collect();
             for (_, pidfd) in held.iter().filter(|(pid, _)| still.contains(pid)) {
                 let _ = pidfd::send(pidfd.as_fd(), libc::SIGKILL);
@@ -43,7 +81,7 @@ pub(super) fn kill(group: &Directory) -> bool {
     any
 }
 
-/// Lets all go on: the freezer of v1 keeps those that it has frozen from ending, and a program that may write to groups
+/// Thaws all processes: a process that is frozen on v1 does not exit when it is killed, and a program that owns cgroups
 /// below its own can freeze itself there.
 pub(super) fn thaw(group: &Directory) {
     group.walk(|directory| {

@@ -1,294 +1,585 @@
-//! Control groups: what a program and all that it starts may use together, and what they used (cgroups(7)). On v1, v2 and
-//! hybrid hosts, without a daemon.
+//! Limits and statistics for the program and all of its descendants together, by control groups (cgroups(7)).
+//!
+//! The limits themselves are [`Cgroup`], also at the crate root. [`CgroupParent`] is the existing cgroup below which
+//! the sandbox's own is created, and [`IoMax`] limits a block device. cgroup v2, v1 and hybrid hierarchies are
+//! supported. No daemon is needed.
+//!
+//! Creating a cgroup requires root or a delegated subtree. An ordinary user in a session that is not delegated can use
+//! [`CgroupParent::SystemdScope`]. [`Support::probe`](crate::probe::Support::probe) reports which controllers are
+//! available.
+//!
+//! ```
+//! use stockade::{Cgroup, Command, Layer, Sandbox};
+//!
+//! let sandbox = Sandbox::new()
+//!     .cgroup(Cgroup::new().memory_max(256 << 20).pids_max(64).cpu_max(1.5))
+//!     .best_effort([Layer::Cgroup]);
+//! let outcome = sandbox.status(Command::new("true"))?;
+//! if outcome.enforcement.is_active(Layer::Cgroup) {
+//!     println!("peak memory: {:?} bytes", outcome.usage.memory_peak);
+//! }
+//! # Ok::<(), stockade::Error>(())
+//! ```
 
 mod alarm;
+mod control_group;
 mod create;
 mod directory;
-mod files;
 pub(crate) mod freezer;
-mod group;
 mod hierarchy;
-mod leftovers;
 mod members;
 mod owner;
-mod place;
 mod probe;
-mod readings;
+mod settings;
+mod spec;
+mod stale;
+mod stats;
 mod systemd;
 mod unit;
+
+pub use crate::error::SystemdFailure;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use create::Made;
+#[cfg(feature = "serde")]
+use crate::stored::{As, Bytes, BytesOrUnlimited, Count, Escaped, Finite, Form, Plain, Read, Seconds, table_form};
+pub(crate) use create::CreatedCgroup;
 #[cfg(fuzzing)]
 pub(crate) use hierarchy::places;
-pub(crate) use place::{Entrant, Spec};
+pub(crate) use members::Members;
 pub(crate) use probe::{Found, probe};
+pub(crate) use spec::{Entrant, Spec, ViewMount};
+pub(crate) use stats::Account;
+#[cfg(test)]
+pub(crate) use stats::Oom;
 #[cfg(fuzzing)]
-pub(crate) use readings::figures;
+pub(crate) use stats::figures;
 
-/// A limit on the input and output of a block device; `None` is none, and 0 is refused.
+/// Limits on the I/O rate of a block device, for [`Cgroup::io_max`].
+///
+/// `None` is no limit.
+///
+/// # Errors
+///
+/// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+/// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a limit of 0.
+///
+/// ```
+/// use stockade::Cgroup;
+/// use stockade::cgroup::IoMax;
+///
+/// let max = IoMax::new().write_bytes(10 << 20).write_operations(100);
+/// let cgroup = Cgroup::new().io_max("/dev/sda", max);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
+#[non_exhaustive]
 pub struct IoMax {
-    /// Bytes that are read in a second.
+    /// Bytes read per second.
+    #[cfg_attr(feature = "serde", serde(with = "As::<Option<Bytes>>"))]
     pub read_bytes: Option<u64>,
-    /// Bytes that are written in a second.
+    /// Bytes written per second.
+    #[cfg_attr(feature = "serde", serde(with = "As::<Option<Bytes>>"))]
     pub write_bytes: Option<u64>,
-    /// Reads in a second.
+    /// Read operations per second.
+    #[cfg_attr(feature = "serde", serde(with = "As::<Option<Count>>"))]
     pub read_operations: Option<u64>,
-    /// Writes in a second.
+    /// Write operations per second.
+    #[cfg_attr(feature = "serde", serde(with = "As::<Option<Count>>"))]
     pub write_operations: Option<u64>,
 }
 
-/// Below which cgroup the sandbox's own is made.
+impl IoMax {
+    /// Creates a value without limits.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { read_bytes: None, write_bytes: None, read_operations: None, write_operations: None }
+    }
+
+    /// Limits reading, in bytes per second.
+    #[must_use]
+    pub const fn read_bytes(mut self, limit: u64) -> Self {
+        self.read_bytes = Some(limit);
+        self
+    }
+
+    /// Limits writing, in bytes per second.
+    #[must_use]
+    pub const fn write_bytes(mut self, limit: u64) -> Self {
+        self.write_bytes = Some(limit);
+        self
+    }
+
+    /// Limits the read operations per second.
+    #[must_use]
+    pub const fn read_operations(mut self, limit: u64) -> Self {
+        self.read_operations = Some(limit);
+        self
+    }
+
+    /// Limits the write operations per second.
+    #[must_use]
+    pub const fn write_operations(mut self, limit: u64) -> Self {
+        self.write_operations = Some(limit);
+        self
+    }
+}
+
+/// The existing cgroup below which the sandbox's own is created.
+///
+/// ```
+/// use stockade::Cgroup;
+/// use stockade::cgroup::CgroupParent;
+///
+/// // The directory /sys/fs/cgroup/jobs of cgroup v2, which an administrator delegated to this user.
+/// let cgroup = Cgroup::new().parent(CgroupParent::Path("/jobs".into())).memory_max(256 << 20);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum CgroupParent {
-    /// The one that the calling process is in. On v2 the processes there are moved to a leaf of it if it has no controllers to
-    /// give otherwise (cgroups(7), "no internal processes"); if one of them can't be moved, all stay where they are, and that is
-    /// an error. The leaf is removed by the next sandbox that finds it empty.
+    /// The cgroup of the caller.
     ///
-    /// A unit of systemd's must be delegated (`Delegate=yes` of systemd.resource-control(5)), or it is an error: in others
-    /// systemd takes a sandbox that runs out of memory for the unit's own failure, and stops the unit (`OOMPolicy=` of
-    /// systemd.service(5)). For a unit of an ordinary user's own manager `/usr/bin/systemctl` is asked, once.
+    /// On v2 a cgroup that has processes cannot pass controllers on to cgroups below it (cgroups(7), "no internal
+    /// processes"). If necessary, the first sandbox moves all processes of the caller's cgroup to a new leaf below it.
+    /// If one of them cannot be moved, all stay where they are and an error is returned. A later sandbox that finds the
+    /// leaf empty removes it.
+    ///
+    /// If the cgroup belongs to a systemd unit, the unit must be delegated (`Delegate=yes`,
+    /// systemd.resource-control(5)). Otherwise [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) is returned:
+    /// systemd would treat the out-of-memory kill of a sandbox as a failure of the unit, and stop the unit
+    /// (`OOMPolicy=`, systemd.service(5)). For a unit of a user manager, the crate executes `/usr/bin/systemctl` once
+    /// to find out whether it is delegated.
     #[default]
     Auto,
-    /// A cgroup by its path from the root of each hierarchy, as `/proc/[pid]/cgroup` has it: without the directory on which the
-    /// hierarchy is mounted, such as `/sys/fs/cgroup`. It must exist, and the host
-    /// must be allowed to make directories in it. On v2 an ordinary user must also be in the same delegated subtree: moving a
-    /// process takes the right to write to `cgroup.procs` of the nearest cgroup above both places (cgroups(7), "delegation
-    /// containment").
-    Path(#[cfg_attr(feature = "serde", serde(with = "crate::text::form"))] PathBuf),
-    /// A delegated scope of systemd's, into which the manager moves the host's process: the user's manager, or for root the
-    /// system's. From then on it is as [`CgroupParent::Auto`] is below the scope, so that an ordinary user whose session is
-    /// not delegated can limit a sandbox. It is what `systemd-run --scope -p Delegate=yes` does for a program that it
-    /// starts (systemd.scope(5); `StartTransientUnit` of org.freedesktop.systemd1(5)).
+    /// A cgroup by its path from the root of each hierarchy, as in `/proc/[pid]/cgroup`: without the mount point, such
+    /// as `/sys/fs/cgroup`.
     ///
-    /// The host's process is moved once in its life, when the first plan of such a sandbox is made
-    /// ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn): which limits can be kept depends on the scope. Its other
-    /// children stay where they are. The scope is called `stockade-….scope`, is shared by all sandboxes of the host, and is
-    /// gone when the last process in it has ended.
+    /// The cgroup must exist, and the caller must be allowed to create directories in it. On v2 an ordinary user must
+    /// also be in the same delegated subtree, because moving a process requires write access to `cgroup.procs` of the
+    /// nearest common ancestor (cgroups(7), "delegation containment").
+    Path(#[cfg_attr(feature = "serde", serde(with = "As::<Escaped>"))] PathBuf),
+    /// A new delegated systemd scope, into which the caller is moved. It allows an ordinary user whose session is not
+    /// delegated to create cgroups.
     ///
-    /// The bus is where `DBUS_SYSTEM_BUS_ADDRESS`, `DBUS_SESSION_BUS_ADDRESS` or `XDG_RUNTIME_DIR` says, unless the process
-    /// has more privileges than whoever started it (getauxval(3), `AT_SECURE`). Only `unix:` addresses are accepted.
+    /// The crate asks the user's systemd manager for the scope, or the system's if the caller is root
+    /// (`StartTransientUnit`, org.freedesktop.systemd1(5)). The effect is that of `systemd-run --scope -p Delegate=yes`
+    /// (systemd.scope(5)). Below the scope this is the same as [`CgroupParent::Auto`].
     ///
-    /// Whatever limited the host's previous cgroup does not limit the scope, nor the host in it. The limits of
-    /// the user's slice still do. An ordinary user has in it the controllers that are delegated to the user's manager: memory
-    /// and pids, since systemd 252 cpu, and none on v1.
+    /// The caller is moved once, when such a sandbox is compiled for the first time
+    /// ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn). Its other children are not moved. The scope is named
+    /// `stockade-….scope`, is shared by all sandboxes of the caller, and is removed when its last process has exited.
     ///
-    /// Errors: [`Error::Systemd`](crate::Error::Systemd) if there is no bus, no systemd, or no scope. It needs systemd 238,
-    /// for an ordinary user both its user manager (`loginctl enable-linger`, where nobody logs in) and the system's bus,
-    /// and the feature `systemd`; without the feature it is an [`Error::Invalid`](crate::Error::Invalid).
+    /// Limits of the caller's previous cgroup do not apply in the scope. Those of the user's slice do. An ordinary user
+    /// has the controllers that are delegated to the user manager: memory and pids, also cpu since systemd 252, and
+    /// none on cgroup v1.
+    ///
+    /// The address of the bus is taken from `DBUS_SYSTEM_BUS_ADDRESS`, `DBUS_SESSION_BUS_ADDRESS` or `XDG_RUNTIME_DIR`.
+    /// These variables are ignored if the caller was started with elevated privileges (getauxval(3), `AT_SECURE`). Only
+    /// `unix:` addresses are accepted.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if there is no bus or no systemd.
+    /// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if systemd denied or failed to create the scope
+    ///   ([`Error::systemd_failure`](crate::Error::systemd_failure)).
+    /// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) without the feature `systemd`.
+    ///
+    /// Requires systemd 238. An ordinary user needs a running user manager (`loginctl enable-linger` starts one without
+    /// a login) and the system bus.
+    #[cfg_attr(docsrs, doc(cfg(feature = "systemd")))]
     SystemdScope,
 }
 
-/// How much may be swapped out.
+/// The limit on swap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum Swap {
-    /// Nothing, if memory is limited.
+    /// No swap if memory is limited, unlimited otherwise.
     #[default]
     Default,
     Max(u64),
     Unlimited,
 }
 
-/// A control group of the sandbox's own, in which the program is executed, and which is removed with the sandbox. The
-/// init is outside of it, and is neither counted nor killed for the program's use of memory.
+/// An absent key, a size, or `"unlimited"`.
+#[cfg(feature = "serde")]
+struct SwapMax;
+
+#[cfg(feature = "serde")]
+impl Form<Swap> for SwapMax {
+    fn serialize<S: serde::Serializer>(value: &Swap, serializer: S) -> Result<S::Ok, S::Error> {
+        let max = match *value {
+            Swap::Default => None,
+            Swap::Max(bytes) => Some(Some(bytes)),
+            Swap::Unlimited => Some(None),
+        };
+        Option::<BytesOrUnlimited>::serialize(&max, serializer)
+    }
+
+    fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Swap, D::Error> {
+        Ok(match Option::<BytesOrUnlimited>::deserialize(deserializer)? {
+            None => Swap::Default,
+            Some(Some(bytes)) => Swap::Max(bytes),
+            Some(None) => Swap::Unlimited,
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+table_form!(
+    /// A limit on CPUs.
+    CpuTable { cpus: f64 as Finite, #[serde(default = "default_period")] period: Duration as Seconds }
+);
+
+#[cfg(feature = "serde")]
+fn default_period() -> Read<Duration, Seconds> {
+    Read::new(PERIOD)
+}
+
+#[cfg(feature = "serde")]
+table_form!(
+    /// The limits of a device.
+    IoTable { device: PathBuf as Escaped, max: IoMax as Plain }
+);
+
+#[cfg(feature = "serde")]
+table_form!(
+    /// The limit on huge pages of a size.
+    HugetlbTable { page_size: String as Plain, bytes: u64 as Bytes }
+);
+
+#[cfg(feature = "serde")]
+table_form!(
+    /// The value of a control file.
+    RawTable { file: String as Plain, value: String as Plain }
+);
+
+/// A control group for the sandbox, with limits and statistics for the program and all of its descendants together.
 ///
-/// A limit that the host's hierarchies can't keep is an error of [`Sandbox::plan`](crate::Sandbox::plan), which names it.
-/// An ordinary user's program is the user that the files of its limits belong to; so is one with
-/// [`Identity::caller`](crate::Identity::caller). It can't change them: it is in a group below the one with the limits, and
-/// cgroup file systems are hidden or read-only in a mount namespace. Without
-/// [`Namespaces::MOUNT`](crate::Namespaces::MOUNT), and without [`Landlock`](crate::Landlock) rules that keep it from writing
-/// there, such a program can change them, and [`Enforcement::lost`](crate::Enforcement::lost) says so. Whoever owns the
-/// parent has power over the groups below it in any case: name none that belongs to a user whom you don't trust.
+/// The cgroup is created when the sandbox is spawned, and removed with it. The sandbox's init process is not a member:
+/// it is neither counted, nor killed when the sandbox exceeds its memory limit.
 ///
-/// With or without limits it tells in [`Usage`](crate::Usage) what the program and its descendants used together, as
-/// far as the host may make groups of the memory, cpuacct and pids controllers. A host that may make none gets an error, also
-/// without a limit: nothing would be counted, and [`Outcome::leaked`](crate::Outcome::leaked) would be empty.
+/// Even without limits a cgroup is useful. The memory, CPU time, processes and I/O of all processes together are
+/// reported in [`Usage`](crate::outcome::Usage), as far as the controllers are available, and
+/// [`Outcome::leaked`](crate::Outcome::leaked) lists the processes that were still running when the program exited.
+///
+/// # Changing the limits from inside
+///
+/// If the caller is an ordinary user, or [`Identity::caller`](crate::Identity::caller) is set, the program runs as the
+/// owner of the files that hold the limits. It cannot change them, because it runs in a cgroup below the one with the
+/// limits, and the mount namespace hides cgroup file systems or makes them read-only. Without
+/// [`Namespaces::MOUNT`](crate::Namespaces::MOUNT), and without [`Landlock`](crate::Landlock) rules that deny writing
+/// there, the program can change its limits. [`Enforcement::unenforced`](crate::outcome::Enforcement::unenforced)
+/// reports that.
+///
+/// The owner of the parent cgroup can always change the cgroups below it. Do not use a parent that belongs to an
+/// untrusted user.
+///
+/// The program sees its cgroup, read-only: [`Cgroup::hidden`].
+///
+/// # Errors
+///
+/// When compiled or spawned:
+///
+/// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the hierarchies of this host cannot enforce a limit
+///   (the message names the limit), or if the caller cannot create a cgroup.
+/// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the kernel does not accept a value.
+/// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if a cgroup cannot be created or written to for another
+///   reason.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Cgroup, Command, Layer, Sandbox, Termination};
+///
+/// let sandbox = Sandbox::new()
+///     .cgroup(Cgroup::new().memory_max(64 << 20).pids_max(16))
+///     .best_effort([Layer::Cgroup]);
+/// let outcome = sandbox.status(Command::new("sh").args(["-c", "text=$(yes | head -c 256M)"]))?;
+/// if outcome.enforcement.is_active(Layer::Cgroup) {
+///     assert_eq!(outcome.termination, Termination::Memory);
+/// }
+/// # Ok::<(), stockade::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
 pub struct Cgroup {
     parent: CgroupParent,
+    #[cfg_attr(feature = "serde", serde(with = "As::<Option<Bytes>>"))]
     memory_max: Option<u64>,
+    #[cfg_attr(feature = "serde", serde(with = "As::<Option<Bytes>>"))]
     memory_high: Option<u64>,
+    #[cfg_attr(feature = "serde", serde(with = "As::<SwapMax>", rename = "swap_max"))]
     swap: Swap,
+    #[cfg_attr(feature = "serde", serde(with = "As::<Option<CpuTable>>"))]
     cpu_max: Option<(f64, Duration)>,
     cpu_weight: Option<u32>,
     cpuset_cpus: Option<String>,
     cpuset_mems: Option<String>,
+    #[cfg_attr(feature = "serde", serde(with = "As::<Option<Count>>"))]
     pids_max: Option<u64>,
-    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
+    #[cfg_attr(feature = "serde", serde(with = "As::<Vec<IoTable>>"))]
     io_max: Vec<(PathBuf, IoMax)>,
     io_weight: Option<u32>,
+    #[cfg_attr(feature = "serde", serde(with = "As::<Vec<HugetlbTable>>"))]
     hugetlb_max: Vec<(String, u64)>,
+    #[cfg_attr(feature = "serde", serde(with = "As::<Vec<RawTable>>"))]
     raw: Vec<(String, String)>,
     freezable: bool,
+    hidden: bool,
 }
 
 /// The period of [`Cgroup::cpu_max`], which is the kernel's default.
 const PERIOD: Duration = Duration::from_millis(100);
 
 impl Cgroup {
-    /// One without limits.
+    /// Creates a description of a cgroup without limits.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Where it is made. Default: [`CgroupParent::Auto`].
+    /// Sets the cgroup below which this one is created.
+    ///
+    /// Default: [`CgroupParent::Auto`].
     #[must_use]
     pub fn parent(mut self, parent: CgroupParent) -> Self {
         self.parent = parent;
         self
     }
 
-    /// Bytes of memory, page cache among them. Who needs more is killed by the kernel:
-    /// [`Termination::Memory`](crate::Termination::Memory). Nothing is swapped out then, unless [`Cgroup::swap_max`] says
-    /// otherwise. `memory.max` with `memory.oom.group` on v2, `memory.limit_in_bytes` on v1.
+    /// Limits memory, including the page cache, in bytes.
     ///
-    /// v1 counts the buffers of TCP and UDP sockets apart: they get a limit of as many bytes of their own
-    /// (`memory.kmem.tcp.limit_in_bytes`), at which sockets can't send.
+    /// If the limit is exceeded, the kernel kills the sandbox: [`Termination::Memory`](crate::Termination::Memory). On
+    /// v1 it kills single processes. With this limit no memory is swapped out, unless [`swap_max`](Self::swap_max) or
+    /// [`swap_unlimited`](Self::swap_unlimited) allows it.
+    ///
+    /// v1 counts the buffers of TCP and UDP sockets separately. They get an additional limit of the same size
+    /// (`memory.kmem.tcp.limit_in_bytes`). Sending fails if it is exceeded.
+    ///
+    /// Default: no limit.
+    ///
+    /// `memory.max` and `memory.oom.group` on v2, `memory.limit_in_bytes` on v1.
     #[must_use]
     pub fn memory_max(mut self, bytes: u64) -> Self {
         self.memory_max = Some(bytes);
         self
     }
 
-    /// Bytes of memory above which it is reclaimed and its users are slowed down. `memory.high` on v2; v1 has none.
+    /// Sets the memory usage, in bytes, above which the kernel reclaims memory and slows the processes down.
+    ///
+    /// Default: no such threshold.
+    ///
+    /// `memory.high` on v2. Unsupported on v1.
     #[must_use]
     pub fn memory_high(mut self, bytes: u64) -> Self {
         self.memory_high = Some(bytes);
         self
     }
 
-    /// Bytes that may be swapped out. `memory.swap.max` on v2; on v1 `memory.memsw.limit_in_bytes` is the sum of it and of
-    /// [`Cgroup::memory_max`], which it needs.
+    /// Limits swap, in bytes.
+    ///
+    /// Default: 0 if [`memory_max`](Self::memory_max) is set, no limit otherwise.
+    ///
+    /// `memory.swap.max` on v2. On v1 this requires [`memory_max`](Self::memory_max), since
+    /// `memory.memsw.limit_in_bytes` limits the sum of both.
     #[must_use]
     pub fn swap_max(mut self, bytes: u64) -> Self {
         self.swap = Swap::Max(bytes);
         self
     }
 
-    /// Lets memory be swapped out without a limit, also if there is one on memory.
+    /// Removes the limit on swap, even if memory is limited.
     #[must_use]
     pub fn swap_unlimited(mut self) -> Self {
         self.swap = Swap::Unlimited;
         self
     }
 
-    /// CPUs' worth of time, such as 1.5, in each period of 100 ms. `cpu.max` on v2, `cpu.cfs_quota_us` on v1.
+    /// Limits CPU time to this number of CPUs, such as 1.5, in each period of 100 ms.
     ///
-    /// The kernel also works for a program outside of its processes, and no cgroup counts that: it passes on what is written to
-    /// a pseudo-terminal (up to several times the program's own time; hence [`Root::terminals`](crate::Root::terminals) is needed
-    /// to have one), removes watches of inotify(7) (about twice the program's own time, on a busy machine up to thirty times), and looks for
-    /// descriptors in flight over UNIX sockets that nobody can receive any more (less than the program's own time). Floods of loopback traffic,
-    /// timers, processes, and files cost next to nothing outside of the group. A kernel with `CONFIG_IRQ_TIME_ACCOUNTING` does not
-    /// count loopback traffic either.
+    /// The kernel does some work for a program in threads of its own, which no cgroup counts:
+    ///
+    /// - passing on what is written to a pseudo-terminal: up to several times the program's own CPU time. Hence a
+    ///   sandbox has pseudo-terminals only with [`Root::terminals`](crate::Root::terminals);
+    /// - removing inotify(7) watches: about twice the program's own time, up to thirty times on a busy machine;
+    /// - garbage collection of descriptors in flight over UNIX sockets: less than the program's own time.
+    ///
+    /// Loopback traffic, timers, processes and files use almost no CPU time outside of the cgroup. Only a kernel with
+    /// `CONFIG_IRQ_TIME_ACCOUNTING` does not count loopback traffic.
+    ///
+    /// Minimum: 1 ms of CPU time in a period, which is 0.01 CPUs.
+    ///
+    /// Default: no limit.
+    ///
+    /// `cpu.max` on v2, `cpu.cfs_quota_us` on v1.
     #[must_use]
     pub fn cpu_max(self, cpus: f64) -> Self {
         self.cpu_max_in(cpus, PERIOD)
     }
 
-    /// The same in each period of another length, 1 ms to 1 s.
+    /// Limits CPU time as [`cpu_max`](Self::cpu_max) does, in each period of this length, 1 ms to 1 s.
     #[must_use]
     pub fn cpu_max_in(mut self, cpus: f64, period: Duration) -> Self {
         self.cpu_max = Some((cpus, period));
         self
     }
 
-    /// Share of CPU time against others, 1 to 10000; the default is 100. `cpu.weight` on v2, `cpu.shares` on v1.
+    /// Sets the share of CPU time relative to other cgroups below the same parent, 1 to 10000.
+    ///
+    /// Default: 100.
+    ///
+    /// `cpu.weight` on v2, `cpu.shares` on v1.
     #[must_use]
     pub fn cpu_weight(mut self, weight: u32) -> Self {
         self.cpu_weight = Some(weight);
         self
     }
 
-    /// The CPUs that it may run on, as `0-3,7`. `cpuset.cpus`.
+    /// Sets the CPUs on which the processes may run, as a list such as `0-3,7`.
+    ///
+    /// Default: those of the parent.
+    ///
+    /// `cpuset.cpus`.
     #[must_use]
     pub fn cpuset_cpus(mut self, cpus: impl Into<String>) -> Self {
         self.cpuset_cpus = Some(cpus.into());
         self
     }
 
-    /// The memory nodes that it may use, as `0-1`. `cpuset.mems`.
+    /// Sets the memory (NUMA) nodes from which the processes may allocate, as a list such as `0-1`.
+    ///
+    /// Default: those of the parent.
+    ///
+    /// `cpuset.mems`.
     #[must_use]
     pub fn cpuset_mems(mut self, nodes: impl Into<String>) -> Self {
         self.cpuset_mems = Some(nodes.into());
         self
     }
 
-    /// Processes and threads, the program among them, 1 or more. Who starts more gets EAGAIN, which
-    /// [`Usage::pids_refused`](crate::Usage::pids_refused) counts. More than the kernel can have at all
-    /// (4194304) is no limit. `pids.max`.
+    /// Limits the number of processes and threads, including the program itself. The limit must be at least 1.
+    ///
+    /// A fork(2) or clone(2) that would exceed it fails with `EAGAIN`.
+    /// [`Usage::pids_denied`](crate::outcome::Usage::pids_denied) counts these failures. A limit above the kernel's
+    /// maximum (4194304) has no effect.
+    ///
+    /// Default: no limit.
+    ///
+    /// `pids.max`.
     #[must_use]
     pub fn pids_max(mut self, count: u64) -> Self {
         self.pids_max = Some(count);
         self
     }
 
-    /// Limits of a block device, by the path of its node (`/dev/sda`). `io.max` on v2, `blkio.throttle.*` on v1.
+    /// Limits the I/O rate of a block device, by the path of its device node (`/dev/sda`). Can be called for several
+    /// devices.
     ///
-    /// Writes go through the page cache unless a program opens a file with O_DIRECT or O_SYNC. v1 does not limit those that do,
-    /// nor does v2 where the group above gives on no memory controller: [`Enforcement::lost`](crate::Enforcement::lost) says
-    /// so. Else v2 limits how fast they reach the disk, and by the limit on memory how many wait for that.
+    /// Writes go through the page cache unless the program opens a file with `O_DIRECT` or `O_SYNC`. v2 limits the rate
+    /// at which cached writes reach the disk, and the memory limit bounds how many of them are waiting. v1 does not
+    /// limit cached writes, nor does v2 if the parent does not pass on the memory controller.
+    /// [`Enforcement::unenforced`](crate::outcome::Enforcement::unenforced) reports that.
+    ///
+    /// Default: no limit.
+    ///
+    /// `io.max` on v2, `blkio.throttle.*` on v1.
     #[must_use]
     pub fn io_max(mut self, device: impl Into<PathBuf>, max: IoMax) -> Self {
         self.io_max.push((device.into(), max));
         self
     }
 
-    /// Share of input and output against others, 1 to 1000; the default is 100. `io.weight` on v2, `blkio.bfq.weight` on
-    /// v1, both of an I/O scheduler that has weights.
+    /// Sets the share of I/O relative to other cgroups below the same parent, 1 to 1000.
+    ///
+    /// Default: 100.
+    ///
+    /// `io.weight` on v2, `blkio.bfq.weight` on v1. Requires an I/O scheduler that supports weights.
     #[must_use]
     pub fn io_weight(mut self, weight: u32) -> Self {
         self.io_weight = Some(weight);
         self
     }
 
-    /// Bytes of huge pages of a size (`2MB`, `1GB`). `hugetlb.*.max` on v2, `hugetlb.*.limit_in_bytes` on v1.
+    /// Limits huge pages of one size (`2MB`, `1GB`), in bytes. Can be called for several sizes.
     ///
-    /// A seccomp policy denies huge pages unless it has
-    /// [`Seccomp::allow_huge_pages`](crate::Seccomp::allow_huge_pages).
+    /// A seccomp policy denies huge pages unless [`Seccomp::allow_huge_pages`](crate::Seccomp::allow_huge_pages) is
+    /// set.
+    ///
+    /// Default: no limit.
+    ///
+    /// `hugetlb.*.max` on v2, `hugetlb.*.limit_in_bytes` on v1.
     #[must_use]
     pub fn hugetlb_max(mut self, page_size: impl Into<String>, bytes: u64) -> Self {
         self.hugetlb_max.push((page_size.into(), bytes));
         self
     }
 
-    /// Writes to a file of the group by its name (`memory.low`), after all else. The controller is what stands before the
-    /// first dot.
+    /// Writes a value to a file of the cgroup, by its name (`memory.low`). Can be called several times.
     ///
-    /// Errors: [`Error::Invalid`](crate::Error::Invalid) for files of no controller, such as `cgroup.procs`, and for those that
-    /// could keep processes from starting or ending: `freezer.*`, `memory.force_empty`, `memory.oom_control`.
+    /// The file is written after all other limits. The part of its name before the first dot selects the controller.
+    ///
+    /// # Errors
+    ///
+    /// When compiled, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the file does not
+    /// belong to a controller (`cgroup.procs`), or could prevent processes from starting or exiting (`freezer.*`,
+    /// `memory.force_empty`, `memory.oom_control`).
     #[must_use]
     pub fn raw(mut self, file: impl Into<String>, value: impl Into<String>) -> Self {
         self.raw.push((file.into(), value.into()));
         self
     }
 
-    /// Lets [`Child::freeze`](crate::Child::freeze) stop all of its processes. `cgroup.freeze` on v2 (since Linux 5.2), the
-    /// freezer controller on v1.
+    /// Allows [`Child::freeze`](crate::Child::freeze) to stop all processes of the sandbox.
+    ///
+    /// Default: not freezable.
+    ///
+    /// `cgroup.freeze` on v2, the freezer controller on v1.
     #[must_use]
     pub fn freezable(mut self) -> Self {
         self.freezable = true;
         self
     }
 
-    /// Whether writes to a block device are limited.
+    /// Does not show the cgroup to the program.
+    ///
+    /// Default: shown. The program sees its cgroup, and no other, read-only at `/sys/fs/cgroup`, if the sandbox has a
+    /// mount namespace, a cgroup namespace, and a root that begins as [`Root::host`](crate::Root::host) or
+    /// [`Root::empty`](crate::Root::empty), and no operation puts anything at `/sys/fs/cgroup`, above it, or below it.
+    /// Runtimes with a garbage collector or a pool of threads (the JVM, Node, .NET, Go) read their limits there. Where
+    /// they see none they size themselves by the whole machine, and exceed the limits.
+    ///
+    /// On v1 each hierarchy has its own directory, such as `/sys/fs/cgroup/memory`. If [`memory_max`](Self::memory_max)
+    /// or [`cpu_max`](Self::cpu_max) is set, the sandbox also has cgroups in the hierarchies of the controllers cpu,
+    /// cpuacct and cpuset, without which the JVM ignores limits.
+    ///
+    /// If the program runs in a cgroup below the one with the limits (see [`Cgroup`], "Who can change the limits"), it
+    /// sees the lower one. On v2 that has the same limits, on memory 1 MiB more; on v1 it has none.
+    #[must_use]
+    pub fn hidden(mut self) -> Self {
+        self.hidden = true;
+        self
+    }
+
+    /// Returns whether a limit is set by which programs choose their size.
+    fn limits_size(&self) -> bool {
+        self.memory_max.is_some() || self.cpu_max.is_some()
+    }
+
+    /// Returns whether writes to a block device are limited.
     fn limits_writes(&self) -> bool {
         self.io_max.iter().any(|(_, max)| max.write_bytes.is_some() || max.write_operations.is_some())
     }
 
-    /// Whether the kernel may kill for memory.
+    /// Returns whether the kernel may kill processes because of the memory limit.
     pub(crate) fn limits_memory(&self) -> bool {
         self.memory_max.is_some()
     }
 
-    /// How many CPUs' worth of time it can use at most, if that is limited.
+    /// Returns the limit on CPU time, as a number of CPUs.
     pub(crate) fn cpus(&self) -> Option<f64> {
         self.cpu_max.map(|(cpus, _)| cpus)
     }

@@ -1,10 +1,10 @@
-//! Who has created a group, and the proof that they are still there.
+//! The owner of a cgroup: a lock that proves that the process which created it is alive.
 //!
-//! A group's name contains a number of its own, and as long as its owner lives the owner holds a write lock on the byte of
-//! that number in `cgroup.procs` of the group above (fcntl(2), `F_OFD_SETLK`). The kernel releases the lock with the last
-//! descriptor, so that its absence proves the owner's death, in whichever pid or time namespace it was and whoever may see
-//! it. The lock is taken before the group is created. To hold such a lock takes the right to write to the file, which a
-//! program has not; a reader's lock is not looked at.
+//! The name of a cgroup contains a random number. While the owner is alive, it holds a write lock on the byte at that
+//! offset in `cgroup.procs` of the parent (fcntl(2), `F_OFD_SETLK`). The kernel releases the lock with the last
+//! descriptor, so that its absence proves that the owner is dead, independent of PID and time namespaces. The lock is
+//! taken before the cgroup is created. A write lock takes write access to the file, which a sandboxed program does not
+//! have. Read locks are ignored.
 
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
@@ -15,14 +15,14 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::directory::Directory;
 
-/// What every group's name begins with.
+/// The prefix of all names.
 const PREFIX: &str = "stockade";
-/// What stands in the place of the number where no lock could be had. Such a group is never taken for a dead owner's.
+/// Stands for the number if the lock could not be taken. Such a cgroup is never considered stale.
 const UNLOCKED: &str = "unlocked";
 /// The file that is locked.
 const LOCKED: &str = "cgroup.procs";
 
-/// A name for groups, and the locks that say that its owner lives. They are released when it is dropped.
+/// A name for the cgroups of a sandbox, and the locks that show that its owner is alive. They are released on drop.
 #[derive(Debug, Default)]
 pub(super) struct Claim {
     pub name: String,
@@ -30,8 +30,8 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Claims a name below each of some groups. Where one can't be locked, as by a reader's lock of somebody else, the name
-    /// says so.
+    /// Claims a new name below these parents. If a lock cannot be taken, for example because of a read lock of another
+    /// process, the name contains [`UNLOCKED`].
     pub fn new(parents: &[Arc<Directory>]) -> Self {
         const TRIES: u32 = 3;
         let pid = std::process::id();
@@ -45,18 +45,18 @@ impl Claim {
     }
 }
 
-/// A part of a name that no other process has, nor this one twice: 62 bits.
+/// Returns 62 random bits, for a part of a name that is unique.
 fn random() -> u64 {
-    // A forked child has its own pid, and another time.
+    // A forked child has another PID and another time.
     RandomState::new().hash_one((std::process::id(), Instant::now())) >> 2
 }
 
-/// A name of this process, for what it makes once in its life.
-pub(super) fn unique() -> String {
+/// Returns a unique name of this process, which is always the same.
+pub(super) fn process_name() -> String {
     static KNOWN: Mutex<Option<(u32, u64)>> = Mutex::new(None);
     let own = std::process::id();
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    // A forked child has another one.
+    // A forked child needs a name of its own.
     let (pid, number) = known.filter(|(pid, _)| *pid == own).unwrap_or_else(|| (own, random()));
     *known = Some((pid, number));
     format!("{number:016x}-{pid}")
@@ -78,8 +78,8 @@ fn lock(parent: &Directory, number: u64) -> Option<OwnedFd> {
     Some(file)
 }
 
-/// The names of the groups right below one whose owners are proved to be dead.
-pub(super) fn dead(parent: &Directory) -> Vec<String> {
+/// Returns the names of the child cgroups whose owners are dead.
+pub(super) fn stale_names(parent: &Directory) -> Vec<String> {
     let numbered = |name: String| {
         let (number, pid) = name.strip_prefix(PREFIX)?.strip_prefix('-')?.split_once('-')?;
         pid.parse::<u32>().ok()?;
@@ -91,7 +91,7 @@ pub(super) fn dead(parent: &Directory) -> Vec<String> {
     }
     let Ok(file) = parent.file(LOCKED, OFlag::O_RDONLY) else { return vec![] };
     let is_free = |number: u64| {
-        // Asked for as a reader, whom nobody hinders but a writer.
+        // Tests for a read lock, which only a write lock conflicts with.
         let mut found = flock(libc::F_RDLCK, number);
         let asked = fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found));
         asked.is_ok() && found.l_type == libc::F_UNLCK as i16

@@ -1,17 +1,16 @@
-//! A scope of systemd's for the host. What is made below it is made as below any other cgroup.
+//! A delegated systemd scope for the caller ([`CgroupParent::SystemdScope`](super::CgroupParent::SystemdScope)).
 
 use crate::error::Result;
 
 #[cfg(not(feature = "systemd"))]
 pub(super) fn enter_scope() -> Result<()> {
     Err(crate::error::Error::invalid(
-        "CgroupParent::SystemdScope can't be had: this build of stockade does not speak to systemd",
-        "enable the feature `systemd` of stockade, or run the host in such a scope (systemd-run --user --scope -p \
-         Delegate=yes) with CgroupParent::Auto",
+        "CgroupParent::SystemdScope needs the feature `systemd` of stockade, which this build does not have",
+        "enable the feature, or use CgroupParent::Auto and start the caller with systemd-run --user --scope -p Delegate=yes",
     ))
 }
 
-/// Has the host's process moved to a scope of its own, unless it has been. Threads that call it meanwhile wait for it.
+/// Moves the caller to a scope of its own, once in its life. Other threads that call this in the meantime wait.
 #[cfg(feature = "systemd")]
 pub(super) fn enter_scope() -> Result<()> {
     use std::sync::{Mutex, PoisonError};
@@ -42,30 +41,31 @@ mod bus {
 
     use crate::cgroup::{owner, unit};
     use crate::environment;
-    use crate::error::{Errno, Error, Result, SystemdFailure};
+    use crate::error::{Error, Result, SystemdFailure};
+    use crate::unix::Errno;
 
-    /// How long all of it may take: what sd-bus gives a call (sd_bus_call(3)).
+    /// The timeout for all of it: the default of sd_bus_call(3).
     const TIMEOUT: Duration = Duration::from_secs(25);
 
     const SERVICE: &str = "org.freedesktop.systemd1";
 
-    /// Moves this process to a scope.
+    /// Moves the caller to a scope.
     pub fn enter() -> Result<()> {
-        let request = Request::new()?;
-        // After a try that was too slow.
+        let request = ScopeRequest::new()?;
+        // True after an earlier call that timed out.
         if request.is_in()? {
             return Ok(());
         }
-        // A bus may take what it is sent and never answer. Nobody waits for the thread then.
+        // A bus may accept a message and never answer. The thread is then abandoned.
         let (answer, answered) = channel();
-        let asked = request.clone();
+        let cloned = request.clone();
         let ask = move || {
-            let _ = answer.send(asked.ask());
+            let _ = answer.send(cloned.send());
         };
         thread::Builder::new()
             .name("stockade-systemd".into())
             .spawn(ask)
-            .map_err(Error::host("starting a thread that speaks to systemd"))?;
+            .map_err(Error::io("start a thread for the D-Bus connection"))?;
         match answered.recv_timeout(TIMEOUT) {
             Ok(result) => result?,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Err(request.timed_out()),
@@ -73,39 +73,43 @@ mod bus {
         if request.is_in()? { Ok(()) } else { Err(request.elsewhere()) }
     }
 
-    /// What is asked of whom.
+    /// A request for a scope.
     #[derive(Clone)]
-    struct Request {
+    struct ScopeRequest {
         of_system: bool,
-        /// Of the bus.
+        /// The address of the bus.
         address: String,
         unit: String,
     }
 
-    impl Request {
+    impl ScopeRequest {
         fn new() -> Result<Self> {
             let of_system = geteuid().is_root();
-            Ok(Self { of_system, address: address(of_system), unit: format!("stockade-{}.scope", owner::unique()) })
+            Ok(Self {
+                of_system,
+                address: address(of_system),
+                unit: format!("stockade-{}.scope", owner::process_name()),
+            })
         }
 
-        /// Whether this process is in the scope.
+        /// Returns whether the caller is in the scope.
         fn is_in(&self) -> Result<bool> {
-            let own = fs::read_to_string("/proc/self/cgroup").map_err(Error::host("reading /proc/self/cgroup"))?;
+            let own = fs::read_to_string("/proc/self/cgroup").map_err(Error::io("read /proc/self/cgroup"))?;
             Ok(own.split(['/', '\n']).any(|part| part == self.unit))
         }
 
-        fn ask(&self) -> Result<()> {
+        fn send(&self) -> Result<()> {
             let address = self.address.parse().map_err(|error| self.not_connected(&error))?;
             let connection = self.connect(address).map_err(|error| self.not_connected(&error))?;
             let start = || {
                 let path = "/org/freedesktop/systemd1";
                 let manager = Proxy::new(&connection, SERVICE, path, "org.freedesktop.systemd1.Manager")?;
-                // Without it the manager sends no signals.
+                // Otherwise the manager sends no signals.
                 manager.call::<_, _, ()>("Subscribe", &())?;
-                let ended = manager.receive_signal_with_args("JobRemoved", &[(2, &self.unit)])?;
+                let removed_jobs = manager.receive_signal_with_args("JobRemoved", &[(2, &self.unit)])?;
                 let properties = [
                     ("Description", Value::from(format!("sandboxes of process {}", std::process::id()))),
-                    // Who sends this, as the manager sees it, from whichever pid namespace.
+                    // 0 is the sender, independent of PID namespaces.
                     ("PIDs", Value::from([0_u32].as_slice())),
                     ("Delegate", Value::from(true)),
                     ("CollectMode", Value::from("inactive-or-failed")),
@@ -113,7 +117,7 @@ mod bus {
                 let others: [(&str, &[(&str, Value<'_>)]); 0] = [];
                 let arguments = (&self.unit, "fail", properties.as_slice(), others.as_slice());
                 let job: OwnedObjectPath = manager.call("StartTransientUnit", &arguments)?;
-                for signal in ended {
+                for signal in removed_jobs {
                     let (_, of, _, result): (u32, OwnedObjectPath, String, String) = signal.body().deserialize()?;
                     if of == job {
                         return Ok(result);
@@ -128,64 +132,66 @@ mod bus {
         }
     }
 
-    impl Request {
-        /// Connects to a UNIX socket. The other transports start programs (`unixexec:`, `ibus:`), or lead to another machine.
+    impl ScopeRequest {
+        /// Connects to a UNIX socket. Other transports start programs (`unixexec:`, `ibus:`) or connect to another
+        /// machine.
         fn connect(&self, address: Address) -> zbus::Result<Connection> {
             match address.transport() {
                 Transport::Unix(_) => Builder::address(address)?.method_timeout(TIMEOUT).build(),
-                _ => Err(zbus::Error::Address("only `unix:` addresses are connected to".into())),
+                _ => Err(zbus::Error::Address("only `unix:` addresses are supported".into())),
             }
         }
     }
 
-    /// The address of the bus that the manager is on.
+    /// Returns the address of the bus of the manager.
     fn address(of_system: bool) -> String {
-        let said = |variable| environment::var(variable)?.into_string().ok();
+        let variable = |name| environment::var(name)?.into_string().ok();
         if of_system {
-            return said("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|| "unix:path=/run/dbus/system_bus_socket".into());
+            return variable("DBUS_SYSTEM_BUS_ADDRESS")
+                .unwrap_or_else(|| "unix:path=/run/dbus/system_bus_socket".into());
         }
-        said("DBUS_SESSION_BUS_ADDRESS").unwrap_or_else(|| {
-            let directory = said("XDG_RUNTIME_DIR").unwrap_or_else(|| format!("/run/user/{}", geteuid()));
+        variable("DBUS_SESSION_BUS_ADDRESS").unwrap_or_else(|| {
+            let directory = variable("XDG_RUNTIME_DIR").unwrap_or_else(|| format!("/run/user/{}", geteuid()));
             format!("unix:path={directory}/bus")
         })
     }
 
-    /// What went wrong.
-    impl Request {
+    /// Errors.
+    impl ScopeRequest {
         fn error(&self, failure: SystemdFailure, answer: String, remedy: String) -> Error {
             let step = match self.of_system {
-                true => "asking the system's systemd for the scope",
-                false => "asking the user's systemd for the scope",
+                true => "ask the system's systemd for the scope",
+                false => "ask the user's systemd for the scope",
             };
-            Error::Systemd { step, on: self.unit.clone(), failure, answer, remedy }
+            Error::systemd(format!("{step} {}", self.unit), failure, answer, remedy)
         }
 
         fn not_connected(&self, error: &zbus::Error) -> Error {
             use zbus::Error::{Connection, InputOutput};
 
             let answer = match error {
-                InputOutput(error) | Connection(error, _) => said(error),
+                InputOutput(error) | Connection(error, _) => message(error),
                 other => other.to_string(),
             };
             let (step, needs) = match self.of_system {
-                true => ("connecting to the system's bus", "start it (package dbus)".to_owned()),
+                true => ("connect to the system's bus", "start it (package dbus)".to_owned()),
                 false => {
                     let linger = format!(
-                        "log in with a user manager, or have one run always (loginctl enable-linger {}); its bus is \
-                         where DBUS_SESSION_BUS_ADDRESS or XDG_RUNTIME_DIR says",
+                        "start a user manager (log in, or run `loginctl enable-linger {}`), and set DBUS_SESSION_BUS_ADDRESS or \
+                         XDG_RUNTIME_DIR if its bus is elsewhere",
                         geteuid()
                     );
-                    ("connecting to the user's bus", linger)
+                    ("connect to the user's bus", linger)
                 }
             };
             let (failure, remedy) = if unit::has_systemd() {
                 (SystemdFailure::NoBus, needs)
             } else {
-                let others = "this machine is not run by systemd; use CgroupParent::Auto, or CgroupParent::Path with a \
-                              cgroup in which this user may make others";
+                let others = "systemd does not run this machine: use CgroupParent::Auto, or CgroupParent::Path with a cgroup in \
+                              which the caller may create others";
                 (SystemdFailure::NoManager, others.into())
             };
-            Error::Systemd { step, on: self.address.clone(), failure, answer, remedy }
+            Error::systemd(format!("{step} {}", self.address), failure, answer, remedy)
         }
 
         fn not_started(&self, error: zbus::Error) -> Error {
@@ -197,7 +203,7 @@ mod bus {
                 }
                 zbus::Error::InputOutput(error) if error.kind() == io::ErrorKind::TimedOut => return self.timed_out(),
                 zbus::Error::InputOutput(error) => {
-                    return self.error(SystemdFailure::Failed, said(&error), self.journal());
+                    return self.error(SystemdFailure::Failed, message(&error), self.journal());
                 }
                 other => return self.error(SystemdFailure::Failed, other.to_string(), self.journal()),
             };
@@ -205,7 +211,7 @@ mod bus {
             self.error(failure, format!("{words} ({name})"), remedy)
         }
 
-        /// What an error of D-Bus means, by its name.
+        /// Returns the meaning of a D-Bus error, by its name.
         fn refusal(&self, name: &str) -> (SystemdFailure, String) {
             let kind = name.strip_prefix("org.freedesktop.DBus.Error.").unwrap_or(name);
             match kind {
@@ -213,8 +219,8 @@ mod bus {
                 _ if kind.starts_with("Spawn.") => self.no_manager(),
                 "AccessDenied" | "AuthFailed" | "InteractiveAuthorizationRequired" => (
                     SystemdFailure::Refused,
-                    "have the policy of the bus and polkit (org.freedesktop.systemd1.manage-units) allow it, or name \
-                     another parent (CgroupParent::Path)"
+                    "allow it in the policy of the bus and in polkit (org.freedesktop.systemd1.manage-units), or choose another \
+                     parent (CgroupParent::Path)"
                         .into(),
                 ),
                 "NoReply" | "Timeout" | "TimedOut" => (SystemdFailure::TimedOut, self.journal()),
@@ -223,8 +229,8 @@ mod bus {
         }
 
         fn no_manager(&self) -> (SystemdFailure, String) {
-            let remedy =
-                format!("no systemd is on the bus {}: have the environment name one that it is on", self.address);
+            let variable = if self.of_system { "DBUS_SYSTEM_BUS_ADDRESS" } else { "DBUS_SESSION_BUS_ADDRESS" };
+            let remedy = format!("no systemd is on the bus {}: set {variable} to the address of its bus", self.address);
             (SystemdFailure::NoManager, remedy)
         }
 
@@ -233,11 +239,11 @@ mod bus {
             if !self.of_system {
                 remedy += "; the user's systemd needs the system's bus (package dbus) to move this process";
             }
-            self.error(SystemdFailure::Failed, format!("its job ended as {result:?}"), remedy)
+            self.error(SystemdFailure::Failed, format!("the job failed with {result:?}"), remedy)
         }
 
         fn elsewhere(&self) -> Error {
-            let answer = "it was made, and this process is not in it".to_owned();
+            let answer = "the scope was created, but does not contain the caller".to_owned();
             self.error(SystemdFailure::Failed, answer, self.journal())
         }
 
@@ -246,17 +252,17 @@ mod bus {
             self.error(SystemdFailure::TimedOut, answer, self.journal())
         }
 
-        /// Where more is said.
+        /// Returns the hint to look at the logs.
         fn journal(&self) -> String {
             let user = if self.of_system { "" } else { "--user " };
-            format!("`systemctl {user}status` and `journalctl {user}-u {}` say more", self.unit)
+            format!("see `systemctl {user}status` and `journalctl {user}-u {}`", self.unit)
         }
     }
 
-    /// What the kernel said, or the library.
-    fn said(error: &io::Error) -> String {
+    /// Returns the message of the kernel or of the library.
+    fn message(error: &io::Error) -> String {
         match error.raw_os_error() {
-            Some(errno) => Errno(errno).to_string(),
+            Some(errno) => Errno::new(errno).to_string(),
             None => error.to_string(),
         }
     }

@@ -1,6 +1,6 @@
-//! Which unit of systemd's a cgroup belongs to, and whether it was delegated. Below one that was not, nobody but systemd makes
-//! cgroups: it takes the end of a sandbox for want of memory as the unit's own (`OOMPolicy=` of systemd.service(5)), and
-//! expects the unit's processes where it has put them.
+//! The systemd unit that a cgroup belongs to, and whether it is delegated. Below other units only systemd may create
+//! cgroups: it takes the out-of-memory kill of a sandbox for a failure of the unit (`OOMPolicy=`, systemd.service(5)),
+//! and expects the unit's processes where it put them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -15,16 +15,16 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::stat;
 use nix::unistd::geteuid;
 
-use crate::sys::attribute::attribute;
+use crate::sys::xattr;
 
-/// Whether systemd runs this machine, as sd_booted(3) finds out.
+/// Returns whether systemd runs this machine (sd_booted(3)).
 pub(super) fn has_systemd() -> bool {
     Path::new("/run/systemd/system").exists()
 }
 
-/// The unit that the cgroup of v2 in a directory belongs to, if it was not delegated to whoever runs in it. Cgroups from `point`
-/// on, where the hierarchy is mounted, are looked at. Where that is the root of a cgroup namespace, the names of units above are
-/// hidden (cgroup_namespaces(7)), and it may be a unit itself.
+/// Returns the unit of a v2 cgroup, if it is not delegated. `point` is the mount point, up to which cgroups are
+/// examined. If that is the root of a cgroup namespace, the names of its ancestors are hidden (cgroup_namespaces(7)),
+/// and it may be a unit itself.
 pub(super) fn undelegated(directory: &Path, point: &Path) -> Option<String> {
     if !has_systemd() {
         return None;
@@ -41,39 +41,40 @@ pub(super) fn undelegated(directory: &Path, point: &Path) -> Option<String> {
     }
 }
 
-/// Whether a name is that of a kind of unit which processes are in.
+/// Returns whether a name is that of a type of unit that has processes.
 fn has_processes(group: &Path) -> bool {
     let kind = group.extension().map(|kind| kind.to_string_lossy());
     kind.is_some_and(|kind| matches!(&*kind, "service" | "scope" | "socket" | "mount" | "swap"))
 }
 
-/// The manager of the system says so by an attribute, which since 251 everybody may read; before, an ordinary user knows it of a
-/// unit by owning it. A user's own manager owns all of its units, and sets no attribute: it is asked.
+/// The system manager marks delegated units with an extended attribute, which everybody may read since systemd 251.
+/// Before that an ordinary user recognizes a delegated unit by owning it. A user manager owns all of its units and sets
+/// no attribute: it is asked.
 fn is_delegated(unit: &Path) -> bool {
-    let says = |name| attribute(unit, name).is_ok_and(|value| value == b"1");
-    if says(c"trusted.delegate") || says(c"user.delegate") {
+    let is_set = |name| xattr::get(unit, name).is_ok_and(|value| value == b"1");
+    if is_set(c"trusted.delegate") || is_set(c"user.delegate") {
         return true;
     }
     match unit.ancestors().skip(1).find_map(user_of_manager) {
-        Some(user) => manager_says(unit, user),
+        Some(user) => is_delegated_by_manager(unit, user),
         None => !is_hosts_root() && stat(unit).is_ok_and(|stat| stat.st_uid == geteuid().as_raw()),
     }
 }
 
-/// The user whose manager makes the groups below a group: `user@1000.service`.
+/// Returns the user whose manager runs in a cgroup: `user@1000.service`.
 fn user_of_manager(group: &Path) -> Option<u32> {
     let name = group.file_name()?.to_str()?;
     name.strip_prefix("user@")?.strip_suffix(".service")?.parse().ok()
 }
 
-/// Whether this process is root, and not of a user namespace, where root is another user.
+/// Returns whether the caller is root of the host, not of a user namespace.
 fn is_hosts_root() -> bool {
     let maps = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     geteuid().is_root() && maps.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// What the user's manager says by systemctl(1), asked once for each unit in the life of this process.
-fn manager_says(unit: &Path, user: u32) -> bool {
+/// Asks the user manager by systemctl(1), once for each unit in the life of this process.
+fn is_delegated_by_manager(unit: &Path, user: u32) -> bool {
     static KNOWN: Mutex<BTreeMap<PathBuf, bool>> = Mutex::new(BTreeMap::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     *known
@@ -81,14 +82,14 @@ fn manager_says(unit: &Path, user: u32) -> bool {
         .or_insert_with(|| unit.file_name().is_some_and(|name| ask_manager(name, user) == Some(true)))
 }
 
-/// `None` if it does not answer.
+/// Returns `None` if it does not answer.
 fn ask_manager(unit: &OsStr, user: u32) -> Option<bool> {
-    /// Not by PATH, which is whoever's who has set it.
+    /// Not searched for in PATH, which is not trusted.
     const PROGRAM: &str = "/usr/bin/systemctl";
-    /// Milliseconds, as many as D-Bus gives a call.
-    const PATIENCE: u16 = 25_000;
+    /// The default timeout of D-Bus, in milliseconds.
+    const TIMEOUT: u16 = 25_000;
     let runtime = format!("/run/user/{user}");
-    let mut asked = Command::new(PROGRAM)
+    let mut systemctl = Command::new(PROGRAM)
         .args(["--user", "show", "--property=Delegate", "--value", "--"])
         .arg(unit)
         .env_clear()
@@ -99,12 +100,12 @@ fn ask_manager(unit: &OsStr, user: u32) -> Option<bool> {
         .spawn()
         .ok()?;
     let mut answer = [0; 3];
-    let read = asked.stdout.take().and_then(|mut stdout| {
+    let read = systemctl.stdout.take().and_then(|mut stdout| {
         let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
-        let is_ready = poll(&mut fds, PATIENCE).is_ok_and(|ready| ready > 0);
+        let is_ready = poll(&mut fds, TIMEOUT).is_ok_and(|ready| ready > 0);
         is_ready.then(|| stdout.read(&mut answer).ok()).flatten()
     });
-    let _ = asked.kill();
-    let _ = asked.wait();
+    let _ = systemctl.kill();
+    let _ = systemctl.wait();
     Some(&answer[..read?] == b"yes")
 }

@@ -1,39 +1,67 @@
-//! Capabilities and what else a program could gain rights by: none in any set but those that are asked for, and no way
-//! to more.
+//! The capability sets of the program, and what else it could gain privileges by: securebits and `no_new_privs`. The
+//! names of capabilities are in `capability_names`.
 
 use std::fmt::{self, Display, Formatter};
 
-use caps::{CapSet, Capability};
+use caps::CapSet;
 
+use super::capability_names::Capability;
+use super::secure_bits::{KEEP_OVER_USER_CHANGE, LOCKED, SecureBits};
 use crate::error::{Error, Result};
-use crate::plan::{Arg, Program, Step, flags, nr};
+use crate::layer::Layer;
+use crate::plan::{Arg, Script, Step, flags, nr};
 
-/// The helper keeps what it has while it becomes the sandbox's user, also if it was root before.
-pub(crate) fn keep_over_user_change(helper: &mut Program) {
-    helper.step(Step::new("keeping the capabilities over the change of user"));
-    helper.prctl(flags!(PR_SET_SECUREBITS), flags!(SECBIT_NO_SETUID_FIXUP));
+/// Lets the helper keep its capabilities when it changes to the sandbox's user, also from root.
+pub(crate) fn keep_over_user_change(helper: &mut Script, bits: SecureBits) {
+    helper.step(Step::new("keep the capabilities while the user changes"));
+    helper.prctl(flags!(PR_SET_SECUREBITS), bits.set(KEEP_OVER_USER_CHANGE));
 }
 
-/// Which capabilities a program has (capabilities(7)). The default is none in any set.
+/// The capabilities that a program keeps.
 ///
-/// What is kept is in every set, the ambient one among them, so that a program has it that is not root and has no file
-/// capabilities, and so has what that executes. It is over the sandbox's user namespace, which the host's files and
-/// devices are not in.
+/// A kept capability is in every capability set, including the ambient set. So the program and all programs that it
+/// executes have it, even without user ID 0 and without file capabilities. They keep it when they change their user IDs
+/// ([`Capabilities::drop_on_setuid`] changes that). It applies to the sandbox's user namespace
+/// only, and gives no privilege over files and devices of the host.
+///
+/// Default: none in any set.
+///
+/// See capabilities(7).
+///
+/// ```
+/// use stockade::capabilities::Capability;
+/// use stockade::{Capabilities, Command, Sandbox};
+///
+/// let sandbox = Sandbox::new().capabilities(Capabilities::none().keep([Capability::NetBindService]));
+/// let output = sandbox.output(Command::new("grep").args(["CapEff", "/proc/self/status"]))?;
+/// assert_eq!(output.stdout, b"CapEff:\t0000000000000400\n");
+/// # Ok::<(), stockade::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
 pub struct Capabilities {
+    #[cfg_attr(feature = "serde", serde(rename = "keep"))]
     kept: Vec<Capability>,
+    drop_on_setuid: bool,
 }
 
 impl Capabilities {
-    /// None: the default.
+    /// Creates a set without capabilities.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Lets the program have these. It takes a user namespace, or a host that is root.
+    /// Adds capabilities to those that the program keeps.
     ///
-    /// The default seccomp filter refuses most calls that take a capability: [`Seccomp::allow`](crate::Seccomp::allow).
+    /// The default seccomp filter denies most system calls that need a capability: see
+    /// [`Seccomp::allow`](crate::Seccomp::allow).
+    ///
+    /// # Errors
+    ///
+    /// When compiled or spawned, [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the kernel does not support
+    /// a capability, and [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the sandbox has
+    /// no user namespace and the caller lacks it.
     #[must_use]
     pub fn keep(mut self, capabilities: impl IntoIterator<Item = Capability>) -> Self {
         for capability in capabilities {
@@ -44,40 +72,98 @@ impl Capabilities {
         self
     }
 
-    /// Refuses what the kernel does not know, and, without a user namespace, what the caller lacks.
-    pub(super) fn check(&self, last: u32, has_rights: bool, has_namespace: bool) -> Result<()> {
-        if let Some(unknown) = self.kept.iter().find(|capability| u32::from(capability.index()) > last) {
-            return Err(Error::invalid(
-                format!("the kernel knows no {unknown}"),
-                "leave it out, or use a newer kernel",
+    /// Lets the program lose its capabilities when it changes from user ID 0 to others, as on a host.
+    ///
+    /// Daemons that begin as root rely on that: they open a port, and change to another user by setuid(2). The program
+    /// must have user ID 0 inside ([`Identity::uid`](crate::Identity::uid)), a second ID to change to
+    /// ([`Identity::sub_ids`](crate::Identity::sub_ids), [`Identity::maps`](crate::Identity::maps)), and
+    /// `CAP_SETUID`. With `PR_SET_KEEPCAPS` (prctl(2)) it can keep the permitted set over the change.
+    ///
+    /// Default: **the program and everything that it executes keep the capabilities over every change of user IDs**,
+    /// since `SECBIT_NO_SETUID_FIXUP` is set and locked. `PR_SET_KEEPCAPS` is denied (`EPERM`). In either case user ID
+    /// 0 gives no capabilities (`SECBIT_NOROOT`).
+    ///
+    /// See capabilities(7), "Effect of user ID changes on capabilities".
+    ///
+    /// ```
+    /// use stockade::capabilities::Capability;
+    /// use stockade::{Capabilities, Command, Identity, Sandbox};
+    ///
+    /// let kept = Capabilities::none().keep([Capability::Setuid, Capability::NetBindService]).drop_on_setuid();
+    /// let sandbox = Sandbox::new().identity(Identity::new().uid(0)).capabilities(kept);
+    /// assert!(sandbox.status(Command::new("true"))?.success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn drop_on_setuid(mut self) -> Self {
+        self.drop_on_setuid = true;
+        self
+    }
+
+    /// Refuses capabilities that the kernel does not know, and, without a user namespace, those that the caller lacks.
+    pub(crate) fn check(&self, last: u32, has_capabilities: bool, has_namespace: bool) -> Result<()> {
+        if let Some(unknown) = self.kept.iter().find(|capability| capability.number() > last) {
+            return Err(Error::unsupported(
+                Layer::Capabilities,
+                format!("the kernel does not support {unknown}"),
+                "remove it, or use a newer kernel",
             ));
         }
-        if !has_rights && !self.kept.is_empty() {
+        if !has_capabilities && !self.kept.is_empty() {
             return Err(Error::invalid(
-                format!("{self} can't be kept: this host is not root, and the sandbox has no user namespace"),
-                "add Namespaces::USER, or leave the capabilities out",
+                format!("{self} cannot be kept: the caller is not root, and the sandbox has no user namespace"),
+                "add Namespaces::USER, or remove the capabilities",
             ));
         }
-        let lacks = |&&capability: &&Capability| {
-            !caps::has_cap(None, CapSet::Permitted, capability).unwrap_or(false)
-                || !caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false)
+        let lacks = |capability: &&Capability| {
+            let has = |set, known| caps::has_cap(None, set, known).unwrap_or(false);
+            !capability.name().parse().is_ok_and(|known| has(CapSet::Permitted, known) && has(CapSet::Bounding, known))
         };
         if let Some(missing) = self.kept.iter().filter(|_| !has_namespace).find(lacks) {
             return Err(Error::invalid(
-                format!("{missing} can't be kept: the caller does not have it"),
-                "give it to the caller, add Namespaces::USER, or leave it out",
+                format!("{missing} cannot be kept: the caller does not have it"),
+                "give it to the caller, add Namespaces::USER, or remove it",
             ));
         }
         Ok(())
     }
 
-    /// A bit for each.
+    /// Refuses what locked securebits of the caller prevent, which a caller in a sandbox has. A new user namespace has
+    /// securebits of its own.
+    pub(crate) fn check_secure_bits(&self, bits: SecureBits) -> Result<()> {
+        bits.check(KEEP_OVER_USER_CHANGE, KEEP_OVER_USER_CHANGE)?;
+        bits.check(self.secure_bits(), LOCKED | KEEP_OVER_USER_CHANGE)?;
+        let is_ambient = |capability: &Capability| {
+            let known = capability.name().parse();
+            known.is_ok_and(|known| caps::has_cap(None, CapSet::Ambient, known).unwrap_or(false))
+        };
+        match self.kept.iter().find(|capability| bits.denies_raising() && !is_ambient(capability)) {
+            None => Ok(()),
+            Some(missing) => Err(Error::invalid(
+                format!(
+                    "{missing} cannot be kept: the caller may raise no ambient capability, and this is not among its own"
+                ),
+                "add Namespaces::USER, or remove it",
+            )),
+        }
+    }
+
+    /// The securebits of the program: user ID 0 has no capabilities of its own, and changes of user IDs change none,
+    /// unless `drop_on_setuid` is set.
+    fn secure_bits(&self) -> u32 {
+        match self.drop_on_setuid {
+            false => LOCKED | KEEP_OVER_USER_CHANGE,
+            true => LOCKED & !(libc::SECBIT_KEEP_CAPS_LOCKED as u32),
+        }
+    }
+
+    /// The set as a bit mask.
     fn mask(&self) -> u64 {
-        self.kept.iter().fold(0, |mask, capability| mask | capability.bitmask())
+        self.kept.iter().fold(0, |mask, capability| mask | capability.bit())
     }
 }
 
-/// Their names, or `none`.
+/// Lists their names, or writes `none`.
 impl Display for Capabilities {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.kept.iter().map(ToString::to_string).collect();
@@ -86,66 +172,76 @@ impl Display for Capabilities {
     }
 }
 
-/// Leaves the process the capabilities that are kept, and no way to more. `has_rights`: it may change the bounding set,
-/// which takes CAP_SETPCAP.
-pub(super) fn limit_to(process: &mut Program, kept: &Capabilities, last: u32, has_rights: bool) {
+/// Leaves the process the kept capabilities, and no way to gain others. Without `has_capabilities` it cannot change the
+/// bounding set, which needs CAP_SETPCAP.
+pub(crate) fn limit_to(process: &mut Script, kept: &Capabilities, last: u32, bits: SecureBits, has_capabilities: bool) {
+    let locked = kept.secure_bits();
     let kept = kept.mask();
-    if has_rights {
-        process.step(Step::new("emptying the bounding set"));
+    if has_capabilities {
+        process.step(Step::new("empty the bounding set"));
         for capability in (0..=last).filter(|capability| kept >> capability & 1 == 0) {
             let drop = [flags!(PR_CAPBSET_DROP), capability.into(), Arg::NONE, Arg::NONE, Arg::NONE];
             process.call(nr!(SYS_prctl), drop);
         }
         if kept != 0 {
-            keep(process, kept, last);
+            keep(process, kept, last, !bits.denies_raising());
         }
-        lock(process);
+        process.step(Step::new("lock the securebits"));
+        process.prctl(flags!(PR_SET_SECUREBITS), bits.set(locked));
     }
-    process.step(Step::new("dropping every other capability"));
+    process.step(Step::new("drop all other capabilities"));
     if kept == 0 {
         ambient(process, flags!(PR_CAP_AMBIENT_CLEAR_ALL), 0);
     }
     process.capset(kept, kept);
 }
 
-/// Leaves a set-up process no capability. Its bounding set and its securebits are as they were: they would count if it
-/// executed something, and then under `no_new_privs`, which lets no execve(2) add a capability.
-pub(super) fn drop_all(process: &mut Program) {
-    process.step(Step::new("dropping every capability"));
+/// Drops all capabilities of a set-up process. Its bounding set and securebits stay: they would matter only if it
+/// executed something, and under `no_new_privs` no execve(2) adds a capability.
+pub(crate) fn drop_all(process: &mut Script) {
+    process.step(Step::new("drop all capabilities"));
     process.capset(0, 0);
 }
 
-/// Has the capabilities in the ambient set, which needs them in two others.
-fn keep(process: &mut Program, kept: u64, last: u32) {
-    process.step(Step::new("keeping capabilities over execve"));
-    ambient(process, flags!(PR_CAP_AMBIENT_CLEAR_ALL), 0);
-    process.capset(kept | Capability::CAP_SETPCAP.bitmask(), kept);
+/// Raises the capabilities in the ambient set, which requires them in the permitted and the inheritable set. If none can
+/// be raised, they are in it already, and capset(2) removes the others.
+fn keep(process: &mut Script, kept: u64, last: u32, can_raise: bool) {
+    process.step(Step::new("raise the ambient capabilities"));
+    if can_raise {
+        ambient(process, flags!(PR_CAP_AMBIENT_CLEAR_ALL), 0);
+    }
+    process.capset(kept | Capability::Setpcap.bit(), kept);
+    if !can_raise {
+        return;
+    }
     for capability in (0..=last).filter(|capability| kept >> capability & 1 == 1) {
         ambient(process, flags!(PR_CAP_AMBIENT_RAISE), capability);
     }
 }
 
-fn ambient(process: &mut Program, what: Arg, capability: u32) {
+fn ambient(process: &mut Script, what: Arg, capability: u32) {
     process.call(nr!(SYS_prctl), [flags!(PR_CAP_AMBIENT), what, capability.into(), Arg::NONE, Arg::NONE]);
 }
 
-/// Root has no capabilities by being root, changes of user ids change none, no ambient ones can be raised any more.
-fn lock(process: &mut Program) {
-    process.step(Step::new("locking the securebits"));
-    let locked = flags!(
-        SECBIT_NOROOT
-            | SECBIT_NOROOT_LOCKED
-            | SECBIT_NO_SETUID_FIXUP
-            | SECBIT_NO_SETUID_FIXUP_LOCKED
-            | SECBIT_KEEP_CAPS_LOCKED
-            | SECBIT_NO_CAP_AMBIENT_RAISE
-            | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED
-    );
-    process.prctl(flags!(PR_SET_SECUREBITS), locked);
+/// Sets `no_new_privs`: execve(2) grants no privileges that the process does not have (prctl(2),
+/// `PR_SET_NO_NEW_PRIVS`).
+pub(crate) fn no_new_privs(helper: &mut Script) {
+    helper.step(Step::new("set no_new_privs"));
+    helper.prctl(flags!(PR_SET_NO_NEW_PRIVS), 1);
 }
 
-/// No execve(2) gives rights that this process has not (prctl(2), `PR_SET_NO_NEW_PRIVS`).
-pub(crate) fn no_new_privs(helper: &mut Program) {
-    helper.step(Step::new("giving up new privileges"));
-    helper.prctl(flags!(PR_SET_NO_NEW_PRIVS), 1);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_capability_that_the_kernel_does_not_know_is_unsupported() {
+        let kept = Capabilities::none().keep([Capability::CheckpointRestore]);
+        let last = Capability::CheckpointRestore.number();
+        kept.check(last, true, true).expect("it is known");
+        let error = kept.check(last - 1, true, true).expect_err("it is not known");
+        assert_eq!((error.kind(), error.layer()), (ErrorKind::Unsupported, Some(Layer::Capabilities)));
+        assert_eq!(error.hint(), Some("remove it, or use a newer kernel"));
+    }
 }

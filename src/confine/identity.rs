@@ -1,58 +1,61 @@
-//! Who the program is: its user and group ids inside, and what they are on the host.
+//! User and group IDs of the program, inside and on the host, and the ID maps of its user namespace. Reserving a host
+//! ID and running newuidmap(1) are in `launch`.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::host::{Host, RunsAsRoot};
+use super::facts::{Facts, RunsAsRoot};
 use super::namespaces::{Chosen, Namespaces};
+use super::sub_ids::IdRange;
+use crate::advice::{Need, way_to_capabilities};
 use crate::error::{Error, Result};
-use crate::plan::{Address, Arg, HostId, HostRange, IdMaps, Input, MapLine, Program, Step, Word, Writer, flags, nr};
+use crate::launch::{OWN_IDS, maps_of_nobody};
+use crate::layer::Layer;
+use crate::plan::{Address, Arg, HostId, HostRange, IdMaps, Input, MapLine, MapWriter, Script, Step, Word, flags, nr};
+#[cfg(feature = "serde")]
+use crate::stored::{As, Plain, at_most_one, table_form};
 
-/// A range of ids in a user namespace: a line of `uid_map` or `gid_map` (user_namespaces(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct IdRange {
-    /// First id inside the sandbox.
-    pub inside: u32,
-    /// First id on the host.
-    pub outside: u32,
-    /// How many ids.
-    pub count: u32,
-}
-
-/// The ids that a root host gives away by default.
-pub(super) const OWN_IDS: HostRange = HostRange::OWN;
-/// The user and group id inside, where the host is root.
+/// The user and group ID inside, if the caller is root.
 const INSIDE: u32 = 1000;
 
-impl IdRange {
-    /// Whether the ids from `first` on are all in it.
-    pub(super) fn covers(self, first: u32, count: u32) -> bool {
-        first.checked_sub(self.inside).is_some_and(|offset| u64::from(offset) + u64::from(count) <= self.count.into())
-    }
-
-    /// The ID outside of an ID inside, if it is in the range.
-    pub(super) fn to_outside(self, id: u32) -> Option<u32> {
-        self.covers(id, 1).then(|| self.outside.wrapping_add(id - self.inside))
-    }
-}
-
-/// User and group IDs, and the ID mappings of the user namespace.
+/// The user and group IDs of a program, and the ID maps of its user namespace.
 ///
-/// Default for a caller with root's capabilities: user and group 1000 inside, which is a host ID of the sandbox's own,
-/// from a range that belongs to nobody. No two sandboxes have it at the same time (see
-/// [`Identity::host_ids`]), so that they share no ownership, quota or keyring. Default for every other
-/// caller: the caller's own IDs, inside as outside. Root of a user namespace without the IDs of that range is one of
-/// these; its ID inside is 1000.
+/// A caller is *privileged* if it has these effective capabilities, which the set-up uses: CAP_SYS_ADMIN, CAP_SETUID,
+/// CAP_SETGID, CAP_SETPCAP, CAP_KILL and CAP_CHOWN. A caller with a user ID other than 0 also needs CAP_DAC_OVERRIDE,
+/// and needs all of them in the ambient set (capabilities(7)).
 ///
-/// Root's capabilities are those that the set-up uses: CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_KILL and
-/// CAP_CHOWN, effective. A caller with another user ID than 0 needs CAP_DAC_OVERRIDE too, and all of them ambient
-/// (capabilities(7)). The user ID does not
-/// count: a caller that is host uid 0 without them (root in a Docker container lacks CAP_SYS_ADMIN) gets an
-/// [`Error::Invalid`](crate::Error::Invalid), since its program would be host uid 0, unless it requests
-/// [`Identity::caller`].
+/// | caller | default inside | default on the host |
+/// |---|---|---|
+/// | privileged | user and group 1000 | an ID of the sandbox's own ([`Identity::host_ids`]), so that no two running sandboxes share files, quotas or keyrings |
+/// | unprivileged | the caller's user and group | the caller's user and group |
+/// | root of a user namespace that does not map the range of [`Identity::host_ids`] | user and group 1000 | the caller's user and group |
+///
+/// A user ID of 0 does not make a caller privileged: root in a Docker container lacks CAP_SYS_ADMIN. The program of
+/// such a caller would have user ID 0 on the host, which is an error unless [`Identity::caller`] is requested.
+///
+/// # Errors
+///
+/// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+/// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration)
+///
+/// - if the program would have user ID 0 on the host, and neither [`Identity::caller`] nor a map requests that;
+/// - if an ID of the program or a group is not in the ID map, or is 4,294,967,295, which is no ID;
+/// - if an ID map has more than 340 ranges, a range that is empty or too long, or ranges that overlap;
+/// - if an unprivileged caller sets groups without [`Identity::sub_ids`], or another ID without a user namespace;
+/// - for maps without a new user namespace.
+///
+/// See user_namespaces(7).
+///
+/// ```
+/// use stockade::{Command, Identity, Sandbox};
+///
+/// let sandbox = Sandbox::new().identity(Identity::new().uid(65534).gid(65534));
+/// assert_eq!(sandbox.output(Command::new("id").arg("-u"))?.stdout, b"65534\n");
+/// # Ok::<(), stockade::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "StoredIdentity", into = "StoredIdentity"))]
 pub struct Identity {
     uid: Option<u32>,
     gid: Option<u32>,
@@ -61,9 +64,8 @@ pub struct Identity {
     own_ids: Option<(u32, u32)>,
 }
 
-/// What the ids are on the host.
+/// The kind of IDs on the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum Outside {
     #[default]
     Own,
@@ -75,67 +77,172 @@ enum Outside {
     },
 }
 
+/// The stored form of an identity: a key for each method.
+#[cfg(feature = "serde")]
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default, rename = "Identity")]
+struct StoredIdentity {
+    uid: Option<u32>,
+    gid: Option<u32>,
+    groups: Vec<u32>,
+    caller: bool,
+    sub_ids: bool,
+    #[serde(with = "As::<Option<MapsTable>>")]
+    maps: Option<(Vec<IdRange>, Vec<IdRange>)>,
+    #[serde(with = "As::<Option<HostIdsTable>>")]
+    host_ids: Option<(u32, u32)>,
+}
+
+#[cfg(feature = "serde")]
+table_form!(
+    /// The mappings of users and groups.
+    MapsTable { uid: Vec<IdRange> as Plain, gid: Vec<IdRange> as Plain }
+);
+
+#[cfg(feature = "serde")]
+table_form!(
+    /// The range of host IDs.
+    HostIdsTable { first: u32 as Plain, count: u32 as Plain }
+);
+
+#[cfg(feature = "serde")]
+impl From<Identity> for StoredIdentity {
+    fn from(Identity { uid, gid, groups, outside, own_ids: host_ids }: Identity) -> Self {
+        let (caller, sub_ids) = (outside == Outside::Caller, outside == Outside::SubIds);
+        let maps = match outside {
+            Outside::Maps { uid, gid } => Some((uid, gid)),
+            Outside::Own | Outside::Caller | Outside::SubIds => None,
+        };
+        Self { uid, gid, groups, caller, sub_ids, maps, host_ids }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<StoredIdentity> for Identity {
+    type Error = String;
+
+    fn try_from(stored: StoredIdentity) -> std::result::Result<Self, String> {
+        let StoredIdentity { uid, gid, groups, caller, sub_ids, maps, host_ids: own_ids } = stored;
+        at_most_one(&[("caller", caller), ("sub_ids", sub_ids), ("maps", maps.is_some())])?;
+        let outside = match maps {
+            Some((uid, gid)) => Outside::Maps { uid, gid },
+            None if caller => Outside::Caller,
+            None if sub_ids => Outside::SubIds,
+            None => Outside::Own,
+        };
+        Ok(Self { uid, gid, groups, outside, own_ids })
+    }
+}
+
 impl Identity {
-    /// The default.
+    /// Creates the default identity: see [`Identity`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The program has the caller's user and group on the host: for a root caller **it runs as host uid 0**, though without
-    /// capabilities. Its `/proc` is read-only then: what is below `/proc/sys` belongs to that user.
+    /// Creates an identity with the caller's user and group IDs on the host.
+    ///
+    /// **If the caller is root, the program then has user ID 0 on the host**, though no capabilities. Its `/proc` is
+    /// read-only, because the files below `/proc/sys` belong to that user.
     pub fn caller() -> Self {
         Self { outside: Outside::Caller, ..Self::default() }
     }
 
-    /// The user id inside.
+    /// Sets the user ID inside.
+    ///
+    /// Default: see [`Identity`].
     #[must_use]
     pub fn uid(mut self, uid: u32) -> Self {
         self.uid = Some(uid);
         self
     }
 
-    /// The group id inside.
+    /// Sets the group ID inside.
+    ///
+    /// Default: see [`Identity`].
     #[must_use]
     pub fn gid(mut self, gid: u32) -> Self {
         self.gid = Some(gid);
         self
     }
 
-    /// The supplementary groups inside (setgroups(2)); none by default.
+    /// Sets the supplementary groups inside.
     ///
-    /// A root host gives access to the host's group of the same number by this. An ordinary user needs
-    /// [`Identity::sub_ids`] for it; without that its process keeps the groups that it has, as the kernel lets nobody
-    /// drop them who has no right to set them.
+    /// If the caller is privileged, each of these is the group with the same ID on the host. An unprivileged caller can
+    /// set groups only with [`Identity::sub_ids`]. Otherwise its program keeps the caller's groups, because the kernel
+    /// does not allow an unprivileged process to drop them.
+    ///
+    /// Default: no groups for a privileged caller, the caller's groups for another.
+    ///
+    /// See setgroups(2).
     #[must_use]
     pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Self {
         self.groups = groups.into_iter().collect();
         self
     }
 
-    /// Maps, beside the program's own id, the ranges that `/etc/subuid` and `/etc/subgid` give to the caller, to the
-    /// ids from 0 on (subuid(5)). An ordinary user needs `newuidmap` and `newgidmap` for that (package `uidmap`), in
-    /// `/usr/bin`, `/bin`, `/usr/sbin`, `/sbin` or `/run/wrappers/bin`, owned by root and writable by nobody else.
+    /// Maps the subordinate IDs that `/etc/subuid` and `/etc/subgid` assign to the caller, in addition to the program's
+    /// own ID. Inside, they are the IDs from 0 on, in order, without the program's own ID.
+    ///
+    /// An unprivileged caller needs `newuidmap` and `newgidmap` for this (package `uidmap`), in `/usr/bin`, `/bin`,
+    /// `/usr/sbin`, `/sbin` or `/run/wrappers/bin`. They must belong to root, and no other user may be allowed to write
+    /// to them.
+    ///
+    /// # Errors
+    ///
+    /// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if these programs do not exist or deny
+    /// the maps. When compiled, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the
+    /// files assign no IDs to the caller.
+    ///
+    /// See subuid(5).
     #[must_use]
     pub fn sub_ids(mut self) -> Self {
         self.outside = Outside::SubIds;
         self
     }
 
-    /// The maps themselves: a root host may map any id, an ordinary user those of `/etc/subuid` and its own.
+    /// Sets the ID maps of user IDs and of group IDs. The program gets the first ID of each, unless [`Identity::uid`]
+    /// and [`Identity::gid`] set others.
+    ///
+    /// A privileged caller can map any ID. An unprivileged caller can map its own ID and its subordinate IDs, and needs
+    /// `newuidmap` and `newgidmap` as for [`Identity::sub_ids`].
+    ///
+    /// Default: a map of one user ID and one group ID.
+    ///
+    /// ```
+    /// use stockade::identity::IdRange;
+    /// use stockade::{Command, Identity, Sandbox};
+    ///
+    /// // The caller's own IDs appear as 1000. A privileged caller can add further ranges.
+    /// let (user, group) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+    /// let maps = Identity::new().maps([IdRange::new(1000, user, 1)], [IdRange::new(1000, group, 1)]);
+    /// let output = Sandbox::new().identity(maps).output(Command::new("cat").arg("/proc/self/uid_map"))?;
+    /// let text = String::from_utf8_lossy(&output.stdout);
+    /// assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["1000", &user.to_string(), "1"]);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    ///
+    /// See user_namespaces(7).
     #[must_use]
     pub fn maps(mut self, uid: impl IntoIterator<Item = IdRange>, gid: impl IntoIterator<Item = IdRange>) -> Self {
         self.outside = Outside::Maps { uid: uid.into_iter().collect(), gid: gid.into_iter().collect() };
         self
     }
 
-    /// The host IDs, from `first` on, of which each sandbox of a caller with root's capabilities gets one. Default:
-    /// 251,658,240 IDs from 1,879,048,192 on.
+    /// Sets the range of host IDs from which each sandbox of a privileged caller gets one: `count` IDs, beginning with
+    /// `first`.
     ///
-    /// An ID is reserved for as long as the sandbox exists, by a lock on `/run/stockade/ids`, which the crate creates for root
-    /// alone (in `/dev` where there is no `/run`): no two sandboxes of callers that see the same `/run` have it at the same time. IDs of
-    /// processes that are in the caller's pid namespace, or below, are not given out either. Callers that share neither,
-    /// such as two containers without user namespaces, need ranges of their own. If all are in use, `spawn` returns
-    /// [`Error::Invalid`](crate::Error::Invalid).
+    /// An ID is reserved as long as the sandbox exists, by a lock on the file `/run/stockade/ids`, or on a file in
+    /// `/dev` if there is no `/run`. So no two sandboxes of callers that share `/run` get the same ID. An ID that any
+    /// visible process has is not assigned either. Callers that do not share `/run`, such as two containers without
+    /// user namespaces, need separate ranges.
+    ///
+    /// Default: 251,658,240 IDs, beginning with 1,879,048,192.
+    ///
+    /// # Errors
+    ///
+    /// When compiled, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the range is
+    /// empty, begins at 0, or is too long. When spawned, the same if all IDs are in use.
     #[must_use]
     pub fn host_ids(mut self, first: u32, count: u32) -> Self {
         self.own_ids = Some((first, count));
@@ -144,7 +251,7 @@ impl Identity {
 }
 
 impl Identity {
-    /// The identity of a reference sandbox: the default one, or the caller's.
+    /// The identity of a reference sandbox of best effort: the default one, or the caller's.
     pub(crate) fn reference(&self) -> Self {
         match self.outside {
             Outside::Caller => Self::caller(),
@@ -153,43 +260,43 @@ impl Identity {
     }
 }
 
-/// Who the program is, decided.
+/// The IDs of the program, resolved for this caller and these namespaces.
 pub(crate) struct Resolved {
     pub uid: u32,
     pub gid: u32,
-    /// `None` leaves them: the kernel lets this user set none.
+    /// `None` keeps the caller's groups, because the kernel lets this user set none.
     pub groups: Option<Vec<u32>>,
-    /// The ids on the host.
+    /// The IDs on the host.
     pub host_uid: HostId,
     pub host_gid: HostId,
     /// The supplementary groups on the host.
     pub host_groups: Vec<HostId>,
-    /// The ids in the process's own user namespace, where those of the inside have no meaning.
+    /// The maps of the user namespace, if the sandbox creates one.
     pub maps: Option<IdMaps>,
     pub own_ids: HostRange,
 }
 
 impl Resolved {
-    /// Whether its process becomes the program's user before it makes a user namespace, or makes none.
-    pub fn is_user_before(&self, in_user_namespace: bool) -> bool {
+    /// Whether the helper changes to the program's user before it creates a user namespace, or creates none.
+    pub fn changes_user_first(&self, in_user_namespace: bool) -> bool {
         match &self.maps {
-            Some(maps) => maps.writer == Writer::Process,
+            Some(maps) => maps.writer == MapWriter::Process,
             None => !in_user_namespace,
         }
     }
 
-    /// Whether the program's user, or the user that makes its user namespace, is one that others are too: the kernel counts
-    /// what is used to both.
+    /// Whether processes outside the sandbox have the same user as the program, or as the creator of its user
+    /// namespace. The kernel charges quotas to both.
     pub fn shares_user(&self, in_user_namespace: bool) -> bool {
-        self.host_uid != HostId::Own || !self.is_user_before(in_user_namespace)
+        self.host_uid != HostId::Own || !self.changes_user_first(in_user_namespace)
     }
 
-    /// Whether the program is the host's root on the host, or may become it: to it belong the kernel's own files.
+    /// Whether the program is the host's root, or can change to it. The kernel's own files belong to that user.
     pub fn reaches_host_root(&self) -> bool {
         self.host_uid == HostId::Id(0) || self.maps_user(0)
     }
 
-    /// The same of the host's root as user or as group.
+    /// Whether the program is the host's root as user or as group, or can change to one of them.
     pub fn reaches_root(&self) -> bool {
         let mut groups = self.host_groups.iter().chain([&self.host_gid]);
         let mut maps = self.maps.iter().flat_map(|maps| &maps.gid);
@@ -203,44 +310,47 @@ impl Resolved {
         own(self.host_uid) || own(self.host_gid) || maps.any(|line| own(line.outside))
     }
 
-    /// Whether the program may be that user of the host's, or become it: anybody, without maps that say who there is.
+    /// Whether the program is this user of the host, or can change to it. Without known maps it can be any user.
     pub fn may_be(&self, uid: u32) -> bool {
         self.maps.is_none() || self.maps_user(uid)
     }
 
-    /// Whether a user of the host's is in the maps.
+    /// Whether the maps contain a user of the host.
     fn maps_user(&self, uid: u32) -> bool {
         self.maps.iter().flat_map(|maps| &maps.uid).any(|line| line.has(uid))
     }
 
-    /// The maps of a user namespace in which owners on a disk have no ids; nothing if some of them may be the program's.
+    /// The maps of a user namespace in which the owners of files have no IDs. `None` if some of them can be the
+    /// program's user.
     pub fn without_owners(&self) -> Option<IdMaps> {
         let lines = self.maps.iter().flat_map(|maps| &maps.uid);
         let is_own = self.host_uid == HostId::Own && lines.into_iter().all(|line| line.outside == HostId::Own);
-        is_own.then(|| IdMaps::of_nobody(self.host_groups.iter().copied()))
+        is_own.then(|| maps_of_nobody(self.host_groups.iter().copied()))
     }
 
-    /// The maps of a user namespace in which the owner on a disk appears as the program; nothing if it is that anyway.
+    /// The maps of a user namespace in which the owner of files appears as the program. `None` if it is the program's
+    /// user.
     pub fn id_mapping(&self, owner: (u32, u32)) -> Option<IdMaps> {
         if (self.host_uid, self.host_gid) == (HostId::Id(owner.0), HostId::Id(owner.1)) {
             return None;
         }
         let mut gid = vec![MapLine::one(owner.1, self.host_gid)];
-        // What opens to a group on the host opens to the program that is in it.
+        // Files that a group of the host may access stay accessible to a program in that group.
         gid.extend(self.host_groups.iter().filter_map(|&group| match group {
             HostId::Id(id) if id != owner.1 && group != self.host_gid => Some(MapLine::one(id, group)),
             _ => None,
         }));
-        Some(IdMaps { uid: vec![MapLine::one(owner.0, self.host_uid)], gid, writer: Writer::Host })
+        Some(IdMaps { uid: vec![MapLine::one(owner.0, self.host_uid)], gid, writer: MapWriter::Caller })
     }
 }
 
-/// Decides who the program is.
-pub(crate) fn resolve(identity: &Identity, chosen: &Chosen, host: &Host) -> Result<Resolved> {
+/// Resolves the IDs of the program.
+pub(crate) fn resolve(identity: &Identity, chosen: &Chosen, facts: &Facts) -> Result<Resolved> {
+    check_ids(identity)?;
     let own_ids = match identity.own_ids {
         Some((first, count)) if first == 0 || count == 0 || first.checked_add(count).is_none() => {
             return Err(Error::invalid(
-                format!("the host ids {first} and {count} more can't be given to sandboxes"),
+                format!("the range of {count} host IDs from {first} on cannot be assigned to sandboxes"),
                 "give a range that is not empty, does not begin at 0, and ends below 4294967296",
             ));
         }
@@ -248,56 +358,97 @@ pub(crate) fn resolve(identity: &Identity, chosen: &Chosen, host: &Host) -> Resu
         None => OWN_IDS,
     };
     let mut resolved = if chosen.created.contains(Namespaces::USER) {
-        mapped(identity, host)?
+        mapped(identity, facts)?
     } else if chosen.joined_kinds().contains(Namespaces::USER) {
-        joined(identity, host)?
+        joined(identity, facts)?
     } else {
-        unmapped(identity, host)?
+        unmapped(identity, facts)?
     };
     resolved.own_ids = own_ids;
     Ok(resolved)
 }
 
 /// Returns an error if the program would be the host's root, and [`Identity::caller`] was not requested.
-pub(super) fn check_caller(identity: &Identity, host: &Host) -> Result<()> {
-    let (Some(why), Outside::Own | Outside::SubIds) = (&host.runs_as_root, &identity.outside) else { return Ok(()) };
+pub(crate) fn check_caller(identity: &Identity, facts: &Facts) -> Result<()> {
+    let (Some(why), Outside::Own | Outside::SubIds) = (&facts.runs_as_root, &identity.outside) else { return Ok(()) };
     Err(match why {
-        RunsAsRoot::HasNoIds => Error::invalid(
-            "this user namespace has no ids but that of the host's root, for which nothing is to run",
-            "map more ids into it (the ids from 1879048192 on are for sandboxes), or say Identity::caller()",
+        RunsAsRoot::HasNoIds => Error::unsupported(
+            Layer::Identity,
+            "this user namespace has no IDs but that of the host's root: the program would be host user 0",
+            "map more IDs into it (those from 1879048192 on are for sandboxes), or allow it with Identity::caller()",
         ),
         RunsAsRoot::Lacks(capabilities) => {
             let names: Vec<String> = capabilities.iter().map(ToString::to_string).collect();
-            let options = names.iter().map(|name| format!("--cap-add {}", name.trim_start_matches("CAP_")));
-            Error::invalid(
-                format!("the caller is the host's root without {}: its program would be host uid 0", names.join(", ")),
+            Error::unsupported(
+                Layer::Identity,
+                format!("the caller is the host's root without {}: its program would be host user 0", names.join(", ")),
                 format!(
-                    "give the caller these capabilities (docker run {}), run it as another user, or allow its program to \
-                     be the host's root with Identity::caller()",
-                    options.collect::<Vec<_>>().join(" ")
+                    "give the caller these capabilities ({}), run it as another user, or allow it with Identity::caller()",
+                    way_to_capabilities(&names)
                 ),
             )
         }
     })
 }
 
-/// In a user namespace of the sandbox's own.
-fn mapped(identity: &Identity, host: &Host) -> Result<Resolved> {
-    let (caller_uid, caller_gid) = host.ids;
+/// Returns an error for the number that is no ID. For setresuid(2) it means that the ID does not change: the program of
+/// a root caller would stay root.
+fn check_ids(identity: &Identity) -> Result<()> {
+    let mut ids = identity.uid.iter().chain(&identity.gid).chain(&identity.groups);
+    match ids.any(|&id| id == u32::MAX) {
+        true => Err(Error::invalid(format!("{} is not a user or group ID", u32::MAX), "use an ID below it")),
+        false => Ok(()),
+    }
+}
+
+/// Returns an error for a map that the kernel does not accept (user_namespaces(7)).
+fn check_map(lines: &[MapLine]) -> Result<()> {
+    /// The kernel's limit on lines.
+    const MOST: usize = 340;
+    let invalid = |why: String| Error::invalid(why, "give at most 340 ranges that are not empty and do not overlap");
+    if lines.len() > MOST {
+        return Err(invalid(format!("an ID map of {} ranges is too long", lines.len())));
+    }
+    let inside = lines.iter().map(|line| (line.inside, line.count));
+    let outside = lines.iter().filter_map(|line| match line.outside {
+        HostId::Id(first) => Some((first, line.count)),
+        HostId::Own => None,
+    });
+    for mut ranges in [inside.collect::<Vec<_>>(), outside.collect()] {
+        ranges.sort_unstable();
+        let mut next = 0;
+        for (first, count) in ranges {
+            match first.checked_add(count) {
+                Some(end) if count > 0 && first >= next => next = end,
+                _ => {
+                    return Err(invalid(format!(
+                        "the range of {count} IDs from {first} on cannot be in an ID map: it is empty, ends above 4294967294, \
+                         or overlaps another"
+                    )));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Resolves the IDs in a new user namespace.
+fn mapped(identity: &Identity, facts: &Facts) -> Result<Resolved> {
+    let (caller_uid, caller_gid) = facts.ids;
     let default = |id| if id == 0 { INSIDE } else { id };
     let mut uid = identity.uid.unwrap_or(default(caller_uid));
     let mut gid = identity.gid.unwrap_or(default(caller_gid));
-    let mut by_helper_programs = !host.privileged;
+    let mut by_helper_programs = !facts.privileged;
     let (uid_lines, mut gid_lines) = match &identity.outside {
         Outside::Own | Outside::Caller => {
             by_helper_programs = false;
-            let own = host.privileged && identity.outside == Outside::Own;
+            let own = facts.privileged && identity.outside == Outside::Own;
             let outside = |id| if own { HostId::Own } else { HostId::Id(id) };
             (vec![MapLine::one(uid, outside(caller_uid))], vec![MapLine::one(gid, outside(caller_gid))])
         }
         Outside::SubIds => (
-            with_sub_ids(uid, caller_uid, &host.sub_ids(Path::new("/etc/subuid"))?, host.privileged),
-            with_sub_ids(gid, caller_gid, &host.sub_ids(Path::new("/etc/subgid"))?, host.privileged),
+            with_sub_ids(uid, caller_uid, &facts.sub_ids(Path::new("/etc/subuid"))?, facts.privileged),
+            with_sub_ids(gid, caller_gid, &facts.sub_ids(Path::new("/etc/subgid"))?, facts.privileged),
         ),
         Outside::Maps { uid: uids, gid: gids } => {
             uid = identity.uid.or(uids.first().map(|range| range.inside)).unwrap_or(uid);
@@ -305,38 +456,45 @@ fn mapped(identity: &Identity, host: &Host) -> Result<Resolved> {
             (lines(uids), lines(gids))
         }
     };
-    if host.privileged && identity.outside == Outside::Own {
-        let extra = identity.groups.iter().filter(|&&group| group != gid);
-        gid_lines.extend(extra.map(|&group| MapLine::one(group, HostId::Id(group))));
+    if facts.privileged && identity.outside == Outside::Own {
+        let extra = distinct(&identity.groups).filter(|&group| group != gid);
+        gid_lines.extend(extra.map(|group| MapLine::one(group, HostId::Id(group))));
     }
+    check_map(&uid_lines)?;
+    check_map(&gid_lines)?;
     let outside = |kind: &str, id: u32, lines: &[MapLine]| {
         lines.iter().find_map(|line| line.to_outside(id)).ok_or_else(|| {
             Error::invalid(
-                format!("{kind} id {id} of the program is not in the map of the sandbox"),
-                "map it with Identity::maps or Identity::sub_ids, or choose one that is mapped",
+                format!("the program's {kind} ID {id} is not in the map of the sandbox"),
+                "map it with Identity::maps or Identity::sub_ids, or set one that is mapped",
             )
         })
     };
     let host_groups =
-        identity.groups.iter().map(|&group| outside("group", group, &gid_lines)).collect::<Result<_>>()?;
+        distinct(&identity.groups).map(|group| outside("group", group, &gid_lines)).collect::<Result<_>>()?;
     let is_one = |lines: &[MapLine]| matches!(lines, [MapLine { count: 1, .. }]);
     let one_line = is_one(&uid_lines) && is_one(&gid_lines);
-    let may_set_groups = host.privileged || by_helper_programs;
+    let may_set_groups = facts.privileged || by_helper_programs;
     if !identity.groups.is_empty() && !may_set_groups {
         return Err(Error::invalid(
-            "an ordinary user can't set supplementary groups",
-            "use Identity::sub_ids with groups that it maps, or leave them out",
+            "an unprivileged caller cannot set supplementary groups",
+            "use Identity::sub_ids with groups that it maps, or remove the groups",
         ));
     }
     let (host_uid, host_gid) = (outside("user", uid, &uid_lines)?, outside("group", gid, &gid_lines)?);
     let writer = match (by_helper_programs, one_line && identity.groups.is_empty()) {
-        (true, _) => Writer::HelperPrograms,
-        (false, true) => Writer::Process,
-        (false, false) => Writer::Host,
+        (true, _) => MapWriter::HelperPrograms,
+        (false, true) => MapWriter::Process,
+        (false, false) => MapWriter::Caller,
     };
     let maps = IdMaps { uid: uid_lines, gid: gid_lines, writer };
     let groups = may_set_groups.then(|| identity.groups.clone());
     Ok(Resolved { uid, gid, groups, host_uid, host_gid, host_groups, maps: Some(maps), own_ids: OWN_IDS })
+}
+
+/// Groups may be listed twice (setgroups(2)), but not mapped twice.
+fn distinct(groups: &[u32]) -> impl Iterator<Item = u32> {
+    groups.iter().copied().collect::<BTreeSet<_>>().into_iter()
 }
 
 fn lines(ranges: &[IdRange]) -> Vec<MapLine> {
@@ -345,7 +503,7 @@ fn lines(ranges: &[IdRange]) -> Vec<MapLine> {
     ranges.iter().map(line).collect()
 }
 
-/// The program's own id, and the ranges of the sub-ids on all ids from 0 on that are left.
+/// Maps the program's own ID, and the ranges of sub-IDs to the other IDs from 0 on.
 fn with_sub_ids(inside: u32, caller: u32, ranges: &[(u32, u32)], privileged: bool) -> Vec<MapLine> {
     let own = if privileged { HostId::Own } else { HostId::Id(caller) };
     let mut lines = vec![MapLine::one(inside, own)];
@@ -365,36 +523,36 @@ fn with_sub_ids(inside: u32, caller: u32, ranges: &[(u32, u32)], privileged: boo
     lines
 }
 
-/// In a user namespace that exists: its maps are what they are.
-fn joined(identity: &Identity, host: &Host) -> Result<Resolved> {
+/// Resolves the IDs in a user namespace that is joined, whose maps exist already.
+fn joined(identity: &Identity, facts: &Facts) -> Result<Resolved> {
     if identity.outside != Outside::Own {
         return Err(Error::invalid(
-            "the maps of a user namespace that is joined can't be set",
-            "leave Identity::caller, maps and sub_ids out, or make a user namespace",
+            "the ID maps of a joined user namespace cannot be set",
+            "remove Identity::caller, maps and sub_ids, or create a user namespace",
         ));
     }
     match (identity.uid, identity.gid) {
         (Some(uid), Some(gid)) => Ok(Resolved {
             uid,
             gid,
-            groups: host.privileged.then(|| identity.groups.clone()),
-            // Nobody can tell; what is bound is seen as by the caller.
-            host_uid: HostId::Id(host.ids.0),
-            host_gid: HostId::Id(host.ids.1),
+            groups: facts.privileged.then(|| identity.groups.clone()),
+            // Not known. Bind mounts show the owners as the caller sees them.
+            host_uid: HostId::Id(facts.ids.0),
+            host_gid: HostId::Id(facts.ids.1),
             host_groups: vec![],
             maps: None,
             own_ids: OWN_IDS,
         }),
-        _ if host.privileged => Err(Error::invalid(
-            "the program's ids in a user namespace that is joined are not known",
-            "say which they are: Identity::new().uid(…).gid(…)",
+        _ if facts.privileged => Err(Error::invalid(
+            "the program's IDs in a joined user namespace are not known",
+            "set them: Identity::new().uid(…).gid(…)",
         )),
         (uid, gid) => Ok(Resolved {
-            uid: uid.unwrap_or(host.ids.0),
-            gid: gid.unwrap_or(host.ids.1),
+            uid: uid.unwrap_or(facts.ids.0),
+            gid: gid.unwrap_or(facts.ids.1),
             groups: None,
-            host_uid: HostId::Id(host.ids.0),
-            host_gid: HostId::Id(host.ids.1),
+            host_uid: HostId::Id(facts.ids.0),
+            host_gid: HostId::Id(facts.ids.1),
             host_groups: vec![],
             maps: None,
             own_ids: OWN_IDS,
@@ -402,118 +560,112 @@ fn joined(identity: &Identity, host: &Host) -> Result<Resolved> {
     }
 }
 
-/// Without a user namespace: the ids inside are those of the host.
-fn unmapped(identity: &Identity, host: &Host) -> Result<Resolved> {
+/// Resolves the IDs without a user namespace: those inside are those of the host.
+fn unmapped(identity: &Identity, facts: &Facts) -> Result<Resolved> {
     if matches!(identity.outside, Outside::Maps { .. } | Outside::SubIds) {
-        return Err(Error::invalid("id maps need a user namespace", "add Namespaces::USER, or leave the maps out"));
+        return Err(Error::invalid("ID maps need a user namespace", "add Namespaces::USER, or remove the maps"));
     }
-    let caller = !host.privileged || identity.outside == Outside::Caller;
-    let choose = |kind: &str, asked: Option<u32>, own: u32| match asked {
-        Some(id) if !host.privileged && id != own => Err(Error::invalid(
-            format!("an ordinary user can't run as {kind} id {id} without a user namespace"),
-            format!("add Namespaces::USER, or {}", host.way_to_rights()),
+    let caller = !facts.privileged || identity.outside == Outside::Caller;
+    let choose = |kind: &str, requested: Option<u32>, own: u32| match requested {
+        Some(id) if !facts.privileged && id != own => Err(Error::invalid(
+            format!("an unprivileged caller cannot run a program as {kind} ID {id} without a user namespace"),
+            format!("add Namespaces::USER, or {}", facts.way_to_rights()),
         )),
         Some(0) if !caller => Err(Error::invalid(
-            format!("without a user namespace {kind} id 0 is the host's root"),
-            "add Namespaces::USER, choose another id, or say Identity::caller() to run as the host's root",
+            format!("without a user namespace {kind} ID 0 is the host's root"),
+            "add Namespaces::USER, set another ID, or allow it with Identity::caller()",
         )),
         Some(id) => Ok(HostId::Id(id)),
         None if caller => Ok(HostId::Id(own)),
         None => Ok(HostId::Own),
     };
-    let host_uid = choose("user", identity.uid, host.ids.0)?;
-    let host_gid = choose("group", identity.gid, host.ids.1)?;
-    if !identity.groups.is_empty() && !host.privileged {
+    let host_uid = choose("user", identity.uid, facts.ids.0)?;
+    let host_gid = choose("group", identity.gid, facts.ids.1)?;
+    if !identity.groups.is_empty() && !facts.privileged {
         return Err(Error::invalid(
-            "an ordinary user can't set supplementary groups",
-            format!("leave them out, or {}", host.way_to_rights()),
+            "an unprivileged caller cannot set supplementary groups",
+            format!("remove the groups, or {}", facts.way_to_rights()),
         ));
     }
     let number = |id| if let HostId::Id(id) = id { id } else { INSIDE };
     Ok(Resolved {
         uid: number(host_uid),
         gid: number(host_gid),
-        groups: host.privileged.then(|| identity.groups.clone()),
+        groups: facts.privileged.then(|| identity.groups.clone()),
         host_uid,
         host_gid,
-        host_groups: identity.groups.iter().map(|&group| HostId::Id(group)).collect(),
+        host_groups: distinct(&identity.groups).map(HostId::Id).collect(),
         maps: None,
         own_ids: OWN_IDS,
     })
 }
 
-const BECOMING: &[(i32, &str)] = &[
-    (libc::EINVAL, "the id has no mapping in the user namespace; map it, or choose one that is mapped"),
-    (libc::EPERM, "the host may not change its user (CAP_SETUID, CAP_SETGID), or the groups may not be set here"),
-    (libc::EAGAIN, "the user is at its limit on processes (RLIMIT_NPROC)"),
+const CHANGE_OF_USER: &[(i32, &str)] = &[
+    (libc::EINVAL, "the ID has no mapping in the user namespace: map it, or set one that is mapped"),
+    (libc::EPERM, "give the caller CAP_SETUID and CAP_SETGID, or remove the user and group IDs from the configuration"),
+    (libc::EAGAIN, "the user's limit on processes (RLIMIT_NPROC) is reached: raise it"),
 ];
 
-/// Becomes the program's user and groups, by the ids that they have in the user namespace. It comes before anything is
-/// created, since nothing can belong to an id that has no mapping.
-pub(crate) fn become_user(program: &mut Program, who: &Resolved, has_left_groups: bool) {
-    program.step(Step::new("becoming the sandbox's user").remedies(BECOMING));
-    let groups = who.groups.as_deref().filter(|groups| !(groups.is_empty() && has_left_groups));
-    set_ids(program, groups, who.uid.into(), who.gid.into());
+/// Changes to the program's user and groups, by their IDs in the user namespace. It comes before anything is created,
+/// since no file can belong to an ID without a mapping.
+pub(crate) fn change_user(process: &mut Script, ids: &Resolved, groups_are_dropped: bool) {
+    process.step(Step::new("change to the sandbox's user").remedies(CHANGE_OF_USER));
+    let groups = ids.groups.as_deref().filter(|groups| !(groups.is_empty() && groups_are_dropped));
+    set_ids(process, groups, ids.uid.into(), ids.gid.into());
 }
 
-/// Leaves the host's groups, before it joins a user namespace that may forbid it.
-pub(crate) fn leave_groups(program: &mut Program) {
-    program.step(Step::new("leaving the host's groups").remedies(BECOMING));
-    program.call(nr!(SYS_setgroups), [Arg::NONE, Arg::NULL]);
+/// Drops the caller's supplementary groups, before a user namespace is joined that may forbid it.
+pub(crate) fn drop_groups(process: &mut Script) {
+    process.step(Step::new("drop the caller's supplementary groups").remedies(CHANGE_OF_USER));
+    process.call(nr!(SYS_setgroups), [Arg::NONE, Arg::NULL]);
 }
 
-/// The same by the ids that they have on the host, which makes a process nobody's to look into (proc(5)).
-pub(crate) fn become_host_user(program: &mut Program, who: &Resolved) {
-    program.step(Step::new("becoming the sandbox's user on the host").remedies(BECOMING));
+/// Changes to the program's user and groups, by their IDs on the host. The kernel makes the process undumpable then,
+/// and its files in `/proc` root's (proc(5)).
+pub(crate) fn change_to_host_user(process: &mut Script, ids: &Resolved) {
+    process.step(Step::new("change to the sandbox's host user").remedies(CHANGE_OF_USER));
     let mut id = |id| match id {
-        HostId::Own => Arg::Slot(program.input(Input::OwnId)),
+        HostId::Own => Arg::Slot(process.input(Input::OwnId)),
         HostId::Id(id) => Arg::Imm(id.into()),
     };
-    let (uid, gid) = (id(who.host_uid), id(who.host_gid));
-    set_ids(program, who.groups.as_deref(), uid, gid);
-    program.step(Step::new("letting the process write to its own files in /proc"));
-    program.prctl(flags!(PR_SET_DUMPABLE), 1);
+    let (uid, gid) = (id(ids.host_uid), id(ids.host_gid));
+    set_ids(process, ids.groups.as_deref(), uid, gid);
+    process.step(Step::new("make the process dumpable, to write to its files in /proc"));
+    process.prctl(flags!(PR_SET_DUMPABLE), 1);
 }
 
-fn set_ids(program: &mut Program, groups: Option<&[u32]>, uid: Arg, gid: Arg) {
+fn set_ids(process: &mut Script, groups: Option<&[u32]>, uid: Arg, gid: Arg) {
     if let Some(groups) = groups {
         let list: Vec<u8> = groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
-        let list = program.arena.bytes(&list, format!("{groups:?}"));
-        program.call(nr!(SYS_setgroups), [(groups.len() as u64).into(), list.into()]);
+        let list = process.arena.bytes(&list, format!("{groups:?}"));
+        process.call(nr!(SYS_setgroups), [(groups.len() as u64).into(), list.into()]);
     }
-    program.call(nr!(SYS_setresgid), [gid; 3]);
-    program.call(nr!(SYS_setresuid), [uid; 3]);
+    process.call(nr!(SYS_setresgid), [gid; 3]);
+    process.call(nr!(SYS_setresuid), [uid; 3]);
 }
 
-/// Writes maps of one id, which is the process's own.
-pub(crate) fn write_maps(program: &mut Program, maps: &IdMaps) {
-    const REMEDIES: &[(i32, &str)] = &[
-        (libc::EPERM, MAPS_REFUSED),
-        (libc::EACCES, MAPS_REFUSED),
-        (libc::EINVAL, "IDs must be below 4294967295, and ranges neither be empty nor overlap"),
-    ];
-    program.step(Step::new("denying setgroups(2)").path("/proc/self/setgroups").remedies(REMEDIES));
-    let deny = program.arena.bytes(b"deny", "\"deny\"");
-    program.write_file("/proc/self/setgroups", deny, 4);
+/// Writes ID maps of one ID, which is the process's own.
+pub(crate) fn write_maps(process: &mut Script, maps: &IdMaps) {
+    const REMEDIES: &[(i32, &str)] =
+        &[(libc::EINVAL, "use IDs below 4294967295, and ranges that are not empty and do not overlap")];
+    process.step(Step::new("deny setgroups(2)").path("/proc/self/setgroups").needs(Need::IdMaps).remedies(REMEDIES));
+    let deny = process.arena.bytes(b"deny", "\"deny\"");
+    process.write_file("/proc/self/setgroups", deny, 4);
     for (path, lines) in [("/proc/self/uid_map", &maps.uid), ("/proc/self/gid_map", &maps.gid)] {
-        program.step(Step::new("mapping the sandbox's id").path(path).remedies(REMEDIES));
+        process.step(Step::new("write the ID map").path(path).needs(Need::IdMaps).remedies(REMEDIES));
         for line in lines {
             let outside = match line.outside {
                 HostId::Own => "<own id>".into(),
                 HostId::Id(id) => id.to_string(),
             };
             let words = line_of_map(line);
-            let text = program.arena.words(&words, format!("\"{} {outside} 1\\n\"", line.inside));
-            program.write_file(path, text, size_of::<u64>() * words.len());
+            let text = process.arena.words(&words, format!("\"{} {outside} 1\\n\"", line.inside));
+            process.write_file(path, text, size_of::<u64>() * words.len());
         }
     }
 }
 
-const MAPS_REFUSED: &str = "a security module (AppArmor's restriction of unprivileged user namespaces on Ubuntu 24.04) \
-                            forbids it: allow user namespaces for this program in its AppArmor profile, or run as root; \
-                            a caller that is root needs CAP_SETFCAP to map host id 0";
-
-/// A line of one id as text, of which the launch may have to fill in a part.
+/// A line of an ID map as text. The launch fills in the sandbox's own host ID.
 fn line_of_map(line: &MapLine) -> Vec<Word> {
     let text = |text: String| {
         let words = text.as_bytes().chunks_exact(size_of::<u64>());
@@ -526,35 +678,10 @@ fn line_of_map(line: &MapLine) -> Vec<Word> {
     [text(format!("{:>15} ", line.inside)), outside, text(format!("{:>7}\n", line.count))].concat()
 }
 
-/// The ranges of a sub-id file for a user, by name or by number (subuid(5)). Lines that are no ranges are passed over,
-/// as newuidmap does.
-pub(crate) fn read_sub_ids(path: &Path, name: &str, uid: u32) -> Result<Vec<(u32, u32)>> {
-    let none = || {
-        let remedy = format!("add a range: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}");
-        Error::invalid(format!("{} gives no sub-ids to {name}", path.display()), remedy)
-    };
-    let text = fs::read_to_string(path).map_err(|_| none())?;
-    let ranges = sub_ids(&text, name, uid);
-    if ranges.is_empty() { Err(none()) } else { Ok(ranges) }
-}
-
-/// The ranges of a sub-id file's text.
-pub(crate) fn sub_ids(text: &str, name: &str, uid: u32) -> Vec<(u32, u32)> {
-    let number = uid.to_string();
-    let range = |line: &str| {
-        let mut fields = line.trim().split(':');
-        let owner = fields.next()?;
-        let (first, count): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        first.checked_add(count)?;
-        (owner == name || owner == number).then_some((first, count))
-    };
-    text.lines().filter_map(range).collect()
-}
-
-/// Sets the mask of file modes that the program starts with.
-pub(crate) fn umask(program: &mut Program, mask: u32) {
-    program.step(Step::new("setting the umask"));
-    program.call(nr!(SYS_umask), [Arg::Octal(mask)]);
+/// Sets the file mode creation mask.
+pub(crate) fn umask(process: &mut Script, mask: u32) {
+    process.step(Step::new("set the umask"));
+    process.call(nr!(SYS_umask), [Arg::Octal(mask)]);
 }
 
 #[cfg(test)]
@@ -562,7 +689,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sub_ids_fill_the_ids_around_the_programs_own() {
+    fn sub_ids_map_to_the_ids_around_the_programs_own() {
         let id = |id| HostId::Id(id);
         let line = |inside, outside, count| MapLine { inside, outside: id(outside), count };
         assert_eq!(

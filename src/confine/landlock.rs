@@ -1,82 +1,131 @@
-//! Landlock: which files, ports and processes a program reaches (landlock(7), since Linux 5.13).
+//! The Landlock policy: the files, TCP ports and processes that a program can access (landlock(7)). Denials inside an
+//! allowed tree are mounts, and in `mount/`.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use bitflags::bitflags;
-use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+use landlock::{ABI, Access, AccessFs, AccessNet, Scope};
 
 use super::Root;
+use crate::advice::Need;
 use crate::error::{Error, Result};
-use crate::outcome::Layer;
-use crate::plan::{Arg, OnError, Program, Slot, Step, Word, flags, nr};
+use crate::flag_set::flag_set;
+use crate::layer::Layer;
+use crate::plan::{Arg, OnError, Script, Slot, Step, Word, flags, nr};
+use crate::stored::Version;
+#[cfg(feature = "serde")]
+use crate::stored::{As, Escaped, Plain, table_form};
 
-bitflags! {
-    /// What may be done with the files below a path (landlock(7)).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-    pub struct FsAccess: u64 {
-        /// Executing a file.
-        const EXECUTE = AccessFs::Execute as u64;
-        /// Opening a file for writing.
-        const WRITE_FILE = AccessFs::WriteFile as u64;
-        /// Opening a file for reading.
-        const READ_FILE = AccessFs::ReadFile as u64;
-        /// Opening a directory, or listing it.
-        const READ_DIR = AccessFs::ReadDir as u64;
-        /// Removing an empty directory, or renaming one.
-        const REMOVE_DIR = AccessFs::RemoveDir as u64;
-        /// Removing or renaming a file.
-        const REMOVE_FILE = AccessFs::RemoveFile as u64;
-        /// Making a character device.
-        const MAKE_CHAR = AccessFs::MakeChar as u64;
-        /// Making a directory.
-        const MAKE_DIR = AccessFs::MakeDir as u64;
-        /// Making a regular file.
-        const MAKE_REG = AccessFs::MakeReg as u64;
-        /// Making a Unix socket.
-        const MAKE_SOCK = AccessFs::MakeSock as u64;
-        /// Making a FIFO.
-        const MAKE_FIFO = AccessFs::MakeFifo as u64;
-        /// Making a block device.
-        const MAKE_BLOCK = AccessFs::MakeBlock as u64;
-        /// Making a symbolic link.
-        const MAKE_SYM = AccessFs::MakeSym as u64;
-        /// Linking or renaming into another directory (since Linux 5.19; never before).
-        const REFER = AccessFs::Refer as u64;
-        /// Truncating a file (since Linux 6.2; always before).
-        const TRUNCATE = AccessFs::Truncate as u64;
-        /// ioctl(2) on a device (since Linux 6.10; always before).
-        const IOCTL_DEV = AccessFs::IoctlDev as u64;
-        /// Connecting to a Unix socket by its path (since Linux 7.1; always before).
-        const RESOLVE_UNIX = AccessFs::ResolveUnix as u64;
+flag_set! {
+    /// A set of access rights to the files below a path.
+    ///
+    /// ```
+    /// use stockade::landlock::FsAccess;
+    /// use stockade::{Command, Landlock, Layer, Sandbox};
+    ///
+    /// let scratch = FsAccess::READ_ONLY | FsAccess::WRITE_FILE | FsAccess::TRUNCATE | FsAccess::MAKE_REG;
+    /// let policy = Landlock::new().read_only("/").access("/tmp", scratch);
+    /// let sandbox = Sandbox::new().landlock(policy).best_effort([Layer::Landlock]);
+    /// let output = sandbox.output(Command::new("sh").args(["-c", "echo 42 > /tmp/file; cat /tmp/file"]))?;
+    /// assert_eq!(output.stdout, b"42\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    ///
+    /// See landlock(7).
+    pub struct FsAccess: u64 in "stockade::landlock::FsAccess", "access rights", "FsAccess::READ_FILE",
+        "FsAccess::WRITE_FILE";
 
-        /// Reading files and directories, and executing files.
-        const READ_ONLY = Self::EXECUTE.bits() | Self::READ_FILE.bits() | Self::READ_DIR.bits();
-        /// What can be done with a file that is no directory.
-        const OF_FILE = Self::EXECUTE.bits() | Self::WRITE_FILE.bits() | Self::READ_FILE.bits() | Self::TRUNCATE.bits()
-            | Self::IOCTL_DEV.bits() | Self::RESOLVE_UNIX.bits();
-    }
+    /// Executing a file.
+    const EXECUTE = AccessFs::Execute as u64;
+    /// Opening a file for writing.
+    const WRITE_FILE = AccessFs::WriteFile as u64;
+    /// Opening a file for reading.
+    const READ_FILE = AccessFs::ReadFile as u64;
+    /// Opening or listing a directory.
+    const READ_DIR = AccessFs::ReadDir as u64;
+    /// Removing an empty directory, or renaming one.
+    const REMOVE_DIR = AccessFs::RemoveDir as u64;
+    /// Removing or renaming a file.
+    const REMOVE_FILE = AccessFs::RemoveFile as u64;
+    /// Creating a character device.
+    const MAKE_CHAR = AccessFs::MakeChar as u64;
+    /// Creating a directory.
+    const MAKE_DIR = AccessFs::MakeDir as u64;
+    /// Creating a regular file.
+    const MAKE_REG = AccessFs::MakeReg as u64;
+    /// Creating a UNIX socket.
+    const MAKE_SOCK = AccessFs::MakeSock as u64;
+    /// Creating a FIFO.
+    const MAKE_FIFO = AccessFs::MakeFifo as u64;
+    /// Creating a block device.
+    const MAKE_BLOCK = AccessFs::MakeBlock as u64;
+    /// Creating a symbolic link.
+    const MAKE_SYM = AccessFs::MakeSym as u64;
+    /// Linking or renaming into another directory. Requires Linux 5.19; always denied before.
+    const REFER = AccessFs::Refer as u64;
+    /// Truncating a file. Requires Linux 6.2; not restricted before.
+    const TRUNCATE = AccessFs::Truncate as u64;
+    /// ioctl(2) on a device. Requires Linux 6.10; not restricted before.
+    const IOCTL_DEV = AccessFs::IoctlDev as u64;
+    /// Connecting to a UNIX socket by its path. Requires Linux 7.1; not restricted before.
+    const RESOLVE_UNIX = AccessFs::ResolveUnix as u64;
+
+    /// Reading files and directories, and executing files.
+    const READ_ONLY = Self::EXECUTE.bits() | Self::READ_FILE.bits() | Self::READ_DIR.bits();
+    /// Every access.
+    const READ_WRITE = Self::READ_ONLY.bits() | Self::OF_FILE.bits() | Self::REMOVE_DIR.bits()
+        | Self::REMOVE_FILE.bits() | Self::MAKE_CHAR.bits() | Self::MAKE_DIR.bits() | Self::MAKE_REG.bits()
+        | Self::MAKE_SOCK.bits() | Self::MAKE_FIFO.bits() | Self::MAKE_BLOCK.bits() | Self::MAKE_SYM.bits()
+        | Self::REFER.bits();
+    /// The rights that apply to a file that is not a directory.
+    const OF_FILE = Self::EXECUTE.bits() | Self::WRITE_FILE.bits() | Self::READ_FILE.bits() | Self::TRUNCATE.bits()
+        | Self::IOCTL_DEV.bits() | Self::RESOLVE_UNIX.bits();
 }
 
-/// What a program reaches, whoever it is and wherever its files are mounted. Also without a namespace, for instance in a
-/// container that forbids them.
+#[cfg(feature = "serde")]
+crate::stored::as_form!(FsAccess, crate::stored::FlagNames);
+
+#[cfg(feature = "serde")]
+table_form!(
+    /// A rule for a path.
+    RuleTable { path: PathBuf as Escaped, access: FsAccess as Plain }
+);
+
+/// A Landlock policy: the files, TCP ports and processes that the program can access. It applies in addition to
+/// permissions and mounts.
 ///
-/// `Landlock::new()` denies everything: files, TCP ports, and signals and abstract Unix sockets to processes outside; each
-/// method allows something. The newest ABI of the kernel is used. What an older one can't restrict is an error, or is
-/// reported as lost if the layer is among those of [`Sandbox::best_effort`](crate::Sandbox::best_effort):
+/// It also works without namespaces, for instance in a container that forbids them.
 ///
-/// | restricts | since |
+/// [`Landlock::new`] denies all access to files, TCP ports, and signals and abstract UNIX sockets of processes outside
+/// of the sandbox. Each method allows something, except [`deny`](Landlock::deny) and
+/// [`deny_write`](Landlock::deny_write). What can be restricted depends on the kernel:
+///
+/// | restricted | requires |
 /// |---|---|
-/// | files | Linux 5.13, and 6.2 for truncating them |
+/// | files | Linux 5.13; truncating them, 6.2 |
 /// | TCP ports | Linux 6.7 |
-/// | signals, abstract Unix sockets | Linux 6.12 |
+/// | signals, abstract UNIX sockets | Linux 6.12 |
+/// | ioctl(2) on devices | Linux 6.10; not restricted before |
+/// | UNIX sockets by their paths | Linux 7.1; not restricted before |
 ///
-/// Restricted where the kernel can, and not asked for: ioctl(2) on devices (6.10), Unix sockets by their paths (7.1).
+/// Paths are absolute, and as the program sees them: inside the sandbox, or, with [`Root::inherit`], on the host. A
+/// rule applies to the file or directory that exists at the path when the program starts, and to everything below it.
 ///
-/// Paths are absolute, and those that the program sees: of the host with [`Root::inherit`], and inside of the sandbox else. A rule is for
-/// what is there when the program starts, and all that is below it.
+/// # Errors
+///
+/// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the policy restricts something of the first three rows
+/// that the kernel cannot restrict. If the layer is best-effort
+/// ([`Sandbox::best_effort`](crate::Sandbox::best_effort)), the rest is enforced, and
+/// [`Outcome::enforcement`](crate::Outcome::enforcement) records the difference.
+///
+/// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the path of a rule does not exist.
+///
+/// See landlock(7).
+///
+/// Requires Linux 5.13.
 ///
 /// ```
 /// use stockade::{Command, Landlock, Sandbox};
@@ -88,119 +137,148 @@ bitflags! {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
 pub struct Landlock {
-    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
+    version: Version<1>,
+    #[cfg_attr(feature = "serde", serde(with = "As::<Vec<RuleTable>>", rename = "rules"))]
     paths: Vec<(PathBuf, FsAccess)>,
-    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
+    #[cfg_attr(feature = "serde", serde(with = "As::<Vec<Escaped>>", rename = "deny"))]
     denied: Vec<PathBuf>,
-    #[cfg_attr(feature = "serde", serde(with = "crate::text::form"))]
+    #[cfg_attr(feature = "serde", serde(with = "As::<Vec<Escaped>>", rename = "deny_write"))]
     read_only: Vec<PathBuf>,
     any_path: bool,
+    #[cfg_attr(feature = "serde", serde(rename = "bind_port"))]
     bind: Vec<u16>,
+    #[cfg_attr(feature = "serde", serde(rename = "connect_port"))]
     connect: Vec<u16>,
     any_tcp: bool,
     any_signal: bool,
     any_abstract_socket: bool,
+    /// Whether a path that does not exist, or that the program cannot access, needs no rule.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    is_derived: bool,
 }
 
 impl Landlock {
-    /// Everything is denied.
+    /// Creates a policy whose paths were derived from others.
+    pub(crate) fn derived() -> Self {
+        Self { is_derived: true, ..Self::default() }
+    }
+
+    /// Creates a policy that denies everything: see [`Landlock`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Files below a path may be read and executed, and directories be listed.
+    /// Allows reading and executing files, and listing directories, at a path and below.
+    ///
+    /// Symlinks in the path are followed, as in [`Landlock::read_write`]. Shells also write to `/dev/null`: add
+    /// `.read_write("/dev/null")` for them.
     #[must_use]
     pub fn read_only(self, path: impl Into<PathBuf>) -> Self {
         self.access(path, FsAccess::READ_ONLY)
     }
 
-    /// Everything may be done below a path, as far as permissions and mounts let it.
+    /// Allows every access at a path and below, as far as permissions and mounts allow it.
     ///
-    /// A path that is a symlink is followed. Without a mount namespace it is one of the host: name no path there that another
-    /// program could have replaced by a symlink.
+    /// Symlinks in the path are followed. Without a mount namespace it is a path of the host: do not pass one that
+    /// another program can replace by a symlink.
     #[must_use]
     pub fn read_write(self, path: impl Into<PathBuf>) -> Self {
-        self.access(path, FsAccess::all())
+        self.access(path, FsAccess::READ_WRITE)
     }
 
-    /// What may be done below a path, beside what other rules for it or for what is above it say.
+    /// Allows these accesses at a path and below, in addition to other rules for the path and its parents.
     #[must_use]
     pub fn access(mut self, path: impl Into<PathBuf>, access: FsAccess) -> Self {
         self.paths.push((path.into(), access));
         self
     }
 
-    /// What is at a path can't be seen, though it is in a tree that is allowed. Landlock has no such rule: it is a mask in
-    /// the sandbox's mount namespace, and an error without one. A rename on the host takes it away, as it does with
-    /// [`Root::mask`].
+    /// Hides a path inside an allowed tree.
+    ///
+    /// Landlock has no such rule, so this masks the path with a mount, as [`Root::mask`] does. It requires a mount
+    /// namespace, and a rename on the host removes the mask.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) without a mount namespace.
     #[must_use]
     pub fn deny(mut self, path: impl Into<PathBuf>) -> Self {
         self.denied.push(path.into());
         self
     }
 
-    /// What is at a path and below is read-only, though it is in a tree that may be written; by a mount, as
-    /// [`Landlock::deny`]. In a writable bind the program can rename a directory above it: see [`Root::protect`].
+    /// Denies writing at a path and below, inside a writable tree.
+    ///
+    /// This is a read-only mount, which requires a mount namespace. In a writable bind the program can rename a
+    /// directory above the path: see [`Root::protect`].
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) without a mount namespace.
     #[must_use]
     pub fn deny_write(mut self, path: impl Into<PathBuf>) -> Self {
         self.read_only.push(path.into());
         self
     }
 
-    /// Leaves files to their permissions and mounts.
+    /// Allows access to all files, as far as permissions and mounts allow it.
     #[must_use]
     pub fn any_path(mut self) -> Self {
         self.any_path = true;
         self
     }
 
-    /// TCP sockets may be bound to a port; port 0 lets the kernel choose one.
+    /// Allows binding TCP sockets to a port. Port 0 allows ports that the kernel chooses.
     #[must_use]
     pub fn bind_port(mut self, port: u16) -> Self {
         self.bind.push(port);
         self
     }
 
-    /// TCP sockets may be connected to a port.
+    /// Allows connecting TCP sockets to a port.
     #[must_use]
     pub fn connect_port(mut self, port: u16) -> Self {
         self.connect.push(port);
         self
     }
 
-    /// Leaves TCP to the network namespace.
+    /// Allows all TCP ports, as far as the network namespace allows it.
     #[must_use]
     pub fn any_tcp(mut self) -> Self {
         self.any_tcp = true;
         self
     }
 
-    /// Leaves signals to the pid namespace and the permissions.
+    /// Allows signals to all processes, as far as the PID namespace and permissions allow it.
     ///
-    /// Without a PID namespace a sandbox keeps signals to its own processes also if it has no other Landlock rules (since
-    /// Linux 6.12; before, that is among [`Enforcement::gaps`](crate::Enforcement::gaps)). This allows them.
+    /// Without a PID namespace, a sandbox denies signals to processes outside of it even if it has no Landlock policy.
+    /// This method allows them. Before Linux 6.12 they are not denied, which is recorded in
+    /// [`Enforcement::gaps`](crate::outcome::Enforcement::gaps).
     #[must_use]
     pub fn any_signal(mut self) -> Self {
         self.any_signal = true;
         self
     }
 
-    /// Leaves abstract Unix sockets to the network namespace.
+    /// Allows all abstract UNIX sockets, as far as the network namespace allows it.
     #[must_use]
     pub fn any_abstract_socket(mut self) -> Self {
         self.any_abstract_socket = true;
         self
     }
 
-    /// Of these rules what others allow too, with what those deny by mounts, and with the processes that they leave alone.
+    /// The intersection of these rules and others, with the mounts and the scope of signals of the others.
     pub(crate) fn within(mut self, others: &Self) -> Self {
         if !others.any_path {
-            for (path, access) in &mut self.paths {
-                let above = others.paths.iter().filter(|(above, _)| path.starts_with(above));
-                *access &= above.map(|(_, access)| *access).collect::<FsAccess>();
-            }
-            self.paths.retain(|(_, access)| !access.is_empty());
+            let mut paths = both(&self.paths, &others.paths);
+            paths.extend(both(&others.paths, &self.paths));
+            paths.retain(|(_, access)| !access.is_empty());
+            paths.dedup();
+            self.paths = paths;
         }
         if !others.any_tcp {
             self.bind.retain(|port| others.bind.contains(port));
@@ -215,8 +293,8 @@ impl Landlock {
         }
     }
 
-    /// Refuses what is no absolute path.
-    pub(super) fn check(&self) -> Result<()> {
+    /// Refuses relative paths.
+    pub(crate) fn check(&self) -> Result<()> {
         self.paths.iter().try_for_each(|(path, _)| {
             if !path.is_absolute() {
                 let what = format!("the path of a Landlock rule {path:?} is relative");
@@ -226,25 +304,30 @@ impl Landlock {
         })
     }
 
-    /// Whether signals to other processes were allowed.
-    pub(super) fn allows_any_signal(&self) -> bool {
+    /// Whether signals to all processes are allowed.
+    pub(crate) fn allows_any_signal(&self) -> bool {
         self.any_signal
     }
 
     /// Whether files at a path or below may be written, or directories be created.
-    pub(super) fn allows_changes_at(&self, path: &Path) -> bool {
+    pub(crate) fn allows_changes_at(&self, path: &Path) -> bool {
         let changes = FsAccess::WRITE_FILE | FsAccess::MAKE_DIR | FsAccess::REMOVE_DIR;
         let covers = |rule: &Path| {
-            // A rule is for what its path leads to.
+            // A rule applies to the target of a symlink.
             let rule = rule.canonicalize().unwrap_or_else(|_| rule.to_owned());
             path.starts_with(&rule) || rule.starts_with(path)
         };
         self.any_path || self.paths.iter().any(|(rule, access)| access.intersects(changes) && covers(rule))
     }
 
-    /// The root with the masks of what is denied.
-    pub(super) fn cover(&self, root: &Root) -> Option<Root> {
-        if self.denied.is_empty() && self.read_only.is_empty() {
+    /// Whether something is denied, which takes mounts.
+    pub(crate) fn needs_mounts(&self) -> bool {
+        !self.denied.is_empty() || !self.read_only.is_empty()
+    }
+
+    /// The root with mounts that mask what is denied. `None` if nothing is.
+    pub(crate) fn cover(&self, root: &Root) -> Option<Root> {
+        if !self.needs_mounts() {
             return None;
         }
         let masked = self.denied.iter().fold(root.clone(), |root, path| root.mask(path));
@@ -252,7 +335,15 @@ impl Landlock {
     }
 }
 
-/// `3 paths, TCP ports …` as a report has it.
+/// Ports, in words.
+fn listed(ports: &[u16]) -> String {
+    if ports.is_empty() {
+        return "none".into();
+    }
+    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// Writes a summary for reports: `3 paths, any TCP port`.
 impl Display for Landlock {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.any_path {
@@ -261,41 +352,47 @@ impl Display for Landlock {
         }
         match self.any_tcp {
             true => f.write_str(", any TCP port"),
-            false => write!(f, ", TCP bind {:?} connect {:?}", self.bind, self.connect),
+            false => write!(f, ", TCP ports to bind: {}, to connect: {}", listed(&self.bind), listed(&self.connect)),
         }
     }
 }
 
 impl Landlock {
-    /// Rules that restrict the same, and name no path or port.
+    /// Rules with the same restrictions, and without paths and ports.
     pub(crate) fn reference(&self) -> Self {
         Self { paths: vec![], denied: vec![], read_only: vec![], bind: vec![], connect: vec![], ..*self }
     }
 }
 
-/// What the running kernel has, as far as `landlock` knows it.
-pub(super) fn newest() -> ABI {
-    static NEWEST: OnceLock<ABI> = OnceLock::new();
-    *NEWEST.get_or_init(|| {
-        let has_fs = |abi| strict().handle_access(AccessFs::from_all(abi)).is_ok();
-        let has_net = |abi| strict().handle_access(AccessNet::from_all(abi)).is_ok();
-        let known = [ABI::V10, ABI::V9, ABI::V6, ABI::V5, ABI::V4, ABI::V3, ABI::V2, ABI::V1];
-        let has = |abi: ABI| match abi {
-            ABI::V10 | ABI::V4 => has_net(abi),
-            ABI::V6 => strict().scope(Scope::from_all(abi)).is_ok(),
-            _ => has_fs(abi),
-        };
-        known.into_iter().find(|&abi| has(abi)).unwrap_or(ABI::Unsupported)
+/// Returns the first rules, as far as the others allow the same.
+fn both(rules: &[(PathBuf, FsAccess)], others: &[(PathBuf, FsAccess)]) -> Vec<(PathBuf, FsAccess)> {
+    let allowed = |path: &Path| -> FsAccess {
+        others.iter().filter(|(above, _)| path.starts_with(above)).map(|(_, access)| *access).collect()
+    };
+    rules.iter().map(|(path, access)| (path.clone(), *access & allowed(path))).collect()
+}
+
+/// The ABI of the running kernel, or the newest one that this version of the crate knows.
+pub(crate) fn current_abi() -> ABI {
+    static CURRENT: OnceLock<ABI> = OnceLock::new();
+    *CURRENT.get_or_init(|| match crate::sys::landlock_abi::current() {
+        Err(_) | Ok(0) => ABI::Unsupported,
+        Ok(1) => ABI::V1,
+        Ok(2) => ABI::V2,
+        Ok(3) => ABI::V3,
+        Ok(4) => ABI::V4,
+        Ok(5) => ABI::V5,
+        Ok(6) => ABI::V6,
+        Ok(7) => ABI::V7,
+        Ok(8) => ABI::V8,
+        Ok(9) => ABI::V9,
+        Ok(_) => ABI::V10,
     })
 }
 
-fn strict() -> Ruleset {
-    Ruleset::default().set_compatibility(CompatLevel::HardRequirement)
-}
-
-/// What `landlock_create_ruleset` is given.
+/// The accesses that a ruleset handles: the argument of landlock_create_ruleset(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Handled {
+pub(crate) struct Handled {
     fs: FsAccess,
     net: u64,
     scopes: u64,
@@ -303,70 +400,81 @@ pub(super) struct Handled {
 }
 
 impl Handled {
-    /// What an ABI can do of what is asked for, and what it can't.
-    pub fn negotiate(asked: &Landlock, abi: ABI) -> (Self, Vec<String>) {
-        let fs = if asked.any_path {
+    /// Returns the accesses that an ABI can restrict, and the names of requested ones that it cannot.
+    pub fn negotiate(requested: &Landlock, abi: ABI) -> (Self, Vec<String>) {
+        let fs = if requested.any_path {
             FsAccess::empty()
         } else {
             FsAccess::from_bits_truncate(AccessFs::from_all(abi).bits())
         };
         let tcp = AccessNet::BindTcp as u64 | AccessNet::ConnectTcp as u64;
-        let net = if asked.any_tcp { 0 } else { AccessNet::from_all(abi).bits() & tcp };
-        let wanted = [(asked.any_abstract_socket, Scope::AbstractUnixSocket), (asked.any_signal, Scope::Signal)];
+        let net = if requested.any_tcp { 0 } else { AccessNet::from_all(abi).bits() & tcp };
+        let wanted =
+            [(requested.any_abstract_socket, Scope::AbstractUnixSocket), (requested.any_signal, Scope::Signal)];
         let wanted: u64 = wanted.into_iter().filter(|(any, _)| !any).map(|(_, scope)| scope as u64).sum();
         let scopes = Scope::from_all(abi).bits() & wanted;
-        let mut lacks = vec![];
-        let mut need = |asked: bool, since: ABI, what: &str, linux: &str| {
-            if asked && abi < since {
-                lacks.push(format!("{what} (since Linux {linux})"));
+        let mut unsupported = vec![];
+        let mut need = |requested: bool, since: ABI, what: &str, linux: &str| {
+            if requested && abi < since {
+                unsupported.push(format!("{what} (since Linux {linux})"));
             }
         };
-        need(!asked.any_path, ABI::V1, "reaching files", "5.13, with landlock among the security modules of the boot");
-        need(!asked.any_path && abi >= ABI::V1, ABI::V3, "truncating files", "6.2");
-        need(!asked.any_tcp, ABI::V4, "TCP", "6.7");
-        need(!asked.any_abstract_socket, ABI::V6, "abstract Unix sockets", "6.12");
-        need(!asked.any_signal, ABI::V6, "signals", "6.12");
-        (Self { fs, net, scopes, abi }, lacks)
+        need(!requested.any_path, ABI::V1, "file access", "5.13, with landlock enabled at boot");
+        need(!requested.any_path && abi >= ABI::V1, ABI::V3, "truncating files", "6.2");
+        need(!requested.any_tcp, ABI::V4, "TCP", "6.7");
+        need(!requested.any_abstract_socket, ABI::V6, "abstract UNIX sockets", "6.12");
+        need(!requested.any_signal, ABI::V6, "signals", "6.12");
+        (Self { fs, net, scopes, abi }, unsupported)
     }
 
-    /// Whether signals reach the processes of the sandbox alone.
+    /// Whether signals are limited to the processes of the sandbox.
     pub fn scopes_signals(&self) -> bool {
         self.scopes & Scope::Signal as u64 != 0
     }
 
-    /// Whether there is anything to restrict.
+    /// Whether the program cannot mount anything.
+    pub fn denies_mounts(&self) -> bool {
+        !self.fs.is_empty()
+    }
+
+    /// Whether nothing is restricted.
     pub fn is_empty(&self) -> bool {
         self.fs.is_empty() && self.net == 0 && self.scopes == 0
     }
 }
 
-/// `by ABI 7`.
+/// Writes `by ABI 7`.
 impl Display for Handled {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "by ABI {}", self.abi)
     }
 }
 
-/// What the kernel can't restrict, as an error.
-pub(super) fn refuse(lacks: &[String]) -> Error {
-    let what = format!("the kernel's Landlock can't keep the program from {}", lacks.join(", "));
-    let remedy = "use a newer kernel, leave that to the namespaces (Landlock::any_tcp, any_signal, any_abstract_socket, \
-                  any_path), or let the sandbox do without (Sandbox::best_effort)";
-    Error::invalid(what, remedy).of(Layer::Landlock)
+/// Whether an ABI restricts connecting to UNIX sockets by their paths.
+pub(crate) fn restricts_sockets(abi: ABI) -> bool {
+    FsAccess::from_bits_truncate(AccessFs::from_all(abi).bits()).contains(FsAccess::RESOLVE_UNIX)
 }
 
-/// Rules that the defaults of a sandbox imply, without the user's asking. They are a ruleset of their own, so that both
-/// hold.
-pub(super) struct Implied {
+/// The error for accesses that the kernel cannot restrict.
+pub(crate) fn unsupported(unsupported: &[String]) -> Error {
+    let what = format!("the kernel's Landlock does not support restrictions of {}", unsupported.join(", "));
+    let remedy = "use a newer kernel, allow these (Landlock::any_tcp, any_signal, any_abstract_socket, any_path), or add \
+                  Layer::Landlock to Sandbox::best_effort";
+    Error::unsupported(Layer::Landlock, what, remedy)
+}
+
+/// Rules that other layers imply. They are a ruleset of their own, in force in addition to the requested policy.
+pub(crate) struct Implied {
     rules: Landlock,
     handled: Handled,
-    /// Descriptors of the program that it may open for writing again, by `/proc/self/fd`.
+    /// Descriptors that the program may reopen for writing through `/proc/self/fd`.
     descriptors: Vec<u32>,
 }
 
 impl Implied {
-    /// Opening files for writing, and connecting to sockets by their paths where the ABI has that, below these paths alone.
-    pub fn writing_below(paths: Vec<PathBuf>, descriptors: Vec<u32>, abi: ABI) -> Self {
+    /// Rules that allow opening files for writing, and connecting to sockets by path if the ABI handles that, only
+    /// below these paths.
+    pub fn writing_below(paths: BTreeSet<PathBuf>, descriptors: Vec<u32>, abi: ABI) -> Self {
         let fs = FsAccess::from_bits_truncate(AccessFs::from_all(abi).bits());
         let writing = fs & (FsAccess::WRITE_FILE | FsAccess::RESOLVE_UNIX);
         let paths = paths.into_iter().map(|path| (path, writing));
@@ -375,26 +483,26 @@ impl Implied {
         Self { rules, handled: Handled { fs: writing | FsAccess::REFER, net: 0, scopes: 0, abi }, descriptors }
     }
 
-    /// Signals, ptrace(2) and what takes the same right reach the processes of the sandbox alone. None where the ABI has no
-    /// scope of signals.
+    /// Rules that limit signals, ptrace(2) and the like to the processes of the sandbox. `None` if the ABI has no scope
+    /// of signals.
     pub fn own_signals(abi: ABI) -> Option<Self> {
         let scopes = Scope::from_all(abi).bits() & Scope::Signal as u64;
         let handled = Handled { fs: FsAccess::empty(), net: 0, scopes, abi };
         (scopes != 0).then(|| Self { rules: Landlock::new(), handled, descriptors: vec![] })
     }
 
-    /// Restricts the process that runs the program. A path that it can't reach needs no rule.
-    pub fn restrict(&self, process: &mut Program) {
+    /// Restricts the program's process. A path that it cannot access needs no rule.
+    pub fn restrict(&self, process: &mut Script) {
         let ruleset = create(process, &self.handled);
         for (path, access) in &self.rules.paths {
             allow_path(process, ruleset.into(), path, *access & self.handled.fs, true);
         }
         let access = self.handled.fs & FsAccess::OF_FILE;
         for &number in &self.descriptors {
-            process.step(Step::new(format!("allowing descriptor {number} by Landlock")));
+            process.step(Step::new(format!("add a Landlock rule for descriptor {number}")));
             let beneath = process.value("allowed", access.bits());
             process.value("descriptor", number.into());
-            // What is no file that has a path needs no rule.
+            // A descriptor that is not a file with a path needs no rule.
             let rule = [ruleset.into(), PATH_BENEATH.into(), Arg::SlotAddress(beneath), Arg::NONE];
             process.call(nr!(SYS_landlock_add_rule), rule).ignore();
         }
@@ -402,22 +510,22 @@ impl Implied {
     }
 }
 
-/// Of `linux/landlock.h`.
+/// Types of rules, of `linux/landlock.h`.
 const PATH_BENEATH: u64 = 1;
 const NET_PORT: u64 = 2;
 
-/// Restricts the process that runs the program, and all that it starts.
-pub(super) fn restrict(process: &mut Program, asked: &Landlock, handled: &Handled) {
+/// Restricts the program's process, and everything that it starts.
+pub(crate) fn restrict(process: &mut Script, requested: &Landlock, handled: &Handled) {
     let ruleset = create(process, handled);
     if !handled.fs.is_empty() {
-        // What the kernel doesn't restrict is allowed without a rule.
-        let left_alone = |access: FsAccess| !access.is_empty() && !access.intersects(handled.fs);
-        for (path, access) in asked.paths.iter().filter(|(_, access)| !left_alone(*access)) {
-            allow_path(process, ruleset.into(), path, *access & handled.fs, false);
+        // The kernel rejects a rule without any handled access.
+        let is_unhandled = |access: FsAccess| !access.is_empty() && !access.intersects(handled.fs);
+        for (path, access) in requested.paths.iter().filter(|(_, access)| !is_unhandled(*access)) {
+            allow_path(process, ruleset.into(), path, *access & handled.fs, requested.is_derived);
         }
     }
     if handled.net != 0 {
-        for (ports, access) in [(&asked.bind, AccessNet::BindTcp), (&asked.connect, AccessNet::ConnectTcp)] {
+        for (ports, access) in [(&requested.bind, AccessNet::BindTcp), (&requested.connect, AccessNet::ConnectTcp)] {
             for &port in ports {
                 allow_port(process, ruleset.into(), port, access as u64);
             }
@@ -426,15 +534,9 @@ pub(super) fn restrict(process: &mut Program, asked: &Landlock, handled: &Handle
     enforce(process, ruleset);
 }
 
-/// Makes a ruleset.
-fn create(process: &mut Program, handled: &Handled) -> Slot {
-    process.step(Step::new("making a Landlock ruleset").remedies(&[
-        (libc::ENOSYS, "the kernel has no Landlock, or a seccomp filter of the surrounding container hides it"),
-        (
-            libc::EOPNOTSUPP,
-            "Landlock is not among the security modules of the boot: add landlock to lsm= (kernel command line)",
-        ),
-    ]));
+/// Creates a ruleset.
+fn create(process: &mut Script, handled: &Handled) -> Slot {
+    process.step(Step::new("create a Landlock ruleset").needs(Need::Landlock));
     // struct landlock_ruleset_attr {u64 handled_access_fs, handled_access_net, scoped}, as long as the ABI has it
     let size = match handled.abi {
         ABI::Unsupported | ABI::V1 | ABI::V2 | ABI::V3 => 8,
@@ -447,30 +549,32 @@ fn create(process: &mut Program, handled: &Handled) -> Slot {
     process.call(nr!(SYS_landlock_create_ruleset), [attributes.into(), size.into(), Arg::NONE]).store("ruleset")
 }
 
-/// Restricts the process by a ruleset.
-fn enforce(process: &mut Program, ruleset: Slot) {
-    process.step(Step::new("restricting the program by Landlock").remedies(&[
+/// Enforces a ruleset on the process.
+fn enforce(process: &mut Script, ruleset: Slot) {
+    process.step(Step::new("enforce the Landlock ruleset").needs(Need::Landlock).remedies(&[
         (
             libc::E2BIG,
-            "the kernel puts 16 rulesets on top of one another, those of the caller among them: start fewer sandboxes \
-             within one another, or leave the rules of this one out",
+            "the kernel's limit of 16 nested rulesets, including the caller's, is reached: nest fewer sandboxes, or \
+             remove the policy of this one",
         ),
-        (libc::EPERM, "without no_new_privs it takes CAP_SYS_ADMIN over the user namespace"),
+        (
+            libc::EPERM,
+            "remove Sandbox::allow_new_privs: without no_new_privs this needs CAP_SYS_ADMIN in the user namespace",
+        ),
     ]));
     process.call(nr!(SYS_landlock_restrict_self), [ruleset.into(), Arg::NONE]);
     process.close(ruleset);
 }
 
-/// A rule for a path that is a directory, or for a file, which has fewer rights.
-/// `absent` says that it may be absent.
-fn allow_path(process: &mut Program, ruleset: Arg, path: &Path, access: FsAccess, absent: bool) {
-    process.step(Step::new("allowing by Landlock").path(path).remedies(&[
-        (libc::ENOENT, "it does not exist inside the sandbox: leave the rule out, or bind it"),
-        (libc::EACCES, "the sandbox's user can't reach it"),
-        (libc::ENOMSG, "the rule allows nothing that this kernel restricts: leave it out"),
+/// Adds a rule for a path: a directory, or a file, to which fewer rights apply. With `absent` the path may be absent.
+fn allow_path(process: &mut Script, ruleset: Arg, path: &Path, access: FsAccess, absent: bool) {
+    process.step(Step::new("add a Landlock rule for").path(path).remedies(&[
+        (libc::ENOENT, "it does not exist inside the sandbox: remove the rule, or bind it"),
+        (libc::EACCES, "the sandbox's user may not access it: change its permissions, or remove the rule"),
+        (libc::ENOMSG, "the rule allows nothing that this kernel restricts: remove it"),
     ]));
     // struct landlock_path_beneath_attr {u64 allowed_access; int parent_fd}, in slots that follow one another
-    let add = |process: &mut Program, attributes| {
+    let add = |process: &mut Script, attributes| {
         let rule = [ruleset, PATH_BENEATH.into(), Arg::SlotAddress(attributes), Arg::NONE];
         process.call(nr!(SYS_landlock_add_rule), rule);
     };
@@ -488,13 +592,13 @@ fn allow_path(process: &mut Program, ruleset: Arg, path: &Path, access: FsAccess
     process.fcntl(fd, flags!(F_DUPFD_CLOEXEC), Arg::NONE).store("file");
     add(process, of_file);
     process.bind(done);
-    // The copy, if there is one, closes when the program is executed.
+    // A copy is closed when the program is executed.
     process.close(fd);
     process.bind(gone);
 }
 
-fn allow_port(process: &mut Program, ruleset: Arg, port: u16, access: u64) {
-    process.step(Step::new(format!("allowing TCP port {port} by Landlock")));
+fn allow_port(process: &mut Script, ruleset: Arg, port: u16, access: u64) {
+    process.step(Step::new(format!("add a Landlock rule for TCP port {port}")));
     // struct landlock_net_port_attr {u64 allowed_access, port}
     let words = [access, port.into()].map(Word::Value);
     let attributes = process.arena.words(&words, format!("{{{access:#x}, {port}}}"));

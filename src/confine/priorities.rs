@@ -1,94 +1,100 @@
-//! Priorities: the program is preferred to no other process because its caller is. What the caller may do more than others
-//! (real-time scheduling, a negative nice value, exemption from the OOM killer) is not inherited, but set on request.
+//! Priorities of the program: scheduling policy, nice value, I/O class, OOM score. A privileged priority of the caller
+//! (real-time scheduling, a negative nice value or OOM score) is not inherited. Other limits are in `limits`.
 
 use caps::{CapSet, Capability};
 
 use super::Limits;
+use crate::advice::Need;
 use crate::error::{Error, Result};
-use crate::plan::{Arg, Constant, Program, Step, flags, nr};
+use crate::outcome::{Gap, GapKind};
+use crate::plan::{Arg, Constant, Script, Step, flags, nr};
 use crate::sys::priority::{OOM_SCORE_ADJ, Preferences, Priorities};
 
 const SCHEDULING: &[(i32, &str)] = &[
-    (libc::EACCES, "a lower value than the caller's takes CAP_SYS_NICE: give it to the caller, or a higher value"),
-    (libc::EPERM, "a lower value than the caller's takes CAP_SYS_NICE: give it to the caller, or a higher value"),
+    (libc::EACCES, "a value below the caller's needs CAP_SYS_NICE: give it to the caller, or set a higher value"),
+    (libc::EPERM, "a value below the caller's needs CAP_SYS_NICE: give it to the caller, or set a higher value"),
 ];
 
-/// Of prctl(2), since Linux 5.6; libc does not have it.
+/// An option of prctl(2), since Linux 5.6. `libc` does not have it.
 const SET_IO_FLUSHER: Constant = Constant { value: 57, name: "|PR_SET_IO_FLUSHER" };
 
-/// The caller's priorities.
-pub(super) fn inherited() -> Result<Priorities> {
-    Priorities::of_thread().map_err(Error::host("reading /proc/self/oom_score_adj"))
+/// Reads the caller's priorities.
+pub(crate) fn inherited() -> Result<Priorities> {
+    Priorities::of_thread().map_err(Error::io("read /proc/self/oom_score_adj"))
 }
 
-/// Sets the priorities that the program starts with, and returns which preferences it can't have any more. It comes first,
-/// while the process has the rights and the `/proc` of the caller; what it starts inherits them. What is as it should be
-/// already takes no call, unless it was requested.
-pub(super) fn set(process: &mut Program, limits: &Limits, inherited: Priorities) -> Result<Preferences> {
+/// Sets the priorities of the program, and returns the preferences that it does not have. It is the first step, while
+/// the process still has the caller's capabilities and `/proc`; later processes inherit the result. A value that is
+/// already right takes no call, unless it was requested.
+pub(crate) fn set(process: &mut Script, limits: &Limits, inherited: Priorities) -> Result<Preferences> {
     limits.check_priorities()?;
-    let mut taken = inherited.preferences();
-    if taken.contains(Preferences::REAL_TIME) {
-        process.step(Step::new("giving up the caller's real-time scheduling"));
+    let mut reset = inherited.preferences();
+    if reset.contains(Preferences::REAL_TIME) {
+        process.step(Step::new("reset the real-time scheduling policy"));
         let none = process.arena.bytes(&0i32.to_ne_bytes(), "{sched_priority = 0}");
         process.call(nr!(SYS_sched_setscheduler), [Arg::NONE, flags!(SCHED_OTHER), none.into()]);
     }
-    if limits.nice.is_some() || taken.contains(Preferences::NICE) {
+    if limits.nice.is_some() || reset.contains(Preferences::NICE) {
         let nice = limits.nice.unwrap_or(0);
-        process.step(Step::new(format!("setting the nice value to {nice}")).remedies(SCHEDULING));
+        process.step(Step::new(format!("set the nice value to {nice}")).remedies(SCHEDULING));
         process.call(nr!(SYS_setpriority), [flags!(PRIO_PROCESS), Arg::NONE, nice.into()]);
-        taken |= Preferences::NICE;
+        reset |= Preferences::NICE;
     }
-    if taken.contains(Preferences::REAL_TIME_IO) {
+    if reset.contains(Preferences::REAL_TIME_IO) {
         const PROCESS: u64 = 1;
-        process.step(Step::new("giving up the caller's real-time class of input and output"));
+        process.step(Step::new("reset the real-time I/O class"));
         process.call(nr!(SYS_ioprio_set), [PROCESS.into(), Arg::NONE, Arg::NONE]);
     }
-    if taken.contains(Preferences::IO_FLUSHER) {
-        process.step(Step::new("giving up the caller's state IO_FLUSHER"));
+    if reset.contains(Preferences::IO_FLUSHER) {
+        process.step(Step::new("reset the IO_FLUSHER state"));
         process.prctl(Arg::Named(&SET_IO_FLUSHER), 0);
     }
-    if limits.oom_score_adj.is_some() || taken.contains(Preferences::OOM_SCORE) {
+    if limits.oom_score_adj.is_some() || reset.contains(Preferences::OOM_SCORE) {
         set_oom_score(process, limits.oom_score_adj.unwrap_or(0));
-        taken |= Preferences::OOM_SCORE;
+        reset |= Preferences::OOM_SCORE;
     }
-    Ok(taken)
+    Ok(reset)
 }
 
-fn set_oom_score(process: &mut Program, score: i32) {
-    let step = Step::new(format!("setting oom_score_adj to {score}")).path(OOM_SCORE_ADJ);
-    process.step(step.remedies(&[(
+fn set_oom_score(process: &mut Script, score: i32) {
+    let step = Step::new(format!("set the OOM score adjustment, by writing {score} to")).path(OOM_SCORE_ADJ);
+    process.step(step.needs(Need::ProcFiles).remedies(&[(
         libc::EACCES,
-        "a lower value than the caller's takes CAP_SYS_RESOURCE: give it to the caller, or a higher value",
+        "a value below the caller's needs CAP_SYS_RESOURCE: give it to the caller, or set a higher value",
     )]));
     let text = score.to_string();
     let contents = process.arena.bytes(text.as_bytes(), format!("{text:?}"));
     process.write_file(OOM_SCORE_ADJ, contents, text.len());
 }
 
-/// What the program can take back: the kernel remembers the lowest score that somebody with CAP_SYS_RESOURCE has set, and
-/// lets everybody return to it (`__set_oom_adj` in fs/proc/base.c).
-pub(super) fn gap(inherited: Priorities) -> Option<String> {
+/// Describes a preference that the program can regain: the kernel lets a process return to the lowest OOM score that a
+/// process with CAP_SYS_RESOURCE has set (`__set_oom_adj` in fs/proc/base.c).
+pub(crate) fn gap(inherited: Priorities) -> Option<Gap> {
     let sets_minimum = || caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).unwrap_or(false);
-    let remains = inherited.preferences().contains(Preferences::OOM_SCORE) && !sets_minimum();
-    remains.then(|| {
-        format!(
-            "the caller's oom_score_adj of {}: the program starts with another, and can take it back where its /proc is \
-             writable, since it was set with CAP_SYS_RESOURCE, which the caller lacks: start the caller without it",
-            inherited.oom_score_adj
+    let can_be_restored = inherited.preferences().contains(Preferences::OOM_SCORE) && !sets_minimum();
+    can_be_restored.then(|| {
+        Gap::new(
+            GapKind::OomScore,
+            format!(
+                "the program can restore the caller's oom_score_adj of {} if its /proc is writable, since it was set with \
+                 CAP_SYS_RESOURCE, which the caller lacks",
+                inherited.oom_score_adj
+            ),
+            "start the caller with an oom_score_adj of 0",
         )
     })
 }
 
-/// Refuses a thread that is preferred in a way that a plan does not take away: another thread has made the plan.
-pub(crate) fn check(taken: Preferences) -> Result<()> {
-    let left = inherited()?.preferences() - taken;
-    if left.is_empty() {
+/// Refuses a thread with a preference that the plan does not reset, because another thread has compiled it.
+pub(crate) fn check(reset: Preferences) -> Result<()> {
+    let inherited = inherited()?.preferences() - reset;
+    if inherited.is_empty() {
         return Ok(());
     }
     Err(Error::invalid(
         format!(
-            "the program would inherit {left}, which this thread has, and which the thread that made the plan had not"
+            "the program would inherit {inherited} of this thread, which the thread that compiled the plan did not have"
         ),
-        "make the plan in the thread that spawns, or spawn from a thread without it",
+        "compile the plan in the thread that spawns, or spawn from a thread without it",
     ))
 }

@@ -1,5 +1,6 @@
-//! What the kernel counts for each user in each user namespace and those above it (namespaces(7), `/proc/sys/user`): a program
-//! that is the caller's user gets a fraction of it. Resource limits, which are a process's own, are in `limits`.
+//! Quotas that the kernel counts for each user, in a user namespace and those above it (namespaces(7),
+//! `/proc/sys/user`). A program that has the caller's user gets a fraction of each. Limits of a process are in
+//! `limits`.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -8,16 +9,18 @@ use libc::c_long;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::limits::SHARES;
+use crate::advice::Need;
 use crate::error::{Error, Result};
-use crate::plan::{Program, Step};
+use crate::layer::Layer;
+use crate::plan::{Script, Step};
 
 /// A quota of a user.
 struct Quota {
-    /// What the caller may have.
+    /// The file with the quota of the caller.
     of_caller: &'static str,
-    /// What users of a user namespace may have.
+    /// The file with the quota of users in a user namespace.
     file: &'static str,
-    /// A bit of the first argument by which the calls take of it; 0 if they always do.
+    /// The bit of the first argument with which the calls use the quota. 0 if they always do.
     flag: libc::c_int,
     calls: &'static [c_long],
 }
@@ -65,7 +68,7 @@ const QUOTAS: [Quota; 11] = [
     namespaces!("time", CLONE_NEWTIME),
 ];
 
-/// A fraction of each quota, as text; nothing of what the kernel lacks.
+/// The fraction of each quota, as text. `None` if the kernel does not have the quota.
 fn shares() -> &'static [Option<String>; QUOTAS.len()] {
     static SHARES_OF_EACH: OnceLock<[Option<String>; QUOTAS.len()]> = OnceLock::new();
     SHARES_OF_EACH.get_or_init(|| {
@@ -76,22 +79,25 @@ fn shares() -> &'static [Option<String>; QUOTAS.len()] {
     })
 }
 
-/// Limits what the user namespace that the process has made may use, as far as the program can make the calls that use it;
-/// an error if this machine does not let anybody set that.
-pub(crate) fn bound(process: &mut Program, allows: impl Fn(c_long, u64) -> bool) -> Result<()> {
+/// Limits the quotas of the user namespace that the process has created, if the program can make the calls that use
+/// them. Returns an error if `/proc/sys` is read-only.
+pub(crate) fn limit(process: &mut Script, allows: impl Fn(c_long, u64) -> bool) -> Result<()> {
     let shares = QUOTAS.iter().zip(shares());
     let shares = shares.filter_map(|(quota, share)| Some((quota, share.as_ref()?)));
     let usable = shares.filter(|(quota, _)| quota.calls.iter().any(|&call| allows(call, quota.flag as u64)));
     let usable: Vec<_> = usable.collect();
     let Some((first, _)) = usable.first() else { return Ok(()) };
     if statvfs(first.file).is_ok_and(|file| file.flags().contains(FsFlags::ST_RDONLY)) {
-        return Err(Error::invalid(
-            format!("the sandbox can use up what its user may have of inotify: {} is read-only", first.file),
-            "let the container have a writable /proc/sys, or run as root",
+        return Err(Error::unsupported(
+            Layer::Limits,
+            format!("the sandbox can exhaust the quotas of its user: {} is read-only", first.file),
+            "make /proc/sys of the container writable, or run as root",
         ));
     }
     for (quota, share) in usable {
-        process.step(Step::new("limiting what the user namespace may use of its user's quotas").path(quota.file));
+        process.step(
+            Step::new("limit the user namespace's share of the user's quotas").path(quota.file).needs(Need::ProcFiles),
+        );
         let text = process.arena.bytes(share.as_bytes(), format!("{share:?}"));
         process.write_file(quota.file, text, share.len());
     }

@@ -1,5 +1,5 @@
-//! A laid-out program wrapped with the interpreter into a static executable, which lies in a memfd or, where memfds
-//! may not be executed, in a file that has no name.
+//! The image of the helper: a static executable that contains the interpreter and a script. It is a memfd or, if memfds
+//! may not be executed, an unnamed file.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -9,11 +9,14 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::interpreter;
-use super::layout::Layout;
+use crate::advice::{Denial, Need};
 use crate::environment;
 use crate::error::Error;
-use crate::plan::place::{CODE, OFFSET, SLOTS};
+use crate::file_size;
+use crate::plan::memory_map::{CODE, SLOTS, offset};
+use crate::sys::clone;
+use crate::sys::layout::Layout;
+use crate::unix::ToErrno;
 
 const HEADERS: usize = 64 + 3 * 56;
 
@@ -22,8 +25,8 @@ const MACHINE: u16 = 62;
 #[cfg(target_arch = "aarch64")]
 const MACHINE: u16 = 183;
 
-/// The file of an image, and that of its data, which the processes of the image share with the caller: both are one
-/// memfd, or, where memfds may not be executed, two files that have no name.
+/// The executable of an image, and its data, which its processes share with the caller. Both are the same memfd or, if
+/// memfds may not be executed, two unnamed files.
 pub(super) struct Image {
     data: File,
     executable: Option<File>,
@@ -31,7 +34,7 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// An empty one.
+    /// Creates an empty image.
     pub fn new() -> nix::Result<Self> {
         let (data, is_memfd) = match memfd() {
             Ok(memfd) => (memfd.into(), true),
@@ -42,15 +45,17 @@ impl Image {
         Ok(Self { data, executable: None, is_memfd })
     }
 
-    /// Writes the executable of a program.
+    /// Writes the executable for a script.
     pub fn write(&mut self, layout: &Layout<'_>) -> nix::Result<()> {
-        let memory = layout.at(SLOTS);
-        let data = bytes(&memory);
-        let code = [&headers(data.len() as u64), interpreter::code()].concat();
-        let fill = |file: &File| file.write_all_at(&code, 0).and_then(|()| file.write_all_at(data, OFFSET));
+        let words = layout.at(SLOTS);
+        let data = words.bytes();
+        let offset = offset();
+        file_size::check(offset + data.len() as u64)?;
+        let code = [&headers(data.len() as u64), clone::code()].concat();
+        let fill = |file: &File| file.write_all_at(&code, 0).and_then(|()| file.write_all_at(data, offset));
         fill(&self.data).map_err(errno)?;
         if !self.is_memfd {
-            // What is open for writing can't be executed.
+            // A file that is open for writing cannot be executed.
             let writable = unnamed().map_err(errno)?;
             fill(&writable).map_err(errno)?;
             self.executable = Some(File::open(format!("/proc/self/fd/{}", writable.as_raw_fd())).map_err(errno)?);
@@ -58,20 +63,20 @@ impl Image {
         Ok(())
     }
 
-    /// What the processes of the image map their data from: see [`crate::plan::helper::share_data`].
+    /// Returns the file from which the processes of the image map their data: see `compile::helper`.
     pub fn data(&self) -> RawFd {
         self.data.as_raw_fd()
     }
 
-    /// What is executed.
+    /// Returns the file to execute.
     pub fn executable(&self) -> RawFd {
         self.executable.as_ref().unwrap_or(&self.data).as_raw_fd()
     }
 
-    /// What the first slots hold now.
+    /// Reads the current values of the first slots.
     pub fn slots<const N: usize>(&self) -> [u64; N] {
         let mut slots = [[0; 8]; N];
-        let _ = self.data.read_exact_at(slots.as_flattened_mut(), OFFSET);
+        let _ = self.data.read_exact_at(slots.as_flattened_mut(), offset());
         slots.map(u64::from_ne_bytes)
     }
 }
@@ -80,18 +85,21 @@ fn errno(error: io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-/// The error for an image that can't be written.
+/// Returns the error if an image cannot be written.
 pub(super) fn refused(errno: Errno) -> Error {
-    let remedy = "set vm.memfd_noexec to 0 or 1, or TMPDIR to a file system where programs may be executed";
-    let step = "writing an image to a memfd, or to an unnamed file in TMPDIR";
-    Error::set_up(step, "memfd_create", errno, Some(remedy))
-}
-
-/// The bytes of words, in the order of the machine.
-#[allow(unsafe_code)]
-fn bytes(words: &[u64]) -> &[u8] {
-    // SAFETY: any byte of a word is a byte, and the slice covers exactly the words.
-    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+    let (call, remedy) = match errno {
+        Errno::EFBIG => (
+            "write",
+            "raise the caller's RLIMIT_FSIZE: most sandboxes need 64 KiB, and those with many binds or large files need more",
+        ),
+        _ => (
+            "memfd_create",
+            "set vm.memfd_noexec to 0 or 1, or TMPDIR to a directory on a file system that is not mounted noexec",
+        ),
+    };
+    let need = (call == "memfd_create").then_some(Need::Memfd);
+    let advice = Denial { need, call, errno: errno.to_errno() }.advice(Some(remedy));
+    Error::set_up("write an image to a memfd, or to an unnamed file in TMPDIR", call, errno, advice.as_deref())
 }
 
 pub(super) fn memfd() -> nix::Result<OwnedFd> {
@@ -102,7 +110,7 @@ pub(super) fn memfd() -> nix::Result<OwnedFd> {
     }
 }
 
-/// A file that never has a name, in `TMPDIR`.
+/// Creates an unnamed file in `TMPDIR`.
 fn unnamed() -> io::Result<File> {
     let writable = File::options()
         .read(true)
@@ -110,17 +118,17 @@ fn unnamed() -> io::Result<File> {
         .mode(0o755)
         .custom_flags(libc::O_TMPFILE)
         .open(environment::temp_dir())?;
-    // Whatever the umask of the host takes away.
+    // Independent of the umask of the caller.
     writable.set_permissions(Permissions::from_mode(0o700))?;
     Ok(writable)
 }
 
-/// An ELF header, and the headers of three segments: code, data, and a stack that can't be executed.
+/// Returns an ELF header, and the headers of three segments: code, data, and a stack that is not executable.
 fn headers(data: u64) -> Vec<u8> {
     const EXECUTABLE: u16 = 2;
     const LOAD: u32 = 1;
     const GNU_STACK: u32 = 0x6474_e551;
-    let code = (HEADERS + interpreter::code().len()) as u64;
+    let (code, align) = ((HEADERS + clone::code().len()) as u64, offset());
     let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     let half = |bytes: &mut Vec<u8>, values: &[u16]| bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
     let long = |bytes: &mut Vec<u8>, values: &[u64]| bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
@@ -128,11 +136,11 @@ fn headers(data: u64) -> Vec<u8> {
     long(&mut bytes, &[CODE + HEADERS as u64, 64, 0]);
     half(&mut bytes, &[0, 0, 64, 56, 3, 0, 0, 0]);
     for (kind, flags, offset, address, size) in
-        [(LOAD, 5u32, 0, CODE, code), (LOAD, 6, OFFSET, SLOTS, data), (GNU_STACK, 6, 0, 0, 0)]
+        [(LOAD, 5u32, 0, CODE, code), (LOAD, 6, align, SLOTS, data), (GNU_STACK, 6, 0, 0, 0)]
     {
         bytes.extend(kind.to_le_bytes());
         bytes.extend(flags.to_le_bytes());
-        long(&mut bytes, &[offset, address, address, size, size, if kind == LOAD { 0x1_0000 } else { 16 }]);
+        long(&mut bytes, &[offset, address, address, size, size, if kind == LOAD { align } else { 16 }]);
     }
     bytes
 }

@@ -1,97 +1,72 @@
-//! Runs a plan: the images, the clones, the handshake over the id maps, and the reports of the processes.
+//! Launches a plan: writes the image, clones the helper, answers its requests, and reads its reports.
 //!
-//! This is the one room with `unsafe` code. It knows what a plan is, and nothing of the features that wrote it.
-#![deny(unsafe_op_in_unsafe_fn)]
+//! This room knows plans. It does not know the layers that wrote their calls.
 
-mod affinity;
-mod handed;
-mod hindrance;
-mod host;
-mod identity;
-mod idmap;
-mod ids;
+mod control_pipe;
+mod descriptors;
+mod filter_pass;
+mod handshake;
+mod host_ids;
+mod id_maps;
+mod idmapped_mount;
 mod image;
-mod interpreter;
-mod layout;
+mod kill_switch;
 mod listener;
-mod pass;
+mod memory_file;
+mod minimal_filter;
 mod placeholder;
-mod privileged;
+pub(crate) mod probe_script;
 mod process;
 mod reaper;
 mod relay;
 mod reopen;
-mod reports;
 mod running;
+mod setuid_helpers;
+mod setup_deadline;
 mod streams;
 mod terminal;
-pub(crate) mod trial;
+mod unkillable;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::poll::PollTimeout;
-use nix::unistd::{pipe2, write};
-
-use affinity::{Kept, Processors};
-pub(crate) use idmap::can_idmap;
-use ids::Reserved;
+use control_pipe::ControlPipe;
+pub(crate) use host_ids::OWN_IDS;
+use host_ids::Reserved;
+pub(crate) use idmapped_mount::{can_idmap, maps_of_nobody};
+pub(crate) use kill_switch::KillSwitch;
 pub(crate) use listener::Listener;
-use placeholder::Held;
+pub(crate) use minimal_filter::{NO_ROOM, Remaining, allow_only, check_filters};
+use placeholder::HeldPlaceholder;
 use process::Process;
+pub(crate) use running::{ReapedSandbox, Running};
+use setup_deadline::Deadline;
+pub(crate) use setup_deadline::poll_timeout;
 
-use crate::cgroup::Made;
+use crate::cgroup::{CreatedCgroup, Spec};
 use crate::creator::Creator;
 use crate::error::{Error, Result};
 use crate::plan::{Input, Part, Plan};
-use crate::sys::priority::thread_has_deadlines;
+use crate::sys::affinity::{PinnedCpu, Processors};
+use crate::sys::layout::Layout;
+use handshake::{Channel, Watched};
 use image::Image;
-use layout::Layout;
-use reports::{Channel, Watched};
 use streams::Streams;
 
-/// A sandbox whose program runs.
-#[derive(Debug)]
-pub(crate) struct Launched {
-    creator: Creator,
-    program: Process,
-    /// The init, or a helper that stays: it ends when `control` closes.
-    keeper: Process,
-    /// Whether the kernel ends every process of the sandbox with the keeper.
-    has_pid_namespace: bool,
-    /// Both ends of the pipe whose closing ends the keeper. That the caller has the read end too keeps SIGPIPE from it.
-    control: Option<(OwnedFd, OwnedFd)>,
-    /// The host's ends of pipes.
-    pub streams: [Option<OwnedFd>; 3],
-    pub pty: Option<OwnedFd>,
-    /// Where the calls come from that the seccomp filter hands to the host.
-    pub listener: Option<Listener>,
-    started: Instant,
-    /// Of the descriptors that the program was handed.
-    kept: handed::Kept,
-    /// Removed when every process has ended.
-    cgroup: Option<Made>,
-    /// The host ID of the processes, released after them.
-    reserved: Option<Reserved>,
-    /// Let go when every process has ended.
-    held: Vec<Held>,
-}
-
-/// The longest pause before a busy program is tried again; the pauses double from 1 ms.
+/// The longest pause before the launch is retried because the program's file is open for writing. The first pause is 1
+/// ms, and each is twice as long as the one before.
 const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
-/// Starts what the plan says.
-pub(crate) fn launch(plan: &Plan) -> Result<Launched> {
-    reaper::collect();
+/// Launches a plan. Returns once the program was executed.
+pub(crate) fn launch(plan: &Plan, cgroup: Option<&Spec>) -> Result<Running> {
+    reaper::reap_abandoned();
     let deadline = Deadline::of(plan);
     let mut pause = Duration::from_millis(1);
     loop {
-        match Launch::prepare(plan)?.run(deadline) {
-            // Another thread of the host has just written the program, and a child of it that has not executed its
-            // own yet holds a copy of the descriptor.
+        match Launch::prepare(plan, cgroup)?.run(deadline) {
+            // ETXTBSY is often temporary: another thread of the caller has just written the program's file, and a
+            // child that was forked meanwhile holds a copy of the descriptor until it executes its own program.
             Err(error) if error.is_busy() && pause <= LONGEST_PAUSE => std::thread::sleep(pause),
             other => return other,
         }
@@ -99,99 +74,74 @@ pub(crate) fn launch(plan: &Plan) -> Result<Launched> {
     }
 }
 
-/// When a set-up that is not done is given up.
-#[derive(Clone, Copy)]
-struct Deadline {
-    /// None lies beyond the end of the clock.
-    at: Option<Instant>,
-    limit: Duration,
-}
-
-impl Deadline {
-    fn of(plan: &Plan) -> Self {
-        let limit = plan.setup_timeout;
-        Self { at: Instant::now().checked_add(limit), limit }
-    }
-
-    /// Time that is left, rounded up.
-    fn left(self) -> PollTimeout {
-        let Some(at) = self.at else { return PollTimeout::NONE };
-        let left = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
-        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-    }
-}
-
-/// What the launch of a plan has open in the host.
+/// A launch in progress, with the resources that it holds in the caller.
 struct Launch<'a> {
     plan: &'a Plan,
+    spec: Option<&'a Spec>,
     own_id: u32,
     reserved: Option<Reserved>,
     pass: u64,
-    host: OwnedFd,
+    /// A pidfd of the caller.
+    caller: OwnedFd,
     processors: Processors,
-    /// Read end, for the processes of the sandbox, and write end.
-    control: (OwnedFd, OwnedFd),
+    control: ControlPipe,
+    /// User namespaces with the ID mappings of idmapped mounts.
     mappings: Vec<Arc<OwnedFd>>,
-    made: Option<host::Made>,
-    cgroup: Option<Made>,
-    held: Vec<Held>,
+    cgroup: Option<CreatedCgroup>,
+    placeholders: Vec<HeldPlaceholder>,
     streams: Streams,
 }
 
-/// The values of the inputs that the start of the helper brings.
+/// The inputs whose values are known only when the image of the helper is created.
 #[derive(Default)]
-struct Ends {
+struct ImageInputs {
     report: RawFd,
     image: RawFd,
     data: RawFd,
-    /// First and last descriptor of each gap between those that are kept.
+    /// The first and the last descriptor of each gap between those that the image keeps.
     gaps: Vec<(u64, u64)>,
 }
 
 impl<'a> Launch<'a> {
-    fn prepare(plan: &'a Plan) -> Result<Self> {
-        // Asked first: what is opened from here on takes the lowest numbers.
+    fn prepare(plan: &'a Plan, spec: Option<&'a Spec>) -> Result<Self> {
+        // Checked first: descriptors that are opened from here on may take the numbers of closed standard streams.
         let inherited = streams::inherited();
-        let control = pipe2(OFlag::O_CLOEXEC).map_err(Error::host("making the control pipe"))?;
-        let reserved = plan.own_ids.map(|range| identity::own_id(&control.0, range)).transpose()?;
+        let control = ControlPipe::new().map_err(Error::io("create the control pipe"))?;
+        let reserved = plan.own_ids.map(|range| id_maps::own_id(&control, range)).transpose()?;
         let own_id = reserved.as_ref().map_or(0, |reserved| reserved.id);
-        let host = process::own_pidfd().map_err(Error::host("opening a pidfd of the host"))?;
-        let streams = Streams::open(plan, inherited, own_id, host.as_fd())?;
+        let caller = process::own_pidfd().map_err(Error::io("open a pidfd of the caller"))?;
+        let streams = Streams::open(plan, inherited, own_id, caller.as_fd())?;
         let processors = Processors::of_thread();
         let mut launch = Self {
             plan,
+            spec,
             own_id,
             reserved,
-            pass: pass::new(),
-            host,
+            pass: filter_pass::new(),
+            caller,
             processors,
             control,
             mappings: vec![],
-            made: None,
             cgroup: None,
-            held: vec![],
+            placeholders: vec![],
             streams,
         };
         for placeholder in &plan.placeholders {
-            launch.held.extend(Held::take(placeholder)?);
+            launch.placeholders.extend(HeldPlaceholder::take(placeholder)?);
         }
         for maps in &plan.id_mappings {
-            launch.mappings.push(idmap::namespace(maps, own_id, launch.host.as_fd())?);
+            launch.mappings.push(idmapped_mount::namespace(maps, own_id, launch.caller.as_fd())?);
         }
-        let ends = Ends::default();
-        let made = host::make(&launch.layout(Part::Host, &|input| launch.input(input, &ends)));
-        let made = made.map_err(|(call, errno)| reports::failure(plan, Part::Host, call, errno as i32))?;
-        launch.made = Some(made);
         Ok(launch)
     }
 
     fn layout<'l>(&'l self, part: Part, resolve: &'l dyn Fn(Input) -> u64) -> Layout<'l> {
         let fault = self.plan.fault.filter(|(faulty, _)| *faulty == part).map(|(_, call)| call);
-        Layout { program: self.plan.program(part), tag: part.tag(), fault, resolve }
+        Layout { script: self.plan.script(part), tag: part.tag(), fault, resolve }
     }
 
-    /// The value of an input.
-    fn input(&self, input: Input, ends: &Ends) -> u64 {
+    /// Returns the value of an input.
+    fn input(&self, input: Input, image_inputs: &ImageInputs) -> u64 {
         let fd = match input {
             Input::Value(value) => return value,
             Input::Pass => return self.pass,
@@ -199,16 +149,15 @@ impl<'a> Launch<'a> {
                 return u64::from(instruction) | (self.pass >> shift) << 32;
             }
             Input::OwnId => return self.own_id.into(),
-            Input::OwnIdText(half) => return identity::text(self.own_id, half),
+            Input::OwnIdText(half) => return id_maps::text(self.own_id, half),
             Input::Affinity(word) => return self.processors.0[word as usize],
-            Input::GapFirst(gap) => return ends.gap(gap).0,
-            Input::GapLast(gap) => return ends.gap(gap).1,
-            Input::FromHost(slot) => return self.made.as_ref().map_or(u64::MAX, |made| made.get(slot)),
-            Input::Control => self.control.0.as_raw_fd(),
-            Input::Host => self.host.as_raw_fd(),
-            Input::Report => ends.report,
-            Input::Image => ends.image,
-            Input::Data => ends.data,
+            Input::GapFirst(gap) => return image_inputs.gap(gap).0,
+            Input::GapLast(gap) => return image_inputs.gap(gap).1,
+            Input::Control => self.control.read_end(),
+            Input::CallerPidfd => self.caller.as_raw_fd(),
+            Input::Report => image_inputs.report,
+            Input::Image => image_inputs.image,
+            Input::Data => image_inputs.data,
             Input::Descriptor(index) => self.plan.descriptors[index as usize].as_raw_fd(),
             Input::Stdio(number) => self.streams.program[number as usize],
             Input::Handed(index) => self.streams.further(index),
@@ -217,85 +166,93 @@ impl<'a> Launch<'a> {
         fd as u64
     }
 
-    /// Starts the helper, and waits until the program runs.
-    fn run(mut self, deadline: Deadline) -> Result<Launched> {
+    /// Starts the helper, and waits until the program was executed.
+    fn run(mut self, deadline: Deadline) -> Result<Running> {
         let (channel, report) = Channel::new()?;
         let mut image = Image::new().map_err(image::refused)?;
-        let mut ends = Ends { report: report.as_raw_fd(), data: image.data(), ..Ends::default() };
-        let written = image.write(&self.layout(Part::Helper, &|input| self.input(input, &ends)));
+        let mut image_inputs = ImageInputs { report: report.as_raw_fd(), data: image.data(), ..ImageInputs::default() };
+        let written = image.write(&self.layout(Part::Helper, &|input| self.input(input, &image_inputs)));
         written.map_err(image::refused)?;
-        ends.image = image.executable();
-        ends.gaps = self.gaps(&ends);
-        let memory = self.layout(Part::Stub, &|input| self.input(input, &ends)).in_place();
-        let mut helper = self.start(memory)?;
+        image_inputs.image = image.executable();
+        image_inputs.gaps = self.gaps(&image_inputs);
+        let mut helper = self.start(&self.layout(Part::Stub, &|input| self.input(input, &image_inputs)))?;
         drop(report);
-        // The helper is at work meanwhile, and fails where it finds no cgroup.
-        let refused = self.make_cgroup(&channel).inspect_err(|_| channel.send_no_more()).err();
-        let watched = Watched { plan: self.plan, helper: &helper, image: &image, deadline };
-        let started = channel.hear(watched, refused, || self.write_maps(&helper));
-        // The kernel counts a kill for the group of the process that it shares its memory with, which is the caller's.
-        let out_of_memory = || self.cgroup.as_ref().is_some_and(Made::has_met_memory_limit);
+        // The helper runs at the same time. If it receives no descriptor of the cgroup, it fails too, and its report
+        // says less about the cause than this error.
+        let cgroup_error = self.create_cgroup(&channel).inspect_err(|_| channel.send_no_more()).err();
+        let control = &self.control;
+        let watched = Watched { plan: self.plan, helper: &helper, image: &image, control, deadline };
+        let started = channel.wait_until_started(watched, cgroup_error, || self.write_maps(&helper));
+        // The kernel kills a process of the set-up if the memory limit is too low for it. The kill is counted in the
+        // caller's cgroup if the process still shared the caller's memory, so only the limit itself is checked.
+        let out_of_memory = || self.cgroup.as_ref().is_some_and(CreatedCgroup::exceeded_memory_limit);
         let started = started.map_err(|error| if out_of_memory() { error.for_memory() } else { error })?;
-        helper.free_memory();
         let keeper = match started.init {
             Some(init) => {
-                // It has nothing left to do but to exit.
-                let _ = helper.has_ended(deadline.left());
-                helper.finish().map_err(Error::host("waiting for the helper"))?;
+                // The helper exits by itself now. Waiting here avoids killing it, which takes longer.
+                let _ = helper.has_exited(deadline.left());
+                helper.finish().map_err(Error::io("wait for the helper"))?;
                 init
             }
             None => helper,
         };
-        let (streams, kept) = self.streams.take();
-        Ok(Launched {
+        let (streams, held) = self.streams.take();
+        let has_pid_namespace = !self.plan.helper_stays;
+        let members = self.cgroup.as_ref().map(CreatedCgroup::members).unwrap_or_default();
+        let kill_switch =
+            KillSwitch::new(&started.program, has_pid_namespace.then_some(&keeper), members, self.control);
+        Ok(Running {
             creator: Creator::this(),
             program: started.program,
             keeper,
-            has_pid_namespace: !self.plan.helper_stays,
-            control: Some(self.control),
+            has_pid_namespace,
+            kill_switch: Some(Arc::new(kill_switch)),
             streams,
             pty: started.pty,
             listener: started.listener.map(Listener::new),
+            namespaces: started.namespaces,
             started: started.at,
-            kept,
+            held,
             cgroup: self.cgroup.take(),
             reserved: self.reserved.take(),
-            held: self.held,
+            placeholders: self.placeholders,
         })
     }
 
-    /// Makes the cgroup, and sends the helper what it is entered by.
-    fn make_cgroup(&mut self, channel: &Channel) -> Result<()> {
-        let Some(spec) = &self.plan.cgroup else { return Ok(()) };
-        self.cgroup.insert(Made::create(spec)?).entries().try_for_each(|entry| channel.send(entry))
+    /// Creates the cgroup, and sends the helper the descriptors by which the program enters it.
+    fn create_cgroup(&mut self, channel: &Channel) -> Result<()> {
+        let Some(spec) = self.spec else { return Ok(()) };
+        self.cgroup.insert(CreatedCgroup::create(spec)?).entries().try_for_each(|entry| channel.send(entry))
     }
 
+    /// Writes the ID maps of the helper's user namespace, and resumes the helper.
     fn write_maps(&self, helper: &Process) -> Result<()> {
         if let Some(maps) = &self.plan.maps {
-            identity::write(helper.pid(), maps, self.own_id)?;
+            id_maps::write(helper.pid(), maps, self.own_id)?;
         }
-        write(&self.control.1, b"\x01").map_err(Error::host("letting the helper go on")).map(drop)
+        self.control.write().map_err(Error::io("resume the helper"))
     }
 
-    /// Starts the helper with its stub.
-    fn start(&self, mut memory: Vec<u64>) -> Result<Process> {
-        // With a cgroup to make, this thread has something to do meanwhile.
-        let alone = self.plan.cgroup.is_none();
-        let _kept = alone.then(|| Kept::on_one_of(self.processors));
-        let cloned = interpreter::clone(0, &mut memory);
-        cloned.map(|cloned| Process::new(cloned, memory)).map_err(|errno| refused("starting the helper", errno))
+    /// Clones the helper, which first executes the stub.
+    fn start(&self, stub: &Layout<'_>) -> Result<Process> {
+        // The helper runs on the CPU of this thread, unless this thread creates a cgroup at the same time.
+        let waits = self.spec.is_none();
+        let _pinned = waits.then(|| PinnedCpu::on_one_of(self.processors));
+        Process::clone(0, stub, "start the helper")
     }
 
-    /// The gaps between the descriptors that an image keeps.
-    fn gaps(&self, ends: &Ends) -> Vec<(u64, u64)> {
+    /// Returns the gaps between the descriptors that the image keeps.
+    fn gaps(&self, image_inputs: &ImageInputs) -> Vec<(u64, u64)> {
         let inputs = self.plan.helper.inputs();
-        let mut kept: Vec<u64> = inputs.filter(|input| input.is_descriptor()).map(|i| self.input(i, ends)).collect();
-        kept.push(ends.image as u64);
+        let mut kept: Vec<u64> =
+            inputs.filter(|input| input.is_descriptor()).map(|i| self.input(i, image_inputs)).collect();
+        kept.push(image_inputs.image as u64);
         gaps(kept)
     }
 }
 
-/// The gaps between descriptors that are kept.
+/// Returns the ranges of descriptor numbers that are not in `kept`, which the stub closes. Each is a first and a last
+/// number.
 fn gaps(mut kept: Vec<u64>) -> Vec<(u64, u64)> {
     kept.sort_unstable();
     let mut gaps = vec![];
@@ -310,25 +267,10 @@ fn gaps(mut kept: Vec<u64>) -> Vec<(u64, u64)> {
     gaps
 }
 
-impl Ends {
-    /// A gap by index; past the last one, numbers that no descriptor has.
+impl ImageInputs {
+    /// Returns a gap by index. After the last one, returns a range of numbers that no descriptor has.
     fn gap(&self, index: u16) -> (u64, u64) {
         const NONE: u64 = u32::MAX as u64 - 1;
         self.gaps.get(index as usize).copied().unwrap_or((NONE, NONE))
     }
-}
-
-/// What a person does about a refused clone.
-fn refused(step: &'static str, errno: Errno) -> Error {
-    let remedy = match errno {
-        Errno::EAGAIN if thread_has_deadlines() => Some(
-            "a thread with the policy SCHED_DEADLINE can't start a process (sched(7)): spawn from another thread, or set \
-             SCHED_FLAG_RESET_ON_FORK",
-        ),
-        Errno::ENOSPC => Some("the limit on user namespaces is reached: raise user.max_user_namespaces (sysctl)"),
-        Errno::EPERM => Some("the seccomp profile of the container forbids it: allow clone and clone3"),
-        Errno::EAGAIN => Some("the limit on processes is reached (RLIMIT_NPROC, pids.max)"),
-        _ => None,
-    };
-    Error::set_up(step, "clone", errno, remedy)
 }

@@ -1,8 +1,10 @@
-//! Placeholders on the host: what stands where a protected path does not exist, so that a program can't create it.
+//! Placeholders: files and directories that are created on the host at protected paths that do not exist, so that a
+//! program cannot create them.
 //!
-//! One is empty, or has contents that mean nothing, and carries a time of modification that nothing else has. Each sandbox that
-//! protects its place holds a shared lock on it (flock(2)), and the last one that ends removes it. If that caller was killed,
-//! the next one that protects the place finds the mark and removes it in the end.
+//! A placeholder is empty or has contents without a meaning, and is marked by a modification time that no other file
+//! has. Each sandbox that protects the path holds a shared lock on it (flock(2)), and the last sandbox removes it. If
+//! its caller was killed, the placeholder remains. The next sandbox that protects the path recognizes it by the mark,
+//! and removes it later.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -17,39 +19,42 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Error, Result};
+use crate::file_size;
 use crate::host_path::HostPath;
-use crate::outcome::Layer;
+use crate::layer::Layer;
 use crate::plan::Placeholder;
 
-/// What stands at a protected path, and stays as long as this is held.
+/// The file or directory at a protected path. It is locked until this is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldPlaceholder {
     parent: OwnedFd,
     placeholder: Placeholder,
     lock: Flock<OwnedFd>,
 }
 
-/// How often a lock is tried again that another process holds alone, and the pause before.
+/// How often an attempt is repeated if another process holds an exclusive lock, and the pause before each.
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
-impl Held {
-    /// Creates a placeholder, or holds what is there. Nothing is held of what can't be one.
+impl HeldPlaceholder {
+    /// Creates a placeholder, or locks an existing one. Returns `None` if the path has a file that is not a
+    /// placeholder.
     pub fn take(placeholder: &Placeholder) -> Result<Option<Self>> {
         let failed = |call: &'static str, errno: Errno| {
             let remedy = match errno {
-                Errno::EWOULDBLOCK => "another process holds a lock on it: end that process",
-                Errno::EROFS | Errno::EACCES => "create it there yourself, as who may write there",
-                Errno::ELOOP => "it was replaced by a symlink: remove that",
-                _ => "create it there yourself, or do not protect it",
+                Errno::EWOULDBLOCK => "kill the process that holds a lock on it",
+                Errno::EROFS | Errno::EACCES => "create it as a user who may write there",
+                Errno::ELOOP => "remove the symlink that has replaced it",
+                Errno::EFBIG => file_size::HINT,
+                _ => "create it yourself, or do not protect it",
             };
-            let error = Error::set_up("keeping a place for what is protected:", call, errno, Some(remedy));
+            let error = Error::set_up("create a placeholder for the protected path", call, errno, Some(remedy));
             error.on(placeholder.path()).of(Layer::Root)
         };
-        // Already resolved: no symlink is left in it.
+        // The path was resolved when it was compiled, so it contains no symlink unless one was created since.
         let parent = HostPath::beneath("/", placeholder.parent.strip_prefix("/").unwrap_or(&placeholder.parent));
         let parent = parent.open(OFlag::O_PATH | OFlag::O_DIRECTORY);
-        let parent = parent.map_err(|error| failed(error.call, Errno::from_raw(error.errno.0)))?;
+        let parent = parent.map_err(|error| failed(error.call, Errno::from_raw(error.errno.number())))?;
         for _ in 0..TRIES {
             let created = match placeholder.create(&parent) {
                 Ok(file) => Some(file),
@@ -60,7 +65,7 @@ impl Held {
             let file = match created.map_or_else(|| placeholder.open(&parent), Ok) {
                 Ok(file) => file,
                 Err(Errno::ENOENT) => continue,
-                // What can't be read is no placeholder.
+                // A placeholder can be read.
                 Err(_) => return Ok(None),
             };
             let is_marked = !is_new && is_marked(&file);
@@ -69,7 +74,7 @@ impl Held {
             }
             match Flock::lock(file, FlockArg::LockSharedNonblock) {
                 Ok(lock) => {
-                    // Whoever has removed it meanwhile has had the lock before.
+                    // Another sandbox may have removed the file before this lock was taken.
                     if placeholder.is_at(&parent, &lock) {
                         if is_new {
                             placeholder.finish(&lock).map_err(|errno| failed("futimens", errno))?;
@@ -85,11 +90,11 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldPlaceholder {
     fn drop(&mut self) {
-        let alone = is_marked(&*self.lock) && self.lock.relock(FlockArg::LockExclusiveNonblock).is_ok();
-        if alone && is_marked(&*self.lock) && self.placeholder.is_at(&self.parent, &self.lock) {
-            // Of a directory this removes an empty one alone.
+        let is_last = is_marked(&*self.lock) && self.lock.relock(FlockArg::LockExclusiveNonblock).is_ok();
+        if is_last && is_marked(&*self.lock) && self.placeholder.is_at(&self.parent, &self.lock) {
+            // A directory is removed only if it is empty.
             let _ = unlinkat(&self.parent, &*self.placeholder.name, self.placeholder.unlink());
         }
     }
@@ -98,7 +103,9 @@ impl Drop for Held {
 impl Placeholder {
     fn create(&self, parent: &OwnedFd) -> std::result::Result<OwnedFd, (&'static str, Errno)> {
         let name: &OsStr = &self.name;
-        if self.contents.is_none() {
+        if let Some(contents) = &self.contents {
+            file_size::check(contents.len() as u64).map_err(|errno| ("write", errno))?;
+        } else {
             mkdirat(parent, name, Mode::from_bits_truncate(0o755)).map_err(|errno| ("mkdirat", errno))?;
             return self.open(parent).map_err(|errno| ("openat", errno));
         }
@@ -111,7 +118,7 @@ impl Placeholder {
         openat(parent, &*self.name, kind | OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
     }
 
-    /// Whether it may be one that is not marked yet.
+    /// Returns whether a file may be a placeholder that another sandbox has created and not marked yet.
     fn may_be(&self, file: &OwnedFd) -> bool {
         let size = self.contents.as_ref().map(|contents| contents.len() as i64);
         fstat(file).is_ok_and(|seen| size.is_none_or(|size| seen.st_size == size || seen.st_size == 0))
@@ -127,7 +134,7 @@ impl Placeholder {
         futimens(&**file, &TimeSpec::new(Placeholder::MARK, 0), &TimeSpec::new(Placeholder::MARK, 0))
     }
 
-    /// Whether the name still stands for this file.
+    /// Returns whether the name still refers to this file.
     fn is_at(&self, parent: &OwnedFd, file: &Flock<OwnedFd>) -> bool {
         let same = |one: FileStat, other: FileStat| (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino);
         let now = nix::sys::stat::fstatat(parent, &*self.name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
@@ -139,7 +146,7 @@ impl Placeholder {
     }
 }
 
-/// Whether this is a placeholder, and nobody has written to it since.
+/// Returns whether a file is a placeholder that was not changed since it was created.
 fn is_marked(file: impl AsFd) -> bool {
     const FILE: SFlag = SFlag::S_IFREG;
     fstat(file).is_ok_and(|seen| {

@@ -1,75 +1,135 @@
-//! A process of a sandbox, held by its pidfd.
-#![allow(unsafe_code)]
+//! A handle to a process of a sandbox, by its pidfd: sends signals, kills it, and reaps it.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use super::interpreter::Cloned;
-use super::reaper::{self, Name, Reaper};
+use super::reaper::{self, ProcessKey, Reaper};
+use crate::advice::{Denial, Need};
+use crate::error::{Error, Result};
+use crate::plan::Slot;
+use crate::sys::clone::ChildProcess;
+use crate::sys::layout::Layout;
 use crate::sys::pidfd;
-use crate::watch::{Ended, How};
+use crate::sys::priority::thread_has_deadlines;
+use crate::sys::wait::{self, Exit, Status};
+use crate::unix::ToErrno;
 
-/// Milliseconds that a process may take to end before what hinders it is looked for.
-const PATIENCE: u8 = 20;
-/// Time that it may take once it was killed.
-pub(super) const LONGEST: Duration = Duration::from_secs(10);
+/// The interval at which `unblock_exit` is called while a killed process has not exited, in milliseconds.
+const UNBLOCK_INTERVAL: u8 = 20;
+/// The time that a killed process may take to exit.
+pub(super) const MAX_EXIT_TIME: Duration = Duration::from_secs(10);
 
-/// A child of the host. Dropping it kills and reaps it.
+/// Sends signals to a process, from any thread. After the process is reaped, signals fail with `ESRCH`, even if its PID
+/// is reused.
+#[derive(Debug)]
+pub(super) struct SignalTarget {
+    key: ProcessKey,
+    pidfd: Arc<OwnedFd>,
+    /// When SIGKILL was first sent to it.
+    killed_at: OnceLock<Instant>,
+}
+
+impl SignalTarget {
+    pub fn signal(&self, signal: i32) -> nix::Result<()> {
+        pidfd::send(self.pidfd.as_fd(), signal).or_else(|errno| self.signal_by_pid(signal, errno))?;
+        if signal == libc::SIGKILL {
+            self.killed_at.get_or_init(Instant::now);
+        }
+        Ok(())
+    }
+
+    /// Sends a signal by the PID, since that by the pidfd was refused with `errno`: the filter of a container may deny
+    /// only the newer call.
+    fn signal_by_pid(&self, signal: i32, errno: Errno) -> nix::Result<()> {
+        let mut sent = Err(errno);
+        if matches!(errno, Errno::EPERM | Errno::ENOSYS | Errno::EACCES) {
+            reaper::while_unreaped(self.key, self.pidfd.as_fd(), || sent = pidfd::send_to(self.key.pid, signal));
+        }
+        sent
+    }
+
+    /// Kills the process group that it leads, if any. Never kills the group of another process to which its PID was
+    /// given.
+    pub fn kill_group(&self) {
+        // Supported since Linux 6.9.
+        let sent = pidfd::send_to_group(self.pidfd.as_fd(), libc::SIGKILL);
+        if !matches!(sent, Ok(()) | Err(Errno::ESRCH)) {
+            reaper::while_unreaped(self.key, self.pidfd.as_fd(), || {
+                let _ = killpg(Pid::from_raw(self.key.pid), Signal::SIGKILL);
+            });
+        }
+    }
+
+    /// Waits until it has exited, for at most `timeout`. Returns whether it has. A signal of the caller interrupts the
+    /// wait.
+    pub fn has_exited(&self, timeout: PollTimeout) -> nix::Result<bool> {
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Err(Errno::EINTR) => Ok(false),
+            other => other.map(|ready| ready > 0),
+        }
+    }
+}
+
+/// A child of the caller. Dropping it kills and reaps it.
 #[derive(Debug)]
 pub(crate) struct Process {
-    name: Name,
-    pidfd: OwnedFd,
+    target: Arc<SignalTarget>,
+    child: ChildProcess,
     reaped: bool,
-    /// When it was killed first.
-    killed: OnceLock<Instant>,
-    /// Memory of the caller that it runs in.
-    memory: Vec<u64>,
 }
 
 impl Process {
-    /// A process that was just cloned, with the memory of the caller that it runs in until it executes an image.
-    pub(super) fn new(cloned: Cloned, memory: Vec<u64>) -> Self {
-        let mut process = Self::from_parts(cloned.pid, cloned.pidfd);
-        process.memory = memory;
-        process
+    pub(super) fn new(child: ChildProcess) -> Self {
+        let (key, pidfd) = (reaper::register(child.pid()), child.pidfd().clone());
+        Self { target: Arc::new(SignalTarget { key, pidfd, killed_at: OnceLock::new() }), child, reaped: false }
+    }
+
+    /// Clones a child that shares the memory of the caller: see [`ChildProcess::clone`]. `step` is for the error.
+    pub(super) fn clone(flags: u64, script: &Layout<'_>, step: &'static str) -> Result<Self> {
+        ChildProcess::clone(flags, script).map(Self::new).map_err(|errno| clone_error(step, flags, errno))
     }
 
     pub fn from_parts(pid: i32, pidfd: OwnedFd) -> Self {
-        Self { name: reaper::register(pid), pidfd, reaped: false, killed: OnceLock::new(), memory: vec![] }
+        Self::new(ChildProcess::from_parts(pid, pidfd))
     }
 
-    /// Frees that memory: it has executed an image.
-    pub(super) fn free_memory(&mut self) {
-        self.memory = vec![];
-    }
-
-    /// The memory of the caller that it runs in, or has run in.
-    pub(super) fn memory(&self) -> &[u64] {
-        &self.memory
-    }
-
-    /// A child that nobody has reaped, so that its pid is nobody else's.
+    /// Opens a child that was not reaped, so that its PID was not reused.
     pub(super) fn of_child(pid: i32) -> nix::Result<Self> {
         pidfd::open(pid).map(|pidfd| Self::from_parts(pid, pidfd))
     }
 
-    pub fn pid(&self) -> i32 {
-        self.name.pid
+    /// Returns a handle by which other threads can send signals.
+    pub(super) fn target(&self) -> &Arc<SignalTarget> {
+        &self.target
     }
 
-    /// Leaves it to another process: dropping it does nothing to it.
+    /// Returns the child itself.
+    pub(super) fn child(&mut self) -> &mut ChildProcess {
+        &mut self.child
+    }
+
+    /// Returns the value of a slot of the script that it executes in memory of the caller: see [`ChildProcess::slot`].
+    pub(super) fn slot(&self, slot: Slot) -> u64 {
+        self.child.slot(slot)
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.target.key.pid
+    }
+
+    /// Gives up the process, because another process owns it. Dropping this then neither kills nor reaps it.
     pub fn disown(&mut self) {
         self.reaped = true;
     }
 
-    /// Whether its status was taken, so that its pid may be another's.
+    /// Returns whether it was reaped or given up. Its PID may have been reused then.
     pub fn is_reaped(&self) -> bool {
         self.reaped
     }
@@ -78,197 +138,96 @@ impl Process {
         if self.reaped {
             return Err(Errno::ESRCH);
         }
-        pidfd::send(self.pidfd.as_fd(), signal)?;
-        if signal == libc::SIGKILL {
-            self.killed.get_or_init(Instant::now);
-        }
-        Ok(())
+        self.target.signal(signal)
     }
 
-    /// Kills the group of processes that it leads, if it does; none that another process leads which has its pid later.
-    pub fn kill_group(&self) {
-        // Linux 6.9.
-        let sent = pidfd::send_to_group(self.pidfd.as_fd(), libc::SIGKILL);
-        if !matches!(sent, Ok(()) | Err(Errno::ESRCH)) {
-            reaper::while_unreaped(self.name, self.pidfd.as_fd(), || {
-                let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
-            });
-        }
-    }
-
-    /// Whether it was killed so long ago that the kernel does not seem to let it end.
+    /// Returns whether it was killed more than [`MAX_EXIT_TIME`] ago.
     pub fn is_overdue(&self) -> bool {
-        self.killed.get().is_some_and(|killed| killed.elapsed() > LONGEST)
+        self.target.killed_at.get().is_some_and(|killed| killed.elapsed() > MAX_EXIT_TIME)
     }
 
-    /// Something that another thread can send signals by.
-    pub fn handle(&self) -> nix::Result<Handle> {
-        let copy =
-            self.pidfd.try_clone().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
-        Ok(Handle(copy))
+    /// Waits until it has exited, for at most `timeout`: see [`SignalTarget::has_exited`].
+    pub fn has_exited(&self, timeout: PollTimeout) -> nix::Result<bool> {
+        self.target.has_exited(timeout)
     }
 
-    /// Whether it has ended, waiting for that as long as `timeout` says, or until a signal of the host comes between.
-    pub fn has_ended(&self, timeout: PollTimeout) -> nix::Result<bool> {
-        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, timeout) {
-            Err(Errno::EINTR) => Ok(false),
-            other => other.map(|ready| ready > 0),
-        }
-    }
-
-    /// Waits for the end of a process that ends by itself, and takes its status. It is killed if it takes too long.
-    pub fn wait(&mut self) -> nix::Result<Ended> {
+    /// Waits for a process that exits by itself, and reaps it. Kills it if it has not exited in [`MAX_EXIT_TIME`].
+    pub fn wait(&mut self) -> nix::Result<Exit> {
         let start = Instant::now();
-        while start.elapsed() < LONGEST && !self.has_ended(PATIENCE.into())? {}
+        while start.elapsed() < MAX_EXIT_TIME && !self.has_exited(UNBLOCK_INTERVAL.into())? {}
         self.finish()
     }
 
-    /// Takes the status of a process that has ended; `None` if a tracer keeps it still (ptrace(2)).
-    fn reap(&mut self) -> nix::Result<Option<Ended>> {
-        let taken = take_status(self.pidfd.as_fd(), libc::WNOHANG);
+    /// Takes the status of a process that has exited. `None` if a tracer has not released the status yet (ptrace(2)).
+    fn reap(&mut self) -> nix::Result<Option<Exit>> {
+        let taken = wait::take_status(self.as_fd(), libc::WNOHANG);
         if let Ok(None) = taken {
             return Ok(None);
         }
         self.reaped = true;
-        let kept = reaper::forget(self.name);
+        let kept = reaper::forget(self.target.key);
         match taken {
             Err(Errno::ECHILD) => {
-                Ok(Some(kept.unwrap_or_else(|| Ended::of(self.kept_status().unwrap_or(How::Unknown)))))
+                Ok(Some(kept.unwrap_or_else(|| Exit::of(wait::kept_status(self.as_fd()).unwrap_or(Status::Lost)))))
             }
             other => other,
         }
     }
 
-    /// The status that the kernel keeps with the pidfd, since Linux 6.15 (`PIDFD_INFO_EXIT`). It is there some moments
-    /// after the pidfd has become readable.
-    fn kept_status(&self) -> Option<How> {
-        const TRIES: u32 = 1000;
-        const PAUSE: Duration = Duration::from_micros(100);
-        for _ in 0..TRIES {
-            // SAFETY: plain data, for which all zeroes are valid.
-            let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
-            info.mask = libc::PIDFD_INFO_EXIT.into();
-            // SAFETY: the request carries the size of the structure, which is ours.
-            let result = unsafe { libc::ioctl(self.pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
-            match Errno::result(result) {
-                Ok(_) if info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 => {
-                    let status = info.exit_code;
-                    return Some(match libc::WTERMSIG(status) {
-                        0 => How::Exited(libc::WEXITSTATUS(status)),
-                        signal => How::Signaled { signal, core: libc::WCOREDUMP(status) },
-                    });
-                }
-                // It is not reaped yet, or is being reaped just now.
-                Ok(_) | Err(Errno::ESRCH) => std::thread::sleep(PAUSE),
-                // The kernel has no such request.
-                Err(_) => return None,
-            }
-        }
-        None
-    }
-
-    /// Kills and reaps it; how it had ended, if it had before.
+    /// Kills and reaps it. Returns how it exited, which may have been before the kill.
     ///
-    /// A process that the kernel does not let end, such as one that waits for a file system that does not answer, is left
-    /// to be reaped later: `ETIMEDOUT`.
-    pub fn finish(&mut self) -> nix::Result<Ended> {
+    /// Returns `ETIMEDOUT` if it does not exit in [`MAX_EXIT_TIME`], for example because it waits for a file system
+    /// that does not respond. It is reaped later then ([`reaper::reap_abandoned`]).
+    pub fn finish(&mut self) -> nix::Result<Exit> {
         self.finish_while(|| {})
     }
 
-    /// The same of the init of a sandbox, whose program had this pid. `unhinder` is called again and again meanwhile,
-    /// to remove what may keep processes from ending.
-    pub fn finish_init_of(&mut self, program: Option<i32>, unhinder: impl Fn()) -> nix::Result<Ended> {
+    /// Kills and reaps the init of a sandbox. `program` is the PID that its program had. Meanwhile reaps the processes
+    /// that the init waits for, and calls `unblock_exit` repeatedly, which removes what may prevent processes from
+    /// exiting.
+    pub fn finish_init_of(&mut self, program: Option<i32>, unblock_exit: impl Fn()) -> nix::Result<Exit> {
         let (init, mut reaper) = (self.pid(), None);
         self.finish_while(|| {
             reaper.get_or_insert_with(|| Reaper::of(init, program)).reap();
-            unhinder();
+            unblock_exit();
         })
     }
 
-    pub fn finish_while(&mut self, mut unhinder: impl FnMut()) -> nix::Result<Ended> {
-        /// Between two looks at a process whose tracer keeps its status.
+    /// Kills and reaps it. Meanwhile calls `unblock_exit` repeatedly, which removes what may prevent it from exiting.
+    pub fn finish_while(&mut self, mut unblock_exit: impl FnMut()) -> nix::Result<Exit> {
+        /// The pause before another attempt to reap a process whose tracer has not released its status.
         const PAUSE: Duration = Duration::from_millis(1);
-        if self.killed.get().is_none() {
+        if self.target.killed_at.get().is_none() {
             let _ = self.signal(libc::SIGKILL);
         }
-        self.killed.get_or_init(Instant::now);
+        self.target.killed_at.get_or_init(Instant::now);
         loop {
-            if self.has_ended(PATIENCE.into()) != Ok(false) {
-                if let Some(ended) = self.reap()? {
-                    return Ok(ended);
+            if self.has_exited(UNBLOCK_INTERVAL.into()) != Ok(false) {
+                if let Some(exit) = self.reap()? {
+                    return Ok(exit);
                 }
                 std::thread::sleep(PAUSE);
             }
             if self.is_overdue() {
-                self.leave();
+                self.abandon();
                 return Err(Errno::ETIMEDOUT);
             }
-            unhinder();
+            unblock_exit();
         }
     }
 
-    /// Leaves it to be reaped later.
-    pub(super) fn leave(&mut self) {
+    /// Hands it over to the reaper, which reaps it later.
+    pub(super) fn abandon(&mut self) {
         self.reaped = true;
-        // It may run in it still.
-        std::mem::forget(std::mem::take(&mut self.memory));
-        if let Ok(pidfd) = self.pidfd.try_clone() {
-            reaper::leave(self.name, pidfd);
+        if let Ok(pidfd) = self.as_fd().try_clone_to_owned() {
+            reaper::abandon(self.target.key, pidfd);
         }
-    }
-}
-
-/// Takes the status of a child by its pidfd (waitid(2)); none if it has not ended yet, and `flags` has `WNOHANG`.
-pub(super) fn take_status(pidfd: BorrowedFd<'_>, flags: i32) -> nix::Result<Option<Ended>> {
-    // SAFETY: plain data, for which all zeroes are valid.
-    let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
-    let flags = libc::WEXITED | libc::__WALL | flags;
-    loop {
-        // SAFETY: the two structures are ours and of the kernel's own layout.
-        let result = unsafe {
-            let fd = pidfd.as_raw_fd();
-            libc::syscall(libc::SYS_waitid, libc::P_PIDFD, fd, &raw mut info, flags, &raw mut usage)
-        };
-        match Errno::result(result) {
-            Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(errno),
-            Ok(_) => break,
-        }
-    }
-    // SAFETY: waitid has filled the fields of a child's end, or left all of them zero.
-    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-    let how = match info.si_code {
-        _ if pid == 0 => return Ok(None),
-        libc::CLD_EXITED => How::Exited(status),
-        code => How::Signaled { signal: status, core: code == libc::CLD_DUMPED },
-    };
-    Ok(Some(Ended { rusage: Some(usage), ..Ended::of(how) }))
-}
-
-/// Whether nobody has taken the status of a child, which runs or has ended.
-pub(super) fn is_unreaped(pidfd: BorrowedFd<'_>) -> bool {
-    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
-    waitid(Id::PIDFd(pidfd), flags) != Err(Errno::ECHILD)
-}
-
-/// A pidfd of a process that somebody else holds.
-pub(super) struct Handle(OwnedFd);
-
-impl Handle {
-    /// Of whoever has this pid now.
-    pub fn open(pid: i32) -> nix::Result<Self> {
-        pidfd::open(pid).map(Self)
-    }
-
-    pub fn signal(&self, signal: i32) -> nix::Result<()> {
-        pidfd::send(self.0.as_fd(), signal)
     }
 }
 
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.child.as_fd()
     }
 }
 
@@ -280,7 +239,22 @@ impl Drop for Process {
     }
 }
 
-/// A pidfd of this process.
+/// Opens a pidfd of the caller.
 pub(super) fn own_pidfd() -> nix::Result<OwnedFd> {
     pidfd::open(std::process::id() as i32)
+}
+
+/// Returns the error of a failed clone.
+fn clone_error(step: &'static str, flags: u64, errno: Errno) -> Error {
+    let remedy = match errno {
+        Errno::EAGAIN if thread_has_deadlines() => Some(
+            "spawn from another thread, or set SCHED_FLAG_RESET_ON_FORK: a thread with the policy SCHED_DEADLINE \
+             cannot start a process (sched(7))",
+        ),
+        Errno::EAGAIN => Some("raise the limit on processes (RLIMIT_NPROC, pids.max)"),
+        _ => None,
+    };
+    let need = (flags & libc::CLONE_NEWUSER as u64 != 0).then_some(Need::Namespaces(libc::CLONE_NEWUSER as u64));
+    let advice = Denial { need, call: "clone", errno: errno.to_errno() }.advice(remedy);
+    Error::set_up(step, "clone", errno, advice.as_deref())
 }

@@ -1,5 +1,5 @@
-//! A thread that writes to a descriptor of the caller's what a program writes to a pipe, so that the program never holds
-//! the caller's descriptor.
+//! A relay: a thread that copies the output of a program from a pipe to a descriptor of the caller. The program
+//! inherits only the pipe.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,43 +18,45 @@ use nix::unistd::pipe2;
 
 use crate::error::{Error, Result};
 
-/// Bytes that are read at a time.
+/// The maximum number of bytes of a read.
 const PIECE: usize = 64 << 10;
-/// Bytes that are read at most once the sandbox has ended: as much as the largest pipe holds (fcntl(2), `F_SETPIPE_SZ`).
+/// The maximum number of bytes that are read after the sandbox was reaped: the capacity of the largest pipe (fcntl(2),
+/// `F_SETPIPE_SZ`).
 const LAST: usize = (1 << 20) + PIECE;
-/// Bytes that a pipe takes without blocking when poll(2) reports that it can be written to (`PIPE_BUF`).
+/// The number of bytes that a pipe accepts without blocking after poll(2) has reported `POLLOUT` (`PIPE_BUF`).
 const PIPE_PIECE: usize = 4096;
-/// How long a pipe that nobody reads is waited for once the sandbox has ended.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The time to wait for a reader if the target is a full pipe, after the sandbox was reaped.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A running relay. Dropping it writes what is in the pipe, and stops the thread.
+/// A running relay. Dropping it copies the remaining output, and stops the thread.
 #[derive(Debug)]
 pub(super) struct Relay {
-    /// Written to, to stop the thread: a child that the caller has forked may have a copy, so that closing is not enough.
-    /// Writing to it raises no SIGPIPE when the thread has ended, as a pipe would.
+    /// A write to it stops the thread. Closing a pipe would not: a forked child of the caller may have a copy. Writing
+    /// to a pipe would raise SIGPIPE if the thread has exited.
     stop: Arc<EventFd>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Relay {
-    /// Starts a relay to `to`, of `most` bytes at most. Returns it with the write end of its pipe.
+    /// Starts a relay that copies at most `most` bytes to `to`. Returns it with the write end of its pipe.
     pub fn start(to: OwnedFd, most: Option<u64>) -> Result<(Self, OwnedFd)> {
-        let failed = Error::host("creating a pipe");
+        let failed = Error::io("create a pipe");
         let (from, pipe) = pipe2(OFlag::O_CLOEXEC).map_err(&failed)?;
-        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(Error::host("creating an eventfd"))?;
+        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(Error::io("create an eventfd"))?;
         let stop = Arc::new(stop);
         fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(&failed)?;
         let copy = Copy { from: from.into(), to: to.into(), stopped: stop.clone(), left: most.unwrap_or(u64::MAX) };
         let thread = std::thread::Builder::new().name("stockade-relay".into()).spawn(move || {
-            // Signals are for the caller's other threads. A closed pipe or a file at its limit is an error here.
+            // The caller's other threads handle signals. With SIGPIPE and SIGXFSZ blocked, a write to a closed pipe or
+            // to a file at its maximum size only fails.
             let _ = SigSet::all().thread_block();
             copy.run()
         });
-        let thread = thread.map_err(Error::host("starting the thread that relays output"))?;
+        let thread = thread.map_err(Error::io("start the thread that relays output"))?;
         Ok((Self { stop, thread: Some(thread) }, pipe))
     }
 
-    /// Writes what is in the pipe, stops the thread, and returns why it could not write everything.
+    /// Copies the remaining output, and stops the thread. Returns an error if not all output could be written.
     pub fn finish(&mut self) -> io::Result<()> {
         let _ = self.stop.write(1);
         // The thread does not panic.
@@ -68,7 +70,7 @@ impl Drop for Relay {
     }
 }
 
-/// What the thread works with. The program gets EPIPE once this is dropped.
+/// The state of the thread. When it is dropped, the read end of the pipe closes, and the program gets `EPIPE`.
 struct Copy {
     from: File,
     to: File,
@@ -102,29 +104,29 @@ impl Copy {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error),
             }
-            // Somebody out of reach of the sandbox's end may go on to write.
+            // A process that was not killed with the sandbox may continue to write.
             if last == 0 {
                 return Ok(());
             }
         }
     }
 
-    /// Waits for something to read, or for the end of the sandbox. Returns whether it has ended.
+    /// Waits for output, or until the sandbox is reaped. Returns whether it is reaped.
     fn wait(&self) -> io::Result<bool> {
         let mut fds = [&self.from.as_fd(), &self.stopped.as_fd()].map(|fd| PollFd::new(*fd, PollFlags::POLLIN));
         ignore_signals(poll(&mut fds, PollTimeout::NONE))?;
         Ok(fds[1].any().unwrap_or(false))
     }
 
-    /// Writes to a pipe that may be full, without blocking for longer than the sandbox lives.
+    /// Writes to a pipe. If it is full, waits for a reader, but only a limited time after the sandbox was reaped.
     fn write_to_pipe(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let to = || PollFd::new(self.to.as_fd(), PollFlags::POLLOUT);
             let mut fds = [to(), PollFd::new(self.stopped.as_fd(), PollFlags::POLLIN)];
             ignore_signals(poll(&mut fds, PollTimeout::NONE))?;
             if !fds[0].any().unwrap_or(false) && fds[1].any().unwrap_or(false) {
-                let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
-                if ignore_signals(poll(&mut [to()], patience))? == 0 {
+                let timeout = PollTimeout::try_from(UNREAD_TIMEOUT).unwrap_or(PollTimeout::MAX);
+                if ignore_signals(poll(&mut [to()], timeout))? == 0 {
                     return Err(ErrorKind::TimedOut.into());
                 }
             }
@@ -138,7 +140,7 @@ impl Copy {
     }
 }
 
-/// A wait that a signal has interrupted is begun again.
+/// Reports a wait that a signal has interrupted as ready, so that the caller of this function retries.
 fn ignore_signals(result: nix::Result<i32>) -> io::Result<i32> {
     match result {
         Err(Errno::EINTR) => Ok(1),

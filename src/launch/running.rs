@@ -1,193 +1,279 @@
-//! A sandbox that was launched, as `watch` sees it.
+//! A running sandbox: kills and reaps its processes, and reads the statistics of its cgroup.
 
 use std::fs;
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use nix::poll::PollTimeout;
-use nix::unistd::write;
 
+use super::descriptors;
+use super::host_ids::Reserved;
+use super::kill_switch::KillSwitch;
+use super::listener::Listener;
+use super::placeholder::HeldPlaceholder;
+use super::process::Process;
 use super::reaper::Reaper;
-use super::{Launched, hindrance};
-use crate::cgroup::{Made, freezer};
+use super::unkillable;
+use crate::cgroup::{Account, CreatedCgroup, freezer};
+use crate::creator::Creator;
 use crate::error::Result;
-use crate::outcome::{Layer, Leaked, Lost};
-use crate::plan::init::{PROGRAM_HAS_ENDED, TIME_IS_UP};
-use crate::text::shown;
-use crate::watch::{Account, Ended, How, Running};
+use crate::escape::shown;
+use crate::layer::Layer;
+use crate::outcome::{Leaked, Unenforced};
+use crate::plan::report::{PROGRAM_EXITED, WALL_TIME_EXCEEDED};
+use crate::sys::wait::{Exit, Status};
+use crate::unix::Pid;
 
-impl Running for Launched {
-    fn pid(&self) -> i32 {
+/// A sandbox whose program was executed. Dropping it kills and reaps every process of the sandbox.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(super) creator: Creator,
+    pub(super) program: Process,
+    /// The init, or a helper that stays. It exits when the control pipe closes, which the kill switch holds.
+    pub(super) keeper: Process,
+    /// Whether the kernel kills every process of the sandbox with the keeper.
+    pub(super) has_pid_namespace: bool,
+    /// Shared with other threads. `None` after the sandbox was reaped.
+    pub(super) kill_switch: Option<Arc<KillSwitch>>,
+    /// The caller's ends of pipes.
+    pub streams: [Option<OwnedFd>; 3],
+    pub pty: Option<OwnedFd>,
+    /// The listener of the seccomp filter, if the policy passes calls to the caller.
+    pub listener: Option<Listener>,
+    /// Namespaces of the sandbox, if they were requested, with their kinds as flags of clone(2).
+    pub namespaces: Vec<(u32, OwnedFd)>,
+    pub(super) started: Instant,
+    /// The relays and terminals of the descriptors that the program has inherited.
+    pub(super) held: descriptors::HeldForProgram,
+    /// Removed after every process has exited.
+    pub(super) cgroup: Option<CreatedCgroup>,
+    /// The host ID of the processes. Released after they have exited.
+    pub(super) reserved: Option<Reserved>,
+    /// Released after every process has exited.
+    pub(super) placeholders: Vec<HeldPlaceholder>,
+}
+
+/// A sandbox whose processes have exited.
+pub(crate) struct ReapedSandbox {
+    /// How the program exited.
+    pub exit: Exit,
+    /// The final statistics of the sandbox's cgroup.
+    pub account: Option<Account>,
+    /// Whether the caller has killed the sandbox: [`KillSwitch::request`].
+    pub was_killed: bool,
+    /// Whether the keeper has killed the sandbox because the wall-clock limit was exceeded.
+    pub wall_time_exceeded: bool,
+    /// Whether the keeper has killed the sandbox because the program had exited. Leaked processes may not have been
+    /// listed before.
+    pub killed_by_init: bool,
+    /// What could not be enforced while the sandbox was running.
+    pub lost: Vec<Unenforced>,
+}
+
+impl Running {
+    /// Returns the program's PID.
+    pub fn pid(&self) -> i32 {
         self.program.pid()
     }
 
-    fn pidfd(&self) -> BorrowedFd<'_> {
+    /// Returns the program's pidfd, which is readable when the program has exited.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
     }
 
-    fn started(&self) -> Instant {
+    /// Returns when the program was started.
+    pub fn started(&self) -> Instant {
         self.started
     }
 
-    fn signal(&self, signal: i32) -> nix::Result<()> {
+    /// Sends a signal to the program.
+    pub fn signal(&self, signal: i32) -> nix::Result<()> {
         self.program.signal(signal)
     }
 
-    fn has_ended(&self, timeout: PollTimeout) -> nix::Result<bool> {
-        self.program.has_ended(timeout)
+    /// Waits until the program has exited, for at most `timeout`. Returns whether it has.
+    pub fn has_exited(&self, timeout: PollTimeout) -> nix::Result<bool> {
+        self.program.has_exited(timeout)
     }
 
-    fn end(&self) {
-        if let Some(cgroup) = &self.cgroup {
-            cgroup.thaw();
-            if !self.has_pid_namespace {
-                cgroup.kill();
-            }
+    /// Kills every process of the sandbox. The program must still be reaped.
+    pub fn kill(&self) {
+        if let Some(switch) = &self.kill_switch {
+            let _ = switch.kill();
         }
-        if self.has_pid_namespace {
-            let _ = self.keeper.signal(libc::SIGKILL);
-        } else if !self.program.is_reaped() {
-            // If it was not made to lead one, there is no such group.
-            self.program.kill_group();
-        }
-        let _ = self.program.signal(libc::SIGKILL);
     }
 
-    fn killer(&self) -> nix::Result<Box<dyn Fn() + Send>> {
-        let keeper = if self.has_pid_namespace { Some(self.keeper.handle()?) } else { None };
-        let program = self.program.handle()?;
-        Ok(Box::new(move || {
-            for handle in keeper.iter().chain([&program]) {
-                let _ = handle.signal(libc::SIGKILL);
-            }
-        }))
+    /// Returns a handle by which other threads can kill the sandbox. It is empty after the sandbox was reaped.
+    pub fn kill_switch(&self) -> Weak<KillSwitch> {
+        self.kill_switch.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 
-    fn unhinder(&self) {
-        unhinder(self.cgroup.as_ref(), self.program.pid());
+    /// Returns whether other threads can kill the sandbox.
+    pub fn is_kill_switch_shared(&self) -> bool {
+        self.kill_switch.as_ref().is_some_and(|switch| Arc::weak_count(switch) > 0)
     }
 
-    fn is_overdue(&self) -> bool {
+    /// Returns whether the caller has killed the sandbox: [`KillSwitch::request`].
+    pub fn is_kill_requested(&self) -> bool {
+        self.kill_switch.as_ref().is_some_and(|switch| switch.is_requested())
+    }
+
+    /// Thaws the killed program, which cannot exit while it is frozen.
+    pub fn unblock_exit(&self) {
+        unblock_exit(self.kill_switch.as_deref(), self.program.pid());
+    }
+
+    /// Returns whether the program was killed too long ago and has still not exited. The error of [`Running::reap`]
+    /// says why.
+    pub fn is_overdue(&self) -> bool {
         self.program.is_overdue()
     }
 
-    fn reap(&mut self, alone: bool) -> Result<Ended> {
-        self.end();
+    /// Kills and reaps the sandbox. `alone` means that no other process was in its cgroup when the program had exited.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unkillable`](crate::ErrorKind::Unkillable) if the program does not exit. It is reaped later then.
+    pub fn reap(&mut self, alone: bool) -> Result<ReapedSandbox> {
+        self.kill();
         if let Some(cgroup) = &mut self.cgroup {
-            cgroup.make_room();
+            cgroup.close_entries();
         }
-        let (cgroup, pid) = (self.cgroup.as_ref(), self.program.pid());
-        // Before the init, which can't end while a process of its namespace has not been reaped.
-        let mut ended = match self.program.finish_while(|| unhinder(cgroup, pid)) {
-            Ok(ended) => ended,
+        let (switch, pid) = (self.kill_switch.as_deref(), self.program.pid());
+        // The program is reaped before the init, which cannot exit until every process of its namespace was reaped.
+        let exit = match self.program.finish_while(|| unblock_exit(switch, pid)) {
+            Ok(exit) => exit,
             Err(errno) => {
-                let error = hindrance::explain(pid, errno);
-                self.leave();
+                let error = unkillable::explain(pid, errno);
+                self.abandon();
                 return Err(error);
             }
         };
-        // The init takes its time meanwhile. Whoever else is in the cgroup ends with it.
+        // If the cgroup is empty, it is read and removed while the init exits. Otherwise its processes are killed with
+        // the init, and it is read after that.
         let account = if alone { self.account() } else { None };
-        let is_removed = alone && self.cgroup.as_mut().is_none_or(Made::remove);
+        let is_removed = alone && self.cgroup.as_mut().is_none_or(CreatedCgroup::remove);
         let keeper = self.finish_keeper();
-        ended.lost = self.kept.finish();
-        ended.account = if is_removed { account } else { self.account() };
-        match keeper {
-            Ok(how) => {
-                ended.time_was_up = how == How::Exited(TIME_IS_UP);
-                ended.ended_itself = how == How::Exited(PROGRAM_HAS_ENDED);
-            }
-            Err(error) => {
-                let requested = "the end of every process of the sandbox".into();
-                ended.lost.push(Lost { layer: Layer::Namespaces, requested, why: error.to_string() });
-                // A process has it still.
-                mem::forget(self.reserved.take());
-            }
+        let account = if is_removed { account } else { self.account() };
+        let mut lost = self.held.finish();
+        let status = keeper.as_ref().ok();
+        if let Err(error) = &keeper {
+            let requested = "kill every process of the sandbox".into();
+            lost.push(Unenforced { layer: Layer::Namespaces, requested, reason: error.to_string() });
+            // A process still uses the host ID.
+            mem::forget(self.reserved.take());
         }
+        let reaped = ReapedSandbox {
+            exit,
+            account,
+            was_killed: self.is_kill_requested(),
+            wall_time_exceeded: status == Some(&Status::Exited(WALL_TIME_EXCEEDED)),
+            killed_by_init: status == Some(&Status::Exited(PROGRAM_EXITED)),
+            lost,
+        };
+        self.kill_switch = None;
         self.cgroup = None;
         self.reserved = None;
-        self.held.clear();
-        Ok(ended)
+        self.placeholders.clear();
+        Ok(reaped)
     }
 
-    fn account(&self) -> Option<Account> {
-        self.cgroup.as_ref().and_then(Made::account)
+    /// Returns the current statistics of the sandbox's cgroup, if there is one.
+    pub fn account(&self) -> Option<Account> {
+        self.cgroup.as_ref().and_then(CreatedCgroup::account)
     }
 
-    fn others(&self) -> (Vec<Leaked>, u64) {
-        /// Processes that are named.
+    /// Returns the processes in the sandbox's cgroup other than the program: the first ones, and the number of the
+    /// rest.
+    pub fn others(&self) -> (Vec<Leaked>, u64) {
+        /// The maximum number of processes that are returned.
         const MOST: usize = 1024;
-        // Who ends the sandbox when the program has ended waits for this caller from now on.
-        if let Some((_, control)) = &self.control {
-            let _ = write(control, b"\x01");
+        if let Some(switch) = &self.kill_switch {
+            switch.wait_for_caller();
         }
-        let pids = self.cgroup.as_ref().map(Made::processes).unwrap_or_default();
-        // Who is gone by then has ended by itself, unless the init has ended all.
-        let all_killed = || self.keeper.has_ended(PollTimeout::ZERO).unwrap_or(false);
+        let pids = self.kill_switch.as_ref().map(|switch| switch.pids()).unwrap_or_default();
+        // A process that no longer exists has exited by itself, unless the init has killed all processes.
+        let all_killed = || self.keeper.has_exited(PollTimeout::ZERO).unwrap_or(false);
         let named = |pid| {
             let name = fs::read(format!("/proc/{pid}/comm")).ok().or_else(|| all_killed().then(Vec::new))?;
-            Some(Leaked { pid, name: shown(name.strip_suffix(b"\n").unwrap_or(&name)) })
+            Some(Leaked { pid: Pid::from_raw(pid), name: shown(name.strip_suffix(b"\n").unwrap_or(&name)) })
         };
         let mut others = pids.into_iter().filter(|&pid| pid != self.program.pid());
         let leaked = others.by_ref().take(MOST).filter_map(named).collect();
         (leaked, others.count() as u64)
     }
 
-    fn freeze(&self, frozen: bool) -> Result<()> {
-        self.cgroup.as_ref().unwrap_or(&Made::default()).freeze(frozen)
+    /// Freezes all processes of the sandbox, or thaws them.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        self.cgroup.as_ref().unwrap_or(&CreatedCgroup::default()).freeze(frozen)
     }
 }
 
-impl Launched {
-    /// What of its descriptors could not be enforced.
-    pub(crate) fn lost(&mut self) -> Vec<Lost> {
-        std::mem::take(&mut self.kept.lost)
+impl Running {
+    /// Takes the list of what could not be enforced for the program's descriptors.
+    pub(crate) fn lost(&mut self) -> Vec<Unenforced> {
+        std::mem::take(&mut self.held.lost)
     }
 
-    /// Ends the keeper; how it has ended, or who keeps it from that.
-    fn finish_keeper(&mut self) -> Result<How> {
-        /// Time that a helper may take, in milliseconds.
-        const HELPER: u8 = 100;
-        self.control = None;
+    /// Closes the control pipe, and reaps the keeper. Returns its status, or an error that names the process that
+    /// prevents it from exiting.
+    fn finish_keeper(&mut self) -> Result<Status> {
+        /// The time that a helper may take to exit by itself, in milliseconds.
+        const HELPER_EXIT_TIME: u8 = 100;
+        self.close_control();
         if !self.has_pid_namespace {
-            // A helper kills first, and says so by its status then: it is left to end by itself.
-            let _ = self.keeper.has_ended(HELPER.into());
+            // The exit status of a helper says why it has killed the program, so it is not killed at once.
+            let _ = self.keeper.has_exited(HELPER_EXIT_TIME.into());
         }
         let (init, program) = (self.keeper.pid(), Some(self.program.pid()));
-        let thaw = || self.cgroup.iter().for_each(Made::thaw);
+        let thaw = || self.kill_switch.iter().for_each(|switch| switch.thaw());
         match self.keeper.finish_init_of(program, thaw) {
-            Ok(ended) => Ok(ended.how),
-            Err(errno) => Err(hindrance::explain(Reaper::of(init, program).member().unwrap_or(init), errno)),
+            Ok(exit) => Ok(exit.status),
+            Err(errno) => Err(unkillable::explain(Reaper::of(init, program).member().unwrap_or(init), errno)),
         }
     }
 
-    /// Leaves a sandbox whose program does not end.
-    fn leave(&mut self) {
+    fn close_control(&self) {
+        if let Some(switch) = &self.kill_switch {
+            switch.close_control();
+        }
+    }
+
+    /// Gives up a sandbox whose program does not exit. The reaper reaps its processes later.
+    fn abandon(&mut self) {
         let _ = self.keeper.signal(libc::SIGKILL);
-        self.keeper.leave();
-        // A process has them still.
-        mem::forget((self.reserved.take(), mem::take(&mut self.held)));
+        self.close_control();
+        self.keeper.abandon();
+        // A process still uses these.
+        mem::forget((self.reserved.take(), mem::take(&mut self.placeholders)));
     }
 }
 
-/// Lets the program of a sandbox go on, so that it can end. A process that is not frozen yet may freeze it once more before it
-/// ends itself.
-fn unhinder(cgroup: Option<&Made>, program: i32) {
-    cgroup.into_iter().for_each(Made::thaw);
+/// Thaws the program of a sandbox, so that it can exit. It is called repeatedly, because another process of the sandbox
+/// may freeze the program again before it exits itself.
+fn unblock_exit(switch: Option<&KillSwitch>, program: i32) {
+    switch.into_iter().for_each(KillSwitch::thaw);
     freezer::release(program);
 }
 
-impl Launched {
-    /// Leaves the sandbox to the process that has created it, of which this is a forked child. Descriptors close here too.
+impl Running {
+    /// Leaves the sandbox to the process that has created it. This process is a forked child of that one, and only
+    /// closes its copies of the descriptors.
     fn disown(&mut self) {
         self.program.disown();
         self.keeper.disown();
-        mem::forget((mem::take(&mut self.kept), self.cgroup.take(), self.reserved.take(), mem::take(&mut self.held)));
+        mem::forget((
+            mem::take(&mut self.held),
+            self.cgroup.take(),
+            self.reserved.take(),
+            mem::take(&mut self.placeholders),
+        ));
     }
 }
 
-impl Drop for Launched {
+impl Drop for Running {
     fn drop(&mut self) {
         if !self.creator.is_this() {
             self.disown();

@@ -1,4 +1,4 @@
-//! The descriptors of a command: those that the program gets, and the other ends, which the caller keeps.
+//! The standard streams and other descriptors of a program, and the ends of pipes that the caller keeps.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -6,20 +6,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
-use super::handed::{Handed, Kept, Program, give};
+use super::descriptors::{Handed, HeldForProgram, Recipient, give};
+use super::memory_file;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Stream};
 
-/// The standard streams, and further descriptors.
+/// The descriptors of a launch.
 #[derive(Default)]
 pub(super) struct Streams {
-    /// The descriptors that the program gets as its standard streams.
+    /// The descriptors that become the program's standard streams.
     pub program: [RawFd; 3],
-    /// The same for those of the plan that are handed to it, by their index there.
+    /// The descriptors that the program inherits in addition, each with the index in the plan of the one that it stands
+    /// for.
     further: Vec<(u16, RawFd)>,
-    /// The other ends of pipes.
+    /// The caller's ends of pipes.
     pub caller: [Option<OwnedFd>; 3],
-    /// What the program gets; it closes once the program has its copies.
+    /// The descriptors that are open only for the program.
     handed: Handed,
 }
 
@@ -28,7 +30,7 @@ const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"]
 impl Streams {
     pub fn open(plan: &Plan, inherited: [bool; 3], own_id: u32, caller: BorrowedFd<'_>) -> Result<Self> {
         let owner = plan.owner.map(|(uid, gid)| (uid.number(own_id), gid.number(own_id)));
-        let program = Program { owner, most_written: plan.bounds.file_size, caller };
+        let program = Recipient { owner, most_written: plan.most_written, caller };
         let mut opened = Self::default();
         for (number, stream) in plan.stdio.into_iter().enumerate() {
             opened.program[number] = match stream {
@@ -38,12 +40,13 @@ impl Streams {
                     opened.handed.hand(fd, NAMES[number], &program)?
                 }
                 Stream::Inherit | Stream::Null | Stream::Pty => opened.handed.keep(null()?),
+                Stream::Input => opened.handed.keep(memory_file::of_bytes(&plan.input)?.into()),
                 Stream::Descriptor(index) => {
                     let fd = plan.descriptors[index as usize].as_fd();
                     opened.handed.hand(fd, NAMES[number], &program)?
                 }
                 Stream::Piped => {
-                    let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(Error::host("making a pipe"))?;
+                    let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(Error::io("create a pipe"))?;
                     give(&read, owner)?;
                     let (program, caller) = if number == 0 { (read, write) } else { (write, read) };
                     opened.caller[number] = Some(caller);
@@ -59,23 +62,23 @@ impl Streams {
         Ok(opened)
     }
 
-    /// What the program gets for a descriptor of the plan.
+    /// Returns the descriptor that the program inherits for one of the plan.
     pub fn further(&self, index: u16) -> RawFd {
         self.further.iter().find(|(known, _)| *known == index).map_or(-1, |&(_, fd)| fd)
     }
 
-    /// The caller's ends of pipes, and what stays for as long as the program has its descriptors.
-    pub fn take(&mut self) -> ([Option<OwnedFd>; 3], Kept) {
-        (std::mem::take(&mut self.caller), std::mem::take(&mut self.handed.kept))
+    /// Takes the caller's ends of pipes, and the relays and terminals.
+    pub fn take(&mut self) -> ([Option<OwnedFd>; 3], HeldForProgram) {
+        (std::mem::take(&mut self.caller), std::mem::take(&mut self.handed.held))
     }
 }
 
 fn null() -> Result<OwnedFd> {
     let null = File::options().read(true).write(true).open("/dev/null");
-    null.map(OwnedFd::from).map_err(Error::host("opening /dev/null"))
+    null.map(OwnedFd::from).map_err(Error::io("open /dev/null"))
 }
 
-/// Which of the standard streams the caller has at all.
+/// Returns which of the standard streams are open in the caller.
 pub(super) fn inherited() -> [bool; 3] {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].map(|fd| fcntl(fd, FcntlArg::F_GETFD).is_ok())

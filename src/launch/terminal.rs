@@ -1,5 +1,5 @@
-//! The modes of a terminal that a program is handed: they belong to the terminal, so that a program can change them for
-//! the caller too. They are set back when the sandbox ends.
+//! Saves and restores the modes of a terminal that a program inherits. The modes belong to the terminal, so a change by
+//! the program also affects the caller. They are restored when the sandbox is reaped.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -8,26 +8,26 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, tcgetpgrp};
 
-/// The modes of a terminal at the start of a program.
+/// A terminal, with its modes before the program was started.
 #[derive(Debug)]
 pub(super) struct Modes {
     terminal: OwnedFd,
-    /// As the kernel has them: they can be shared between threads.
+    /// A structure of the kernel, because [`Termios`] cannot be shared between threads.
     modes: libc::termios,
 }
 
 impl Modes {
-    /// Reads the modes, unless another job has the terminal at the moment.
+    /// Reads the modes. Returns `None` if another job is in the foreground of the terminal.
     pub fn read(terminal: OwnedFd) -> Option<Self> {
         let modes = tcgetattr(&terminal).ok().filter(|_| is_ours(terminal.as_fd()))?;
         Some(Self { terminal, modes: modes.into() })
     }
 
-    /// Sets the modes back if they have changed.
+    /// Restores the modes if they have changed.
     pub fn restore(&self) {
         let modes = Termios::from(self.modes);
         if tcgetattr(&self.terminal).is_ok_and(|now| now != modes) && is_ours(self.terminal.as_fd()) {
-            // Should another job get the terminal just now, this must not stop the caller.
+            // If another job becomes the foreground job just now, SIGTTOU would stop the caller.
             let mut stop = SigSet::empty();
             stop.add(Signal::SIGTTOU);
             let before = stop.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK);
@@ -37,7 +37,8 @@ impl Modes {
     }
 }
 
-/// Whether the caller is the foreground job of a terminal, or the terminal has no jobs of the caller's session.
+/// Returns whether the caller is in the foreground of a terminal, or the terminal does not control the caller's
+/// session.
 fn is_ours(terminal: BorrowedFd<'_>) -> bool {
     match tcgetpgrp(terminal) {
         Ok(foreground) => foreground == getpgrp(),

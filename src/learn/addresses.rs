@@ -1,51 +1,51 @@
-//! What the calls that name addresses need: TCP ports, and Unix sockets by their paths or abstract names.
+//! System calls that take a socket address: TCP ports, and UNIX sockets by path or abstract name.
 
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 
-use super::act::Act;
-use super::record::{Recorder, Scene, WORKING_DIRECTORY, errno};
+use super::effects::Effect;
+use super::recorder::{ObservedCall, Recorder, WORKING_DIRECTORY, errno};
 use crate::confine::FsAccess;
 
 /// Bytes of the longest address (`struct sockaddr_storage`).
-const LONGEST: u64 = 128;
+const MAX_ADDRESS: u64 = 128;
 /// Bytes of a `struct mmsghdr`.
-const MESSAGE: u64 = 64;
-/// Messages that sendmmsg(2) sends at most (`UIO_MAXIOV`).
-const MESSAGES: u64 = 1024;
+const MESSAGE_SIZE: u64 = 64;
+/// Maximum number of messages of sendmmsg(2) (`UIO_MAXIOV`).
+const MAX_MESSAGES: u64 = 1024;
 
 impl Recorder {
-    /// Notes the address that a call names.
-    pub(super) fn address(&mut self, act: Act, scene: &Scene<'_>) -> nix::Result<()> {
-        match act {
-            Act::Bind => self.bind(scene, &address(scene, scene.arg(1), scene.arg(2))?),
-            Act::Send => self.connect(scene, &address(scene, scene.arg(4), scene.arg(5))?),
-            Act::SendMessage => self.connect(scene, &addressee(scene, scene.arg(1))?),
-            Act::SendMessages => {
-                for index in 0..(scene.arg(2) as u32 as u64).min(MESSAGES) {
-                    let message = scene.arg(1).wrapping_add(index * MESSAGE);
-                    // One without an address goes where the socket is connected to.
-                    let _ = addressee(scene, message).and_then(|address| self.connect(scene, &address));
+    /// Records the address that a call takes.
+    pub(super) fn address(&mut self, effect: Effect, observed: &ObservedCall<'_>) -> nix::Result<()> {
+        match effect {
+            Effect::Bind => self.bind(observed, &read_address(observed, observed.arg(1), observed.arg(2))?),
+            Effect::Send => self.connect(observed, &read_address(observed, observed.arg(4), observed.arg(5))?),
+            Effect::SendMessage => self.connect(observed, &message_address(observed, observed.arg(1))?),
+            Effect::SendMessages => {
+                for index in 0..(observed.arg(2) as u32 as u64).min(MAX_MESSAGES) {
+                    let message = observed.arg(1).wrapping_add(index * MESSAGE_SIZE);
+                    // A message without an address goes to the peer of a connected socket.
+                    let _ = message_address(observed, message).and_then(|address| self.connect(observed, &address));
                 }
                 Ok(())
             }
-            _ => self.connect(scene, &address(scene, scene.arg(1), scene.arg(2))?),
+            _ => self.connect(observed, &read_address(observed, observed.arg(1), observed.arg(2))?),
         }
     }
 
-    fn bind(&mut self, scene: &Scene<'_>, address: &[u8]) -> nix::Result<()> {
-        match Address::of(address) {
-            // An address without a family counts as one of IPv4.
-            Address::Inet(port) | Address::Unspecified(port) if is_tcp(scene) => {
+    fn bind(&mut self, observed: &ObservedCall<'_>, address: &[u8]) -> nix::Result<()> {
+        match SocketAddress::of(address) {
+            // bind(2) treats an address without a family as IPv4.
+            SocketAddress::Inet(port) | SocketAddress::Unspecified(port) if is_tcp(observed) => {
                 self.learned.bind.insert(port);
             }
-            Address::Path(path) => {
-                let place = scene.caller.locate(WORKING_DIRECTORY, path, false)?;
-                if place.file.is_none() && !place.is_read_only {
-                    self.make(scene, &place, FsAccess::MAKE_SOCK);
+            SocketAddress::Path(path) => {
+                let target = observed.process.locate(WORKING_DIRECTORY, path, false)?;
+                if target.file.is_none() && !target.is_read_only {
+                    self.create(observed, &target, FsAccess::MAKE_SOCK);
                 }
             }
-            Address::Abstract(name) if !self.bound.contains(name) => {
+            SocketAddress::Abstract(name) if !self.bound.contains(name) => {
                 self.bound.insert(name.to_vec());
                 self.count(name.len());
             }
@@ -54,26 +54,26 @@ impl Recorder {
         Ok(())
     }
 
-    fn connect(&mut self, scene: &Scene<'_>, address: &[u8]) -> nix::Result<()> {
-        match Address::of(address) {
-            Address::Inet(port) if is_tcp(scene) => {
+    fn connect(&mut self, observed: &ObservedCall<'_>, address: &[u8]) -> nix::Result<()> {
+        match SocketAddress::of(address) {
+            SocketAddress::Inet(port) if is_tcp(observed) => {
                 self.learned.connect.insert(port);
             }
-            Address::Path(path) => {
-                let place = scene.caller.locate(WORKING_DIRECTORY, path, true)?;
-                if place.kind() == SFlag::S_IFSOCK {
-                    self.allow(scene, &place, FsAccess::RESOLVE_UNIX);
+            SocketAddress::Path(path) => {
+                let target = observed.process.locate(WORKING_DIRECTORY, path, true)?;
+                if target.kind() == SFlag::S_IFSOCK {
+                    self.allow(observed, &target, FsAccess::RESOLVE_UNIX);
                 }
             }
-            Address::Abstract(name) if !self.bound.contains(name) => self.learned.abstract_sockets = true,
+            SocketAddress::Abstract(name) if !self.bound.contains(name) => self.learned.abstract_sockets = true,
             _ => {}
         }
         Ok(())
     }
 }
 
-/// An address, as far as Landlock looks at it.
-enum Address<'a> {
+/// An address, as far as Landlock distinguishes them.
+enum SocketAddress<'a> {
     /// IPv4 or IPv6, with the port.
     Inet(u16),
     Unspecified(u16),
@@ -82,7 +82,7 @@ enum Address<'a> {
     Other,
 }
 
-impl<'a> Address<'a> {
+impl<'a> SocketAddress<'a> {
     fn of(bytes: &'a [u8]) -> Self {
         let Some((family, rest)) = bytes.split_first_chunk() else { return Self::Other };
         let port = rest.first_chunk().map_or(0, |port| u16::from_be_bytes(*port));
@@ -99,22 +99,22 @@ impl<'a> Address<'a> {
     }
 }
 
-fn is_tcp(scene: &Scene<'_>) -> bool {
-    scene.caller.protocol(scene.arg(0)).is_some_and(|name| matches!(&*name, "TCP" | "TCPv6"))
+fn is_tcp(observed: &ObservedCall<'_>) -> bool {
+    observed.process.protocol(observed.arg(0)).is_some_and(|name| matches!(&*name, "TCP" | "TCPv6"))
 }
 
-/// The bytes of an address in the caller's memory.
-fn address(scene: &Scene<'_>, at: u64, len: u64) -> nix::Result<Vec<u8>> {
-    let len = u64::from(len as u32).min(LONGEST) as usize;
+/// Reads an address from the memory of the calling process.
+fn read_address(observed: &ObservedCall<'_>, at: u64, len: u64) -> nix::Result<Vec<u8>> {
+    let len = u64::from(len as u32).min(MAX_ADDRESS) as usize;
     if at == 0 {
         return Err(Errno::EDESTADDRREQ);
     }
-    scene.call.bytes_at(at, len).map_err(errno)
+    observed.call.bytes_at(at, len).map_err(errno)
 }
 
-/// The address of a message, which begins with a pointer to it and its length (`struct msghdr`).
-fn addressee(scene: &Scene<'_>, message: u64) -> nix::Result<Vec<u8>> {
-    let head = scene.call.bytes_at(message, 12).map_err(errno)?;
+/// Reads the address of a message, which begins with a pointer to it and its length (`struct msghdr`).
+fn message_address(observed: &ObservedCall<'_>, message: u64) -> nix::Result<Vec<u8>> {
+    let head = observed.call.bytes_at(message, 12).map_err(errno)?;
     let (Some(at), Some(len)) = (head.first_chunk(), head.last_chunk()) else { return Err(Errno::EFAULT) };
-    address(scene, u64::from_ne_bytes(*at), u32::from_ne_bytes(*len).into())
+    read_address(observed, u64::from_ne_bytes(*at), u32::from_ne_bytes(*len).into())
 }

@@ -1,21 +1,20 @@
-//! What the kernel itself opens for a program that is executed (execve(2)): the interpreter that a script or an ELF file
-//! names.
+//! The interpreter that a script or an ELF file names, and that the kernel opens on execve(2).
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-/// Bytes of a script that the kernel looks at (`BINPRM_BUF_SIZE`).
+/// Bytes of a script that the kernel reads (`BINPRM_BUF_SIZE`).
 const HEAD: usize = 256;
 /// Bytes of the header of a 64-bit ELF file.
 const ELF_HEADER: usize = 64;
-/// Program headers that are looked at.
-const SEGMENTS: u16 = 512;
+/// Maximum number of program headers that are read.
+const MAX_SEGMENTS: u16 = 512;
 const PT_INTERP: u32 = 3;
-/// Bytes of the longest path, its end included.
+/// Bytes of the longest path, including the terminating null.
 const PATH_MAX: u64 = 4096;
 
-/// The path of the interpreter that a program names, if it names one and can be read.
+/// Returns the path of the interpreter that a program names, if it names one and can be read.
 pub(super) fn interpreter(program: &OwnedFd) -> Option<Vec<u8>> {
     let path = format!("/proc/self/fd/{}", program.as_raw_fd());
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
@@ -28,18 +27,18 @@ pub(super) fn interpreter(program: &OwnedFd) -> Option<Vec<u8>> {
     }
 }
 
-/// `#! /bin/sh -e`: the first word of the line.
+/// Returns the interpreter of a script: the first word after `#!`.
 fn of_script(line: &[u8]) -> Option<Vec<u8>> {
     let line = line.split(|byte| matches!(byte, b'\n' | 0)).next()?;
     line.split(|byte| matches!(byte, b' ' | b'\t')).find(|word| !word.is_empty()).map(<[u8]>::to_vec)
 }
 
-/// The text of the segment `PT_INTERP` (elf(5)), of a 64-bit file: others don't run in a sandbox with a filter.
+/// Returns the contents of the segment `PT_INTERP` of a 64-bit file (elf(5)). A seccomp filter kills 32-bit programs.
 fn of_elf(file: &File, head: &[u8]) -> Option<Vec<u8>> {
     let start = u64::from_ne_bytes(head[32..40].try_into().ok()?);
     let half = |at: usize| Some(u16::from_ne_bytes(head[at..at + 2].try_into().ok()?));
     let (size, count) = (half(54)?, half(56)?);
-    for index in 0..count.min(SEGMENTS) {
+    for index in 0..count.min(MAX_SEGMENTS) {
         let mut header = [0; 56];
         file.read_exact_at(&mut header, start.checked_add(u64::from(index) * u64::from(size))?).ok()?;
         let long = |at: usize| Some(u64::from_ne_bytes(header[at..at + 8].try_into().ok()?));
@@ -69,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_names_its_first_word() {
+    fn a_script_names_the_first_word_of_its_line() {
         for (line, word) in [
             ("/bin/sh\nexit", Some("/bin/sh")),
             (" \t/usr/bin/env  python3", Some("/usr/bin/env")),
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_lies_names_nothing() {
+    fn truncated_and_corrupt_programs_name_no_interpreter() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("program");
         let own = std::fs::read("/proc/self/exe").expect("this program");

@@ -1,31 +1,14 @@
-//! The bytes that the calls of a program point to: strings, structures, buffers. Addresses are not known yet; what
-//! holds one is noted as a relocation and filled in when the program is laid out in memory.
+//! The data that the calls of a script point to: strings, structures, buffers. Addresses are not known yet: a word that
+//! holds one is recorded as a relocation, and filled in when the script is laid out in memory (`sys/layout.rs`).
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::call::Slot;
-use super::mounts::Change;
-use super::program::Input;
+use super::mount_attr::Change;
+use super::value::{Address, Ref, Word};
 
-/// An item of an [`Arena`], or a place inside it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ref {
-    pub item: u32,
-    pub plus: u32,
-}
-
-/// What a relocated word holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Address {
-    Data(Ref),
-    Slot(Slot),
-    /// Not an address: the value of an input.
-    Input(Input),
-}
-
-/// How an item is shown in a listing.
+/// How an item is displayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Show {
     Text,
@@ -41,7 +24,7 @@ struct Item {
     show: Show,
 }
 
-/// The data of a program.
+/// The data of a script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arena {
     bytes: Vec<u8>,
@@ -58,7 +41,7 @@ impl Arena {
         Ref { item: (self.items.len() - 1) as u32, plus: 0 }
     }
 
-    /// A string with its terminating zero. The caller has refused strings that contain one.
+    /// Adds a string with its terminating zero byte. It must contain no other one.
     pub fn text(&mut self, text: impl AsRef<OsStr>) -> Ref {
         let place = self.put(text.as_ref().as_bytes(), Show::Text);
         self.bytes.push(0);
@@ -66,17 +49,17 @@ impl Arena {
         place
     }
 
-    /// A structure or file contents, shown as `description`.
+    /// Adds a structure or file contents, displayed as `description`.
     pub fn bytes(&mut self, bytes: &[u8], description: impl Into<Cow<'static, str>>) -> Ref {
         self.put(bytes, Show::Described(description.into()))
     }
 
-    /// A zeroed buffer that a call fills.
+    /// Adds a zeroed buffer that a call fills.
     pub fn buffer(&mut self, len: usize) -> Ref {
         self.put(&vec![0; len], Show::Buffer)
     }
 
-    /// A structure of 64-bit words, some of which hold addresses.
+    /// Adds a structure of 64-bit words, some of which hold addresses.
     pub fn words(&mut self, words: &[Word], description: impl Into<Cow<'static, str>>) -> Ref {
         let at = self.put(&vec![0; words.len() * 8], Show::Described(description.into()));
         let offset = self.items[at.item as usize].offset;
@@ -90,21 +73,26 @@ impl Arena {
         at
     }
 
-    /// The `struct mount_attr` of a change.
+    /// Adds the `struct mount_attr` of a change.
     pub fn attributes(&mut self, change: Change) -> Ref {
         let propagation = if change.private { libc::MS_PRIVATE } else { 0 };
         let words = [change.set.bits(), change.clear.bits(), propagation, 0];
         self.put(words.map(u64::to_ne_bytes).as_flattened(), Show::Attributes(change))
     }
 
-    /// Bytes that the arena takes.
+    /// The size in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Offset of a place from the beginning of the arena.
+    /// The offset of an item in bytes.
     pub fn offset(&self, place: Ref) -> usize {
         self.items[place.item as usize].offset + place.plus as usize
+    }
+
+    /// The number of bytes from a position to the end of its item.
+    pub fn room(&self, place: Ref) -> usize {
+        self.items.get(place.item as usize).map_or(0, |item| item.len.saturating_sub(place.plus as usize))
     }
 
     /// The bytes, with every relocated word filled in by `resolve`.
@@ -116,7 +104,7 @@ impl Arena {
         bytes
     }
 
-    /// A readable form of the item.
+    /// Displays an item.
     pub fn show(&self, place: Ref) -> String {
         let item = &self.items[place.item as usize];
         match &item.show {
@@ -128,18 +116,5 @@ impl Arena {
             Show::Described(text) => text.clone().into_owned(),
             Show::Attributes(change) => change.to_string(),
         }
-    }
-}
-
-/// A word of a structure in an [`Arena`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Word {
-    Value(u64),
-    Address(Address),
-}
-
-impl From<Ref> for Word {
-    fn from(place: Ref) -> Self {
-        Self::Address(Address::Data(place))
     }
 }

@@ -1,21 +1,22 @@
-//! One system call of a program: its number, its arguments, and where to go on.
+//! One system call of a script: its number, its arguments, and where the script goes on if it fails. Which calls a
+//! layer makes does not belong here.
 
-use super::arena::Ref;
+use super::value::{Label, Ref, Slot};
 
 /// A system call by number and name.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct SystemCall {
+pub(crate) struct SyscallName {
     pub number: u32,
     pub name: &'static str,
 }
 
-/// As a call refers to it: plans are made often, and their calls are kept small.
-pub(crate) type Nr = &'static SystemCall;
+/// A reference to it, which keeps calls small.
+pub(crate) type Nr = &'static SyscallName;
 
 /// The system call of a `libc::SYS_…` constant.
 macro_rules! nr {
     ($sys:ident) => {
-        &$crate::plan::SystemCall { number: libc::$sys as u32, name: stringify!($sys) }
+        &$crate::plan::SyscallName { number: libc::$sys as u32, name: stringify!($sys) }
     };
 }
 pub(crate) use nr;
@@ -31,14 +32,6 @@ macro_rules! flags {
 }
 pub(crate) use flags;
 
-/// A word of the program's memory, which holds the result of a call or a value that the launch supplies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Slot(pub u16);
-
-/// A place in the list of calls, bound once the list is that long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Label(pub u32);
-
 /// A number with the names that it is made of, each after a bar.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Constant {
@@ -48,12 +41,12 @@ pub(crate) struct Constant {
 
 /// Names of single bits, as the manual pages have them.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Names(pub &'static [(u32, &'static str)]);
+pub(crate) struct ConstantNames(pub &'static [(u32, &'static str)]);
 
 /// The names of `libc` constants that are bits.
 macro_rules! names {
     ($($flag:ident),+ $(,)?) => {
-        $crate::plan::Names(&[$((libc::$flag as u32, stringify!($flag))),+])
+        $crate::plan::ConstantNames(&[$((libc::$flag as u32, stringify!($flag))),+])
     };
 }
 pub(crate) use names;
@@ -64,20 +57,30 @@ pub(crate) enum Arg {
     Imm(u64),
     Named(&'static Constant),
     Octal(u32),
-    /// Bits that were put together, with the names that they have.
-    Bits(u32, &'static Names),
+    /// Bits that are computed, with their names.
+    Bits(u32, &'static ConstantNames),
     Slot(Slot),
     SlotAddress(Slot),
     Data(Ref),
 }
 
 impl Arg {
-    /// `AT_FDCWD`, which no path that is absolute looks at.
+    /// `AT_FDCWD`. Absolute paths ignore it.
     pub const CWD: Self = Self::Named(&Constant { value: libc::AT_FDCWD as i64 as u64, name: "|AT_FDCWD" });
     /// A null pointer.
     pub const NULL: Self = Self::Named(&Constant { value: 0, name: "|NULL" });
-    /// Nothing: an argument that the call does not have.
+    /// An argument that the call does not have.
     pub const NONE: Self = Self::Imm(0);
+
+    /// Returns the number. `None` for a slot or an address.
+    pub fn number(self) -> Option<u64> {
+        match self {
+            Self::Imm(value) => Some(value),
+            Self::Named(constant) => Some(constant.value),
+            Self::Octal(value) | Self::Bits(value, _) => Some(value.into()),
+            Self::Slot(_) | Self::SlotAddress(_) | Self::Data(_) => None,
+        }
+    }
 }
 
 macro_rules! arg_from {
@@ -94,37 +97,37 @@ arg_from! {
 }
 
 impl Call {
-    /// The arguments that the call was given.
-    pub fn given(&self) -> &[Arg] {
+    /// The arguments that the call has.
+    pub fn args(&self) -> &[Arg] {
         &self.args[..self.arity as usize]
     }
 }
 
-/// What a failed call leads to.
+/// What happens if a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnError {
-    /// It is reported to the host, and the program ends.
+    /// The error is reported to the caller, and the process exits.
     Fail,
-    /// The next call is made.
+    /// The script goes on with the next call.
     Ignore,
-    /// The program goes on elsewhere.
+    /// The script goes on at a label.
     Goto(Label),
-    /// The program goes on elsewhere if the error is one of these, and fails otherwise.
+    /// The script goes on at a label if the error is one of these, and fails otherwise.
     GotoIf([u8; 2], Label),
 }
 
 impl OnError {
-    /// For error numbers that the interpreter's table has room for.
+    /// For error numbers below 256, which fit in the interpreter's table.
     pub fn goto_if(errors: [i32; 2], label: Label) -> Self {
         Self::GotoIf(errors.map(|errno| errno as u8), label)
     }
 }
 
-/// An entry of the table that the interpreter runs through.
+/// An entry of the table that the interpreter executes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub nr: Nr,
-    /// All six that a call can have; those that it has not are [`Arg::NONE`].
+    /// Six arguments. Those that the call does not have are [`Arg::NONE`].
     pub args: [Arg; 6],
     pub arity: u8,
     pub store: Option<Slot>,

@@ -1,5 +1,5 @@
-//! What the processes of a sandbox write to the channel of reports: records of 64-bit words, the first of which says
-//! what kind of record it is.
+//! The records that set-up processes write to the report channel: 64-bit words, of which the first is the kind of
+//! record.
 
 use std::time::Duration;
 
@@ -8,23 +8,22 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Part {
-    Host,
     Stub,
     Helper,
 }
 
 impl Part {
     #[allow(missing_docs)]
-    pub const ALL: [Self; 3] = [Self::Host, Self::Stub, Self::Helper];
+    pub const ALL: [Self; 2] = [Self::Stub, Self::Helper];
 
-    /// What the interpreter adds to the index of a call that has failed.
+    /// The number that the interpreter adds to the index of a failed call.
     pub(crate) fn tag(self) -> u64 {
         (self as u64 + 1) << 32
     }
 }
 
-/// `{STARTED, pid of the init, pid of the command, seconds, nanoseconds}` of its start by the real-time clock, with the pidfd of the command and the master of a terminal as passed
-/// descriptors.
+/// `{STARTED, pid of init, pid of the program, seconds, nanoseconds}` (the start by the real-time clock), with the
+/// pidfd of the program and the master of its pseudo-terminal as passed descriptors.
 pub(crate) const STARTED: u64 = 16 << 32;
 /// `{EXEC_FAILED, results of execve.., results of faccessat..}`
 pub(crate) const EXEC_FAILED: u64 = 17 << 32;
@@ -34,8 +33,15 @@ pub(crate) const MAPS_WANTED: u64 = 18 << 32;
 pub(crate) const LISTENING: u64 = 19 << 32;
 /// `{TRIED, slots ..}`
 pub(crate) const TRIED: u64 = 20 << 32;
+/// `{NAMESPACE, flag of clone(2)}`, with a descriptor of the namespace as a passed descriptor
+pub(crate) const NAMESPACE: u64 = 21 << 32;
 
-/// The processes beside the helper, as far as they are started; 0 stands for none.
+/// The exit status of init, or of a helper that stays, when it has terminated the sandbox at the wall-clock limit.
+pub(crate) const WALL_TIME_EXCEEDED: i32 = 3;
+/// The same when the program had exited and the caller did not react.
+pub(crate) const PROGRAM_EXITED: i32 = 4;
+
+/// The PIDs of init and of the program. 0 until they are started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pids {
     pub init: i32,
@@ -47,25 +53,28 @@ pub(crate) struct Pids {
 pub(crate) enum Report {
     /// A call of the set-up failed.
     Failed { part: Part, call: usize, errno: i32 },
-    /// The helper waits for its id maps.
+    /// The helper waits for its ID maps.
     MapsWanted,
-    /// The seccomp filter is there, and somebody has to listen to it.
+    /// The seccomp filter is installed, and needs a supervisor.
     Listening,
-    /// The command runs, since then by the real-time clock, which no time namespace moves.
+    /// A namespace of this kind, a flag of clone(2).
+    Namespace(u32),
+    /// The program was executed. The time is that of its start, by the real-time clock, which time namespaces do not
+    /// change.
     Started(Pids, Duration),
-    /// No candidate could be executed: for each, the errno and whether it is visible in the sandbox.
+    /// No candidate could be executed: the errno of each, and whether it is visible in the sandbox.
     NotExecuted(Vec<(i32, bool)>),
-    /// What a program of trials has in its slots, from the first of its own on.
+    /// The slots of a script of probes, without the reserved ones.
     Tried(Vec<u64>),
 }
 
 impl Report {
-    /// Bytes of the longest record, for that many places where a program is looked for.
+    /// The size of the longest record in bytes, for this number of candidates.
     pub fn longest(candidates: usize) -> usize {
         (8 + 16 * candidates).max(40)
     }
 
-    /// `None` for what no process of a sandbox writes.
+    /// Decodes a record. `None` if no set-up process writes it.
     pub fn decode(record: &[u8]) -> Option<Self> {
         let words: Vec<u64> =
             record.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
@@ -75,6 +84,7 @@ impl Report {
             }
             MAPS_WANTED => Some(Self::MapsWanted),
             LISTENING => Some(Self::Listening),
+            NAMESPACE => Some(Self::Namespace(*words.get(1)? as u32)),
             TRIED => Some(Self::Tried(words)),
             EXEC_FAILED => {
                 let (results, visible) = words[1..].split_at((words.len() - 1) / 2);

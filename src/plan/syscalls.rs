@@ -1,27 +1,27 @@
-//! The system calls that more than one feature makes, with names for their arguments.
+//! System calls that more than one layer makes, with names for their arguments.
 
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::arena::Ref;
-use super::call::{Arg, Slot, flags, nr};
-use super::program::{Added, Program, Step};
-use super::sync::Flag;
+use super::call::{Arg, flags, nr};
+use super::flag::Flag;
+use super::script::{Added, Script, Step};
+use super::value::{Ref, Slot};
 
 /// Highest signal number.
 const SIGNALS: u64 = 64;
 
-/// `struct open_how` resolution: beneath the root, as if it were the process's own, and by no magic link.
+/// The `resolve` of `struct open_how`: inside the root, and through no magic link.
 const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
-/// The path as the host resolved it: a symlink that has appeared in it since is an error.
+/// For a path that the caller has resolved: a symlink that has appeared in it since is an error.
 const NO_SYMLINKS: u64 = libc::RESOLVE_NO_SYMLINKS;
 
-impl Program {
+impl Script {
     pub fn read(&mut self, fd: impl Into<Arg>, buffer: Ref, len: usize) -> Added<'_> {
         self.call(nr!(SYS_read), [fd.into(), buffer.into(), (len as u64).into()])
     }
 
-    /// Waits for a byte from a pipe, and ends when nobody holds its other end any more.
+    /// Waits for a byte from a pipe. Exits if its write end is closed.
     pub fn wait_for_byte(&mut self, pipe: Slot) {
         let byte = self.arena.buffer(8);
         let go = self.label();
@@ -34,8 +34,21 @@ impl Program {
         self.call(nr!(SYS_write), [fd.into(), data.into(), (len as u64).into()])
     }
 
+    /// Writes the contents of a file.
+    pub fn write_contents(&mut self, file: Slot, contents: &[u8]) {
+        let bytes = self.arena.bytes(contents, format!("<{} bytes>", contents.len()));
+        self.write(file, bytes, contents.len());
+    }
+
     pub fn close(&mut self, fd: impl Into<Arg>) {
         self.call(nr!(SYS_close), [fd.into()]);
+    }
+
+    /// Closes a descriptor that no later call uses, whatever the path of execution. A call that follows may store its
+    /// result in the same slot.
+    pub fn close_and_free(&mut self, fd: Slot) {
+        self.close(fd);
+        self.free(fd);
     }
 
     pub fn exit(&mut self, status: i32) {
@@ -47,33 +60,52 @@ impl Program {
     }
 
     fn open_how(&mut self, dir: Arg, path: &OsStr, resolve: u64, shown: &'static str) -> Added<'_> {
+        self.open_with(dir, path, libc::O_PATH | libc::O_CLOEXEC, resolve, shown)
+    }
+
+    fn open_with(&mut self, dir: Arg, path: &OsStr, flags: i32, resolve: u64, shown: &'static str) -> Added<'_> {
         let path = self.text(path);
-        let how = [(libc::O_PATH | libc::O_CLOEXEC) as u64, 0, resolve];
+        let how = [flags as u64, 0, resolve];
         let how: Vec<u8> = how.into_iter().flat_map(u64::to_ne_bytes).collect();
         let how = self.arena.bytes(&how, shown);
-        // A rename or a mount anywhere on the machine may come between the parts of a path: EAGAIN (openat2(2)).
+        // EAGAIN: a rename or a mount on the machine raced with the path resolution (openat2(2)).
         self.call(nr!(SYS_openat2), [dir, path, how.into(), 24u64.into()]).again()
     }
 
-    /// Opens, for its place alone, a path of the host that the host has resolved already.
+    /// Opens (`O_PATH`) a path of the host that the caller has resolved.
     pub fn open_source(&mut self, path: &Path) -> Slot {
+        let source = self.reusable_slot("source");
         self.open_how(Arg::CWD, path.as_os_str(), NO_SYMLINKS, "{O_PATH|O_CLOEXEC, RESOLVE_NO_SYMLINKS}")
-            .store("source")
+            .store_in(source)
     }
 
-    /// Opens, for its place alone, what `path` is in the tree below `root`, following links as the sandbox will.
+    /// Opens (`O_PATH`) `path` in the tree below `root`, following symlinks as the program will.
     pub fn open_target(&mut self, root: Slot, path: &OsStr) -> Added<'_> {
         self.open_how(root.into(), path, IN_ROOT, "{O_PATH|O_CLOEXEC, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS}")
     }
 
-    /// The same, where no symlink may be on the way.
+    /// Opens (`O_PATH`) `path` in the tree below `root`, which must be a directory.
+    pub fn open_target_directory(&mut self, root: Slot, path: &OsStr) -> Added<'_> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        let shown = "{O_PATH|O_DIRECTORY|O_CLOEXEC, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS}";
+        self.open_with(root.into(), path, flags, IN_ROOT, shown)
+    }
+
+    /// Opens (`O_PATH`) `path` in the tree below `root`: if it is a symlink, the link itself.
+    pub fn open_target_itself(&mut self, root: Slot, path: &OsStr) -> Added<'_> {
+        let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        let shown = "{O_PATH|O_NOFOLLOW|O_CLOEXEC, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS}";
+        self.open_with(root.into(), path, flags, IN_ROOT, shown)
+    }
+
+    /// Opens (`O_PATH`) `path` in the tree below `root`, through no symlink.
     pub fn open_beneath(&mut self, root: Slot, path: &OsStr) -> Added<'_> {
         let shown = "{O_PATH|O_CLOEXEC, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS|RESOLVE_NO_SYMLINKS}";
         self.open_how(root.into(), path, IN_ROOT | NO_SYMLINKS, shown)
     }
 
-    /// Opens, for its place alone, a path that no magic link may lead elsewhere: a process that is not confined yet has
-    /// descriptors that lead out.
+    /// Opens (`O_PATH`) a path through no magic link: a process that is not confined yet has descriptors of files
+    /// outside.
     pub fn open_directory(&mut self, path: &Path) -> Slot {
         let shown = "{O_PATH|O_CLOEXEC, RESOLVE_NO_MAGICLINKS}";
         self.open_how(Arg::CWD, path.as_os_str(), libc::RESOLVE_NO_MAGICLINKS, shown).store("directory")
@@ -84,7 +116,7 @@ impl Program {
         self.call(nr!(SYS_openat), [dir.into(), path, flags, Arg::Octal(mode)]).store("fd")
     }
 
-    /// Writes to a file that exists.
+    /// Writes to an existing file.
     pub fn write_file(&mut self, path: &'static str, contents: Ref, len: usize) {
         let fd = self.openat(Arg::CWD, path, flags!(O_WRONLY | O_CLOEXEC), 0);
         self.write(fd, contents, len);
@@ -96,10 +128,15 @@ impl Program {
         self.call(nr!(SYS_mkdirat), [dir.into(), path, Arg::Octal(mode)]);
     }
 
-    /// Makes an empty regular file.
+    /// Creates an empty regular file.
     pub fn create(&mut self, dir: impl Into<Arg>, path: impl AsRef<OsStr>, mode: u32) {
         let path = self.text(path);
         self.call(nr!(SYS_mknodat), [dir.into(), path, Arg::Octal(libc::S_IFREG | mode), Arg::NONE]);
+    }
+
+    pub fn unlinkat(&mut self, dir: impl Into<Arg>, path: impl AsRef<OsStr>) {
+        let path = self.text(path);
+        self.call(nr!(SYS_unlinkat), [dir.into(), path, Arg::NONE]);
     }
 
     pub fn symlinkat(&mut self, text: impl AsRef<OsStr>, dir: impl Into<Arg>, path: impl AsRef<OsStr>) {
@@ -107,15 +144,16 @@ impl Program {
         self.call(nr!(SYS_symlinkat), [text, dir.into(), path]);
     }
 
-    /// clone(2) of a child that shares the memory, with the place of its pid, and a flag that is cleared when it ends or executes
-    /// something.
+    /// Clones a child that shares the memory. `pid` is where the kernel writes its PID, and `flag` is cleared when it
+    /// exits or executes a program.
     pub fn clone(&mut self, how: Arg, pid: impl Into<Arg>, flag: Flag) -> Added<'_> {
-        // Of the last two one is the flag's address and the other is not used, in an order that the architectures differ in.
+        // One of the last two is the address of the flag, the other is not used. Their order depends on the
+        // architecture.
         let args = [how, Arg::NULL, pid.into(), flag.address(), flag.address()];
         self.call(nr!(SYS_clone), args)
     }
 
-    /// Sets the permitted and effective set of capabilities, and the inheritable one.
+    /// Sets the permitted, effective and inheritable capability sets.
     pub fn capset(&mut self, permitted: u64, inheritable: u64) -> Added<'_> {
         // struct __user_cap_header_struct {u32 version; int pid}
         let header = [0x2008_0522u32, 0].map(u32::to_ne_bytes);
@@ -147,15 +185,16 @@ impl Program {
         self.call(nr!(SYS_setns), [fd.into(), kinds]);
     }
 
-    /// Keeps the process from being looked into by those that have its user id (prctl(2), `PR_SET_DUMPABLE`).
-    pub fn hide(&mut self) {
-        self.step(Step::new("keeping the process from being looked into"));
+    /// Prevents processes of the same user from tracing the process and reading its memory (prctl(2),
+    /// `PR_SET_DUMPABLE`).
+    pub fn make_undumpable(&mut self) {
+        self.step(Step::new("make the process undumpable"));
         self.prctl(flags!(PR_SET_DUMPABLE), 0);
     }
 
-    /// Sets every signal to its default, and the mask of blocked signals to none.
+    /// Resets every signal to its default action, and unblocks all signals.
     pub fn reset_signals(&mut self) {
-        self.step(Step::new("resetting signals to their defaults"));
+        self.step(Step::new("reset signals to their defaults"));
         let default = self.arena.bytes(&[0; 32], "{SIG_DFL}");
         for signal in (1..=SIGNALS).filter(|&s| s != libc::SIGKILL as u64 && s != libc::SIGSTOP as u64) {
             self.call(nr!(SYS_rt_sigaction), [signal.into(), default.into(), Arg::NULL, 8u64.into()]);
@@ -164,7 +203,7 @@ impl Program {
         self.call(nr!(SYS_rt_sigprocmask), [flags!(SIG_SETMASK), none.into(), Arg::NULL, 8u64.into()]);
     }
 
-    /// `execveat` of a descriptor.
+    /// Executes a program by its descriptor (execveat(2)).
     pub fn exec_image(&mut self, image: Slot, argv0: &str) {
         let argv = self.vector([argv0]);
         let envp = self.vector::<&str>([]);

@@ -1,21 +1,27 @@
-//! Descriptors of processes (pidfd_open(2)): a signal sent by one reaches that process or none, whoever has its pid later.
-#![allow(unsafe_code)]
+//! Descriptors of processes (pidfd_open(2)). A signal sent by one reaches that process or none, even if its PID is
+//! reused.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-/// Opens the process that has this pid now.
+/// Opens a pidfd of the process that has this PID now.
 pub(crate) fn open(pid: i32) -> nix::Result<OwnedFd> {
     // SAFETY: the call takes two numbers.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    // SAFETY: the kernel has just made this descriptor for us.
+    // SAFETY: the kernel has just opened this descriptor for us.
     Errno::result(result).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
 /// Sends a signal.
 pub(crate) fn send(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
     send_with(pidfd, signal, 0)
+}
+
+/// Sends a signal to the process that has this PID now.
+pub(crate) fn send_to(pid: i32, signal: i32) -> nix::Result<()> {
+    // SAFETY: the call takes two numbers.
+    Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
 /// Sends a signal to the processes of the group that the process leads, or has led (since Linux 6.9; before: `EINVAL`).

@@ -1,11 +1,10 @@
-//! Pipes.
-#![allow(unsafe_code)]
+//! The fill level of pipes (ioctl(2)).
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
-/// Bytes that were written to a pipe and not yet read (ioctl(2), `FIONREAD`).
+/// Returns the number of unread bytes in a pipe (`FIONREAD`).
 pub(crate) fn unread(pipe: BorrowedFd<'_>) -> nix::Result<u64> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the request writes one int, which is ours.

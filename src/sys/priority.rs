@@ -1,5 +1,4 @@
-//! By how much the caller is preferred to others (sched(7), ioprio_set(2), proc(5)).
-#![allow(unsafe_code)]
+//! The scheduling, I/O and OOM priorities of the caller (sched(7), ioprio_set(2), proc(5)).
 
 use std::fmt::{self, Display, Formatter};
 use std::fs::File;
@@ -7,14 +6,14 @@ use std::io::{self, Read};
 
 use bitflags::bitflags;
 
-/// The file that says how likely the OOM killer is to choose a process.
+/// The file with the OOM score adjustment of the process that reads it.
 pub(crate) const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 
-/// What a child inherits of the calling thread, and of its process.
+/// The priorities that a child inherits from the calling thread and its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Priorities {
     policy: libc::c_int,
-    /// Whether its children have none of its scheduling (sched(7), `SCHED_RESET_ON_FORK`).
+    /// Whether children do not inherit the scheduling policy and nice value (sched(7), `SCHED_RESET_ON_FORK`).
     resets_on_fork: bool,
     pub nice: i32,
     io_class: i64,
@@ -23,14 +22,15 @@ pub(crate) struct Priorities {
 }
 
 bitflags! {
-    /// Ways in which a thread is preferred to an ordinary one. Each takes a capability, or a limit that somebody has raised.
+    /// Priorities above those of an ordinary thread. Each needs a capability or a raised limit.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) struct Preferences: u8 {
         /// A real-time scheduling policy, or the one with deadlines.
         const REAL_TIME = 1;
         const NICE = 1 << 1;
         const REAL_TIME_IO = 1 << 2;
-        /// Memory without waiting for input and output, and writing that is not throttled (prctl(2), `PR_SET_IO_FLUSHER`).
+        /// Memory without waiting for input and output, and writing that is not throttled (prctl(2),
+        /// `PR_SET_IO_FLUSHER`).
         const IO_FLUSHER = 1 << 3;
         const OOM_SCORE = 1 << 4;
     }
@@ -52,11 +52,11 @@ impl Display for Preferences {
 }
 
 impl Priorities {
-    /// Those of the calling thread. What the kernel does not tell is taken for the default.
+    /// Reads the priorities of the calling thread. A value that the kernel does not return counts as the default.
     ///
     /// # Errors
     ///
-    /// `oom_score_adj` can't be read.
+    /// Fails if `oom_score_adj` cannot be read.
     pub fn of_thread() -> io::Result<Self> {
         const PROCESS: libc::c_int = 1;
         const CLASS_SHIFT: i64 = 13;
@@ -73,7 +73,7 @@ impl Priorities {
         Ok(Self {
             policy: policy & !libc::SCHED_RESET_ON_FORK,
             resets_on_fork: policy & libc::SCHED_RESET_ON_FORK != 0,
-            // The kernel gives 20 less the nice value, so that no result is negative.
+            // The kernel returns 20 minus the nice value, so that no result is negative.
             nice: if kept > 0 { 20 - kept as i32 } else { 0 },
             io_class: io >> CLASS_SHIFT,
             flushes_io: flushes == 1,
@@ -81,7 +81,7 @@ impl Priorities {
         })
     }
 
-    /// What a program of an ordinary user could not have.
+    /// Returns the priorities that a program of an ordinary user cannot have.
     pub fn preferences(self) -> Preferences {
         const REAL_TIME: i64 = 1;
         let real_time = matches!(self.policy, libc::SCHED_FIFO | libc::SCHED_RR | libc::SCHED_DEADLINE);
@@ -95,10 +95,17 @@ impl Priorities {
     }
 }
 
-/// Whether the calling thread has deadlines, and so can't clone (sched(7)).
+/// Returns whether the calling thread has the policy SCHED_DEADLINE, and therefore cannot clone (sched(7)).
 pub(crate) fn thread_has_deadlines() -> bool {
-    // With the flag it can.
+    // With SCHED_RESET_ON_FORK the thread can clone, and the flag makes the numbers differ.
     policy_of_thread() == libc::SCHED_DEADLINE
+}
+
+/// Returns whether a process has this user ID, in this PID namespace or in a descendant.
+pub(crate) fn user_has_process(id: u32) -> bool {
+    // SAFETY: the call takes two numbers.
+    let found = unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_USER, id) };
+    found >= 0
 }
 
 fn policy_of_thread() -> libc::c_int {

@@ -44,7 +44,8 @@ pub fn let_go_after(listener: &OwnedFd, time: Duration) {
 
 /// Does something before each call that is held, and has it go on then, for as long as somebody may make one.
 pub fn let_go(listener: &OwnedFd, mut before: impl FnMut()) {
-    // SAFETY: plain data, for which all zeroes are valid, and the requests carry the sizes of the structures, which are ours.
+    // SAFETY: plain data, for which all zeroes are valid, and the requests carry the sizes of the structures, which are
+    // ours.
     let held = || unsafe {
         let mut held: libc::seccomp_notif = std::mem::zeroed();
         let received = libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut held);

@@ -1,26 +1,35 @@
-//! The harness of every test binary: it runs each test as root and again as an ordinary user, and gives the tests what
+//! The harness of the test binaries: it runs each test as root and again as an ordinary user, and gives the tests what
 //! they share. Where the tests are started by an ordinary user it runs that half alone, and says so.
+//!
+//! `cargo test --test suite -- as_user::root::` runs a part of the tests. A list is of names alone: what a test needs
+//! of the host is found out when it runs, so that `cargo nextest run` works as `cargo test` does.
 #![allow(dead_code)]
 
+pub mod apart;
+pub mod filter;
 pub mod listener;
+pub mod wording;
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Host, ExitCode};
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
-use stockade::{Command, Outcome, Output, Sandbox};
+use libtest_mimic::{Arguments, Completion, Trial};
+use linkme::distributed_slice;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use stockade::{Child, Command, Error, ErrorKind, Namespaces, Outcome, Output, Sandbox};
 use tempfile::TempDir;
 
 /// The ordinary user that root runs the tests as.
 pub const USER: u32 = 1000;
 
-/// How many times slower than real CPUs those of this machine are, as far as the tests must know: what starts it says so in
-/// `STOCKADE_TESTS_SLOW` where they are emulated. It is 1 without.
+/// How many times slower than real CPUs those of this machine are, as far as the tests must know: what starts it says
+/// so in `STOCKADE_TESTS_SLOW` where they are emulated. It is 1 without.
 pub fn slowness() -> u32 {
     let said = std::env::var("STOCKADE_TESTS_SLOW").ok();
     said.map_or(1, |factor| factor.parse().ok().filter(|&factor| factor > 0).expect("STOCKADE_TESTS_SLOW is a number"))
@@ -49,91 +58,210 @@ pub fn touched(size: usize) -> Vec<u8> {
     std::hint::black_box(bytes)
 }
 
-/// A test: its name, what it does, and what it needs of the host.
-#[derive(Clone, Copy)]
+/// A test as [`test`] registers it.
 pub struct Test {
-    pub name: &'static str,
+    /// The modules that it is in, the name of the binary first, and its own name.
+    pub path: &'static str,
     pub run: fn(),
-    /// Why it can't run here, if it can't.
-    pub skip: fn() -> Option<String>,
+    /// The one user that it runs as, where it does not run as both.
+    pub only: &'static [User],
+    /// Each gives the reason if the test can't run here.
+    pub skip: &'static [fn() -> Option<String>],
 }
 
-/// A program that runs inside sandboxes: it gets its arguments and gives its exit status.
+/// The user that a test runs as.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum User {
+    Root,
+    User,
+}
+
+impl User {
+    fn now() -> Self {
+        if is_root() { Self::Root } else { Self::User }
+    }
+
+    /// What the names of its tests begin with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Root => "as_root",
+            Self::User => "as_user",
+        }
+    }
+}
+
+/// All tests of the binary.
+#[distributed_slice]
+pub static TESTS: [Test];
+
+/// All payloads of the binary.
+#[distributed_slice]
+pub static PAYLOADS: [&'static [Payload]];
+
+/// A program that runs inside sandboxes: it gets its arguments and returns its exit status. Its name is unique in the
+/// binary.
 pub type Payload = (&'static str, fn(&[String]) -> i32);
 
-/// `tests![name, name if condition, …]`: a condition is a `fn() -> Option<String>` that gives the reason to skip.
-#[macro_export]
-macro_rules! tests {
-    ($($name:ident $(if $skip:path)?),+ $(,)?) => {
-        &[$($crate::support::Test {
-            name: stringify!($name),
-            run: $name,
-            skip: { #[allow(unused_mut, unused_assignments)] let mut skip: fn() -> Option<String> = || None; $(skip = $skip;)? skip },
-        }),+]
+/// Makes a function a test, which runs as root and again as an ordinary user. Below it may stand which of the two it is
+/// about, and functions that give the reason to skip it here.
+///
+/// ```ignore
+/// #[apply(test)]
+/// #[only(Root)]
+/// #[skip(unless_python)]
+/// fn loops_end_at_the_limit() {}
+/// ```
+macro_rules! test {
+    ($(#[doc = $doc:expr])* $(#[only($user:ident)])? $(#[skip($skip:path)])* fn $name:ident() $body:block) => {
+        $(#[doc = $doc])*
+        fn $name() $body
+
+        const _: () = {
+            #[linkme::distributed_slice($crate::support::TESTS)]
+            static TEST: $crate::support::Test = $crate::support::Test {
+                path: concat!(module_path!(), "::", stringify!($name)),
+                run: $name,
+                only: &[$($crate::support::User::$user)?],
+                skip: &[$($skip),*],
+            };
+        };
     };
 }
 
-/// Runs the tests of a binary, each as root and as an ordinary user.
-pub fn run(tests: &[Test], payloads: &[Payload]) -> ExitCode {
-    run_with_examples(tests, payloads, &[])
+/// Registers the payloads of a module: `payloads![("name", function), …];`.
+#[allow(unused_macros)]
+macro_rules! payloads {
+    ($($payload:tt)*) => {
+        const _: () = {
+            #[linkme::distributed_slice($crate::support::PAYLOADS)]
+            static PAYLOADS: &[$crate::support::Payload] = &[$($payload)*];
+        };
+    };
 }
 
-/// The same for tests that start examples of the crate: see [`example`].
-pub fn run_with_examples(tests: &[Test], payloads: &[Payload], examples: &[&str]) -> ExitCode {
-    let args: Vec<String> = std::env::args().collect();
-    if args.get(1).is_some_and(|arg| arg == "--payload") {
-        let payload =
-            payloads.iter().find(|(name, _)| *name == args[2]).unwrap_or_else(|| panic!("no payload {}", args[2]));
-        std::process::exit((payload.1)(&args[3..]));
+/// Runs the tests of a binary that the arguments select, as root and as an ordinary user.
+pub fn run() -> ExitCode {
+    Run::from_args().execute(&[])
+}
+
+/// One run of a binary.
+pub struct Run {
+    arguments: Arguments,
+}
+
+/// Restricts a run to the tests of one module below the root of the crate.
+pub const AREA: &str = "STOCKADE_TESTS_AREA";
+
+impl Run {
+    /// Reads the arguments. If they ask for a payload it is run, and this does not return.
+    pub fn from_args() -> Self {
+        let args: Vec<String> = std::env::args().collect();
+        if args.get(1).is_some_and(|arg| arg == "--payload") {
+            let name = args.get(2).expect("the name of a payload");
+            let mut found = PAYLOADS.iter().copied().flatten().filter(|(payload, _)| payload == name);
+            let (_, payload) = found.next().unwrap_or_else(|| panic!("no payload {name}"));
+            assert!(found.next().is_none(), "two payloads are called {name}");
+            std::process::exit(payload(&args[3..]));
+        }
+        Self { arguments: Arguments::from_args() }
     }
-    let arguments = Arguments::from_args();
-    let user = if is_root() { "root" } else { "user" };
-    let trials = tests.iter().filter_map(|test| trial(test, user)).collect();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    if !is_root() {
-        if std::env::var_os(AGAIN).is_none() {
+
+    /// Whether a test of a module below the root of the crate is to run, as any user. None is where tests are listed.
+    pub fn has(&self, area: &str) -> bool {
+        let is_selected = |user| tests(user).any(|test| is_in(test, area) && self.selects(&name(test, user)));
+        !self.lists() && users().iter().copied().any(is_selected)
+    }
+
+    /// Whether tests are listed and none is run.
+    pub fn lists(&self) -> bool {
+        self.arguments.list
+    }
+
+    /// Runs the tests, which may start these examples of the crate: see [`example`].
+    pub fn execute(&self, examples: &[&str]) -> ExitCode {
+        if self.lists() {
+            let trials = users().iter().copied().flat_map(|user| tests(user).map(move |test| trial(test, user)));
+            return libtest_mimic::run(&self.arguments, trials.collect()).exit_code();
+        }
+        let has = |user| tests(user).any(|test| self.selects(&name(test, user)));
+        let as_user = is_root() && has(User::User);
+        let mut code = ExitCode::SUCCESS;
+        if has(User::now()) || !as_user {
+            let trials = tests(User::now()).map(|test| trial(test, User::now())).collect();
+            code = libtest_mimic::run(&self.arguments, trials).exit_code();
+        }
+        if as_user && !again(examples) {
+            code = ExitCode::FAILURE;
+        }
+        if !is_root() && !is_second_run() {
             println!("started by an ordinary user: what root does is not tested");
         }
-        return conclusion.exit_code();
+        code
     }
-    again(conclusion, examples)
+
+    /// Whether the arguments select a test, as libtest-mimic has it.
+    fn selects(&self, name: &str) -> bool {
+        let matches = |pattern: &String| if self.arguments.exact { name == pattern } else { name.contains(pattern) };
+        let is_skipped = self.arguments.skip.iter().any(matches);
+        !self.arguments.ignored && self.arguments.filter.as_ref().is_none_or(matches) && !is_skipped
+    }
 }
 
-/// Says to the second run that it is one.
-const AGAIN: &str = "STOCKADE_TESTS_AS_USER";
+/// The users that this process can run tests as.
+fn users() -> &'static [User] {
+    if is_root() { &[User::Root, User::User] } else { &[User::User] }
+}
 
-/// What [`unless_root`] and [`unless_user`] say: such a test belongs to the other half of the run.
-const OTHER_HALF: [&str; 2] = ["it takes root", "it is about ordinary users"];
+/// The tests of a user, by their names.
+fn tests(user: User) -> impl Iterator<Item = &'static Test> {
+    let area = std::env::var(AREA).ok();
+    let mut tests: Vec<&Test> = TESTS
+        .iter()
+        .filter(|test| test.only.is_empty() || test.only.contains(&user))
+        .filter(|test| area.as_ref().is_none_or(|area| is_in(test, area)))
+        .collect();
+    tests.sort_by_key(|test| test.path);
+    tests.into_iter()
+}
 
-/// The test of this half of the run, if it belongs to it.
-fn trial(test: &Test, user: &str) -> Option<Trial> {
-    let (run, skip) = (test.run, (test.skip)());
-    if let Some(reason) = &skip {
-        if OTHER_HALF.contains(&reason.as_str()) {
-            return None;
+fn is_in(test: &Test, area: &str) -> bool {
+    test.path.split("::").nth(1) == Some(area)
+}
+
+/// The name that a test has as a user: its path with the user in place of the name of the binary.
+fn name(test: &Test, user: User) -> String {
+    let (_, path) = test.path.split_once("::").expect("a path has a crate");
+    format!("{}::{path}", user.prefix())
+}
+
+fn trial(test: &'static Test, user: User) -> Trial {
+    let name = name(test, user);
+    Trial::ignorable_test(name.clone(), move || {
+        if let Some(reason) = test.skip.iter().find_map(|skip| skip()) {
+            return Ok(Completion::ignored_with(reason));
         }
-        println!("skipped as {user}: {}: {reason}", test.name);
-    }
-    let name = format!("{user}::{}", test.name);
-    let test = Trial::test(name.clone(), move || {
         let start = Instant::now();
-        run();
+        (test.run)();
         // Where time is dear.
         if slowness() > 1 {
             println!("took {:.1} s: {name}", start.elapsed().as_secs_f64());
         }
-        Ok::<(), Failed>(())
-    });
-    Some(test.with_ignored_flag(skip.is_some()))
+        Ok(Completion::Completed)
+    })
 }
 
-/// Runs the binary once more, as an ordinary user, from a place that this user can reach.
-fn again(root: Conclusion, examples: &[&str]) -> ExitCode {
+/// Tells the second run that it is one.
+const AGAIN: &str = "STOCKADE_TESTS_AS_USER";
+
+/// Runs the binary once more, as an ordinary user, from a place that this user can reach. Returns whether all tests
+/// passed.
+fn again(examples: &[&str]) -> bool {
     let place = shared_dir();
     let copy = place.path().join("tests");
-    fs::copy(std::env::current_exe().expect("own path"), &copy).expect("copy of the test binary");
-    for name in examples {
-        fs::copy(example(name), place.path().join(name)).expect("copy of an example");
+    link(&own_path(), &copy);
+    // `cargo test` builds all of them, `cargo test --test` none.
+    for name in examples.iter().filter(|name| path_of_example(name).exists()) {
+        link(&path_of_example(name), &place.path().join(name));
     }
     let home = place.path().join("home");
     fs::create_dir(&home).expect("home of the user");
@@ -147,20 +275,26 @@ fn again(root: Conclusion, examples: &[&str]) -> ExitCode {
         .gid(USER)
         .status()
         .expect("second run as an ordinary user");
-    if status.success() { root.exit_code() } else { ExitCode::FAILURE }
+    status.success()
 }
 
-/// An example of the crate, as `cargo test` builds it. The tests of a binary that uses one are run with
-/// [`run_with_examples`].
+/// Gives a program a second place, by a copy where that is another file system.
+fn link(program: &Path, place: &Path) {
+    if fs::hard_link(program, place).is_err() {
+        fs::copy(program, place).unwrap_or_else(|error| panic!("copy of {}: {error}", program.display()));
+    }
+}
+
+/// An example of the crate, as `cargo test` builds it.
 pub fn example(name: &str) -> PathBuf {
+    let place = path_of_example(name);
+    place.canonicalize().unwrap_or_else(|error| panic!("{}: {error}: cargo build --examples makes it", place.display()))
+}
+
+fn path_of_example(name: &str) -> PathBuf {
     let own = own_path();
     // The second run has its copy beside itself; cargo puts tests into `deps`.
-    let place = if std::env::var_os(AGAIN).is_some() {
-        own.with_file_name(name)
-    } else {
-        own.with_file_name("../examples").join(name)
-    };
-    place.canonicalize().unwrap_or_else(|error| panic!("{}: {error}: cargo build --examples makes it", place.display()))
+    if is_second_run() { own.with_file_name(name) } else { own.with_file_name("../examples").join(name) }
 }
 
 /// Whether this half of the tests runs as root.
@@ -170,13 +304,25 @@ pub fn is_root() -> bool {
 
 /// A reason to skip what root alone can do.
 pub fn unless_root() -> Option<String> {
-    (!is_root()).then(|| OTHER_HALF[0].into())
+    (!is_root()).then(|| "it takes root".into())
 }
 
 /// A reason to skip what is about ordinary users.
 pub fn unless_user() -> Option<String> {
-    is_root().then(|| OTHER_HALF[1].into())
+    is_root().then(|| "it is about ordinary users".into())
 }
+
+/// The kinds of namespaces, and the names of their files in `/proc/PID/ns`.
+pub const NAMESPACES: [(Namespaces, &str); 8] = [
+    (Namespaces::USER, "user"),
+    (Namespaces::MOUNT, "mnt"),
+    (Namespaces::PID, "pid"),
+    (Namespaces::NET, "net"),
+    (Namespaces::IPC, "ipc"),
+    (Namespaces::UTS, "uts"),
+    (Namespaces::CGROUP, "cgroup"),
+    (Namespaces::TIME, "time"),
+];
 
 /// The kernel's version, as far as features depend on it.
 pub fn kernel() -> (u32, u32) {
@@ -185,7 +331,7 @@ pub fn kernel() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-/// A reason to skip what a root host needs in order to bind something writable for another user.
+/// A reason to skip what a root caller needs in order to bind something writable for another user.
 pub fn unless_idmapped_mounts() -> Option<String> {
     if is_root() { unless_mount_setattr() } else { None }
 }
@@ -265,7 +411,8 @@ pub fn shared_dir() -> TempDir {
     dir
 }
 
-/// Lets the `work` directory of an overlay be removed: the kernel makes a directory in it that an ordinary user can't list.
+/// Lets the `work` directory of an overlay be removed: the kernel makes a directory in it that an ordinary user can't
+/// list.
 pub fn let_go_of_work(work: &Path) {
     let _ = fs::set_permissions(work.join("work"), fs::Permissions::from_mode(0o700));
 }
@@ -299,7 +446,7 @@ pub const PAYLOAD: &str = "/payload";
 
 /// A root with this binary in it.
 pub fn with_payload(root: stockade::Root) -> stockade::Root {
-    root.mount(stockade::Bind::new(own_path(), PAYLOAD).unmapped())
+    root.with(stockade::mount::Bind::new(own_path(), PAYLOAD).unmapped())
 }
 
 /// The same payload without a sandbox.
@@ -325,8 +472,8 @@ pub fn processes(matches: impl Fn(&str) -> bool) -> Vec<i32> {
     .collect()
 }
 
-/// What this process has open, by number and what it is: without the one user namespace that a root caller keeps for the
-/// idmapped mounts of all its sandboxes.
+/// What this process has open, by number and what it is: without the one user namespace that a root caller keeps for
+/// the idmapped mounts of all its sandboxes.
 pub fn descriptors() -> Vec<(String, PathBuf)> {
     let mut open = all_descriptors();
     let kept = open.iter().position(|(_, target)| target.to_string_lossy().starts_with("user:["));
@@ -378,7 +525,7 @@ pub fn exists(path: impl AsRef<Path>) -> bool {
 /// Why a sandbox can't be made.
 pub fn refused(sandbox: &Sandbox) -> stockade::Error {
     match sandbox.status(Command::new("/bin/true")) {
-        Ok(outcome) => panic!("the sandbox was made, and its program {outcome}"),
+        Ok(outcome) => panic!("the sandbox was made, and its program ran: {outcome}"),
         Err(error) => error,
     }
 }
@@ -423,8 +570,8 @@ pub fn in_mount_namespace(script: &str, name: &str, dir: &Path) {
     assert!(output.status.success(), "{name}: {}\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr));
 }
 
-/// Runs a payload on the host, as a host of its own, by way of other programs (`prlimit --nofile=64`), and gives what it
-/// wrote to standard output. It must succeed, and is killed after ten minutes.
+/// Runs a payload on the host, as a caller of its own, by way of other programs (`prlimit --nofile=64`), and gives what
+/// it wrote to standard output. It must succeed, and is killed after ten minutes.
 pub fn on_host(way: &[&str], name: &str, args: &[&str]) -> String {
     let mut command = Host::new("timeout");
     command
@@ -433,13 +580,22 @@ pub fn on_host(way: &[&str], name: &str, args: &[&str]) -> String {
         .arg(own_path())
         .args(["--payload", name])
         .args(args);
-    let output = command.output().expect("a host of its own");
+    // Tests beside this one may have descriptors open that are inherited; Linux 5.10 has no flag for it.
+    let inherit_none = || {
+        // SAFETY: it changes flags of descriptors of a process that has just been forked, and allocates nothing.
+        unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        Ok(())
+    };
+    // SAFETY: the function makes one system call.
+    unsafe { command.pre_exec(inherit_none) };
+    let output = command.output().expect("a caller of its own");
     let said = text(&output.stderr);
-    assert!(output.status.success(), "the host {name} {args:?} by {way:?}: {}, it said:\n{said}", output.status);
+    assert!(output.status.success(), "the caller {name} {args:?} by {way:?}: {}, it said:\n{said}", output.status);
     text(&output.stdout)
 }
 
-/// The cgroup with the limits of a program that has entered this one: that of a program who may own their files lies below.
+/// The cgroup with the limits of a program that has entered this one: that of a program who may own their files lies
+/// below.
 pub fn with_limits(entered: &Path) -> &Path {
     if entered.ends_with("program") { entered.parent().expect("a group above") } else { entered }
 }
@@ -452,10 +608,31 @@ pub fn field(status: &str, name: &str) -> String {
 
 /// What an error of a configuration says: what is wrong, and what to do.
 pub fn invalid(sandbox: &Sandbox) -> (String, String) {
-    match refused(sandbox) {
-        stockade::Error::Invalid { what, remedy, .. } => (what, remedy),
-        other => panic!("{other:?}"),
-    }
+    let error = refused(sandbox);
+    assert!(is_invalid(&error), "{error:?}");
+    words(&error)
+}
+
+/// What an error says: its message without the hint, and the hint.
+pub fn words(error: &Error) -> (String, String) {
+    let hint = error.hint().unwrap_or_default();
+    let message = error.to_string();
+    (message.strip_suffix(hint).unwrap_or(&message).trim_end_matches(": ").to_owned(), hint.to_owned())
+}
+
+/// Whether a configuration was refused before anything was started: it is wrong, or this host lacks something.
+pub fn is_invalid(error: &Error) -> bool {
+    error.step().is_none() && matches!(error.kind(), ErrorKind::InvalidConfiguration | ErrorKind::Unsupported)
+}
+
+/// Whether a system call failed while a sandbox was set up.
+pub fn is_set_up(error: &Error) -> bool {
+    error.call().is_some() && matches!(error.kind(), ErrorKind::SetupFailed | ErrorKind::Unsupported)
+}
+
+/// Whether a set-up process exited, for a limit or from outside.
+pub fn has_died(error: &Error) -> bool {
+    error.errno().is_none() && matches!(error.kind(), ErrorKind::SetupFailed | ErrorKind::LimitExceeded)
 }
 
 /// Whether this is the run as an ordinary user that follows the one as root.
@@ -479,4 +656,23 @@ pub fn listed(mut run: impl FnMut() -> Outcome) -> Outcome {
     const TRIES: u32 = 20;
     let mut outcomes = (0..TRIES).map(|_| run());
     outcomes.find(|outcome| !outcome.omitted.leaked_late).expect("one that was not too late")
+}
+
+/// Waits for a program as an event loop does: with poll(2), by nothing but its descriptor and its next deadline.
+/// Returns its outcome, and how often the loop went round.
+pub fn wait_by_poll(child: &mut Child) -> (Outcome, u32) {
+    for round in 1.. {
+        if let Some(outcome) = child.try_wait().expect("an outcome") {
+            return (outcome, round);
+        }
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+        let timeout = child
+            .next_deadline()
+            .map_or(PollTimeout::NONE, |deadline| PollTimeout::try_from(left(deadline)).unwrap_or(PollTimeout::MAX));
+        match poll(&mut [PollFd::new(child.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => panic!("poll: {errno}"),
+        }
+    }
+    unreachable!("it goes round for ever")
 }

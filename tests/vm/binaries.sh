@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # Runs the test binaries in a VM, for what takes this in: it has said where $tests are, which runs there are (`runs` prints
-# BINARY or BINARY@PLACE, one in a line), of which no more than a `part` is made, and how one is made (`run` NAME COMMAND…, with its output to /run/out, as its exit
-# status). What they print goes to the second serial port, between the lines that begin with `===`, which table.py reads.
+# NAME or NAME@PLACE, one in a line, where NAME is that of a binary or of an area of the suite), of which no more than a `part`
+# is made, and how one is made (`run` NAME COMMAND…, with its output to /run/out, as its exit status). What they print goes to the second serial port, between the lines that begin with `===`, which table.py reads.
 report=/dev/ttyS1
 stty -F $report raw
 say() { echo "=== $*" >$report; }
@@ -9,15 +9,17 @@ say() { echo "=== $*" >$report; }
 # A binary's tests, once more those that failed, each on its own. More than one runs at a time on one CPU too: most wait.
 test_binary() {
   name=$1
-  binary=$tests/deps/${name%@*}
-  skip=$(cat "$tests/skip/${name%@*}" 2>/dev/null)
+  area=${name%@*}
+  binary=$tests/deps/$area
+  [ -e "$binary" ] || binary="env STOCKADE_TESTS_AREA=$area $tests/deps/suite"
+  skip=$(cat "$tests/skip/$area" 2>/dev/null)
   start=$(date +%s)
   say "begin $name"
-  binary_as_both "$name" "$binary" --test-threads 3 ${filter:-$(part "$name")} $skip
+  binary_as_both "$name" $binary --test-threads 3 ${filter:-$(part "$name")} $skip
   ended=$?
   for test in $(sort -u /run/failed); do
     say "again $name $test"
-    binary_as_both "$name" "$binary" --test-threads 3 --exact "$test"
+    binary_as_both "$name" $binary --test-threads 3 --exact "$test"
     say "tried $?"
   done
   say "end $name $ended $(($(date +%s) - start))"

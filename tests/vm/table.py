@@ -91,8 +91,8 @@ class Kernel:
             binary.began += 1
         elif found := re.match(r"test (\S+)\s+\.\.\. FAILED", line):
             binary.failed.add(found[1])
-        elif found := re.match(r"skipped as (\w+): (\w+): (.*)", line):
-            self.skipped[self.name, f"{found[1]}::{found[2]}"] = found[3]
+        elif found := re.match(r"test (\S+)\s+\.\.\. ignored \((.*)\)$", line):
+            self.skipped[self.name, found[1]] = found[2]
         elif found := re.match(r"took ([\d.]+) s: (\S+)", line):
             self.times.append((float(found[1]), self.name, found[2]))
 

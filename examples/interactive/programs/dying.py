@@ -1,4 +1,4 @@
-# Asks once, and dies of a signal.
+# Guesses once, and is then killed by a signal.
 import os
 import signal
 

@@ -1,4 +1,4 @@
-# Guesses right, and fails then.
+# Guesses the number, and then exits with an error.
 import sys
 
 low, high = 0, 999

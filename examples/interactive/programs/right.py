@@ -1,4 +1,4 @@
-# Halves the range that is left.
+# Halves the remaining range with each guess.
 low, high = 0, 999
 while True:
     guess = (low + high) // 2

@@ -1,4 +1,4 @@
-# Says nothing.
+# Never writes a guess.
 import time
 
 time.sleep(1000)

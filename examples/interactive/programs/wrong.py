@@ -1,4 +1,4 @@
-# Guesses the same again and again.
+# Repeats the same guess.
 while True:
     print(500, flush=True)
     input()

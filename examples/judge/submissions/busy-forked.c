@@ -1,5 +1,5 @@
 // Expected: CPU time
-// Each process uses little: what counts is the time of all.
+// Each process uses little CPU time. The limit applies to all processes together.
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
 // Expected: Compile error
-// It is the compiler that exceeds its limits: the program would have 4 GB.
+// The compiler exceeds its limits: the program would have a size of 4 GB.
 char large[1ull << 32] = {1};
 
 int main() {

@@ -1,5 +1,5 @@
 // Expected: Forbidden call (execve)
-// Processes are allowed, other programs are not, also not to a child.
+// Creating processes is allowed. Executing another program is not, in a child either.
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -1,4 +1,4 @@
-// Expected: Forbidden call (socket)
+// Expected: Runtime error (exit 1)
 import java.net.Socket;
 
 class Main {

@@ -1,5 +1,5 @@
 // Expected: Memory
-// Each process has less than it may have: what counts is the memory of all.
+// Each process uses less than the limit, which applies to the memory of all processes together.
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>

@@ -1,5 +1,5 @@
 // Expected: Wall time
-// It does too much to be idle, and too little to use up its CPU time.
+// It uses too much CPU time to be idle, and too little to exceed the limit on CPU time.
 #include <time.h>
 #include <unistd.h>
 

@@ -1,10 +1,11 @@
-//! What every preset denies of the calls that it allows: by arguments, and as a list of rules that any preset can take. A
-//! later rule for the same call by name ([`Seccomp::allow`]) replaces them.
+//! The baseline: rules by which every preset denies calls with certain arguments. A later rule for the same call by
+//! name ([`Seccomp::allow`]) replaces them; what nothing may replace is in `guards`.
 
 use super::{Action, Comparison, Condition, Rule, Seccomp};
+use crate::unix::Errno;
 
-/// Flags of clone(2) that make namespaces, and `CLONE_PARENT`, by which a program would give the caller children that the
-/// caller does not know.
+/// Flags of clone(2) that create namespaces, and `CLONE_PARENT`, with which a program could create children of the
+/// caller that the caller does not know.
 const CLONE_FLAGS: [libc::c_int; 9] = [
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWNS,
@@ -17,24 +18,25 @@ const CLONE_FLAGS: [libc::c_int; 9] = [
     libc::CLONE_PARENT,
 ];
 
-/// What personality(2) may be set to beside the default: what turns off the randomisation of addresses, which debuggers
-/// do, and the name of the kernel's version. 0xffffffff asks.
+/// The allowed arguments of personality(2): the default, no address space randomisation, which debuggers set
+/// (`ADDR_NO_RANDOMIZE`), an old kernel version in uname(2) (`UNAME26`), and both. 0xffffffff returns the current
+/// value.
 const PERSONALITIES: [libc::c_int; 5] = [0, 0x0002_0000, 0x0004_0000, 0x0006_0000, -1];
 
-/// The families of sockets that programs have a use for.
+/// The allowed families of sockets.
 const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 /// The Internet families, and the bit in which they differ.
 const INTERNET: (libc::c_int, libc::c_int) = (libc::AF_INET, libc::AF_INET ^ libc::AF_INET6);
-/// The protocols of datagrams, with those of each family's ping sockets.
+/// The allowed protocols of datagram sockets, with that of each family's ping sockets.
 const DATAGRAMS: [(libc::c_int, [libc::c_int; 3]); 2] = [
     (libc::AF_INET, [0, libc::IPPROTO_UDP, libc::IPPROTO_ICMP]),
     (libc::AF_INET6, [0, libc::IPPROTO_UDP, libc::IPPROTO_ICMPV6]),
 ];
-/// Bits of a socket's type that are no flags.
+/// The bits of a socket's type that are no flags (`SOCK_TYPE_MASK`).
 const TYPE: libc::c_int = 0xf;
 
-/// Requests of ioctl(2) that act on a terminal for everybody who uses it: input, exclusive use, line discipline (for which
-/// the kernel loads modules), console output, locks of its modes, hang-up.
+/// Requests of ioctl(2) that affect all users of a terminal: input, exclusive use, line discipline (for which the
+/// kernel loads modules), console output, locks of its modes, hang-up.
 const TERMINAL: [libc::Ioctl; 7] = [
     libc::TIOCSTI,
     libc::TIOCLINUX,
@@ -45,45 +47,49 @@ const TERMINAL: [libc::Ioctl; 7] = [
     0x5457,
     0x5437,
 ];
-/// Requests of virtual consoles: keyboard, font and screen (`linux/kd.h`), and switching (`linux/vt.h`); and requests for
-/// which the kernel loads modules without asking for a capability: bridges (SIOCGIFBR, SIOCSIFBR, SIOCBRADDBR,
-/// SIOCBRDELBR), VLANs and frame relay (SIOCADDDLCI, SIOCDELDLCI, SIOCGIFVLAN, SIOCSIFVLAN).
+/// Ranges of requests of ioctl(2): those of virtual consoles: keyboard, font and screen (`linux/kd.h`), and switching
+/// (`linux/vt.h`); and those for which the kernel loads modules without checking a capability: bridges (SIOCGIFBR,
+/// SIOCSIFBR, SIOCBRADDBR, SIOCBRDELBR), VLANs and frame relay (SIOCADDDLCI, SIOCDELDLCI, SIOCGIFVLAN, SIOCSIFVLAN).
 const RANGES: [[u64; 2]; 5] =
     [[0x4b00, 0x4bff], [0x5600, 0x56ff], [0x8940, 0x8941], [0x8980, 0x8983], [0x89a0, 0x89a1]];
-/// The same for ciphers and digests of file systems: FS_IOC_SET_ENCRYPTION_POLICY, FS_IOC_ADD_ENCRYPTION_KEY,
-/// FS_IOC_ENABLE_VERITY.
+/// Requests for which the kernel loads ciphers and digests of file systems: FS_IOC_SET_ENCRYPTION_POLICY,
+/// FS_IOC_ADD_ENCRYPTION_KEY, FS_IOC_ENABLE_VERITY.
 const FILE_SYSTEMS: [u32; 3] = [0x800c_6613, 0xc050_6617, 0x4080_6685];
-/// Options of TCP that name a module: TCP_ULP, and TCP_AO_ADD_KEY, by its digest.
+/// Options of TCP for which the kernel loads modules: TCP_ULP, and TCP_AO_ADD_KEY, by its digest.
 const TCP_OPTIONS: [libc::c_int; 2] = [31, 38];
 /// IPV6_FLOWLABEL_MGR: creates a flow label, of which all networks of the machine together have 4,096 (`FL_MAX_SIZE`).
 const FLOW_LABELS: (libc::c_int, libc::c_int) = (libc::IPPROTO_IPV6, 32);
 
 /// Options of every socket that install a filter: SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_CBPF,
-/// SO_ATTACH_REUSEPORT_EBPF. The kernel compiles it into memory that no cgroup counts and that all filters of the machine
-/// share (`net.core.bpf_jit_limit`).
+/// SO_ATTACH_REUSEPORT_EBPF. The kernel compiles it into memory that no cgroup counts and that all filters of the
+/// machine share (`net.core.bpf_jit_limit`).
 const SOCKET_FILTERS: [libc::c_int; 4] = [26, 50, 51, 52];
 
-/// Calls that set an attribute of a file, with its size as the fourth argument.
+/// Calls that set an extended attribute, whose size is the fourth argument.
 const ATTRIBUTES: [&str; 3] = ["setxattr", "lsetxattr", "fsetxattr"];
-/// Bytes of an attribute, of which a file can have two that are access control lists: a tmpfs keeps these in memory that no
-/// cgroup counts. So many are about what an empty directory is charged.
+/// The largest size of an extended attribute, in bytes. A file can have two that are access control lists, which a
+/// tmpfs keeps in memory that no cgroup counts. This size is about what a cgroup is charged for an empty directory.
 const LARGEST_ATTRIBUTE: u64 = 512;
 
 /// Commands of fcntl(2) that lock a range of a file.
 const RECORD_LOCKS: [libc::c_int; 4] = [libc::F_SETLK, libc::F_SETLKW, libc::F_OFD_SETLK, libc::F_OFD_SETLKW];
 
-/// Commands of fcntl(2) that make others wait for this program when they open a file: F_SETLEASE, F_SETDELEG.
+/// Commands of fcntl(2) that block other programs which open a file: F_SETLEASE, F_SETDELEG.
 const LEASES: [libc::c_int; 2] = [libc::F_SETLEASE, 1040];
 
-/// What `TCXONC` does to a terminal that stops everybody who uses it.
-const STOPPING: [libc::c_int; 2] = [libc::TCOOFF, libc::TCIOFF];
+/// The actions of `TCXONC` that suspend a terminal for all its users.
+const SUSPEND: [libc::c_int; 2] = [libc::TCOOFF, libc::TCIOFF];
 
-/// Denied calls with their conditions and error numbers.
+/// The rules of the baseline.
 struct Denied(Vec<Rule>);
 
 impl Denied {
     fn add(&mut self, call: &'static str, conditions: impl Into<Vec<Condition>>, errno: i32) {
-        self.0.push(Rule { call: call.into(), conditions: conditions.into(), action: Action::Errno(errno) });
+        self.0.push(Rule {
+            call: call.into(),
+            conditions: conditions.into(),
+            action: Action::Errno(Errno::new(errno)),
+        });
     }
 
     fn namespaces(&mut self) {
@@ -92,15 +98,15 @@ impl Denied {
         self.add("clone3", [], libc::ENOSYS);
     }
 
-    /// For any other family and protocol the kernel looks for a module.
+    /// The kernel looks for a module for any other family and protocol.
     fn sockets(&mut self) {
         self.add("socket", FAMILIES.map(|family| Condition::is_not(0, family)), libc::EAFNOSUPPORT);
-        // No other family that is left has pairs.
+        // No other allowed family has pairs.
         self.add("socketpair", [Condition::is_not(0, libc::AF_UNIX)], libc::EAFNOSUPPORT);
         let (family, difference) = INTERNET;
-        let internet = Condition::among(0, !difference, family);
-        let is = |kind| Condition::among(1, TYPE, kind);
-        // Types are streams (1), datagrams (2) and raw (3). SOCK_PACKET (10) is another family's.
+        let internet = Condition::masked(0, !difference, family);
+        let is = |kind| Condition::masked(1, TYPE, kind);
+        // Types are streams (1), datagrams (2) and raw (3). SOCK_PACKET (10) belongs to another family.
         for others in [is(0), Condition::has(1, 4), Condition::has(1, 8)] {
             self.add("socket", [internet, others], libc::ESOCKTNOSUPPORT);
         }
@@ -111,7 +117,7 @@ impl Denied {
             let others = protocols.map(|protocol| Condition::is_not(2, protocol));
             self.add("socket", [&kind[..], &others].concat(), libc::EPROTONOSUPPORT);
         }
-        // Raw sockets take a capability, and every protocol but this one is there.
+        // Raw sockets require a capability. The kernel looks for a module for protocol 0 only.
         self.add("socket", [internet, is(libc::SOCK_RAW), Condition::is(2, 0)], libc::EPROTONOSUPPORT);
         let netlink = [Condition::is(0, libc::AF_NETLINK), Condition::is_not(2, libc::NETLINK_ROUTE)];
         self.add("socket", netlink, libc::EPROTONOSUPPORT);
@@ -122,18 +128,18 @@ impl Denied {
         }
     }
 
-    /// The kernel looks at the lower half of a request alone.
+    /// The kernel reads only the lower half of a request.
     fn requests(&mut self) {
         for request in TERMINAL.map(|request| request as u32).into_iter().chain(FILE_SYSTEMS) {
             self.add("ioctl", [Condition::is(1, request as libc::c_int)], libc::EPERM);
         }
-        for action in STOPPING {
+        for action in SUSPEND {
             let stops = [Condition::is(1, libc::TCXONC as libc::c_int), Condition::is(2, action)];
             self.add("ioctl", stops, libc::EPERM);
         }
         for [first, last] in RANGES {
             let between = [Comparison::GreaterOrEqual(first), Comparison::LessOrEqual(last)];
-            self.add("ioctl", between.map(|it| Condition::int(1, it)), libc::EPERM);
+            self.add("ioctl", between.map(|comparison| Condition::dword(1, comparison)), libc::EPERM);
         }
     }
 
@@ -141,33 +147,35 @@ impl Denied {
         self.add("personality", PERSONALITIES.map(|persona| Condition::is_not(0, persona)), libc::EPERM);
     }
 
-    /// Setting RLIMIT_CORE does nothing. Programs that set it to 0, to leave no secrets in cores, exit if they can't.
+    /// Setting RLIMIT_CORE succeeds without an effect. Programs that set it to 0, to have no secrets in core dumps,
+    /// exit if that fails.
     fn cores(&mut self) {
         let core = libc::RLIMIT_CORE as libc::c_int;
         self.add("setrlimit", [Condition::is(0, core)], 0);
-        self.add("prlimit64", [Condition::is(1, core), Condition::new(2, Comparison::NotEqual(0))], 0);
+        self.add("prlimit64", [Condition::is(1, core), Condition::qword(2, Comparison::NotEqual(0))], 0);
     }
 
-    /// Programs do without, as on a kernel that lacks it.
-    fn contexts(&mut self) {
+    /// Asynchronous I/O fails as on a kernel without it, which programs expect.
+    fn aio_contexts(&mut self) {
         // All processes of the machine together have `fs.aio-max-nr` of them, 65,536.
         self.add("io_setup", [], libc::ENOSYS);
     }
 
-    /// What takes memory that no cgroup counts.
-    fn memory(&mut self) {
-        let large = Condition::new(3, Comparison::Greater(LARGEST_ATTRIBUTE));
+    /// Memory that no cgroup counts.
+    fn uncounted_memory(&mut self) {
+        let large = Condition::qword(3, Comparison::Greater(LARGEST_ATTRIBUTE));
         ATTRIBUTES.iter().for_each(|call| self.add(call, [large], libc::E2BIG));
         self.add("setxattrat", [], libc::ENOSYS);
-        // A socket's queue of errors has the size of its receive buffer. Programs that ask for a larger one do with less.
+        // A socket's queue of errors has the size of its receive buffer. Programs that request a larger one work with
+        // it.
         let buffer = [Condition::is(1, libc::SOL_SOCKET), Condition::is(2, libc::SO_RCVBUF)];
         self.add("setsockopt", buffer, 0);
     }
 
-    /// What moves pages, for which a thread of the kernel's works on every CPU. Where pages are may be asked.
-    fn migration(&mut self) {
+    /// Moving pages keeps a kernel thread busy on every CPU. Asking where pages are is allowed.
+    fn page_migration(&mut self) {
         self.add("migrate_pages", [], libc::EPERM);
-        self.add("move_pages", [Condition::new(3, Comparison::NotEqual(0))], libc::EPERM);
+        self.add("move_pages", [Condition::qword(3, Comparison::NotEqual(0))], libc::EPERM);
     }
 
     fn leases(&mut self) {
@@ -176,7 +184,7 @@ impl Denied {
 }
 
 impl Seccomp {
-    /// Adds the rules to what allows the calls that they are for, whatever their arguments are.
+    /// Adds the rules for those calls that the policy allows unconditionally.
     pub(super) fn with_baseline(mut self) -> Self {
         let mut denied = Denied(vec![]);
         denied.namespaces();
@@ -185,29 +193,33 @@ impl Seccomp {
         denied.personalities();
         denied.cores();
         denied.leases();
-        denied.contexts();
-        denied.memory();
-        denied.migration();
+        denied.aio_contexts();
+        denied.uncounted_memory();
+        denied.page_migration();
         let rules: Vec<Rule> = denied.0.into_iter().filter(|rule| self.allows_all_of(&rule.call)).collect();
         self.rules.extend(rules);
         self
     }
 
-    /// Denies locks on ranges of files (`F_SETLK`, `F_SETLKW`, `F_OFD_SETLK`, `F_OFD_SETLKW` of fcntl(2)) with `ENOLCK`. flock(2) is
-    /// not affected. Default: allowed, but for [`Seccomp::pure_computation`].
+    /// Denies locks on ranges of files (`F_SETLK`, `F_SETLKW`, `F_OFD_SETLK`, `F_OFD_SETLKW` of fcntl(2)) with
+    /// `ENOLCK`.
     ///
-    /// The kernel keeps some 200 bytes for each lock, which no cgroup counts and no limit bounds: a program takes a gibibyte
-    /// of the machine within seconds. Databases (SQLite), package managers and some build tools need such locks.
+    /// The kernel uses about 200 bytes for each lock, which no cgroup counts and no limit bounds: a program can use a
+    /// gibibyte of the machine's memory within seconds. Databases (SQLite), package managers and some build tools need
+    /// such locks. flock(2) is not denied.
+    ///
+    /// Default: allowed, except by [`Seccomp::pure_computation`].
     #[must_use]
     pub fn deny_record_locks(self) -> Self {
         RECORD_LOCKS.into_iter().fold(self, |policy, command| {
-            policy.when("fcntl", [Condition::is(1, command)], Action::Errno(libc::ENOLCK))
+            policy.when("fcntl", [Condition::is(1, command)], Action::Errno(Errno::ENOLCK))
         })
     }
 
+    /// Returns whether a call is allowed whatever its arguments are.
     fn allows_all_of(&self, call: &str) -> bool {
-        let said = self.rules.iter().find(|rule| rule.call == call && rule.conditions.is_empty());
-        !said.map_or(self.otherwise, |rule| rule.action).refuses()
+        let unconditional = self.rules.iter().find(|rule| rule.call == call && rule.conditions.is_empty());
+        !unconditional.map_or(self.default_action, |rule| rule.action).denies()
     }
 }
 
@@ -215,7 +227,7 @@ impl Seccomp {
 mod tests {
     use super::*;
     use crate::confine::seccomp::Policy;
-    use crate::system_call::SystemCall;
+    use crate::syscall::SystemCall;
 
     fn presets() -> [Policy; 2] {
         [Seccomp::new(), Seccomp::container()].map(|policy| Policy::resolve(&policy.allow_netlink()).expect("a policy"))
@@ -284,7 +296,7 @@ mod tests {
             for name in ATTRIBUTES {
                 assert_eq!(decides(name, [0, 0, 0, 512, 0, 0]), Action::Allow);
                 for size in [513, 1 << 32] {
-                    assert_eq!(decides(name, [0, 0, 0, size, 0, 0]), Action::Errno(libc::E2BIG));
+                    assert_eq!(decides(name, [0, 0, 0, size, 0, 0]), Action::Errno(Errno::E2BIG));
                 }
             }
             assert!(!allows(&policy, "setsockopt", [0, libc::SOL_SOCKET, libc::SO_RCVBUF]));
@@ -300,7 +312,7 @@ mod tests {
         }
         let [default, _] = presets();
         let moves = |nodes| default.decide(SystemCall::named("move_pages").unwrap().number(), &[0, 1, 8, nodes, 0, 0]);
-        assert_eq!([moves(0), moves(1 << 32)], [Action::Allow, Action::Errno(libc::EPERM)]);
+        assert_eq!([moves(0), moves(1 << 32)], [Action::Allow, Action::Errno(Errno::EPERM)]);
     }
 
     #[test]

@@ -1,24 +1,25 @@
-//! A compiled policy, and how the set-up's own calls get past it.
+//! A compiled policy, and the pass by which calls of the set-up are allowed although the policy denies them: a random
+//! number of each sandbox in their sixth argument, which the kernel ignores.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::lowering;
+use super::bpf;
 use super::{Policy, Seccomp};
 use crate::error::{Error, Result};
-use crate::plan::{SystemCall, Word, nr};
+use crate::plan::{SyscallName, Word, nr};
 
-/// A policy, compiled.
+/// A compiled policy.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
     pub policy: Arc<Policy>,
-    /// The instructions. The launch puts the pass in: each sandbox has one of its own, though a policy is compiled once.
-    pub program: Vec<Word>,
-    /// The set-up's calls that carry the pass, by their numbers.
+    /// The instructions. The launch fills in the pass: each sandbox has its own, though a policy is compiled once.
+    pub instructions: Vec<Word>,
+    /// The numbers of the calls of the set-up that carry the pass.
     pub carrying: Vec<u32>,
 }
 
-/// What the set-up may have to do once the filter is there.
-const SET_UP: [&SystemCall; 15] = [
+/// Calls that the set-up may make after the filter has been installed.
+const SET_UP: [&SyscallName; 15] = [
     nr!(SYS_setsid),
     nr!(SYS_ioctl),
     nr!(SYS_futex),
@@ -36,13 +37,19 @@ const SET_UP: [&SystemCall; 15] = [
     nr!(SYS_exit_group),
 ];
 
-/// How the interpreter tells that a call has failed, and ends: with the sixth argument of the call that has failed.
-const REPORTING: [&SystemCall; 2] = [nr!(SYS_write), nr!(SYS_exit_group)];
+/// The numbers of the calls that the set-up may make after a compiled program has been installed: those after a filter,
+/// and the call that installs the next one.
+pub(super) fn all_calls() -> Vec<u32> {
+    SET_UP.iter().map(|call| call.number).chain([libc::SYS_seccomp as u32]).collect()
+}
+
+/// Calls with which the interpreter reports a failed call and exits. They have the sixth argument of the failed call.
+const REPORTING: [&SyscallName; 2] = [nr!(SYS_write), nr!(SYS_exit_group)];
 
 /// The kernel's limit (`BPF_MAXINSNS`).
-const LONGEST: usize = 4096;
+const MAX_INSTRUCTIONS: usize = 4096;
 
-/// Compiles a policy; the last one is remembered, since most hosts have one.
+/// Compiles a policy. The last result is cached, since most callers use one policy.
 pub(crate) fn compile(seccomp: &Seccomp) -> Result<Arc<Filter>> {
     static LAST: Mutex<Option<(Seccomp, Arc<Filter>)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,31 +68,36 @@ impl Filter {
         let passed: Vec<u32> = numbers.clone().filter(needs_pass).collect();
         let carrying =
             if REPORTING.iter().any(|call| passed.contains(&call.number)) { numbers.collect() } else { passed.clone() };
-        let program = lowering::lower(&policy, &passed)?;
-        if program.len() > LONGEST {
-            let what = format!("the seccomp policy is a filter of {} instructions", program.len());
-            return Err(Error::invalid(what, "the kernel takes 4096: name fewer calls, or fewer conditions"));
+        let program = bpf::lower(&policy, &passed)?;
+        if program.len() > MAX_INSTRUCTIONS {
+            let what = format!(
+                "the seccomp filter has {} instructions, and the kernel allows {MAX_INSTRUCTIONS}",
+                program.len()
+            );
+            return Err(Error::invalid(what, "use fewer rules, or fewer conditions"));
         }
-        Ok(Self { policy: Arc::new(policy), program: program.iter().map(lowering::word).collect(), carrying })
+        let instructions = program.iter().map(bpf::word).collect();
+        Ok(Self { policy: Arc::new(policy), instructions, carrying })
     }
 
-    /// Instructions of the filter.
+    /// Returns the number of instructions.
     pub fn len(&self) -> usize {
-        self.program.len()
+        self.instructions.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::unix::Errno;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::confine::seccomp::lowering::*;
-    use crate::confine::seccomp::{Action, Comparison, Condition, Granted, Rule};
+    use crate::confine::seccomp::bpf::*;
+    use crate::confine::seccomp::{Action, Comparison, Condition, Exemptions, Rule};
     use crate::plan::{Address, Input};
-    use crate::system_call::ARCHITECTURE;
+    use crate::syscall::ARCHITECTURE;
     #[cfg(target_arch = "x86_64")]
-    use crate::system_call::X32;
+    use crate::syscall::X32;
 
     /// An instruction as the launch puts the pass in.
     fn resolve(word: Word, pass: u64) -> u64 {
@@ -98,7 +110,7 @@ mod tests {
         }
     }
 
-    /// What the kernel would return: an interpreter of the instructions that filters are made of.
+    /// Runs a filter as the kernel does, and returns its result.
     fn run(program: &[Word], arch: u32, nr: u32, args: &[u64; 6]) -> u32 {
         let half = |offset: u32| match offset {
             0 => nr,
@@ -137,40 +149,43 @@ mod tests {
     }
 
     fn number(name: &str) -> i32 {
-        crate::system_call::SystemCall::named(name).expect(name).number()
+        crate::syscall::SystemCall::named(name).expect(name).number()
     }
 
     #[test]
-    fn other_abis_pass_no_filter() {
+    fn calls_of_other_abis_are_denied() {
         for (policy, refused) in [
             (Seccomp::deny_list().deny(["ptrace"]), RET_ERRNO | libc::ENOSYS as u32),
-            (Seccomp::allow_list().allow(["read"]).otherwise(Action::Kill), RET_USER_NOTIF),
+            (Seccomp::allow_list().allow(["read"]).default_action(Action::Kill), RET_USER_NOTIF),
         ] {
             let filter = of(&policy);
             let read = number("read") as u32;
-            assert_eq!(run(&filter.program, ARCHITECTURE, read, &[0; 6]), RET_ALLOW);
-            assert_eq!(run(&filter.program, I386, read, &[0; 6]), refused);
+            assert_eq!(run(&filter.instructions, ARCHITECTURE, read, &[0; 6]), RET_ALLOW);
+            assert_eq!(run(&filter.instructions, I386, read, &[0; 6]), refused);
             #[cfg(target_arch = "x86_64")]
-            assert_eq!(run(&filter.program, ARCHITECTURE, read | X32, &[0; 6]), refused);
+            assert_eq!(run(&filter.instructions, ARCHITECTURE, read | X32, &[0; 6]), refused);
         }
     }
 
     #[test]
-    fn an_empty_allow_list_refuses_everything_but_with_the_pass() {
+    fn an_empty_allow_list_allows_only_calls_with_the_pass() {
         let filter = of(&Seccomp::allow_list());
         let pass = PASS;
         let execve = number("execve") as u32;
-        assert_eq!(run(&filter.program, ARCHITECTURE, execve, &[0; 6]), RET_ERRNO | libc::EPERM as u32);
-        assert_eq!(run(&filter.program, ARCHITECTURE, execve, &[1, 2, 3, 4, 5, pass]), RET_ALLOW);
-        assert_eq!(run(&filter.program, ARCHITECTURE, execve, &[1, 2, 3, 4, 5, pass ^ 1 << 40]), RET_ERRNO | 1);
-        assert_eq!(run(&filter.program, ARCHITECTURE, number("read") as u32, &[1, 2, 3, 4, 5, pass]), RET_ERRNO | 1);
+        assert_eq!(run(&filter.instructions, ARCHITECTURE, execve, &[0; 6]), RET_ERRNO | libc::EPERM as u32);
+        assert_eq!(run(&filter.instructions, ARCHITECTURE, execve, &[1, 2, 3, 4, 5, pass]), RET_ALLOW);
+        assert_eq!(run(&filter.instructions, ARCHITECTURE, execve, &[1, 2, 3, 4, 5, pass ^ 1 << 40]), RET_ERRNO | 1);
+        assert_eq!(
+            run(&filter.instructions, ARCHITECTURE, number("read") as u32, &[1, 2, 3, 4, 5, pass]),
+            RET_ERRNO | 1
+        );
     }
 
     #[test]
     fn a_policy_is_compiled_once_and_has_no_pass() {
         let [one, other] = [(); 2].map(|_| compile(&Seccomp::allow_list()).expect("a filter"));
         assert!(Arc::ptr_eq(&one, &other));
-        let halves = one.program.iter().filter(|word| matches!(word, Word::Address(_))).count();
+        let halves = one.instructions.iter().filter(|word| matches!(word, Word::Address(_))).count();
         assert_eq!(halves, 2, "one check that all calls of the set-up share");
     }
 
@@ -188,7 +203,7 @@ mod tests {
             let args = [0, 1, 2, 3].map(|first| [first, first, 0, 0, 0, 0]);
             for (number, args) in (0..1024).flat_map(|number| args.iter().map(move |args| (number, args))) {
                 let expected = filter.policy.word(filter.policy.decide(number, args));
-                assert_eq!(run(&filter.program, ARCHITECTURE, number as u32, args), expected, "{number} {args:?}");
+                assert_eq!(run(&filter.instructions, ARCHITECTURE, number as u32, args), expected, "{number} {args:?}");
             }
         }
     }
@@ -198,7 +213,8 @@ mod tests {
         let far = Comparison::Equal(1);
         let with_cases = |policy: Seccomp, (index, name): (usize, &'static str)| {
             let errno = |argument: u8| 1 + i32::from(argument) + 6 * index as i32;
-            let refused = (0..6).map(|argument| (Condition::new(argument, far), Action::Errno(errno(argument))));
+            let refused =
+                (0..6).map(|argument| (Condition::qword(argument, far), Action::Errno(Errno::new(errno(argument)))));
             refused.fold(policy, |policy, (condition, action)| policy.when(name, [condition], action))
         };
         let names = [
@@ -208,9 +224,9 @@ mod tests {
         let filter = of(&names.into_iter().enumerate().fold(Seccomp::deny_list(), with_cases));
         assert!(filter.len() > 2 * 255, "{} instructions", filter.len());
         for (index, name) in names.into_iter().enumerate() {
-            let of_the_last = run(&filter.program, ARCHITECTURE, number(name) as u32, &[0, 0, 0, 0, 0, 1]);
+            let of_the_last = run(&filter.instructions, ARCHITECTURE, number(name) as u32, &[0, 0, 0, 0, 0, 1]);
             assert_eq!(of_the_last, RET_ERRNO | (6 + 6 * index as u32), "{name}");
-            assert_eq!(run(&filter.program, ARCHITECTURE, number(name) as u32, &[0; 6]), RET_ALLOW, "{name}");
+            assert_eq!(run(&filter.instructions, ARCHITECTURE, number(name) as u32, &[0; 6]), RET_ALLOW, "{name}");
         }
     }
 
@@ -233,7 +249,7 @@ mod tests {
             Just(Action::Log),
             Just(Action::Notify),
             Just(Action::Kill),
-            (1..4096i32).prop_map(Action::Errno),
+            (1..4096i32).prop_map(|number| Action::Errno(Errno::new(number))),
         ]
     }
 
@@ -260,15 +276,15 @@ mod tests {
         #[test]
         fn the_filter_decides_as_the_policy_does(
             rules in prop_oneof![prop::collection::vec(rule(4), 0..8), prop::collection::vec(rule(CALLS.len()), 100..200)],
-            otherwise in action(),
+            default_action in action(),
             record in any::<bool>(),
             calls in prop::collection::vec(0..CALLS.len(), 8),
             args in prop::array::uniform6(prop_oneof![any::<u64>(), 0u64..4, Just(1 << 32)]),
         ) {
-            let filter = of(&Seccomp { otherwise, rules, record, granted: Granted::NOTHING });
+            let filter = of(&Seccomp { rules, record, exemptions: Exemptions::NONE, ..Seccomp::with_default(default_action) });
             for number in calls.into_iter().map(|call| number(CALLS[call])) {
                 let expected = filter.policy.word(filter.policy.decide(number, &args));
-                prop_assert_eq!(run(&filter.program, ARCHITECTURE, number as u32, &args), expected);
+                prop_assert_eq!(run(&filter.instructions, ARCHITECTURE, number as u32, &args), expected);
             }
         }
     }

@@ -1,38 +1,34 @@
-//! Rules that hold in every policy, whatever its own rules allow: what a program could leave on the host, or take from it,
-//! through calls that every program needs.
+//! The guards: rules that hold in every policy, whatever its own rules allow. They prevent that a program leaves
+//! something on the host, or exhausts what no cgroup limits, through calls that every program needs. What only a preset
+//! denies is in `baseline`.
 
 use super::{Action, Comparison, Condition, Rule};
+use crate::unix::Errno;
 
-/// Which guards a policy gives up.
+/// The guards that a policy is exempt from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub(super) struct Granted {
-    #[cfg_attr(feature = "serde", serde(default))]
+pub(super) struct Exemptions {
     pub set_id_bits: bool,
-    #[cfg_attr(feature = "serde", serde(default))]
     pub huge_pages: bool,
-    #[cfg_attr(feature = "serde", serde(default))]
     pub netlink: bool,
-    /// Not given up, but added: the program has no PID namespace, and finds the caller's processes by their pids.
-    #[cfg_attr(feature = "serde", serde(skip))]
+    /// No exemption, but a guard that is added: the program has no PID namespace, and can name the caller's processes.
     pub sees_other_processes: bool,
 }
 
-impl Granted {
-    pub const NOTHING: Self =
-        Self { set_id_bits: false, huge_pages: false, netlink: false, sees_other_processes: false };
+impl Exemptions {
+    pub const NONE: Self = Self { set_id_bits: false, huge_pages: false, netlink: false, sees_other_processes: false };
 }
 
-/// Calls whose argument is the mode of a file, whatever their other arguments are.
+/// Calls with the index of the argument that is the mode of a file, whatever their other arguments are.
 const MODES: [(&str, u8); 7] =
     [("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2), ("creat", 1), ("mknod", 1), ("mknodat", 2)];
-/// Calls whose argument is a mode if the flags before it create a file. Otherwise C libraries pass whatever is in the
-/// register.
+/// Calls with the index of their flags. The argument after it is a mode if the flags create a file. Otherwise C
+/// libraries pass what the register happens to hold.
 const OPENS: [(&str, u8); 2] = [("open", 1), ("openat", 2)];
 /// The flags that create a file. `O_TMPFILE` contains `O_DIRECTORY`.
-const CREATING: [libc::c_int; 2] = [libc::O_CREAT, libc::O_TMPFILE & !libc::O_DIRECTORY];
+const CREATE_FLAGS: [libc::c_int; 2] = [libc::O_CREAT, libc::O_TMPFILE & !libc::O_DIRECTORY];
 const SET_ID_BITS: [libc::mode_t; 2] = [libc::S_ISUID, libc::S_ISGID];
-/// Calls whose argument is flags, and the one that takes huge pages.
+/// Calls with the index of their flags, and the flag that requests huge pages.
 const HUGE_PAGES: [(&str, u8, libc::c_int); 3] = [
     ("mmap", 3, libc::MAP_HUGETLB),
     ("memfd_create", 1, libc::MFD_HUGETLB as libc::c_int),
@@ -40,26 +36,26 @@ const HUGE_PAGES: [(&str, u8, libc::c_int); 3] = [
 ];
 
 /// Options that set the size of a socket's buffers.
-const BUFFERS: [libc::c_int; 2] = [libc::SO_SNDBUF, libc::SO_RCVBUF];
+const BUFFER_SIZES: [libc::c_int; 2] = [libc::SO_SNDBUF, libc::SO_RCVBUF];
 
-/// The guards of a policy.
-pub(super) fn rules(granted: Granted) -> Vec<Rule> {
+/// Returns the guards of a policy.
+pub(super) fn rules(exemptions: Exemptions) -> Vec<Rule> {
     let mut rules = vec![];
-    if !granted.set_id_bits {
+    if !exemptions.set_id_bits {
         set_id_bits(&mut rules);
     }
-    if !granted.huge_pages {
+    if !exemptions.huge_pages {
         let denied = |(call, argument, flag)| rule(call, [Condition::has(argument, flag)], libc::ENOMEM);
         rules.extend(HUGE_PAGES.map(denied));
     }
-    if granted.netlink {
-        // What is answered stays as large as the kernel makes it, whatever the program asks for.
+    if exemptions.netlink {
+        // The buffers keep the kernel's default sizes. Programs that request larger ones see success.
         let ignored = |option| rule("setsockopt", [Condition::is(1, libc::SOL_SOCKET), Condition::is(2, option)], 0);
-        rules.extend(BUFFERS.map(ignored));
+        rules.extend(BUFFER_SIZES.map(ignored));
     } else {
         rules.push(rule("socket", [Condition::is(0, libc::AF_NETLINK)], libc::EAFNOSUPPORT));
     }
-    if granted.sees_other_processes {
+    if exemptions.sees_other_processes {
         other_processes(&mut rules);
     }
     rules
@@ -67,29 +63,30 @@ pub(super) fn rules(granted: Granted) -> Vec<Rule> {
 
 /// Calls whose first argument is the pid of the process that they change.
 const SCHEDULERS: [&str; 4] = ["sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"];
-/// Calls whose first argument says what the second is the number of, and its value for a process.
+/// Calls whose first argument is the kind of what the second one identifies, and the kind for a process.
 const PRIORITIES: [(&str, libc::c_int); 2] = [("setpriority", libc::PRIO_PROCESS as libc::c_int), ("ioprio_set", 1)];
 
-/// Changes of other processes: of the same user, they need no further permission.
+/// Denies changes of other processes. The kernel allows them for every process of the same user.
 fn other_processes(rules: &mut Vec<Rule>) {
-    let sets = Condition::new(2, Comparison::NotEqual(0));
-    rules.push(rule("prlimit64", [Condition::is_not(0, 0), sets], libc::EPERM));
+    let sets_limit = Condition::qword(2, Comparison::NotEqual(0));
+    rules.push(rule("prlimit64", [Condition::is_not(0, 0), sets_limit], libc::EPERM));
     rules.extend(SCHEDULERS.map(|call| rule(call, [Condition::is_not(0, 0)], libc::EPERM)));
     for (call, process) in PRIORITIES {
         rules.push(rule(call, [Condition::is_not(0, process)], libc::EPERM));
         rules.push(rule(call, [Condition::is_not(1, 0)], libc::EPERM));
     }
-    let memory = ["process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp"];
-    rules.extend(memory.map(|call| rule(call, [], libc::EPERM)));
+    let inspections = ["process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp"];
+    rules.extend(inspections.map(|call| rule(call, [], libc::EPERM)));
     rules.extend(["move_pages", "migrate_pages"].map(|call| rule(call, [Condition::is_not(0, 0)], libc::EPERM)));
 }
 
+/// Denies creating set-user-ID and set-group-ID files.
 fn set_id_bits(rules: &mut Vec<Rule>) {
     for bit in SET_ID_BITS.map(|bit| bit as libc::c_int) {
         let denied = |(call, argument)| rule(call, [Condition::has(argument, bit)], libc::EPERM);
         rules.extend(MODES.map(denied));
-        for ((call, flags), creating) in OPENS.into_iter().flat_map(|open| CREATING.map(|creating| (open, creating))) {
-            let conditions = [Condition::has(flags, creating), Condition::has(flags + 1, bit)];
+        for ((call, flags), create) in OPENS.into_iter().flat_map(|open| CREATE_FLAGS.map(|create| (open, create))) {
+            let conditions = [Condition::has(flags, create), Condition::has(flags + 1, bit)];
             rules.push(rule(call, conditions, libc::EPERM));
         }
     }
@@ -97,18 +94,19 @@ fn set_id_bits(rules: &mut Vec<Rule>) {
 }
 
 fn rule(call: &'static str, conditions: impl Into<Vec<Condition>>, errno: i32) -> Rule {
-    Rule { call: call.into(), conditions: conditions.into(), action: Action::Errno(errno) }
+    Rule { call: call.into(), conditions: conditions.into(), action: Action::Errno(Errno::new(errno)) }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::confine::seccomp::{Action, Condition, Policy, Seccomp};
-    use crate::system_call::SystemCall;
+    use crate::syscall::SystemCall;
+    use crate::unix::Errno;
 
-    const DENIED: Action = Action::Errno(libc::EPERM);
-    const NO_MEMORY: Action = Action::Errno(libc::ENOMEM);
+    const DENIED: Action = Action::Errno(Errno::EPERM);
+    const NO_MEMORY: Action = Action::Errno(Errno::ENOMEM);
 
-    /// None if this architecture does not have the call.
+    /// `None` if this architecture does not have the call.
     fn decides(seccomp: &Seccomp, name: &str, args: &[u64]) -> Option<Action> {
         let mut all = [0; 6];
         all[..args.len()].copy_from_slice(args);
@@ -116,9 +114,10 @@ mod tests {
         Some(Policy::resolve(seccomp).expect("a policy").decide(number, &all))
     }
 
-    /// Calls that make a set-user-ID or set-group-ID file.
+    /// Calls that create a set-user-ID or set-group-ID file.
     fn set_id_calls() -> Vec<(&'static str, Vec<u64>)> {
-        let [create, temporary] = [libc::O_CREAT | libc::O_RDWR, libc::O_TMPFILE | libc::O_RDWR].map(|it| it as u64);
+        let [create, temporary] =
+            [libc::O_CREAT | libc::O_RDWR, libc::O_TMPFILE | libc::O_RDWR].map(|flags| flags as u64);
         let with = |mode: u64| {
             [
                 ("chmod", vec![0, mode]),
@@ -141,19 +140,22 @@ mod tests {
     #[test]
     fn no_rule_allows_set_id_bits() {
         let everything = Seccomp::allow_list().allow(SystemCall::all().filter_map(SystemCall::name));
-        let asked = Seccomp::deny_list().on(["fchmod", "openat", "openat2"], Action::Notify);
+        let notifying = Seccomp::deny_list().on(["fchmod", "openat", "openat2"], Action::Notify);
         let narrow = Seccomp::new().only(["chmod", "openat", "fchmod", "openat2"]);
         for policy in
-            [Seccomp::new(), Seccomp::container(), everything, asked, narrow, Seccomp::deny_list().deny(["bpf"])]
+            [Seccomp::new(), Seccomp::container(), everything, notifying, narrow, Seccomp::deny_list().deny(["bpf"])]
         {
             for (name, args) in set_id_calls() {
-                assert!(decides(&policy, name, &args).is_none_or(|it| it == DENIED), "{name} {args:x?} in {policy:#}");
+                assert!(
+                    decides(&policy, name, &args).is_none_or(|action| action == DENIED),
+                    "{name} {args:x?} in {policy:#}"
+                );
             }
-            assert_eq!(decides(&policy, "openat2", &[]), Some(Action::Errno(libc::ENOSYS)));
+            assert_eq!(decides(&policy, "openat2", &[]), Some(Action::Errno(Errno::ENOSYS)));
         }
         let strict = Seccomp::pure_computation();
         for (name, args) in set_id_calls() {
-            assert!(decides(&strict, name, &args).is_none_or(|it| it == Action::Kill), "{name} {args:x?}");
+            assert!(decides(&strict, name, &args).is_none_or(|action| action == Action::Kill), "{name} {args:x?}");
         }
     }
 
@@ -194,31 +196,31 @@ mod tests {
     #[test]
     fn no_rule_allows_netlink() {
         let everything = Seccomp::allow_list().allow(SystemCall::all().filter_map(SystemCall::name));
-        let (netlink, unsupported) = ([libc::AF_NETLINK as u64, 3, 0], Action::Errno(libc::EAFNOSUPPORT));
+        let (netlink, unsupported) = ([libc::AF_NETLINK as u64, 3, 0], Action::Errno(Errno::EAFNOSUPPORT));
         let buffer = [3, libc::SOL_SOCKET as u64, libc::SO_SNDBUF as u64, 1, 4];
         for policy in [Seccomp::new(), Seccomp::container(), everything] {
             assert_eq!(decides(&policy, "socket", &netlink), Some(unsupported));
             assert_eq!(decides(&policy, "setsockopt", &buffer), Some(Action::Allow));
-            let granting = policy.allow_netlink();
-            assert_eq!(decides(&granting, "socket", &netlink), Some(Action::Allow));
-            assert_eq!(decides(&granting, "setsockopt", &buffer), Some(Action::Errno(0)), "without effect");
+            let exempt = policy.allow_netlink();
+            assert_eq!(decides(&exempt, "socket", &netlink), Some(Action::Allow));
+            assert_eq!(decides(&exempt, "setsockopt", &buffer), Some(Action::Errno(Errno::new(0))), "without effect");
         }
     }
 
     #[test]
     fn a_guard_is_never_milder_than_the_policy() {
         let mode = |value| Condition::is(2, value);
-        let policy = Seccomp::allow_list().otherwise(Action::Kill).when("mknodat", [mode(0o644)], Action::Allow);
+        let policy = Seccomp::allow_list().default_action(Action::Kill).when("mknodat", [mode(0o644)], Action::Allow);
         assert_eq!(decides(&policy, "mknodat", &[0, 0, 0o644]), Some(Action::Allow));
         assert_eq!(decides(&policy, "mknodat", &[0, 0, 0o4644]), Some(Action::Kill));
-        assert_eq!(decides(&Seccomp::new().deny(["openat2"]), "openat2", &[]), Some(DENIED), "as the rule says");
+        assert_eq!(decides(&Seccomp::new().deny(["openat2"]), "openat2", &[]), Some(DENIED), "the rule is stricter");
     }
 
     #[test]
     fn set_id_bits_are_allowed_if_requested() {
         let policy = Seccomp::container().allow_set_id_bits();
         for (name, args) in set_id_calls().into_iter().chain([("openat2", vec![])]) {
-            assert!(decides(&policy, name, &args).is_none_or(|it| it == Action::Allow), "{name}");
+            assert!(decides(&policy, name, &args).is_none_or(|action| action == Action::Allow), "{name}");
         }
     }
 }

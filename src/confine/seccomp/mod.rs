@@ -1,77 +1,112 @@
-//! seccomp: which system calls a program may make (seccomp(2), Linux's `Documentation/userspace-api/seccomp_filter.rst`).
+//! The seccomp policy: which system calls a program may make (seccomp(2), Linux's
+//! `Documentation/userspace-api/seccomp_filter.rst`). `Seccomp` describes, `Policy` decides, `Filter` is what the
+//! kernel runs.
+//!
+//! What answers the calls that a filter hands to the caller is no part of it: that is the supervisor in `child`.
+
+// Stands first, so that `Seccomp::new` is the first method in the documentation.
+mod presets;
 
 mod baseline;
-mod describe;
+mod bpf;
+mod decision_graph;
 mod filter;
-mod graph;
 mod guards;
 mod install;
-mod lowering;
-mod paths;
+mod path_arguments;
 mod policy;
-mod presets;
+mod policy_display;
+mod raw_bpf;
 mod rule;
+#[cfg(feature = "serde")]
+mod stored_policy;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use crate::error::Result;
+use crate::plan::Word;
+use crate::unix::Errno;
 pub(crate) use filter::{Filter, compile};
-use guards::Granted;
-pub(crate) use install::install;
-pub(crate) use policy::Policy;
+use guards::Exemptions;
+pub(crate) use install::{install, install_programs};
+pub(crate) use policy::{LAST_ERRNO, Policy, Verdict};
 pub use rule::{Action, Comparison, Condition, Rule};
 
-/// Which system calls a program may make. `Seccomp::new()` is the default of a sandbox.
+/// A seccomp policy: the system calls that a program may make.
 ///
-/// A policy is a list of rules, and what becomes of a call that no rule matches. Names are those of the manual pages; one
-/// that another architecture has and this one has not is passed over, and one that none has is an error of
-/// [`Sandbox::plan`](crate::Sandbox::plan) that names the nearest one. Whatever the policy, calls of another ABI (32-bit
-/// ones and x32 on x86_64) are refused: with `ENOSYS`, or, where the policy ends the sandbox for some call, by ending it:
+/// A policy is a list of rules, and a default action for calls that no rule matches. The names of calls are those of
+/// syscalls(2). A rule for a call that exists only on another architecture is skipped, so that one policy works on all
+/// of them.
+///
+/// Every policy denies calls of another ABI (32-bit calls, and x32 on x86_64) with `ENOSYS`. If the policy has
+/// [`Action::Kill`] for any call, the sandbox is killed instead:
 /// [`Termination::ForeignSyscall`](crate::Termination::ForeignSyscall).
 ///
-/// # What no rule allows
+/// The execve(2) that starts the program is always allowed. A policy that denies execve(2) applies to later calls.
 ///
-/// In every policy, whatever its rules allow, three things are denied. The only exception is a policy that denies nothing,
-/// such as [`Seccomp::unconfined`].
+/// The [`Display`](std::fmt::Display) form is a summary, and the alternate form (`{:#}`) lists all rules.
 ///
-/// - Creating a regular file with the set-user-ID or set-group-ID bit, or setting one of them (`EPERM`): chmod(2) and its
-///   variants, open(2) and openat(2) with `O_CREAT` or `O_TMPFILE`, creat(2), mknod(2), mknodat(2). A filter cannot read the
-///   mode that openat2(2) is passed, so openat2(2) gives `ENOSYS`. Allow them with [`Seccomp::allow_set_id_bits`].
-/// - Huge pages of hugetlbfs (`ENOMEM`), which the memory limit of a cgroup does not count: mmap(2) with `MAP_HUGETLB`,
-///   memfd_create(2) with `MFD_HUGETLB`, shmget(2) with `SHM_HUGETLB`. Allow them with [`Seccomp::allow_huge_pages`].
-///   Transparent huge pages are counted, and not affected.
-/// - Sockets of netlink(7) (`EAFNOSUPPORT`), whose buffers no cgroup counts. Allow them with [`Seccomp::allow_netlink`].
-///
-/// Without a PID namespace the program also finds the caller's processes. Then calls that change another process are denied
-/// (`EPERM`): prlimit64(2) with new limits, sched_setaffinity(2), sched_setscheduler(2), sched_setparam(2), sched_setattr(2),
-/// setpriority(2), ioprio_set(2), move_pages(2) and migrate_pages(2) take pid 0 only, which is the caller of the function;
-/// process_vm_readv(2), process_vm_writev(2), process_madvise(2), pidfd_getfd(2) and kcmp(2) are denied. So
-/// pthread_setaffinity_np(3), which passes the thread's number, fails there too.
-///
-/// io_uring makes such calls past every filter: a policy that allows io_uring_setup(2) allows set-user-ID files.
-///
-/// Its [`Display`](std::fmt::Display) is short, and with `{:#}` the whole list of its rules.
-///
-/// The program's own execve(2) is always let through, and with a policy that lacks it no other one.
+/// Default: [`Seccomp::new`].
 ///
 /// ```
-/// use stockade::{Action, Command, Comparison, Condition, Sandbox, Seccomp};
+/// use stockade::seccomp::{Action, Comparison, Condition};
+/// use stockade::{Command, Errno, Sandbox, Seccomp};
 ///
+/// let other_family = Condition::dword(0, Comparison::NotEqual(libc::AF_UNIX as u64));
 /// let policy = Seccomp::new()
 ///     .deny(["ptrace"])
-///     .when("socket", [Condition::int(0, Comparison::NotEqual(libc::AF_UNIX as u64))], Action::Errno(libc::EAFNOSUPPORT));
+///     .when("socket", [other_family], Action::Errno(Errno::EAFNOSUPPORT));
 /// let outcome = Sandbox::new().seccomp(policy).status(Command::new("true"))?;
 /// assert!(outcome.success());
 /// # Ok::<(), stockade::Error>(())
 /// ```
+///
+/// # Guards
+///
+/// Every policy denies the following, whatever its rules allow. The only exception is a policy that denies nothing,
+/// such as [`Seccomp::unconfined`].
+///
+/// - Creating a regular file with the set-user-ID or set-group-ID bit, or setting one of them (`EPERM`): chmod(2) and
+///   its variants, open(2) and openat(2) with `O_CREAT` or `O_TMPFILE`, creat(2), mknod(2), mknodat(2). A filter cannot
+///   read the mode that openat2(2) is passed, so openat2(2) fails with `ENOSYS`. Allow them with
+///   [`Seccomp::allow_set_id_bits`].
+/// - Huge pages of hugetlbfs (`ENOMEM`), which the memory limit of a cgroup does not count: mmap(2) with `MAP_HUGETLB`,
+///   memfd_create(2) with `MFD_HUGETLB`, shmget(2) with `SHM_HUGETLB`. Allow them with [`Seccomp::allow_huge_pages`].
+///   Transparent huge pages are counted, and not denied.
+/// - Sockets of netlink(7) (`EAFNOSUPPORT`), whose buffers no cgroup counts. Allow them with
+///   [`Seccomp::allow_netlink`].
+///
+/// Without a PID namespace, the program sees the processes of the caller's PID namespace. Then calls that change or
+/// inspect another process fail with `EPERM`:
+///
+/// - The process argument of prlimit64(2) with new limits, sched_setaffinity(2), sched_setscheduler(2),
+///   sched_setparam(2), sched_setattr(2), setpriority(2), ioprio_set(2), move_pages(2) and migrate_pages(2) must be 0,
+///   the calling process. So pthread_setaffinity_np(3), which passes a thread ID, fails.
+/// - process_vm_readv(2), process_vm_writev(2), process_madvise(2), pidfd_getfd(2) and kcmp(2) are denied.
+///
+/// No filter applies to the operations of io_uring(7): a policy that allows io_uring_setup(2) allows set-user-ID files.
+///
+/// # Errors
+///
+/// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+/// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration)
+///
+/// - if no architecture has a call with the name in a rule (the error suggests a similar name);
+/// - if a condition has an argument other than 0 to 5;
+/// - if an action has an error number other than 0 to 4095;
+/// - if the filter would have more than 4096 instructions.
+///
+/// See seccomp(2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "stored_policy::StoredPolicy", into = "stored_policy::StoredPolicy"))]
 pub struct Seccomp {
-    otherwise: Action,
+    default_action: Action,
     rules: Vec<Rule>,
     record: bool,
-    #[cfg_attr(feature = "serde", serde(default))]
-    granted: Granted,
+    exemptions: Exemptions,
+    bpf: Vec<Vec<u8>>,
 }
 
 impl Default for Seccomp {
@@ -81,79 +116,92 @@ impl Default for Seccomp {
 }
 
 impl Seccomp {
-    const fn of(otherwise: Action) -> Self {
-        Self { otherwise, rules: vec![], record: false, granted: Granted::NOTHING }
+    const fn with_default(default_action: Action) -> Self {
+        Self { default_action, rules: vec![], record: false, exemptions: Exemptions::NONE, bpf: vec![] }
     }
 
-    /// Everything is allowed but what is denied by further calls.
-    pub fn deny_list() -> Self {
-        Self::of(Action::Allow)
-    }
-
-    /// Everything is refused with `EPERM` but what is allowed by further calls.
-    pub fn allow_list() -> Self {
-        Self::of(Action::Errno(libc::EPERM))
-    }
-
-    /// Allows set-user-ID and set-group-ID files, and openat2(2), as far as the rules do. For sandboxes that install
-    /// packages, or that run sandboxes. Default: denied.
+    /// Creates a policy without rules that allows every call. Deny calls with [`Seccomp::deny`], [`Seccomp::on`] or
+    /// [`Seccomp::when`].
     ///
-    /// A set-user-ID file in a writable bind stays on the host and belongs to the owner of that directory, which is root
-    /// if root shared it: bind a directory that other users of the host cannot enter.
+    /// While it denies nothing, it has no guards, like [`Seccomp::unconfined`]. The first rule that denies a call adds
+    /// them.
+    pub fn deny_list() -> Self {
+        Self::with_default(Action::Allow)
+    }
+
+    /// Creates a policy that denies every call with `EPERM`. Allow calls with [`Seccomp::allow`] or [`Seccomp::when`].
+    pub fn allow_list() -> Self {
+        Self::with_default(Action::Errno(Errno::EPERM))
+    }
+
+    /// Removes the guard against set-user-ID and set-group-ID files. The rules then decide about these calls and
+    /// openat2(2).
+    ///
+    /// Use it for sandboxes that install packages, or that run sandboxes. A set-user-ID file in a writable bind remains
+    /// on the host. It belongs to the owner of the bound directory, which may be root. So bind a directory that other
+    /// users of the host cannot enter.
+    ///
+    /// Default: denied (`EPERM`; openat2(2): `ENOSYS`).
     #[must_use]
     pub fn allow_set_id_bits(mut self) -> Self {
-        self.granted.set_id_bits = true;
+        self.exemptions.set_id_bits = true;
         self
     }
 
-    /// Allows huge pages of hugetlbfs (`MAP_HUGETLB`, `MFD_HUGETLB`, `SHM_HUGETLB`), as far as the rules do. Default: denied
-    /// (`ENOMEM`, as where the machine has none).
+    /// Removes the guard against huge pages of hugetlbfs (`MAP_HUGETLB`, `MFD_HUGETLB`, `SHM_HUGETLB`). The rules then
+    /// decide about them.
     ///
     /// The memory limit of a cgroup does not count them. Limit them with
     /// [`Cgroup::hugetlb_max`](crate::Cgroup::hugetlb_max).
+    ///
+    /// Default: denied (`ENOMEM`, as on a machine that has no huge pages).
     #[must_use]
     pub fn allow_huge_pages(mut self) -> Self {
-        self.granted.huge_pages = true;
+        self.exemptions.huge_pages = true;
         self
     }
 
-    /// Allows sockets of netlink(7), as far as the rules do: presets allow `NETLINK_ROUTE` alone, by which programs list
-    /// network interfaces and routes (getifaddrs(3), ip(8), `os.networkInterfaces()` of Node). Default: denied
-    /// (`EAFNOSUPPORT`). Names of hosts are resolved without them.
+    /// Removes the guard against sockets of netlink(7). The rules then decide about them.
     ///
-    /// What waits in their buffers is memory that no cgroup counts: some 400 kB a socket. So the size of every socket's
-    /// buffers stays as it is (`SO_SNDBUF` and `SO_RCVBUF` of setsockopt(2) have no effect), and a process has 64 descriptors
-    /// ([`Resource::Nofile`](crate::Resource::Nofile)) unless [`Limits::rlimit`](crate::Limits::rlimit) sets another
-    /// number. Limit the processes, too ([`Cgroup::pids_max`](crate::Cgroup::pids_max)): the product of both is the bound.
+    /// Presets allow the protocol `NETLINK_ROUTE` only. Programs list network interfaces and routes with it
+    /// (getifaddrs(3), ip(8), `os.networkInterfaces()` of Node). Host names are resolved without it, except by Mono.
+    ///
+    /// The buffers of these sockets are memory that no cgroup counts, about 400 kB per socket. Two limits bound it: the
+    /// sizes of all socket buffers are fixed (`SO_SNDBUF` and `SO_RCVBUF` of setsockopt(2) have no effect), and a
+    /// process has 64 descriptors ([`Resource::Nofile`](crate::limits::Resource::Nofile)) unless
+    /// [`Limits::rlimit`](crate::Limits::rlimit) sets another number. Limit the number of processes too, with
+    /// [`Cgroup::pids_max`](crate::Cgroup::pids_max).
+    ///
+    /// Default: denied (`EAFNOSUPPORT`).
     #[must_use]
     pub fn allow_netlink(mut self) -> Self {
-        self.granted.netlink = true;
+        self.exemptions.netlink = true;
         self
     }
 
-    /// Whether sockets of netlink(7) are allowed by request.
+    /// Returns whether [`Seccomp::allow_netlink`] was called.
     pub(crate) fn allows_netlink(&self) -> bool {
-        self.granted.netlink
+        self.exemptions.netlink
     }
 
-    /// No filter at all.
+    /// Creates a policy that denies nothing. No filter is installed.
     pub fn unconfined() -> Self {
         Self::deny_list()
     }
 
-    /// Allows these calls, whatever was said of them before.
+    /// Allows these calls. Replaces earlier rules for them.
     #[must_use]
     pub fn allow<N: Into<Cow<'static, str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
         self.on(names, Action::Allow)
     }
 
-    /// Refuses these calls with `EPERM`, whatever was said of them before.
+    /// Denies these calls with `EPERM`. Replaces earlier rules for them.
     #[must_use]
     pub fn deny<N: Into<Cow<'static, str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
-        self.on(names, Action::Errno(libc::EPERM))
+        self.on(names, Action::Errno(Errno::EPERM))
     }
 
-    /// Says what becomes of these calls, whatever was said of them before.
+    /// Sets the action for these calls. Replaces earlier rules for them.
     #[must_use]
     pub fn on<N: Into<Cow<'static, str>>>(mut self, names: impl IntoIterator<Item = N>, action: Action) -> Self {
         for call in names.into_iter().map(Into::into) {
@@ -163,7 +211,9 @@ impl Seccomp {
         self
     }
 
-    /// Says what becomes of a call when all of these conditions hold of its arguments, beside what was said of it before.
+    /// Sets the action for a call whose arguments meet all of these conditions. Earlier rules for the call are kept.
+    ///
+    /// If several rules match, the strictest action applies: see [`Action`].
     #[must_use]
     pub fn when(
         mut self,
@@ -175,127 +225,192 @@ impl Seccomp {
         self
     }
 
-    /// Refuses everything but these calls. What is refused of them so far stays so, and so does how: other calls that no
-    /// rule refuses fail with `EPERM`, or as those that no rule matches.
+    /// Narrows the policy to these calls: each of them keeps its rules and actions, and every other call is denied.
+    ///
+    /// No call that was denied before is allowed. Another call is denied by its own rule if that denies it, or else by
+    /// the default action if that denies calls, or else with `EPERM`.
     #[must_use]
     pub fn only<N: Into<Cow<'static, str>>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         let names: BTreeSet<Cow<'static, str>> = names.into_iter().map(Into::into).collect();
-        self.rules.retain(|rule| rule.action.refuses() || names.contains(&rule.call));
-        if self.otherwise.refuses() {
+        self.rules.retain(|rule| rule.action.denies() || names.contains(&rule.call));
+        if self.default_action.denies() {
             return self;
         }
-        let action = std::mem::replace(&mut self.otherwise, Action::Errno(libc::EPERM));
+        let action = std::mem::replace(&mut self.default_action, Action::Errno(Errno::EPERM));
         names.into_iter().fold(self, |policy, name| policy.when(name, [], action))
     }
 
-    /// Has the host hear of whatever is allowed, but for these calls.
-    pub(crate) fn hearing_all_but(mut self, unheard: &[&'static str]) -> Self {
-        for rule in self.rules.iter_mut().filter(|rule| !rule.action.refuses()) {
-            rule.action = if unheard.contains(&&*rule.call) { Action::Allow } else { Action::Notify };
+    /// Notifies the caller of every allowed call, but for these.
+    pub(crate) fn notify_all_but(mut self, except: &[&'static str]) -> Self {
+        for rule in self.rules.iter_mut().filter(|rule| !rule.action.denies()) {
+            rule.action = if except.contains(&&*rule.call) { Action::Allow } else { Action::Notify };
         }
-        if self.otherwise.refuses() {
+        if self.default_action.denies() {
             return self;
         }
-        self.otherwise = Action::Notify;
-        unheard.iter().fold(self, |policy, &name| policy.when(name, [], Action::Allow))
+        self.default_action = Action::Notify;
+        except.iter().fold(self, |policy, &name| policy.when(name, [], Action::Allow))
     }
 
-    /// What becomes of a call that no rule matches.
+    /// Sets the action for calls that no rule matches.
+    ///
+    /// Default: that of the constructor.
     #[must_use]
-    pub fn otherwise(mut self, action: Action) -> Self {
-        self.otherwise = action;
+    pub fn default_action(mut self, action: Action) -> Self {
+        self.default_action = action;
         self
     }
 
-    /// Has everything that is refused so far with an error number met by this instead, but for what gives 0.
+    /// In all rules and in the default action, replaces each [`Action::Errno`] whose number is not 0 with `action`.
+    /// Guards keep their error numbers: see [`Seccomp`]. For example, `deny_with(Action::Kill)` kills the sandbox for
+    /// every call that a rule denies.
     #[must_use]
-    pub fn refuse_with(mut self, action: Action) -> Self {
-        for said in self.rules.iter_mut().map(|rule| &mut rule.action).chain([&mut self.otherwise]) {
-            if matches!(said, Action::Errno(1..)) {
-                *said = action;
+    pub fn deny_with(mut self, action: Action) -> Self {
+        for known in self.rules.iter_mut().map(|rule| &mut rule.action).chain([&mut self.default_action]) {
+            if matches!(known, Action::Errno(errno) if errno.number() > 0) {
+                *known = action;
             }
         }
         self
     }
 
-    /// Notes what is refused, with its arguments: [`Outcome::violations`](crate::Outcome::violations). A refused call then
-    /// takes a way over the host, some ten times as long as without. Calls of another ABI are not noted.
+    /// Records denied calls and their arguments in [`Outcome::violations`](crate::Outcome::violations).
+    ///
+    /// A thread of the caller then decides every denied call, which takes about ten times as long. Calls of another ABI
+    /// are not recorded.
+    ///
+    /// Default: not recorded.
     #[must_use]
     pub fn record(mut self) -> Self {
         self.record = true;
         self
     }
 
-    /// The rules so far.
+    /// Adds a compiled program of the kernel's packet filter (classic BPF), as an array of `struct sock_filter` in the byte
+    /// order of the machine. libseccomp (seccomp_export_bpf(3)) and others write such programs.
+    ///
+    /// It is installed in addition to the policy, and can only deny more: of the results of all programs and of the
+    /// policy, the kernel takes the strictest (seccomp(2)). What it denies is not recorded by [`Seccomp::record`].
+    /// `SECCOMP_RET_USER_NOTIF` and `SECCOMP_RET_TRACE` have nobody who answers, so that the call fails with `ENOSYS`.
+    ///
+    /// It applies to the program alone: the calls of the set-up, among them the execve(2) that starts the program, are
+    /// allowed before it is asked. **It must check the architecture itself** (`seccomp_data.arch`), since numbers of
+    /// calls differ between architectures; calls of another one are denied by the policy, unless that is
+    /// [`Seccomp::unconfined`].
+    ///
+    /// Default: none.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the kernel would reject the
+    /// program: its length is 0 or no multiple of 8, it has more than 4,091 instructions (4,096, less 5 for the set-up),
+    /// or an instruction is invalid, which the error names.
+    ///
+    /// See seccomp(2), `struct sock_fprog`, and `kernel/seccomp.c`, `seccomp_check_filter`.
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox, Seccomp};
+    ///
+    /// // Loads the number of the call, and denies uname(2) with EPERM.
+    /// let instructions: [(u16, u8, u8, u32); 4] = [
+    ///     (0x20, 0, 0, 0),
+    ///     (0x15, 0, 1, libc::SYS_uname as u32),
+    ///     (0x06, 0, 0, 0x0005_0000 | libc::EPERM as u32),
+    ///     (0x06, 0, 0, 0x7fff_0000),
+    /// ];
+    /// let mut program = vec![];
+    /// for (code, if_true, if_false, value) in instructions {
+    ///     program.extend(code.to_ne_bytes());
+    ///     program.extend([if_true, if_false]);
+    ///     program.extend(u32::to_ne_bytes(value));
+    /// }
+    /// let sandbox = Sandbox::new().seccomp(Seccomp::new().bpf(program));
+    /// assert!(!sandbox.output(Command::new("uname"))?.outcome.success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn bpf(mut self, program: impl Into<Vec<u8>>) -> Self {
+        self.bpf.push(program.into());
+        self
+    }
+
+    /// Checks the compiled programs, and returns their instructions with those that let the set-up through.
+    pub(crate) fn programs(&self) -> Result<Vec<Vec<Word>>> {
+        self.bpf.iter().map(|program| raw_bpf::lower(program)).collect()
+    }
+
+    /// Returns the rules, in the order in which they were added. They do not include the guards.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
 
-    /// The default policy, with a listener if this one has one.
+    /// Returns the default policy, with a listener if this one needs one. Probes of what the host supports install it.
     pub(crate) fn reference(&self) -> Self {
         let listens = compile(self).is_ok_and(|filter| filter.policy.needs_listener());
         if listens { Self::new().record() } else { Self::new() }
     }
 
-    /// The same policy for a program that has no PID namespace: what would change other processes is denied.
-    pub(crate) fn among_other_processes(mut self) -> Self {
-        self.granted.sees_other_processes = true;
+    /// Adds the guard for a program without a PID namespace: calls that change other processes are denied.
+    pub(crate) fn guard_other_processes(mut self) -> Self {
+        self.exemptions.sees_other_processes = true;
         self
     }
 
-    /// Whether there is nothing to filter.
+    /// Returns whether the policy denies nothing, so that no filter is needed.
     pub(crate) fn is_unconfined(&self) -> bool {
-        self.otherwise == Action::Allow && self.rules.iter().all(|rule| rule.action == Action::Allow)
+        self.default_action == Action::Allow && self.rules.iter().all(|rule| rule.action == Action::Allow)
     }
 
-    /// Whether a callback of the host is asked.
-    pub(crate) fn asks(&self) -> bool {
-        self.rules.iter().map(|rule| rule.action).chain([self.otherwise]).any(|action| action == Action::Notify)
+    /// Returns whether the policy needs a callback: some call has [`Action::Notify`].
+    pub(crate) fn needs_callback(&self) -> bool {
+        self.rules.iter().map(|rule| rule.action).chain([self.default_action]).any(|action| action == Action::Notify)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system_call::SystemCall;
+    use crate::syscall::SystemCall;
 
-    /// What a policy says of a call with no arguments, and of one with a flag that makes a namespace.
+    /// The actions of a policy for a call without arguments, and for one with a flag that creates a namespace.
     fn decides(seccomp: &Seccomp, name: &str) -> [Action; 2] {
         let policy = Policy::resolve(seccomp).expect("a policy");
         let number = SystemCall::named(name).expect(name).number();
         [0, libc::CLONE_NEWUSER as u64].map(|flags| policy.decide(number, &[flags, 0, 0, 0, 0, 0]))
     }
 
-    const REFUSED: Action = Action::Errno(libc::EPERM);
-    const MISSING: Action = Action::Errno(libc::ENOSYS);
+    const DENIED: Action = Action::Errno(Errno::EPERM);
+    const MISSING: Action = Action::Errno(Errno::ENOSYS);
 
     #[test]
-    fn only_some_are_allowed_and_of_those_what_was_allowed_before() {
+    fn only_allows_the_listed_calls_that_were_allowed_before() {
         let names = ["read", "clone", "clone3", "mount"];
         let narrow = Seccomp::new().only(names);
         assert_eq!(decides(&narrow, "read"), [Action::Allow; 2]);
-        assert_eq!(decides(&narrow, "write"), [REFUSED; 2]);
-        assert_eq!(decides(&narrow, "clone"), [Action::Allow, REFUSED]);
-        assert_eq!(decides(&narrow, "mount"), [REFUSED; 2]);
-        assert_eq!(decides(&Seccomp::new().only(["read"]), "clone3"), [MISSING; 2], "as it was refused");
-        let listed = Seccomp::allow_list().allow(["read", "write"]).otherwise(Action::Kill).only(["read", "openat"]);
+        assert_eq!(decides(&narrow, "write"), [DENIED; 2]);
+        assert_eq!(decides(&narrow, "clone"), [Action::Allow, DENIED]);
+        assert_eq!(decides(&narrow, "mount"), [DENIED; 2]);
+        assert_eq!(decides(&Seccomp::new().only(["read"]), "clone3"), [MISSING; 2], "the rule that denied it is kept");
+        let listed =
+            Seccomp::allow_list().allow(["read", "write"]).default_action(Action::Kill).only(["read", "openat"]);
         for (name, action) in [("read", Action::Allow), ("write", Action::Kill), ("openat", Action::Kill)] {
             assert_eq!(decides(&listed, name), [action; 2], "{name}");
         }
-        assert_eq!(decides(&Seccomp::deny_list().otherwise(Action::Log).only(["read"]), "read"), [Action::Log; 2]);
-        assert_eq!(decides(&Seccomp::new().only::<&str>([]), "read"), [REFUSED; 2]);
+        assert_eq!(decides(&Seccomp::deny_list().default_action(Action::Log).only(["read"]), "read"), [Action::Log; 2]);
+        assert_eq!(decides(&Seccomp::new().only::<&str>([]), "read"), [DENIED; 2]);
     }
 
     #[test]
-    fn what_is_allowed_is_heard_and_what_is_refused_is_refused() {
-        let heard = Seccomp::new().hearing_all_but(&["read", "mount"]);
-        assert_eq!(decides(&heard, "read"), [Action::Allow; 2]);
-        assert_eq!(decides(&heard, "openat"), [Action::Notify; 2]);
-        assert_eq!(decides(&heard, "clone"), [Action::Notify, REFUSED]);
-        assert_eq!(decides(&heard, "mount"), [REFUSED; 2]);
-        assert_eq!(decides(&heard, "clone3"), [MISSING; 2]);
-        let listed = Seccomp::allow_list().allow(["read", "openat"]).hearing_all_but(&["read", "write"]);
-        for (name, action) in [("read", Action::Allow), ("write", REFUSED), ("openat", Action::Notify)] {
+    fn allowed_calls_notify_and_denied_calls_stay_denied() {
+        let notifying = Seccomp::new().notify_all_but(&["read", "mount"]);
+        assert_eq!(decides(&notifying, "read"), [Action::Allow; 2]);
+        assert_eq!(decides(&notifying, "openat"), [Action::Notify; 2]);
+        assert_eq!(decides(&notifying, "clone"), [Action::Notify, DENIED]);
+        assert_eq!(decides(&notifying, "mount"), [DENIED; 2]);
+        assert_eq!(decides(&notifying, "clone3"), [MISSING; 2]);
+        let listed = Seccomp::allow_list().allow(["read", "openat"]).notify_all_but(&["read", "write"]);
+        for (name, action) in [("read", Action::Allow), ("write", DENIED), ("openat", Action::Notify)] {
             assert_eq!(decides(&listed, name), [action; 2], "{name}");
         }
     }

@@ -1,0 +1,97 @@
+//! Best effort: the configurations to try in turn if the host does not support a best-effort layer.
+//!
+//! A layer is dropped only if a [`reference`] sandbox shows that the host does not support it. Every other failure
+//! stays an error: a program could cause it, to be less confined the next time. No layer's own code belongs here.
+
+mod reference;
+
+use std::borrow::Cow;
+
+use crate::compile::Config;
+use crate::confine::{Namespaces, Root, Seccomp, landlock_fallback};
+use crate::error::Error;
+use crate::launch::can_idmap;
+use crate::layer::Layer;
+use crate::outcome::Unenforced;
+
+/// A configuration to try, and the requested layers that it does not have.
+pub(crate) struct Attempt<'a> {
+    pub config: Cow<'a, Config>,
+    pub unenforced: Vec<Unenforced>,
+}
+
+impl<'a> Attempt<'a> {
+    pub fn new(config: &'a Config) -> Self {
+        Self { config: Cow::Borrowed(config), unenforced: vec![] }
+    }
+
+    /// The next configuration to try after a failure; `None` if the failure is an error.
+    pub fn after(mut self, error: &Error) -> Option<Self> {
+        let layer = error.layer().filter(|&layer| self.config.is_best_effort(layer))?;
+        if layer == Layer::Namespaces {
+            let lacking = reference::lacking_namespaces(&self.config);
+            return if lacking.is_empty() { None } else { self.without_namespaces(lacking, error) };
+        }
+        let requested = self.requested(layer)?;
+        if !reference::lacks_layer(&self.config, layer) {
+            return None;
+        }
+        let config = self.config.to_mut();
+        match layer {
+            Layer::Root => drop_root(config)?,
+            Layer::Cgroup => config.cgroup = None,
+            Layer::Landlock => config.landlock = None,
+            _ => config.seccomp = Seccomp::unconfined(),
+        }
+        self.unenforced.push(Unenforced::new(requested, error));
+        Some(self)
+    }
+
+    /// A description of what was requested of a layer, if it was requested.
+    fn requested(&self, layer: Layer) -> Option<String> {
+        let config = &self.config;
+        match layer {
+            Layer::Root => (!config.root.is_inherited()).then(|| config.root.to_string()),
+            Layer::Cgroup => config.cgroup.as_ref().map(|cgroup| format!("{cgroup:?}")),
+            Layer::Landlock => config.landlock.as_ref().map(ToString::to_string),
+            Layer::Seccomp => (!config.seccomp.is_unconfined()).then(|| config.seccomp.to_string()),
+            _ => None,
+        }
+    }
+
+    /// The configuration without some namespaces and without what needs them. `None` if a layer that needs them is not
+    /// best-effort.
+    fn without_namespaces(mut self, kinds: Namespaces, error: &Error) -> Option<Self> {
+        let config = self.config.to_mut();
+        config.namespaces -= kinds;
+        let mut drop_layer =
+            |layer, requested| self.unenforced.push(Unenforced { layer, requested, reason: error.to_string() });
+        drop_layer(Layer::Namespaces, kinds.names());
+        if kinds.contains(Namespaces::UTS) {
+            (config.hostname, config.domain_name) = (None, None);
+        }
+        if kinds.contains(Namespaces::TIME) {
+            config.time_offsets = None;
+        }
+        if kinds.contains(Namespaces::MOUNT) && config.root.needs_mount_namespace() {
+            if !config.is_best_effort(Layer::Root) {
+                return None;
+            }
+            drop_layer(Layer::Root, config.root.to_string());
+            drop_root(config)?;
+        }
+        Some(self)
+    }
+}
+
+/// Removes the root. With [`Sandbox::landlock_fallback`](crate::Sandbox::landlock_fallback), Landlock rules stand in
+/// for it; `None` if they cannot.
+fn drop_root(config: &mut Config) -> Option<()> {
+    if config.landlock_fallback {
+        let facts = config.facts(can_idmap).ok()?;
+        let rules = landlock_fallback::rules(&config.root, config.landlock.as_ref(), &facts).ok()?;
+        config.landlock = Some(rules);
+    }
+    config.root = Root::inherit();
+    Some(())
+}

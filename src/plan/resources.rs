@@ -1,0 +1,138 @@
+//! Resources that the launch supplies to the scripts of a plan: ID maps, streams, placeholders, and the search path of
+//! the program.
+
+use std::ffi::OsString;
+use std::fs::Metadata;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What is created at a path that does not exist: a file with these contents, or a directory.
+pub(crate) type Absent = Option<Vec<u8>>;
+
+/// A path of the host that must exist while the sandbox exists. It is created for that time if it does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Placeholder {
+    /// The directory, resolved.
+    pub parent: PathBuf,
+    pub name: OsString,
+    /// The contents of a file. `None` for a directory.
+    pub contents: Absent,
+}
+
+impl Placeholder {
+    /// The modification time of placeholders, in seconds.
+    pub const MARK: i64 = 437_133;
+
+    /// Whether an existing directory or file is a placeholder, which counts as absent.
+    pub fn is_one(there: &Metadata) -> bool {
+        there.mtime() == Self::MARK && there.mtime_nsec() == 0
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.parent.join(&self.name)
+    }
+}
+
+/// A user or group ID of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostId {
+    Id(u32),
+    /// The ID of the sandbox's own, assigned at the launch.
+    Own,
+}
+
+impl HostId {
+    /// The number. `own` is the sandbox's own ID.
+    pub fn number(self, own: u32) -> u32 {
+        match self {
+            Self::Id(id) => id,
+            Self::Own => own,
+        }
+    }
+}
+
+/// A range of host IDs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostRange {
+    pub first: u32,
+    pub count: u32,
+}
+
+/// A line of `uid_map` or `gid_map`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MapLine {
+    pub inside: u32,
+    pub outside: HostId,
+    pub count: u32,
+}
+
+impl MapLine {
+    pub fn one(inside: u32, outside: HostId) -> Self {
+        Self { inside, outside, count: 1 }
+    }
+
+    /// Whether it contains a host ID.
+    pub fn has(self, outside: u32) -> bool {
+        match self.outside {
+            HostId::Id(first) => outside.checked_sub(first).is_some_and(|offset| offset < self.count),
+            HostId::Own => false,
+        }
+    }
+
+    /// The host ID of an ID inside.
+    pub fn to_outside(self, id: u32) -> Option<HostId> {
+        let offset = id.checked_sub(self.inside).filter(|&offset| offset < self.count)?;
+        match self.outside {
+            HostId::Id(first) => first.checked_add(offset).map(HostId::Id),
+            HostId::Own => Some(HostId::Own),
+        }
+    }
+}
+
+/// The ID maps of a user namespace, and the process that writes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IdMaps {
+    pub uid: Vec<MapLine>,
+    pub gid: Vec<MapLine>,
+    pub writer: MapWriter,
+}
+
+/// The process that writes ID maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MapWriter {
+    /// The helper itself, which may map its own ID.
+    Process,
+    Caller,
+    /// newuidmap(1) and newgidmap(1), which allow the ranges of `/etc/subuid` and `/etc/subgid`.
+    HelperPrograms,
+}
+
+/// A standard stream of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Inherit,
+    Null,
+    Piped,
+    Descriptor(u16),
+    /// The bytes of [`Plan::input`](super::Plan::input).
+    Input,
+    Pty,
+}
+
+/// The paths at which the program is searched.
+#[derive(Clone, Debug)]
+pub(crate) struct Search {
+    pub program: PathBuf,
+    pub candidates: Vec<PathBuf>,
+}
+
+/// Returns the index of a descriptor among those of a plan, and adds it if it is new.
+pub(crate) fn share(descriptors: &mut Vec<Arc<OwnedFd>>, fd: Arc<OwnedFd>) -> u16 {
+    let known = descriptors.iter().position(|known| Arc::ptr_eq(known, &fd));
+    known.unwrap_or_else(|| {
+        descriptors.push(fd);
+        descriptors.len() - 1
+    }) as u16
+}

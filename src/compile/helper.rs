@@ -235,6 +235,8 @@ pub(crate) fn open_pty(helper: &mut Script, rows: u16, columns: u16) -> (Slot, S
 /// the program.
 pub(crate) struct ProgramProcess {
     message: StartedMessage,
+    /// The pidfd of init, which is sent to the caller.
+    init: Option<Slot>,
     /// The master of its pseudo-terminal, which is sent to the caller.
     pty: Option<Slot>,
     /// Raised by the helper: the program may be executed.
@@ -259,13 +261,14 @@ impl ProgramProcess {
                  again",
             ),
         ]));
-        let message = StartedMessage::new(helper, pty.is_some());
+        let init = init.map(|_| helper.slot("pidfd of init"));
+        let message = StartedMessage::new(helper, init.is_some(), pty.is_some());
         let (go, executed) = (helper.flag("the program may be executed"), helper.flag("the program is executed"));
         if init.is_none() {
             helper.clear_on_exit(go);
         }
         helper.call(nr!(SYS_clock_gettime), [flags!(CLOCK_REALTIME), Arg::SlotAddress(message.time)]);
-        let program = Self { message, pty, go, executed, helper: helper.label(), unreported: helper.label() };
+        let program = Self { message, init, pty, go, executed, helper: helper.label(), unreported: helper.label() };
         clone_program(helper, executed, &entries, program.helper);
         program
     }
@@ -285,9 +288,11 @@ impl ProgramProcess {
         helper.drop_pass();
         helper.bind(self.helper);
         helper.step(Step::new("open a pidfd of the program's process"));
-        helper.call(nr!(SYS_pidfd_open), [Script::COMMAND.into(), 0.into()]).store_in(self.message.fds);
-        if let Some(init) = init {
-            init.give(helper, self.message.fds, self.go);
+        helper.call(nr!(SYS_pidfd_open), [Script::COMMAND.into(), 0.into()]).store_in(self.message.program);
+        if let (Some(init), Some(pidfd)) = (init, self.init) {
+            // The caller does not open it: init may have been reaped by then, and its PID reused.
+            helper.call(nr!(SYS_pidfd_open), [Script::INIT.into(), 0.into()]).store_in(pidfd);
+            init.give(helper, self.message.program, self.go);
         }
     }
 
@@ -298,10 +303,9 @@ impl ProgramProcess {
         helper.wait_for(self.executed);
         helper.step(Step::new("report the start to the caller"));
         let report = helper.input(Input::Report);
-        if let Some(master) = self.pty {
-            // The message was laid out before the number of the master was known, so the master moves to the number in
-            // it.
-            helper.dup3(master, PTY_NUMBER, flags!(O_CLOEXEC)).or_goto(self.unreported);
+        // The message was laid out before the numbers of these descriptors were known, so they move to those in it.
+        for (fd, number) in self.init.into_iter().chain(self.pty).zip(0u64..) {
+            helper.dup3(fd, number.into(), flags!(O_CLOEXEC)).or_goto(self.unreported);
         }
         let message = [report.into(), self.message.header.into(), flags!(MSG_NOSIGNAL)];
         helper.call(nr!(SYS_sendmsg), message).or_goto(self.unreported);
@@ -312,7 +316,7 @@ impl ProgramProcess {
         helper.exit(0);
         // The caller needs the pidfd to supervise the program. With the pid it can at least reap it.
         helper.bind(self.unreported);
-        kill(helper, self.message.fds);
+        kill(helper, self.message.program);
         let report = helper.input(Input::Report);
         helper.call(nr!(SYS_writev), [report.into(), self.message.data.into(), PIECES.into()]).ignore();
         helper.exit(127);
@@ -321,7 +325,7 @@ impl ProgramProcess {
     /// Waits until the sandbox is to terminate, then kills the program and its process group. Without a PID namespace,
     /// the helper does this instead of init.
     pub fn watch(&self, helper: &mut Script, wall_backstop: Option<Duration>, filter_is_optional: bool) {
-        let pidfd = self.message.fds;
+        let pidfd = self.message.program;
         helper.step(Step::new("leave the caller's session and close all other descriptors"));
         let failed = helper.label();
         helper.call(nr!(SYS_setsid), []).ignore();
@@ -399,9 +403,6 @@ fn clone_args(helper: &mut Script, executed: Flag, directory: Slot) -> Slot {
 /// A flag of clone3(2), which `libc` has in a type that is too narrow.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// The number of a pseudo-terminal's master when it is sent. The helper does not use its standard streams any more.
-const PTY_NUMBER: u64 = 0;
-
 /// Executes the first candidate that can be executed. If there is none, reports for each candidate why.
 pub(crate) fn execute(helper: &mut Script, candidates: &[PathBuf], argv: &[OsString], envp: &[OsString]) {
     helper.step(Step::new("execute the program"));
@@ -439,34 +440,36 @@ pub(crate) fn restore_affinity(helper: &mut Script) {
 }
 
 /// The message that reports the start: a `struct msghdr` with the pids of init and of the program and the time as its
-/// data, and the program's pidfd and the pseudo-terminal's master as passed descriptors.
+/// data, and their pidfds and the pseudo-terminal's master as passed descriptors.
 struct StartedMessage {
     header: Ref,
     /// The pieces of the data, as `struct iovec`.
     data: Ref,
     /// A `struct timespec` of when the program's process was started, in two slots.
     time: Slot,
-    /// The number of the program's pidfd, with that of the master in the upper half.
-    fds: Slot,
+    /// The number of the program's pidfd, which a call writes. The other descriptors have the numbers from 0 on: the
+    /// helper does not use its standard streams any more.
+    program: Slot,
 }
 
 /// Pieces of the data of a message.
 const PIECES: u64 = 3;
 
 impl StartedMessage {
-    fn new(helper: &mut Script, has_pty: bool) -> Self {
+    fn new(helper: &mut Script, has_init: bool, has_pty: bool) -> Self {
         let tag = helper.value("started", STARTED);
-        let count = 1 + u64::from(has_pty);
-        // The number of the pidfd is stored in the lower half.
-        let rights = Rights::new(helper, count, "pidfd", PTY_NUMBER << 32);
+        let passed = [(true, "<pidfd>"), (has_init, "<pidfd of init>"), (has_pty, "<pty>")];
+        let passed: Vec<&str> =
+            passed.into_iter().filter_map(|(is_passed, shown)| is_passed.then_some(shown)).collect();
+        let numbers: Vec<u32> = [0].into_iter().chain(0..).take(passed.len()).collect();
+        let rights = Rights::new(helper, "pidfd", &numbers);
         let time = helper.value("seconds", 0);
         helper.value("nanoseconds", 0);
         let pieces: [_; PIECES as usize] = [(tag, 8), (Script::INIT, 16), (time, 16)];
         let pieces = pieces.map(|(slot, len)| [Script::slot_word(slot), Word::Value(len)]);
         let data = helper.arena.words(pieces.as_flattened(), "{<pid of the init>, <pid>, <time>}");
-        let passed = if has_pty { "<pidfd>, <pty>" } else { "<pidfd>" };
-        let shown = format!("{{<pid of the init>, <pid>, <time>, [{passed}]}}");
-        Self { header: header(helper, data, PIECES, &rights, shown), data, time, fds: rights.fds }
+        let shown = format!("{{<pid of the init>, <pid>, <time>, [{}]}}", passed.join(", "));
+        Self { header: header(helper, data, PIECES, &rights, shown), data, time, program: rights.first }
     }
 }
 

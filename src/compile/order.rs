@@ -359,7 +359,9 @@ impl<'a> Order<'a> {
     fn mounts(&self) -> Result<Vec<Operation>> {
         let root = &self.decisions.config.root;
         let mut mounts = match self.decisions.creates(Namespaces::MOUNT) {
-            true => mount::operations(root, &self.decisions.facts, &self.decisions.ids, self.decisions.config.nestable),
+            true => {
+                mount::operations(root, &self.decisions.facts, &self.decisions.ids, self.decisions.config.nestable)?
+            }
             false => vec![],
         };
         mounts.extend(self.decisions.cgroup_view().iter().map(|view| Operation::create_dir(place_of(view), 0o755)));

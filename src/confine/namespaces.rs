@@ -383,15 +383,15 @@ pub(crate) fn send(process: &mut Script, proc: Slot, kinds: Namespaces) {
 fn send_namespace(process: &mut Script, proc: Slot, name: &'static str, kind: u32) {
     let tag = process.value("namespace", NAMESPACE);
     process.value("kind", kind.into());
-    let rights = Rights::new(process, 1, name, 0);
+    let rights = Rights::new(process, name, &[0]);
     let data = process.arena.words(&[Script::slot_word(tag), Word::Value(16)], "{<namespace>, <kind>}");
     let header = header(process, data, 1, &rights, format!("{{[<{name}>]}}"));
     let path = process.text(format!("self/ns/{name}"));
     let open = [proc.into(), path, flags!(O_RDONLY | O_CLOEXEC), Arg::NONE];
-    process.call(nr!(SYS_openat), open).store_in(rights.fds);
+    process.call(nr!(SYS_openat), open).store_in(rights.first);
     let report = process.input(Input::Report);
     process.call(nr!(SYS_sendmsg), [report.into(), header.into(), flags!(MSG_NOSIGNAL)]);
-    process.close(rights.fds);
+    process.close(rights.first);
 }
 
 /// Makes calls in a child inside the joined PID namespace, which shares memory and descriptors with the helper.

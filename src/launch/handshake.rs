@@ -212,16 +212,12 @@ impl AsFd for Channel {
 fn started(pids: Pids, at: Duration, fds: Vec<OwnedFd>) -> Result<Started> {
     let at = since(at);
     let mut fds = fds.into_iter();
-    let Some(program) = fds.next().map(|pidfd| Process::from_parts(pids.command, pidfd)) else {
-        return Err(Error::died("pass the pidfd of the program to the caller"));
+    let mut process = |pid| {
+        let pidfd = fds.next().ok_or_else(|| Error::died("pass a pidfd to the caller"))?;
+        Ok(Process::from_parts(pid, pidfd))
     };
-    let init = match pids.init {
-        0 => None,
-        pid => match Process::of_child(pid) {
-            Ok(init) => Some(init),
-            Err(errno) => return Err(Error::io("open a pidfd of the init")(errno)),
-        },
-    };
+    let program = process(pids.command)?;
+    let init = Some(pids.init).filter(|&pid| pid > 0).map(process).transpose()?;
     Ok(Started { program, init, pty: fds.next(), listener: None, namespaces: vec![], at })
 }
 

@@ -100,11 +100,6 @@ impl Process {
         Self::new(ChildProcess::from_parts(pid, pidfd))
     }
 
-    /// Opens a child that was not reaped, so that its PID was not reused.
-    pub(super) fn of_child(pid: i32) -> nix::Result<Self> {
-        pidfd::open(pid).map(|pidfd| Self::from_parts(pid, pidfd))
-    }
-
     /// Returns a handle by which other threads can send signals.
     pub(super) fn target(&self) -> &Arc<SignalTarget> {
         &self.target

@@ -10,21 +10,24 @@ use super::value::{Input, Ref, Slot, Word};
 /// The control part of a message: `struct cmsghdr {size_t len; int level, type; int fds[]}`.
 pub(crate) struct Rights {
     len: Slot,
-    /// The numbers of two descriptors, 32 bits each. The kernel or a call writes the first.
-    pub fds: Slot,
+    /// The size in bytes, with the padding at the end.
+    room: u64,
+    /// The number of the first descriptor, which the kernel or a call writes. Its upper half is that of the second.
+    pub first: Slot,
 }
 
-/// Its size in bytes, with up to two descriptors.
-const RIGHTS: u64 = 24;
-
 impl Rights {
-    /// For `count` descriptors, whose initial numbers are `fds`.
-    pub fn new(script: &mut Script, count: u64, name: impl Into<Cow<'static, str>>, fds: u64) -> Self {
-        let len = script.value("length", 16 + 4 * count);
+    /// For descriptors with these initial numbers.
+    pub fn new(script: &mut Script, name: impl Into<Cow<'static, str>>, fds: &[u32]) -> Self {
+        let len = script.value("length", 16 + 4 * fds.len() as u64);
         let rights = u64::from(libc::SOL_SOCKET as u32) | u64::from(libc::SCM_RIGHTS as u32) << 32;
         script.value("SCM_RIGHTS", rights);
-        let fds = script.value(name, fds);
-        Self { len, fds }
+        let mut pairs = fds.chunks(2).map(|pair| pair.iter().rev().fold(0, |word, &fd| word << 32 | u64::from(fd)));
+        let first = script.value(name, pairs.next().unwrap_or_default());
+        for pair in pairs {
+            script.value("descriptors", pair);
+        }
+        Self { len, room: 16 + 8 * fds.len().div_ceil(2) as u64, first }
     }
 }
 
@@ -32,19 +35,19 @@ impl Rights {
 pub(crate) fn header(script: &mut Script, data: Ref, pieces: u64, rights: &Rights, shown: String) -> Ref {
     let zero = Word::Value(0);
     let control = Script::slot_word(rights.len);
-    let words = [zero, zero, data.into(), Word::Value(pieces), control, Word::Value(RIGHTS), zero];
+    let words = [zero, zero, data.into(), Word::Value(pieces), control, Word::Value(rights.room), zero];
     script.arena.words(&words, shown)
 }
 
 /// Waits for a descriptor from the caller, and returns the slot that holds it.
 pub(crate) fn receive(script: &mut Script, name: impl Into<Cow<'static, str>>) -> Slot {
     // An invalid number: if the caller has sent no descriptor, the next call fails.
-    let rights = Rights::new(script, 1, name, u32::MAX.into());
+    let rights = Rights::new(script, name, &[u32::MAX]);
     let byte = script.value("byte", 0);
     let data = script.arena.words(&[Script::slot_word(byte), Word::Value(1)], "{<byte>}");
     let header = header(script, data, 1, &rights, "{[<descriptor>]}".into());
     let report = script.input(Input::Report);
     script.call(nr!(SYS_recvmsg), [report.into(), header.into(), flags!(MSG_CMSG_CLOEXEC)]);
-    script.fcntl(rights.fds, flags!(F_GETFD), Arg::NONE);
-    rights.fds
+    script.fcntl(rights.first, flags!(F_GETFD), Arg::NONE);
+    rights.first
 }

@@ -16,9 +16,9 @@ pub(crate) struct Message {
     pub is_cut: bool,
 }
 
-/// Receives a message with up to two descriptors.
+/// Receives a message with up to three descriptors.
 pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> nix::Result<Message> {
-    let mut space = cmsg_space!([i32; 2]);
+    let mut space = cmsg_space!([i32; 3]);
     let (len, is_cut) = loop {
         let mut buffers = [IoSliceMut::new(bytes)];
         match recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {

@@ -19,7 +19,7 @@ use super::source::{SOURCE_HINTS, resolve_source};
 use super::synthetic::{open_proc, tmpfs_options};
 use super::target::Target;
 use super::tmpfs::Tmpfs;
-use super::{parking, protect};
+use super::{gpu, parking, protect};
 use crate::advice::Need;
 use crate::confine::facts::Facts;
 use crate::confine::identity::Resolved;
@@ -35,7 +35,7 @@ const TOP_INODES: u64 = 1 << 16;
 
 /// Returns the operations that the root consists of, the default ones first. `is_nestable`: whether the program may
 /// mount a `/proc`, which the kernel denies if a part of the sandbox's is masked.
-pub(crate) fn operations(root: &Root, facts: &Facts, identity: &Resolved, is_nestable: bool) -> Vec<Operation> {
+pub(crate) fn operations(root: &Root, facts: &Facts, identity: &Resolved, is_nestable: bool) -> Result<Vec<Operation>> {
     let is_caller = identity.host_uid == HostId::Id(facts.ids.0);
     let mut operations = if root.base == Base::Host { default_mounts(is_caller && !is_nestable) } else { vec![] };
     // A tmpfs replaces a default one at the same path.
@@ -44,8 +44,13 @@ pub(crate) fn operations(root: &Root, facts: &Facts, identity: &Resolved, is_nes
         _ => false,
     };
     operations.retain(|default| !root.operations.iter().any(|mount| replaces(mount, default)));
-    operations.extend(root.operations.iter().cloned());
-    operations
+    for operation in &root.operations {
+        match operation {
+            Operation::Gpus => operations.extend(gpu::operations()?),
+            other => operations.push(other.clone()),
+        }
+    }
+    Ok(operations)
 }
 
 /// Returns an error if terminals are requested and there is no `/dev` for them.
@@ -342,11 +347,12 @@ impl Builder<'_> {
             }
             Operation::Mask(path) => self.mask(&Target::new(path)?),
             Operation::ReadOnly(path) => self.read_only(&Target::new(path)?)?,
-            // These depend on the operations beside them, or on what was staged.
+            // These depend on the operations beside them, or on what was staged, or were replaced by others.
             Operation::Overlay(_)
             | Operation::Dev(_)
             | Operation::Protect(_)
             | Operation::Symlink { .. }
+            | Operation::Gpus
             | Operation::NetworkNames
             | Operation::UserNames => {}
         }

@@ -17,7 +17,7 @@ use crate::advice::Need;
 use crate::confine::mount_table::HostMount;
 use crate::confine::open_descriptor::Descriptor;
 use crate::error::{Error, Result};
-use crate::host_path::HostPath;
+use crate::host_path::{HostPath, status};
 use crate::layer::Layer;
 use crate::outcome::Unenforced;
 use crate::plan::{Attributes, Change, Input, Slot, Step};
@@ -33,6 +33,12 @@ const IDMAP_HINTS: &[(i32, &str)] = &[
         "it is an idmapped mount already, or its file system belongs to another user namespace: bind it read-only, or use Identity::caller()",
     ),
 ];
+
+/// The ways out where the owners of a writable bind, or of a read-only one, cannot be mapped.
+const WRITABLE_WAYS: &str = "bind it read-only, use a directory of another file system (in a container a volume), write \
+     to a tmpfs and copy the files with a Collector";
+const READ_ONLY_WAYS: &str = "let other users read it, use a directory of another file system (in a container a \
+     volume), create a copy with Root::file";
 
 /// The step by which the files of an owner are shown as the program's.
 const MAP_OWNERS: &str = "map the owners of";
@@ -58,6 +64,17 @@ fn is_read_only(path: &Path) -> bool {
     statvfs(path).is_ok_and(|info| info.flags().contains(FsFlags::ST_RDONLY))
 }
 
+/// Returns the error for a mount whose owners cannot be mapped. `ways` are the ways out for such a bind.
+fn not_idmappable(path: &Path, mount: &HostMount, ways: &str) -> Error {
+    let hint = format!(
+        "the mount at {}, of type {}, has no idmapped mounts (ext4 and xfs have them since Linux 5.12, btrfs 5.15, \
+         tmpfs 6.3, overlayfs and most of FUSE do not): {ways}, or use Identity::caller() to run as the caller's user",
+        mount.point.display(),
+        String::from_utf8_lossy(&mount.kind)
+    );
+    Error::set_up(MAP_OWNERS, "mount_setattr", Errno::EINVAL, Some(&hint)).of(Layer::Root).on(path)
+}
+
 impl Builder<'_> {
     /// Copies a tree of the host, or that of a descriptor of the caller, sets attributes, and shows the files of
     /// `owner` as the program's. If the tree will be `writable` and its owner cannot be mapped, that is an error.
@@ -81,8 +98,11 @@ impl Builder<'_> {
             }
             mapping => mapping.filter(|_| has_setattr),
         };
-        if mapping.is_some() && writable {
-            self.check_idmappable(path, reach)?;
+        if mapping.is_some() {
+            match writable {
+                true => self.check_idmappable(path, reach)?,
+                false => self.check_readable(path)?,
+            }
         }
         let unmap =
             if reach == Reach::TreeWithoutEndpoints && owner == Owner::Nobody { self.unmap(path)? } else { None };
@@ -128,16 +148,29 @@ impl Builder<'_> {
         let (table, attempt) = (self.context.facts.mounts()?, self.context.facts.can_idmap);
         let below = if reach == Reach::Top { vec![] } else { table.below(path) };
         let mut mounts = table.containing(path).into_iter().chain(below);
-        let Some(mount) = mounts.find(|mount| is_idmappable(mount, attempt) == Some(false)) else { return Ok(()) };
-        let hint = format!(
-            "the mount at {}, of type {}, has no idmapped mounts (ext4 and xfs have them since Linux 5.12, btrfs 5.15, \
-             tmpfs 6.3, overlayfs and most of FUSE do not): bind it read-only, use a directory of another file system \
-             (in a container a volume), write to a tmpfs and copy the files with a Collector, or use \
-             Identity::caller() to run as the caller's user",
-            mount.point.display(),
-            String::from_utf8_lossy(&mount.kind)
-        );
-        Err(Error::set_up(MAP_OWNERS, "mount_setattr", Errno::EINVAL, Some(&hint)).of(Layer::Root).on(path))
+        match mounts.find(|mount| is_idmappable(mount, attempt) == Some(false)) {
+            Some(mount) => Err(not_idmappable(path, mount, WRITABLE_WAYS)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns an error if only its owner may read the source of a read-only bind, and that owner cannot be mapped: the
+    /// program would see nothing of it.
+    fn check_readable(&self, path: &Path) -> Result<()> {
+        let readable_by_all = |mode| match kind_of(path) {
+            MountPointKind::Directory => mode & 0o005 == 0o005,
+            MountPointKind::File => mode & 0o004 != 0,
+        };
+        if status(path).is_ok_and(|status| readable_by_all(status.st_mode)) {
+            return Ok(());
+        }
+        let (table, attempt) = (self.context.facts.mounts()?, self.context.facts.can_idmap);
+        match table.containing(path) {
+            Some(mount) if is_idmappable(mount, attempt) == Some(false) => {
+                Err(not_idmappable(path, mount, READ_ONLY_WAYS))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the index of the ID mapping that shows the files of `owner` as the program's. `None` if no mapping is

@@ -14,6 +14,7 @@ mod endpoints;
 mod file_owner;
 mod git;
 mod git_config;
+mod gpu;
 mod host_root;
 mod mode;
 mod names;

@@ -79,6 +79,8 @@ pub enum Operation {
         /// The permissions.
         mode: Mode,
     },
+    /// Adds the GPUs of the host: see [`Root::gpus`](crate::Root::gpus).
+    Gpus,
     /// Lets programs resolve the host name and names of the network: see
     /// [`Root::network_names`](crate::Root::network_names).
     NetworkNames,
@@ -151,12 +153,13 @@ impl Operation {
             | Self::ReadOnly(target)
             | Self::Protect(target) => target,
             Self::NetworkNames | Self::UserNames => Path::new("/etc"),
+            Self::Gpus => Path::new("/dev"),
         }
     }
 
     /// Returns whether the operation hides what was at its path.
     pub(super) fn covers(&self) -> bool {
-        let completes = matches!(self, Self::NetworkNames | Self::UserNames);
+        let completes = matches!(self, Self::NetworkNames | Self::UserNames | Self::Gpus);
         !completes
             && !matches!(self, Self::CreateDir { .. } | Self::Symlink { .. } | Self::ReadOnly(_) | Self::Protect(_))
     }

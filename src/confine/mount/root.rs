@@ -308,8 +308,7 @@ impl Root {
     /// | `/dev/snd`, `/dev/video*`, `/dev/input` | microphone, camera, and the keys that others press |
     /// | `/dev/mem`, disks such as `/dev/sda` | everything that the permissions of the node allow, past every file system |
     ///
-    /// Programs find a GPU through `/sys`. Bind what they need besides, such as `/sys/dev/char`, `/sys/class/drm` and
-    /// the directory of the device in `/sys/devices`. They show the hardware of the host.
+    /// Programs find a GPU through `/sys` too: use [`Root::gpus`].
     ///
     /// # Errors
     ///
@@ -329,6 +328,40 @@ impl Root {
     pub fn device(self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         self.with(Bind::new(path.clone(), path).unmapped().devices().noexec())
+    }
+
+    /// Adds the devices by which programs render and compute on the GPUs of the host, and what `/sys` shows about them.
+    /// Create the `/dev` before ([`Root::host`] has one).
+    ///
+    /// | driver | devices |
+    /// |---|---|
+    /// | Direct Rendering Manager (Intel, AMD, virtio, …) | `/dev/dri/renderD*`, without the `card` nodes, which also control the display |
+    /// | AMD ROCm | `/dev/kfd` |
+    /// | NVIDIA | `/dev/nvidia0` and so on, `nvidiactl`, `nvidia-uvm`, `nvidia-uvm-tools` |
+    /// | Arm Mali, Windows (WSL 2) | `/dev/mali0` and so on, `/dev/dxg` |
+    ///
+    /// In `/sys` they are found by their number and class (`/sys/dev/char/226:128`, `/sys/class/drm/renderD128`). The
+    /// directory of the hardware is bound read-only.
+    ///
+    /// [`Root::device`] describes which users can open a device, and that a program with a GPU is isolated less. Usually
+    /// its group (`render`, `video`) is the caller's if that is an ordinary user. The program of a root caller needs
+    /// devices that every user may open.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the host has none of these devices.
+    ///
+    /// ```no_run
+    /// # // Not run: it requires a GPU.
+    /// use stockade::{Command, Root, Sandbox};
+    ///
+    /// let output = Sandbox::new().root(Root::host().gpus()).output(Command::new("vulkaninfo").arg("--summary"))?;
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn gpus(self) -> Self {
+        self.with(Operation::Gpus)
     }
 
     /// Sets the number of pseudo-terminals that the program may have open at the same time (pty(7)), in addition to

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::devices::present_nodes;
+use super::gpu;
 use super::host_root::{hidden_homes, is_bound};
 use super::operation::Operation;
 use super::overlay::Overlay;
@@ -123,6 +124,11 @@ impl ShownTrees {
                 self.hide(target)?;
                 for lower in lowers {
                     self.add(resolve_source(facts, lower, true)?, TreeAccess::Read);
+                }
+            }
+            Operation::Gpus => {
+                for operation in gpu::operations()? {
+                    self.operation(&operation, facts)?;
                 }
             }
             Operation::Proc(_) => self.add("/proc", TreeAccess::Read),

@@ -78,10 +78,10 @@ struct ListenerMessage {
 impl ListenerMessage {
     fn new(process: &mut Script) -> Self {
         let tag = process.value("listening", LISTENING);
-        let rights = Rights::new(process, 1, "listener", 0);
+        let rights = Rights::new(process, "listener", &[0]);
         let data = process.arena.words(&[Script::slot_word(tag), Word::Value(8)], "{<listening>}");
         let header = header(process, data, 1, &rights, "{[<listener>]}".into());
-        Self { header, fd: rights.fds }
+        Self { header, fd: rights.first }
     }
 
     fn send(&self, process: &mut Script) {

@@ -1,11 +1,11 @@
 //! Hosts whose `/dev` or `/sys` lacks what others have.
 
-use stockade::{Cgroup, Command, Sandbox};
+use stockade::{Cgroup, Command, Root, Sandbox};
 
 use super::simulated::SimulatedHost;
-use crate::support::is_root;
+use crate::support::{is_root, text};
 
-payloads![("limited", limited)];
+payloads![("limited", limited), ("on_gpus", on_gpus)];
 
 /// A `/dev` with these nodes alone.
 fn with_nodes(nodes: &str) -> SimulatedHost {
@@ -22,6 +22,47 @@ fn nodes_may_be_missing() {
     with_nodes("null urandom").assert_works();
     with_nodes("null").assert_works();
     with_nodes("").assert_works();
+}
+
+/// Writes what a program finds of GPUs, without and with them, each on one line. They are the null device here, which
+/// is no device of the sandbox under its other names.
+fn on_gpus(_: &[String]) -> i32 {
+    let script = "ls /dev/kfd /dev/dri; ls /sys/dev/char /sys/class/mem; cat /sys/dev/char/1:3/dev
+        echo discarded >/dev/dri/renderD128 && wc -c </dev/dri/renderD128; echo x >/sys/class/mem/null/uevent";
+    for root in [Root::host(), Root::host().gpus()] {
+        match Sandbox::new().root(root).output(Command::new("sh").args(["-c", script])) {
+            Ok(output) => {
+                let (found, errors) = (text(&output.stdout), text(&output.stderr));
+                let found: Vec<&str> = found.split_whitespace().collect();
+                println!("{} | {}", found.join(" "), errors.trim_end().replace('\n', "; "));
+            }
+            Err(error) => println!("{error}"),
+        }
+    }
+    0
+}
+
+/// Finding G1.
+#[apply(test)]
+fn a_program_finds_the_gpus_of_the_host() {
+    let host = |script: &str| {
+        let nodes = "for node in null zero; do : >dev/$node; mount --bind /dev/$node dev/$node; done";
+        SimulatedHost::with_root(&["dev"], &format!("mkdir dev; {nodes}; {script}"))
+    };
+    // Some are no devices of a GPU, or none at all.
+    let gpus = "mkdir -p dev/dri/renderD130; : >dev/dri/renderD129
+        for node in dri/card0 dri/renderD128 dri/renderD dri/renderD1x kfd nvidia nvidia0 nvidiactl; do
+            : >dev/$node; mount --bind /dev/null dev/$node; done";
+    let said = host(gpus).output("on_gpus");
+    let (without, with) = said.trim_end().split_once('\n').unwrap_or_else(|| panic!("{said}"));
+    assert!(without.starts_with(" | ls: "), "{without}");
+    let (found, errors) = with.split_once(" | ").unwrap_or_else(|| panic!("{said}"));
+    assert_eq!(found, "/dev/kfd /dev/dri: renderD128 /sys/class/mem: null /sys/dev/char: 1:3 1:3 0", "{said}");
+    assert!(errors.ends_with("/sys/class/mem/null/uevent: Read-only file system") && !errors.contains(';'), "{said}");
+    let said = host("").output("on_gpus");
+    let words =
+        "failed to find the devices of a GPU /dev/dri: open: No such file or directory (ENOENT): load the driver";
+    assert!(said.contains(words), "{said}");
 }
 
 /// Finding H14.

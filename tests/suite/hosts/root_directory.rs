@@ -1,7 +1,14 @@
 //! Hosts whose root directory is on an overlay, or is read-only.
 
-use super::simulated::SimulatedHost;
-use crate::support::{is_root, unless_overlays};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use stockade::{Command, Root, Sandbox};
+
+use super::simulated::{SimulatedHost, WORK};
+use crate::support::{is_root, text, unless_overlays};
+
+payloads![("private_bind", private_bind)];
 
 /// A container of Docker: its root is an overlay, and so is the directory for a writable bind. A user who owns the
 /// overlay has it for the directory alone, since it has the mounts of the lower one in it.
@@ -33,6 +40,36 @@ fn the_root_may_be_an_overlay() {
     let of_root = [("writable bind", words)];
     on_overlay().answers().assert_all_but(if is_root() { &of_root } else { &[] });
     on_overlay().of_user().assert_works();
+}
+
+/// Binds a file that only its owner may read, read-only.
+fn private_bind(_: &[String]) -> i32 {
+    let path = std::path::Path::new(WORK).join("private");
+    fs::write(&path, "seen").unwrap();
+    for mode in [0o600, 0o644] {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        match Sandbox::new().root(Root::host().bind(&path, "/private")).output(Command::new("cat").arg("/private")) {
+            Ok(output) => println!("{mode:o} {}{}", text(&output.stdout), text(&output.stderr)),
+            Err(error) => println!("{mode:o} {error}"),
+        }
+    }
+    0
+}
+
+/// Finding H6: the program cannot read what only root may read, and the bind alone would not say why.
+#[apply(test)]
+#[skip(unless_overlays)]
+fn a_private_file_on_an_overlay_is_an_error() {
+    let said = on_overlay().output("private_bind");
+    let (private, public) = said.trim_end().split_once('\n').unwrap();
+    assert_eq!(public, "644 seen");
+    if is_root() {
+        let words = "600 failed to map the owners of /mnt/work/private: mount_setattr: Invalid argument (EINVAL): the \
+                     mount at /, of type overlay, has no idmapped mounts";
+        assert!(private.starts_with(words) && private.contains("let other users read it, "), "{private}");
+    } else {
+        assert_eq!(private, "600 seen");
+    }
 }
 
 #[apply(test)]

@@ -305,7 +305,7 @@ impl ProgramProcess {
         let report = helper.input(Input::Report);
         // The message was laid out before the numbers of these descriptors were known, so they move to those in it.
         for (fd, number) in self.init.into_iter().chain(self.pty).zip(0u64..) {
-            helper.dup3(fd, number.into(), flags!(O_CLOEXEC)).or_goto(self.unreported);
+            helper.dup3(fd, number, flags!(O_CLOEXEC)).or_goto(self.unreported);
         }
         let message = [report.into(), self.message.header.into(), flags!(MSG_NOSIGNAL)];
         helper.call(nr!(SYS_sendmsg), message).or_goto(self.unreported);

@@ -11,7 +11,7 @@ pub fn cgroup_figures(text: &str) {
     crate::cgroup::figures(text);
 }
 
-pub fn cgroup_places(mounts: &[u8], own: &str) {
+pub fn cgroup_places(mounts: &[u8], own: &[u8]) {
     crate::cgroup::places(mounts, own);
 }
 

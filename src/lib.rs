@@ -55,6 +55,7 @@
 //! | `error` | The error type: [`Error`]. |
 //! | `advice` | What to do about an error: the table of causes and hints, and the facts that select a row. |
 //! | `mountinfo` | The table of mounts. |
+//! | `process_status` | The status of a process, as `/proc` shows it. |
 //! | `skip_reason` | The reasons why a file that a program wrote is not collected: [`SkipReason`](collect::SkipReason). |
 //! | `stored` | The serialised form of values (feature `serde`): field formats, units, versions. |
 //! | `flag_set` | Sets of flags as types, such as [`Namespaces`]. |
@@ -106,6 +107,7 @@ mod mountinfo;
 pub mod outcome;
 mod plan;
 pub mod probe;
+mod process_status;
 pub mod profile;
 mod sandbox;
 #[doc = include_str!("../docs/security-model.md")]

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: (&str, &[u8], &str)| {
+fuzz_target!(|input: (&str, &[u8], &[u8])| {
     let (figures, mounts, own) = input;
     stockade::fuzzing::cgroup_figures(figures);
     stockade::fuzzing::cgroup_places(mounts, own);

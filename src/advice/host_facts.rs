@@ -11,6 +11,7 @@ use caps::{CapSet, Capability, has_cap};
 use nix::unistd::geteuid;
 
 use crate::mountinfo;
+use crate::process_status::ProcessStatus;
 
 /// The manager of the container that the caller is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +93,9 @@ impl HostFacts {
             kernel: text("/proc/sys/kernel/osrelease").and_then(|release| version(&release)),
             in_user_namespace: fs::metadata("/proc/self/ns/user")
                 .is_ok_and(|first| first.ino() != FIRST_USER_NAMESPACE),
-            filtered: status().lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"])),
+            // Of the calling thread: others may have other filters.
+            filtered: ProcessStatus::read("/proc/thread-self/status")
+                .is_ok_and(|status| status.field("Seccomp") == "2"),
             chrooted: !mounts.is_empty() && mounts.iter().all(|mount| mount.point != Path::new("/"))
                 || an_ancestor_has_another_root(),
             proc_covered_at: mounts.iter().find(|mount| covers(&mount.point)).map(|mount| mount.point.clone()),
@@ -125,8 +128,9 @@ fn an_ancestor_has_another_root() -> bool {
     let Some((own, own_mounts)) = root_of("self").zip(mounts("self")) else { return false };
     let mut process = std::process::id();
     for _ in 0..LONGEST {
-        let Some(parent) =
-            text(&format!("/proc/{process}/status")).and_then(|status| field(&status, "PPid:")?.parse().ok())
+        let Some(parent) = ProcessStatus::read(format!("/proc/{process}/status"))
+            .ok()
+            .and_then(|status| status.field("PPid").parse().ok())
         else {
             return false;
         };
@@ -177,11 +181,6 @@ pub(super) fn container() -> Option<Container> {
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(['.', '-']).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
-/// Returns the status of the calling thread: others may have other filters.
-fn status() -> String {
-    fs::read_to_string("/proc/thread-self/status").unwrap_or_default()
 }
 
 /// Returns the first word after a name at the beginning of a line.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,7 +144,7 @@ impl ControlGroup {
         let v1 = spec.version == HierarchyVersion::V1;
         let open = |name: &str, how: OFlag| {
             let path = inside.path.join(name);
-            inside.file(name, how).map_err(failed("open a cgroup".into(), "open", &path))
+            inside.file(name, how).map_err(io::Error::from).map_err(failed("open a cgroup".into(), "open", &path))
         };
         let file = open(if v1 { "tasks" } else { "cgroup.procs" }, OFlag::O_WRONLY)?;
         let clones = !v1 && entrant.is_cloned_by_caller;
@@ -211,17 +211,26 @@ impl ControlGroup {
             let _ = self.directory.write("memory.use_hierarchy", "1");
         }
         let inside = self.directory.create(INSIDE)?;
+        self.prepare(&inside, spec).inspect_err(|_| {
+            let _ = self.directory.remove_empty(INSIDE);
+        })?;
+        Ok(inside)
+    }
+
+    /// Sets up the cgroup that the program enters.
+    fn prepare(&self, inside: &Directory, spec: &GroupSpec) -> io::Result<()> {
+        let v1 = self.version == HierarchyVersion::V1;
         // The kernel counts these buffers only in a cgroup that has a limit on them itself.
         for file in spec.files.iter().filter(|file| file.name == TCP_BUFFERS) {
             let _ = inside.write(&file.name, &file.value);
         }
         if v1 && self.controllers.contains(&Controller::Cpuset) {
-            inherit_cpuset(&self.directory, &inside)?;
+            inherit_cpuset(&self.directory, inside)?;
         }
         if !v1 {
-            self.repeat_limits(&inside, spec);
+            self.repeat_limits(inside, spec);
         }
-        Ok(inside)
+        Ok(())
     }
 
     /// Writes the limits to the cgroup that the program enters too, of which it sees the files: runtimes size themselves
@@ -246,19 +255,26 @@ impl ControlGroup {
         self.exists = self.parent.remove(&self.name).is_err();
         !self.exists
     }
-}
 
-impl Drop for ControlGroup {
-    fn drop(&mut self) {
-        // The last process may still be exiting.
+    /// Removes it, and waits a short time for processes that are still exiting. The error is its path, if it still
+    /// exists. It is given up then.
+    pub fn remove_or_give_up(&mut self) -> std::result::Result<(), PathBuf> {
         const ROUNDS: u32 = 200;
         const PAUSE: Duration = Duration::from_millis(1);
         for _ in 0..ROUNDS {
             if !self.exists || self.remove() {
-                break;
+                return Ok(());
             }
             std::thread::sleep(PAUSE);
         }
+        self.exists = false;
+        Err(self.directory.path.clone())
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        let _ = self.remove_or_give_up();
     }
 }
 

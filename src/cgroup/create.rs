@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,8 @@ impl CreatedCgroup {
             ))
         };
         let parents = spec.groups.iter().map(open).collect::<Result<Vec<_>>>()?;
-        let mut created = Self { claim: Claim::new(&parents), ..Self::default() };
+        let claim = Claim::new(&parents).map_err(Error::io("lock the name of a cgroup"))?;
+        let mut created = Self { claim, ..Self::default() };
         for (group_spec, parent) in spec.groups.iter().zip(&parents) {
             if group_spec.version == HierarchyVersion::V2 {
                 enable(group_spec, parent, spec.below_own)?;
@@ -90,6 +92,13 @@ impl CreatedCgroup {
     /// Removes the cgroups. Returns false if one still exists, because a process is in it.
     pub fn remove(&mut self) -> bool {
         self.groups.iter_mut().all(ControlGroup::remove)
+    }
+
+    /// Removes the cgroups, and waits a short time for processes that are still exiting. Returns the path of one that
+    /// still exists.
+    pub fn remove_or_give_up(mut self) -> Option<PathBuf> {
+        let left = self.groups.iter_mut().filter_map(|group| group.remove_or_give_up().err());
+        left.fold(None, |first, path| first.or(Some(path)))
     }
 
     /// Freezes or thaws all of its processes.

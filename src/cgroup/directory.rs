@@ -51,7 +51,10 @@ impl Directory {
     /// their own, whose limits they could change.
     pub fn create(&self, name: &str) -> io::Result<Self> {
         mkdirat(&self.fd, name, Mode::from_bits_truncate(0o755))?;
-        let created = self.child(name)?;
+        let created = self.child(name).inspect_err(|_| {
+            // The caller may be at its limit of open descriptors.
+            let _ = rmdir(&self.fd, name);
+        })?;
         if created.is_own() { Ok(created) } else { Err(Errno::ESTALE.into()) }
     }
 
@@ -62,8 +65,8 @@ impl Directory {
     }
 
     /// Opens a file of the cgroup.
-    pub fn file(&self, name: &str, how: OFlag) -> io::Result<OwnedFd> {
-        Ok(openat(&self.fd, name, how | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?)
+    pub fn file(&self, name: &str, how: OFlag) -> nix::Result<OwnedFd> {
+        openat(&self.fd, name, how | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
     }
 
     /// Writes to a file of the cgroup.
@@ -92,9 +95,9 @@ impl Directory {
     }
 
     /// Visits this cgroup and all below it, parents first. The number of descriptors does not depend on the depth, and
-    /// no path is too long.
-    pub fn walk(&self, mut visit: impl FnMut(&Directory)) {
-        let _ = self.descend(&mut visit, |_, _| Ok(()));
+    /// no path is too long. Returns an error if not all of them could be visited.
+    pub fn walk(&self, mut visit: impl FnMut(&Directory)) -> nix::Result<()> {
+        self.descend(&mut visit, |_, _| Ok(()))
     }
 
     /// Removes a child cgroup with all cgroups below it. Succeeds if it does not exist. Returns EBUSY if a process is
@@ -129,8 +132,11 @@ impl Directory {
         let mut levels = vec![(current.children(), CString::default())];
         while let Some((below, own)) = levels.last_mut() {
             if let Some(name) = below.pop() {
-                // It was removed in the meantime.
-                let Ok(fd) = openat(&current.fd, name.as_c_str(), DIRECTORY, Mode::empty()) else { continue };
+                let fd = match openat(&current.fd, name.as_c_str(), DIRECTORY, Mode::empty()) {
+                    // It was removed in the meantime.
+                    Err(Errno::ENOENT | Errno::ENODEV) => continue,
+                    other => other?,
+                };
                 current = Self { fd, path: PathBuf::new() };
                 enter(&current);
                 levels.push((current.children(), name));

@@ -42,20 +42,20 @@ pub(crate) fn frozen_cgroup(pid: i32) -> Option<PathBuf> {
 /// Returns the frozen v1 cgroups of the process and its threads.
 fn frozen_cgroups(pid: i32) -> Vec<Directory> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let groups = threads.filter_map(|thread| fs::read_to_string(thread.path().join("cgroup")).ok());
-    let groups: BTreeSet<String> = groups.collect();
+    let groups = threads.filter_map(|thread| fs::read(thread.path().join("cgroup")).ok());
+    let groups: BTreeSet<Vec<u8>> = groups.collect();
     let paths: BTreeSet<PathBuf> = groups.iter().filter_map(|groups| v1_freezer(groups)).collect();
     let open = paths.into_iter().filter_map(|path| Directory::open(&path).ok());
     open.filter(|group| group.read(STATE).is_ok_and(|state| state.trim() != "THAWED")).collect()
 }
 
 fn own_group() -> Option<Directory> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let groups = fs::read("/proc/self/cgroup").ok()?;
     Directory::open(&v1_freezer(&groups)?).ok()
 }
 
 /// Returns the directory of the cgroup in the v1 freezer hierarchy, by the contents of `/proc/[pid]/cgroup`.
-fn v1_freezer(groups: &str) -> Option<PathBuf> {
+fn v1_freezer(groups: &[u8]) -> Option<PathBuf> {
     let hierarchies = Hierarchies::of(groups).ok()?;
     hierarchies
         .directory(Controller::Freezer)

@@ -1,8 +1,10 @@
 //! The mounted cgroup hierarchies, and the caller's cgroup in each of them.
 
 use std::cell::OnceCell;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -121,7 +123,7 @@ pub(super) struct Hierarchies {
 
 impl Hierarchies {
     pub fn read(parent: &CgroupParent) -> Result<Self> {
-        let own = fs::read_to_string("/proc/self/cgroup").map_err(Error::io("read /proc/self/cgroup"))?;
+        let own = fs::read("/proc/self/cgroup").map_err(Error::io("read /proc/self/cgroup"))?;
         let mut hierarchies = Self::of(&own)?;
         match parent {
             CgroupParent::Auto => {}
@@ -132,11 +134,11 @@ impl Hierarchies {
     }
 
     /// Returns the hierarchies for a process, by the contents of `/proc/[pid]/cgroup`.
-    pub fn of(own: &str) -> Result<Self> {
+    pub fn of(own: &[u8]) -> Result<Self> {
         Ok(Self::new(mountinfo::read_of_kind(b"cgroup").map_err(Error::mounts)?, own, None))
     }
 
-    fn new(mounts: Vec<Line>, own: &str, parent: Option<PathBuf>) -> Self {
+    fn new(mounts: Vec<Line>, own: &[u8], parent: Option<PathBuf>) -> Self {
         let mut mounted: Vec<Hierarchy> = vec![];
         for mount in mounts {
             let version = match mount.kind.as_slice() {
@@ -376,7 +378,7 @@ impl Hierarchy {
 
 /// Looks up all parents by these tables, below the own cgroup and below a requested one.
 #[cfg(fuzzing)]
-pub(crate) fn places(mounts: &[u8], own: &str) {
+pub(crate) fn places(mounts: &[u8], own: &[u8]) {
     for parent in [None, Some("parent".into())] {
         let hierarchies = Hierarchies::new(mountinfo::parse(mounts), own, parent);
         for controller in Controller::ALL {
@@ -404,10 +406,11 @@ impl WordList {
 
 /// Returns the controllers and the cgroup from the lines of `/proc/self/cgroup`: `id:controllers:path`, without
 /// controllers on v2.
-fn own_cgroup(own: &str, version: HierarchyVersion, controllers: &[String]) -> Option<(String, PathBuf)> {
-    own.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (names, path) = (fields.next()?, fields.next()?);
+fn own_cgroup(own: &[u8], version: HierarchyVersion, controllers: &[String]) -> Option<(String, PathBuf)> {
+    own.split(|&byte| byte == b'\n').find_map(|line| {
+        let mut fields = line.splitn(3, |&byte| byte == b':').skip(1);
+        // A program that owns cgroups chooses their names, which need not be UTF-8.
+        let (names, path) = (std::str::from_utf8(fields.next()?).ok()?, OsStr::from_bytes(fields.next()?));
         let here = match version {
             HierarchyVersion::V1 => {
                 !names.is_empty() && names.split(',').all(|name| controllers.iter().any(|has| has == name))
@@ -426,7 +429,7 @@ mod tests {
         32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
         35 31 0:32 /docker/x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
         41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
-    const OWN: &str = "4:memory:/docker/x/job\n1:cpu,cpuacct:/\n0::/user\n";
+    const OWN: &[u8] = b"4:memory:/docker/x/job\n1:cpu,cpuacct:/\n0::/user\n";
 
     fn directory(controller: Controller, parent: Option<&str>) -> Option<(HierarchyVersion, PathBuf)> {
         Hierarchies::new(mountinfo::parse(HYBRID.as_bytes()), OWN, parent.map(PathBuf::from)).directory(controller)
@@ -446,7 +449,7 @@ mod tests {
     fn a_mount_that_shows_the_own_cgroup_is_preferred() {
         let mounts =
             "72 68 0:32 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n84 64 0:32 / /mnt rw - cgroup2 none rw\n";
-        let found = Hierarchies::new(mountinfo::parse(mounts.as_bytes()), "0::/job\n", None);
+        let found = Hierarchies::new(mountinfo::parse(mounts.as_bytes()), b"0::/job\n", None);
         assert_eq!(found.directory(Controller::Freezer), Some((HierarchyVersion::V2, "/mnt/job".into())));
     }
 

@@ -19,13 +19,13 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// Returns their PIDs, in the PID namespace of the caller.
-    pub fn pids(&self) -> Vec<i32> {
+    /// Returns their PIDs, in the PID namespace of the caller. Returns an error if not all can be listed.
+    pub fn pids(&self) -> nix::Result<Vec<i32>> {
         let mut pids = vec![];
         if let Some(group) = &self.all {
-            group.walk(|directory| pids.extend(directory.processes()));
+            group.walk(|directory| pids.extend(directory.processes()))?;
         }
-        pids
+        Ok(pids)
     }
 
     /// Kills all processes, repeatedly until there are none.
@@ -35,7 +35,8 @@ impl Members {
         let Some(group) = &self.all else { return };
         for _ in 0..ROUNDS {
             self.thaw();
-            if !kill(group) {
+            // An error means that there may be some.
+            if kill(group) == Ok(false) {
                 break;
             }
             std::thread::sleep(PAUSE);
@@ -52,7 +53,7 @@ impl Members {
 
 /// Kills all processes of a cgroup except the caller, and no other process, although a PID may be reused after it was
 /// read. Returns whether there were any that can be killed.
-pub(super) fn kill(group: &Directory) -> bool {
+pub(super) fn kill(group: &Directory) -> nix::Result<bool> {
     /// The maximum number of descriptors that are open at a time.
     const BATCH: usize = 64;
     let mut any = false;
@@ -77,14 +78,14 @@ pub(super) fn kill(group: &Directory) -> bool {
                 let _ = pidfd::send(pidfd.as_fd(), libc::SIGKILL);
             }
         }
-    });
-    any
+    })?;
+    Ok(any)
 }
 
 /// Thaws all processes: a process that is frozen on v1 does not exit when it is killed, and a program that owns cgroups
 /// below its own can freeze itself there.
 pub(super) fn thaw(group: &Directory) {
-    group.walk(|directory| {
+    let _ = group.walk(|directory| {
         for (file, thawed) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
             let _ = directory.write(file, thawed);
         }

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::directory::Directory;
@@ -31,17 +32,18 @@ pub(super) struct Claim {
 
 impl Claim {
     /// Claims a new name below these parents. If a lock cannot be taken, for example because of a read lock of another
-    /// process, the name contains [`UNLOCKED`].
-    pub fn new(parents: &[Arc<Directory>]) -> Self {
+    /// process, the name contains [`UNLOCKED`]. Returns an error if no file can be opened, for want of descriptors.
+    pub fn new(parents: &[Arc<Directory>]) -> nix::Result<Self> {
         const TRIES: u32 = 3;
         let pid = std::process::id();
         for number in (0..TRIES).map(|_| random()) {
-            let locks = parents.iter().map(|parent| lock(parent, number)).collect::<Option<Vec<_>>>();
-            if let Some(locks) = locks {
-                return Self { name: format!("{PREFIX}-{number:016x}-{pid}"), _locks: locks };
+            match parents.iter().map(|parent| lock(parent, number)).collect::<nix::Result<Vec<_>>>() {
+                Ok(locks) => return Ok(Self { name: format!("{PREFIX}-{number:016x}-{pid}"), _locks: locks }),
+                Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => return Err(errno),
+                Err(_) => {}
             }
         }
-        Self { name: format!("{PREFIX}-{UNLOCKED}-{pid}-{:016x}", random()), _locks: vec![] }
+        Ok(Self { name: format!("{PREFIX}-{UNLOCKED}-{pid}-{:016x}", random()), _locks: vec![] })
     }
 }
 
@@ -72,10 +74,9 @@ fn flock(kind: i32, number: u64) -> libc::flock {
     }
 }
 
-fn lock(parent: &Directory, number: u64) -> Option<OwnedFd> {
-    let file = parent.file(LOCKED, OFlag::O_RDWR).ok()?;
-    fcntl(&file, FcntlArg::F_OFD_SETLK(&flock(libc::F_WRLCK, number))).ok()?;
-    Some(file)
+fn lock(parent: &Directory, number: u64) -> nix::Result<OwnedFd> {
+    let file = parent.file(LOCKED, OFlag::O_RDWR)?;
+    fcntl(&file, FcntlArg::F_OFD_SETLK(&flock(libc::F_WRLCK, number))).map(|_| file)
 }
 
 /// Returns the names of the child cgroups whose owners are dead.

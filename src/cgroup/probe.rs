@@ -80,7 +80,7 @@ impl Cgroup {
 fn create_and_remove(parent: &Path, version: HierarchyVersion) -> Result<String, Errno> {
     let parent = [Arc::new(Directory::open(parent).map_err(|error| error.to_errno())?)];
     // Another caller would remove a cgroup without a claim as stale.
-    let claim = Claim::new(&parent);
+    let claim = Claim::new(&parent).map_err(|errno| errno.to_errno())?;
     let group = parent[0].create(&claim.name).map_err(|error| error.to_errno())?;
     let has = match version {
         HierarchyVersion::V1 => String::new(),

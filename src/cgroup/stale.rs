@@ -42,7 +42,7 @@ fn kill_and_remove(mut groups: Vec<ControlGroup>) {
         // All are killed before one is removed, because a process may be frozen in any hierarchy.
         for group in &groups {
             members::thaw(&group.directory);
-            members::kill(&group.directory);
+            let _ = members::kill(&group.directory);
         }
         // Only a successful removal proves that a cgroup is empty: a process that is being cloned into it is not listed
         // yet.

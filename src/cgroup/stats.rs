@@ -138,7 +138,7 @@ impl ControlGroup {
     /// Returns the sum over this cgroup and all below it.
     fn total(&self, of: impl Fn(&Directory) -> Option<u64>) -> u64 {
         let mut counts = vec![];
-        self.directory.walk(|group| counts.extend(of(group)));
+        let _ = self.directory.walk(|group| counts.extend(of(group)));
         total_of(counts.into_iter())
     }
 }

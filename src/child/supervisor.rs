@@ -3,16 +3,16 @@
 
 use std::fmt::{self, Debug, Formatter};
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use nix::errno::Errno as NixErrno;
-use nix::fcntl::OFlag;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
-use nix::unistd::{Pid as NixPid, pipe2};
+use nix::unistd::Pid as NixPid;
 
 use super::killer::Killer;
 use super::violations::ViolationLog;
@@ -170,8 +170,8 @@ pub(crate) type Callback = Box<dyn FnMut(&Notification<'_>) -> Decision + Send>;
 /// The supervisor thread. It exits with the sandbox.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    /// Closed to stop it.
-    stop: Option<OwnedFd>,
+    /// A write to it stops the thread. Closing a pipe would not: a forked child of the caller may have a copy.
+    stop: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
     log: Arc<Mutex<ViolationLog>>,
     creator: Creator,
@@ -189,7 +189,9 @@ struct SupervisorThread {
 impl Supervisor {
     /// Starts the thread.
     pub fn start(listener: Listener, policy: Arc<Policy>, callback: Option<Callback>, killer: Killer) -> Result<Self> {
-        let (stopped, stop) = pipe2(OFlag::O_CLOEXEC).map_err(Error::io("create a pipe"))?;
+        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(Error::io("create an eventfd"))?;
+        let stop = Arc::new(stop);
+        let stopped = stop.clone();
         let log = Arc::new(Mutex::new(ViolationLog::default()));
         let mut supervisor = SupervisorThread { listener, policy, callback, killer, log: log.clone() };
         let thread = std::thread::Builder::new().name("stockade-seccomp".into()).spawn(move || {
@@ -200,12 +202,12 @@ impl Supervisor {
             }
         });
         let thread = thread.map_err(Error::io("start the thread that decides system calls"))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), log, creator: Creator::this() })
+        Ok(Self { stop, thread: Some(thread), log, creator: Creator::this() })
     }
 
     /// Stops the thread after the processes of the sandbox have exited, and returns its log.
     pub(super) fn finish(&mut self) -> ViolationLog {
-        self.stop = None;
+        let _ = self.stop.write(1);
         if let Some(thread) = self.thread.take() {
             // The thread does not panic.
             let _ = thread.join();
@@ -216,11 +218,12 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        // A forked child has no such thread.
-        if !self.creator.is_this() {
+        if self.creator.is_this() {
+            self.finish();
+        } else {
+            // A forked child has no such thread, and the lock of the log may be held for ever.
             std::mem::forget(self.thread.take());
         }
-        self.finish();
     }
 }
 

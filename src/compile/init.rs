@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::launch::{Remaining, allow_only};
 use crate::layer::Layer;
 use crate::plan::report::{PROGRAM_EXITED, WALL_TIME_EXCEEDED};
-use crate::plan::{Arg, Flag, Input, Label, OnError, Script, Slot, Step, Word, flags, nr};
+use crate::plan::{Added, Arg, Flag, Input, Label, OnError, Script, Slot, Step, Word, flags, nr};
 
 /// The init process: a clone of the helper, and a child of the caller.
 #[derive(Clone, Copy)]
@@ -116,6 +116,13 @@ fn wait_step(helper: &mut Script) {
     helper.step(Step::new("wait for init").remedies(remedies));
 }
 
+/// In init: leaves the session and the process group of the helper, which may be the program's. A program can lower the
+/// priority of a whole group.
+pub(crate) fn leave_process_group(process: &mut Script) {
+    process.step(Step::new("create a session of init"));
+    process.call(nr!(SYS_setsid), []);
+}
+
 /// In init: has the kernel reap orphans.
 pub(crate) fn reap_orphans(process: &mut Script) {
     process.step(Step::new("ignore SIGCHLD, so that orphans are reaped"));
@@ -137,17 +144,19 @@ const LISTING: Duration = Duration::from_secs(1);
 pub(super) fn wait_until_the_end(process: &mut Script, wall_backstop: Option<Duration>, kill: impl Fn(&mut Script)) {
     const READABLE: u64 = libc::POLLIN as u64;
     process.step(Step::new("wait until the sandbox terminates"));
-    let (exited, caller_waits, over) = (process.label(), process.label(), process.label());
-    poll(process, &[("<control>", READABLE), ("<caller>", READABLE), ("<program>", READABLE)], wall_backstop, exited);
+    let (exited, late, caller_waits, over) = (process.label(), process.label(), process.label(), process.label());
+    let all = [("<control>", READABLE), ("<caller>", READABLE), ("<program>", READABLE)];
+    poll(process, &all, wall_backstop, exited).or_goto(over);
     kill(process);
     process.exit(WALL_TIME_EXCEEDED);
     process.bind(exited);
     // A caller that waits writes to the pipe. One that has exited, or terminates the sandbox, closes it.
-    poll(process, &[("<control>", READABLE), ("<caller>", READABLE)], Some(CALLER_TIME), caller_waits);
+    poll(process, &all[..2], Some(CALLER_TIME), caller_waits).or_goto(late);
+    process.bind(late);
     kill(process);
     process.exit(PROGRAM_EXITED);
     process.bind(caller_waits);
-    poll(process, &[("<control>", 0), ("<caller>", READABLE)], Some(LISTING), over);
+    poll(process, &[("<control>", 0), ("<caller>", READABLE)], Some(LISTING), over).or_goto(over);
     process.bind(over);
     kill(process);
     process.exit(0);
@@ -155,7 +164,11 @@ pub(super) fn wait_until_the_end(process: &mut Script, wall_backstop: Option<Dur
 
 /// Sleeps until one of the first descriptors is ready for its events or is hung up, and goes on at `ready` then. When
 /// `time` has passed before, goes on with the next call.
-fn poll(process: &mut Script, fds: &[(&str, u64)], time: Option<Duration>, ready: Label) {
+///
+/// It does not sleep again after an error, since a program of the same user can make the call fail every time: it can
+/// lower the limit of descriptors (`RLIMIT_NOFILE`), which is also the most that the call accepts. A stop does not
+/// interrupt the call, as the process handles no signals.
+fn poll<'a>(process: &'a mut Script, fds: &[(&str, u64)], time: Option<Duration>, ready: Label) -> Added<'a> {
     // struct pollfd {int fd; short events, revents}
     let entry = |(fd, (_, events)): (usize, &(&str, u64))| Word::Value(fd as u64 | events << 32);
     let entries: Vec<Word> = fds.iter().enumerate().map(entry).collect();
@@ -167,9 +180,6 @@ fn poll(process: &mut Script, fds: &[(&str, u64)], time: Option<Duration>, ready
         let words = [Word::Value(seconds), Word::Value(time.subsec_nanos().into())];
         process.arena.words(&words, format!("{{{}.{:09} s}}", seconds, time.subsec_nanos())).into()
     });
-    let again = process.label();
-    process.bind(again);
-    // The kernel writes back the remaining time, so an interrupted call goes on with it.
     let poll = [entries.into(), (fds.len() as u64).into(), timeout, Arg::NULL, 8.into()];
-    process.call(nr!(SYS_ppoll), poll).or_goto(again).above_zero(ready);
+    process.call(nr!(SYS_ppoll), poll).above_zero(ready)
 }

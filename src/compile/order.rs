@@ -89,6 +89,7 @@ impl<'a> Order<'a> {
                 let init = Init::start(helper);
                 {
                     let init_process = &mut *helper;
+                    init::leave_process_group(init_process);
                     init::reap_orphans(init_process);
                     self.bring_up_loopback(init_process);
                     procs = init_process.within(Layer::Root, |process| mount::open_procs(&mounts, process));

@@ -211,13 +211,16 @@ impl AsFd for Channel {
 /// Returns the processes that were started, and the pseudo-terminal, from the descriptors that were passed.
 fn started(pids: Pids, at: Duration, fds: Vec<OwnedFd>) -> Result<Started> {
     let at = since(at);
+    let lost = || Error::died("pass the pidfds of the processes to the caller");
     let mut fds = fds.into_iter();
-    let mut process = |pid| {
-        let pidfd = fds.next().ok_or_else(|| Error::died("pass a pidfd to the caller"))?;
-        Ok(Process::from_parts(pid, pidfd))
+    let program = fds.next().ok_or_else(lost)?;
+    let init = match pids.init {
+        0 => None,
+        pid => Some((pid, fds.next().ok_or_else(lost)?)),
     };
-    let program = process(pids.command)?;
-    let init = Some(pids.init).filter(|&pid| pid > 0).map(process).transpose()?;
+    // A process is taken over, and so reaped on an error, only if both can be.
+    let program = Process::from_parts(pids.command, program);
+    let init = init.map(|(pid, pidfd)| Process::from_parts(pid, pidfd));
     Ok(Started { program, init, pty: fds.next(), listener: None, namespaces: vec![], at })
 }
 

@@ -108,12 +108,12 @@ pub(super) fn new_namespace(maps: &IdMaps, own: u32, caller: BorrowedFd<'_>) -> 
     let layout = Layout { script: &holder, tag: 0, fault: None, resolve: &resolve };
     let step = "create a user namespace for an idmapped mount";
     let process = Process::clone(libc::CLONE_NEWUSER as u64, &layout, step)?;
-    write(process.pid(), maps, own)?;
+    let written = write(process.pid(), maps, own);
     let path = format!("/proc/{}/ns/user", process.pid());
-    let namespace = File::open(path).map_err(Error::io("open the user namespace of an idmapped mount"))?;
+    let namespace = File::open(path).map_err(Error::io("open the user namespace of an idmapped mount"));
     if process.signal(libc::SIGKILL).is_err() {
         // The caller may send no signals.
         let _ = control.write();
     }
-    Ok(namespace.into())
+    written.and(namespace).map(Into::into)
 }

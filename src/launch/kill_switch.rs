@@ -36,7 +36,8 @@ impl KillSwitch {
         }
         // Set before the kill: a thread that finds the program killed reads this to report why.
         self.is_requested.store(true, Ordering::Release);
-        self.kill()
+        // The limits are to be enforced further on if the program could not be killed.
+        self.kill().inspect_err(|_| self.is_requested.store(false, Ordering::Release))
     }
 
     /// Returns whether [`request`](Self::request) has killed the sandbox.
@@ -83,8 +84,8 @@ impl KillSwitch {
         self.members.thaw();
     }
 
-    /// Returns the pids of the processes in the sandbox's cgroup, as the caller sees them.
-    pub(super) fn pids(&self) -> Vec<i32> {
+    /// Returns the pids of the processes in the sandbox's cgroup, as the caller sees them: see [`Members::pids`].
+    pub(super) fn pids(&self) -> nix::Result<Vec<i32>> {
         self.members.pids()
     }
 }

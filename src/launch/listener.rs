@@ -1,11 +1,11 @@
 //! Receives the system calls that a seccomp filter passes to the caller, and responds to them.
 
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::process_status::ProcessStatus;
 use crate::sys::pidfd;
 use crate::sys::seccomp_notify::{self, Request, Response};
 
@@ -57,9 +57,7 @@ impl Listener {
     }
 }
 
-/// Returns the PID of the process that a thread belongs to (`/proc/[pid]/status`, proc(5)).
+/// Returns the PID of the process that a thread belongs to.
 fn process_of(thread: i32) -> i32 {
-    let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
-    let group = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
-    group.unwrap_or(thread)
+    ProcessStatus::of(thread).ok().and_then(|status| status.field("Tgid").parse().ok()).unwrap_or(thread)
 }

@@ -187,15 +187,12 @@ impl<'a> Launch<'a> {
         // caller's cgroup if the process still shared the caller's memory, so only the limit itself is checked.
         let out_of_memory = || self.cgroup.as_ref().is_some_and(CreatedCgroup::exceeded_memory_limit);
         let started = started.map_err(|error| if out_of_memory() { error.for_memory() } else { error })?;
-        let keeper = match started.init {
-            Some(init) => {
-                // The helper exits by itself now. Waiting here avoids killing it, which takes longer.
-                let _ = helper.has_exited(deadline.left());
-                helper.finish().map_err(Error::io("wait for the helper"))?;
-                init
-            }
-            None => helper,
-        };
+        if started.init.is_some() {
+            // The helper exits by itself now. Waiting here avoids killing it, which takes longer.
+            let _ = helper.has_exited(deadline.left());
+            helper.finish().map_err(Error::io("wait for the helper"))?;
+        }
+        let keeper = started.init.unwrap_or(helper);
         let (streams, held) = self.streams.take();
         let has_pid_namespace = !self.plan.helper_stays;
         let members = self.cgroup.as_ref().map(CreatedCgroup::members).unwrap_or_default();
@@ -213,6 +210,7 @@ impl<'a> Launch<'a> {
             namespaces: started.namespaces,
             started: started.at,
             held,
+            lost: vec![],
             cgroup: self.cgroup.take(),
             reserved: self.reserved.take(),
             placeholders: self.placeholders,

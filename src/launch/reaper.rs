@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::cgroup::freezer;
+use crate::process_status::ProcessStatus;
 use crate::sys::wait::{self, Exit};
 use crate::sys::{nsfs, pidfd};
 
@@ -114,8 +115,8 @@ impl Reaper {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             // Opened first: if the PID is reused after that, the status is not taken from the other process.
             let Ok(pidfd) = pidfd::open(pid) else { continue };
-            let Ok(status) = fs::read_to_string(entry.path().join("status")) else { continue };
-            if pid == self.init || field(&status, "NSpid").split_whitespace().count() < 2 {
+            let Ok(status) = ProcessStatus::read(entry.path().join("status")) else { continue };
+            if pid == self.init || status.words("NSpid").count() < 2 {
                 continue;
             }
             // Also for a zombie: it may be the leader of threads that have not exited.
@@ -151,8 +152,8 @@ impl Reaper {
     }
 
     /// Returns whether a process is in the session of the program, and therefore its descendant.
-    fn is_in_session(&self, status: &str) -> bool {
-        let session = field(status, "NSsid").split_whitespace().next();
+    fn is_in_session(&self, status: &ProcessStatus) -> bool {
+        let session = status.words("NSsid").next();
         self.session.is_some_and(|leader| session == Some(leader.to_string().as_str()))
     }
 
@@ -176,17 +177,11 @@ impl Reaper {
     }
 }
 
-/// Returns the value of a line of `/proc/[pid]/status`.
-pub(super) fn field<'a>(status: &'a str, name: &str) -> &'a str {
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.map(str::trim).unwrap_or_default()
-}
-
-/// Returns whether a process is a zombie child of `parent` in a descendant PID namespace, by its `/proc/[pid]/status`.
-fn is_zombie_in_namespace(status: &str, parent: u32) -> bool {
-    field(status, "State").starts_with('Z')
-        && field(status, "PPid") == parent.to_string()
-        && field(status, "NSpid").split_whitespace().count() > 1
+/// Returns whether a process is a zombie child of `parent` in a descendant PID namespace, by its status.
+fn is_zombie_in_namespace(status: &ProcessStatus, parent: u32) -> bool {
+    status.field("State").starts_with('Z')
+        && status.field("PPid") == parent.to_string()
+        && status.words("NSpid").count() > 1
 }
 
 /// Opens the PID namespace of a process. Also works for a zombie that was not reaped.
@@ -204,11 +199,12 @@ mod tests {
 
     #[test]
     fn zombies_are_recognized_by_state_parent_and_namespace() {
-        const STATUS: &str = "ProcessKey:\tx\nState:\tZ (zombie)\nPPid:\t7\nNSpid:\t90\t3\n";
-        assert!(is_zombie_in_namespace(STATUS, 7));
-        assert!(!is_zombie_in_namespace(STATUS, 8));
+        const STATUS: &str = "Name:\tx\nState:\tZ (zombie)\nPPid:\t7\nNSpid:\t90\t3\n";
+        let is_zombie = |status: &str, parent| is_zombie_in_namespace(&ProcessStatus::parse(status.as_bytes()), parent);
+        assert!(is_zombie(STATUS, 7));
+        assert!(!is_zombie(STATUS, 8));
         for (from, to) in [("Z (zombie)", "S (sleeping)"), ("90\t3", "90")] {
-            assert!(!is_zombie_in_namespace(&STATUS.replace(from, to), 7), "{to}");
+            assert!(!is_zombie(&STATUS.replace(from, to), 7), "{to}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -27,6 +27,8 @@ const LAST: usize = (1 << 20) + PIECE;
 const PIPE_PIECE: usize = 4096;
 /// The time to wait for a reader if the target is a full pipe, after the sandbox was reaped.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time that a slow reader may take in all, after the sandbox was reaped.
+const SLOW_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running relay. Dropping it copies the remaining output, and stops the thread.
 #[derive(Debug)]
@@ -45,7 +47,13 @@ impl Relay {
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(Error::io("create an eventfd"))?;
         let stop = Arc::new(stop);
         fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(&failed)?;
-        let copy = Copy { from: from.into(), to: to.into(), stopped: stop.clone(), left: most.unwrap_or(u64::MAX) };
+        let copy = Copy {
+            from: from.into(),
+            to: to.into(),
+            stopped: stop.clone(),
+            left: most.unwrap_or(u64::MAX),
+            until: None,
+        };
         let thread = std::thread::Builder::new().name("stockade-relay".into()).spawn(move || {
             // The caller's other threads handle signals. With SIGPIPE and SIGXFSZ blocked, a write to a closed pipe or
             // to a file at its maximum size only fails.
@@ -76,6 +84,8 @@ struct Copy {
     to: File,
     stopped: Arc<EventFd>,
     left: u64,
+    /// When a slow reader is given up. `None` before the sandbox was reaped.
+    until: Option<Instant>,
 }
 
 impl Copy {
@@ -125,7 +135,9 @@ impl Copy {
             let mut fds = [to(), PollFd::new(self.stopped.as_fd(), PollFlags::POLLIN)];
             ignore_signals(poll(&mut fds, PollTimeout::NONE))?;
             if !fds[0].any().unwrap_or(false) && fds[1].any().unwrap_or(false) {
-                let timeout = PollTimeout::try_from(UNREAD_TIMEOUT).unwrap_or(PollTimeout::MAX);
+                let until = *self.until.get_or_insert_with(|| Instant::now() + SLOW_TIMEOUT);
+                let left = until.saturating_duration_since(Instant::now()).min(UNREAD_TIMEOUT);
+                let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
                 if ignore_signals(poll(&mut [to()], timeout))? == 0 {
                     return Err(ErrorKind::TimedOut.into());
                 }

@@ -3,9 +3,11 @@
 use std::fs;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use nix::errno::Errno;
 use nix::poll::PollTimeout;
 
 use super::descriptors;
@@ -18,7 +20,7 @@ use super::reaper::Reaper;
 use super::unkillable;
 use crate::cgroup::{Account, CreatedCgroup, freezer};
 use crate::creator::Creator;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::escape::shown;
 use crate::layer::Layer;
 use crate::outcome::{Leaked, Unenforced};
@@ -47,6 +49,8 @@ pub(crate) struct Running {
     pub(super) started: Instant,
     /// The relays and terminals of the descriptors that the program has inherited.
     pub(super) held: descriptors::HeldForProgram,
+    /// What could not be enforced since the start.
+    pub(super) lost: Vec<Unenforced>,
     /// Removed after every process has exited.
     pub(super) cgroup: Option<CreatedCgroup>,
     /// The host ID of the processes. Released after they have exited.
@@ -137,10 +141,8 @@ impl Running {
     ///
     /// [`ErrorKind::Unkillable`](crate::ErrorKind::Unkillable) if the program does not exit. It is reaped later then.
     pub fn reap(&mut self, alone: bool) -> Result<ReapedSandbox> {
+        self.close_entries();
         self.kill();
-        if let Some(cgroup) = &mut self.cgroup {
-            cgroup.close_entries();
-        }
         let (switch, pid) = (self.kill_switch.as_deref(), self.program.pid());
         // The program is reaped before the init, which cannot exit until every process of its namespace was reaped.
         let exit = match self.program.finish_while(|| unblock_exit(switch, pid)) {
@@ -157,7 +159,8 @@ impl Running {
         let is_removed = alone && self.cgroup.as_mut().is_none_or(CreatedCgroup::remove);
         let keeper = self.finish_keeper();
         let account = if is_removed { account } else { self.account() };
-        let mut lost = self.held.finish();
+        let mut lost = mem::take(&mut self.lost);
+        lost.extend(self.held.finish());
         let status = keeper.as_ref().ok();
         if let Err(error) = &keeper {
             let requested = "kill every process of the sandbox".into();
@@ -165,7 +168,7 @@ impl Running {
             // A process still uses the host ID.
             mem::forget(self.reserved.take());
         }
-        let reaped = ReapedSandbox {
+        let mut reaped = ReapedSandbox {
             exit,
             account,
             was_killed: self.is_kill_requested(),
@@ -174,10 +177,20 @@ impl Running {
             lost,
         };
         self.kill_switch = None;
-        self.cgroup = None;
+        if let Some(path) = self.cgroup.take().and_then(CreatedCgroup::remove_or_give_up) {
+            reaped.lost.push(still_exists(&path));
+        }
         self.reserved = None;
         self.placeholders.clear();
         Ok(reaped)
+    }
+
+    /// Closes the descriptors by which the program has entered its cgroup. A caller at its limit of descriptors needs
+    /// free ones to list and kill the processes in it.
+    fn close_entries(&mut self) {
+        if let Some(cgroup) = &mut self.cgroup {
+            cgroup.close_entries();
+        }
     }
 
     /// Returns the current statistics of the sandbox's cgroup, if there is one.
@@ -187,13 +200,17 @@ impl Running {
 
     /// Returns the processes in the sandbox's cgroup other than the program: the first ones, and the number of the
     /// rest.
-    pub fn others(&self) -> (Vec<Leaked>, u64) {
+    pub fn others(&mut self) -> (Vec<Leaked>, u64) {
         /// The maximum number of processes that are returned.
         const MOST: usize = 1024;
-        if let Some(switch) = &self.kill_switch {
-            switch.wait_for_caller();
-        }
-        let pids = self.kill_switch.as_ref().map(|switch| switch.pids()).unwrap_or_default();
+        self.close_entries();
+        let Some(switch) = &self.kill_switch else { return (vec![], 0) };
+        switch.wait_for_caller();
+        let pids = switch.pids().unwrap_or_else(|errno| {
+            let error = Error::set_up("list the processes of the cgroup", "openat", errno, Some(MORE_DESCRIPTORS));
+            self.lost.push(Unenforced::new("the list of leaked processes", &error.of(Layer::Cgroup)));
+            vec![]
+        });
         // A process that no longer exists has exited by itself, unless the init has killed all processes.
         let all_killed = || self.keeper.has_exited(PollTimeout::ZERO).unwrap_or(false);
         let named = |pid| {
@@ -214,7 +231,7 @@ impl Running {
 impl Running {
     /// Takes the list of what could not be enforced for the program's descriptors.
     pub(crate) fn lost(&mut self) -> Vec<Unenforced> {
-        std::mem::take(&mut self.held.lost)
+        mem::take(&mut self.held.lost)
     }
 
     /// Closes the control pipe, and reaps the keeper. Returns its status, or an error that names the process that
@@ -243,12 +260,24 @@ impl Running {
 
     /// Gives up a sandbox whose program does not exit. The reaper reaps its processes later.
     fn abandon(&mut self) {
+        self.held.finish();
         let _ = self.keeper.signal(libc::SIGKILL);
         self.close_control();
         self.keeper.abandon();
         // A process still uses these.
         mem::forget((self.reserved.take(), mem::take(&mut self.placeholders)));
     }
+}
+
+/// The hint for a caller at its limit of descriptors.
+const MORE_DESCRIPTORS: &str = "close descriptors of the caller, or raise its RLIMIT_NOFILE";
+
+/// The record of a cgroup that could not be removed.
+fn still_exists(path: &Path) -> Unenforced {
+    let remedy = "a process is still in it: look in its cgroup.procs, and kill what is left. The cgroup is removed by the \
+                  next caller that creates one beside it";
+    let error = Error::set_up("remove the cgroup", "rmdir", Errno::EBUSY, Some(remedy));
+    Unenforced::new("kill every process of the sandbox", &error.on(path).of(Layer::Cgroup))
 }
 
 /// Thaws the program of a sandbox, so that it can exit. It is called repeatedly, because another process of the sandbox

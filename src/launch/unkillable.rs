@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use crate::cgroup::freezer;
 use crate::error::Error;
-use crate::launch::reaper::field;
+use crate::process_status::ProcessStatus;
 
 /// Returns the error if waiting for a killed process has failed.
 pub(super) fn explain(pid: i32, errno: Errno) -> Error {
@@ -23,15 +23,15 @@ fn diagnose(pid: i32) -> (String, String) {
         let state = format!("is frozen in the cgroup {}", group.display());
         return (state, "thaw that cgroup: write THAWED to its freezer.state".into());
     }
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let tracer = field(&status, "TracerPid");
+    let status = ProcessStatus::of(pid).unwrap_or_else(|_| ProcessStatus::parse(b""));
+    let tracer = status.field("TracerPid");
     if !matches!(tracer, "" | "0") {
         return (
             format!("is traced by process {tracer}"),
             "kill that process, or detach it (ptrace(2), PTRACE_DETACH)".into(),
         );
     }
-    match field(&status, "State") {
+    match status.field("State") {
         "" => ("is not visible in /proc".into(), "mount the /proc of the caller's PID namespace".into()),
         state if state.starts_with('D') => {
             let place = fs::read_to_string(format!("/proc/{pid}/wchan")).ok();

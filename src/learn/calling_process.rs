@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, read_to_string};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::child::Notification;
 use crate::error::{Error, Result};
+use crate::process_status::ProcessStatus;
 use crate::sys::xattr;
 
 /// The thread that makes a call.
@@ -144,9 +145,10 @@ impl CallingProcess {
     /// Returns its PID as a `/proc` shows it: that of the caller, or of the innermost PID namespace.
     fn pid_in(&self, of: &OwnedFd) -> nix::Result<String> {
         let file = openat(&self.proc, "status", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-        let status = read_to_string(File::from(file)).map_err(|_| Errno::ESRCH)?;
-        let line = status.lines().find_map(|line| line.strip_prefix("NStgid:")).unwrap_or_default();
-        let mut numbers = line.split_whitespace();
+        let mut bytes = vec![];
+        File::from(file).read_to_end(&mut bytes).map_err(|_| Errno::ESRCH)?;
+        let status = ProcessStatus::parse(&bytes);
+        let mut numbers = status.words("NStgid");
         let is_callers = fstat(of)?.st_dev == fstat(&self.proc)?.st_dev;
         let number = if is_callers { numbers.next() } else { numbers.last() };
         number.map(str::to_owned).ok_or(Errno::ESRCH)

@@ -23,7 +23,7 @@ impl Part {
 }
 
 /// `{STARTED, pid of init, pid of the program, seconds, nanoseconds}` (the start by the real-time clock), with the
-/// pidfd of the program and the master of its pseudo-terminal as passed descriptors.
+/// pidfds of the program and of init and the master of the pseudo-terminal as passed descriptors.
 pub(crate) const STARTED: u64 = 16 << 32;
 /// `{EXEC_FAILED, results of execve.., results of faccessat..}`
 pub(crate) const EXEC_FAILED: u64 = 17 << 32;

@@ -201,7 +201,9 @@ mod form {
                 fn visit_map<M: serde::de::MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
                     let mut entries = BTreeMap::new();
                     while let Some((key, value)) = map.next_entry::<Read<K, FK>, Read<V, FV>>()? {
-                        entries.insert(key.0, value.0);
+                        if entries.insert(key.0, value.0).is_some() {
+                            return Err(serde::de::Error::custom("a key is given twice: remove one"));
+                        }
                     }
                     Ok(entries)
                 }

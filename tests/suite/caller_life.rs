@@ -20,7 +20,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::ForkResult;
 use stockade::ErrorKind;
-use stockade::{Command, Identity, Namespaces, Outcome, Root, Sandbox, Seccomp, Signal, Stdio, Termination};
+use stockade::{Cgroup, Command, Identity, Namespaces, Outcome, Root, Sandbox, Seccomp, Signal, Stdio, Termination};
 
 payloads![
     ("umask_777", caller_with_umask_777),
@@ -38,6 +38,7 @@ payloads![
     ("contained", caller_that_is_root_of_a_user_namespace),
     ("spawning_threads", caller_with_threads),
     ("forker", caller_that_forks),
+    ("child_keeps_all", caller_whose_child_keeps_all),
     ("holder_of_a_tree", caller_with_a_tree),
     ("spawner", caller_that_spawns_on_and_on),
     ("undertaker", undertaker),
@@ -77,6 +78,40 @@ fn caller_that_forks(_: &[String]) -> i32 {
         }
     }
     0
+}
+
+/// A caller whose forked child keeps a copy of a running `Child`, when the program leaves a process behind that the
+/// filter still decides about.
+fn caller_whose_child_keeps_all(_: &[String]) -> i32 {
+    let sandbox = Sandbox::new().namespaces(Namespaces::all() - Namespaces::TIME - Namespaces::PID);
+    let mut command = script("setsid sleep 20.0625 </dev/null >/dev/null 2>&1 & exit 5");
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = sandbox.seccomp(Seccomp::new().record()).spawn(&command).expect("a program");
+    // SAFETY: this process has threads of the crate's alone, which hold no lock that the child takes.
+    match unsafe { nix::unistd::fork() }.expect("a child") {
+        ForkResult::Child => {
+            thread::sleep(Duration::from_secs(10));
+            // SAFETY: it ends this process, without what is to be dropped.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child: forked } => {
+            let started = Instant::now();
+            let outcome = child.wait().expect("an outcome");
+            assert_eq!(outcome.termination, Termination::Exited(5));
+            assert!(started.elapsed() < at_most(Duration::from_secs(5)), "{:?}", started.elapsed());
+            nix::sys::signal::kill(forked, NixSignal::SIGKILL).expect("a signal");
+            waitpid(forked, None).expect("its end");
+        }
+    }
+    support::processes(|line| line.contains("20.0625")).into_iter().for_each(|pid| {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), NixSignal::SIGKILL);
+    });
+    0
+}
+
+#[apply(test)]
+fn a_forked_child_delays_no_outcome() {
+    on_host(&[], "child_keeps_all", &[]);
 }
 
 #[apply(test)]
@@ -360,7 +395,11 @@ fn caller_without_descriptors(_: &[String]) -> i32 {
         ("with binds", Sandbox::new().root(with_binds)),
         ("bare", bare()),
         ("with the processes of the host", Sandbox::new().namespaces(Namespaces::all() - Namespaces::PID)),
+        ("with a cgroup", Sandbox::new().cgroup(Cgroup::new().pids_max(64).freezable())),
     ];
+    // Not everybody may create one.
+    let can_group = sandboxes[4].1.status(script("true")).is_ok();
+    let sandboxes = &sandboxes[..if can_group { 5 } else { 4 }];
     let mut piped = script("true");
     piped.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut terminal = script("true");
@@ -372,6 +411,12 @@ fn caller_without_descriptors(_: &[String]) -> i32 {
         unclear.extend(scarcity(sandbox, command).into_iter().map(|error| format!("{name}, {kind}: {error}")));
     }
     assert!(unclear.is_empty(), "errors that don't say RLIMIT_NOFILE:\n{}", unclear.join("\n"));
+    let own = format!("-{}", std::process::id());
+    let is_left = |path: &str| path.contains("/stockade-") && path.ends_with(&own);
+    let groups =
+        std::process::Command::new("find").args(["/sys/fs/cgroup", "-name", "stockade-*"]).output().expect("find");
+    let left: Vec<String> = text(&groups.stdout).lines().filter(|path| is_left(path)).map(str::to_owned).collect();
+    assert!(left.is_empty(), "cgroups are left: {left:?}");
     0
 }
 

@@ -34,12 +34,6 @@ const IDMAP_HINTS: &[(i32, &str)] = &[
     ),
 ];
 
-/// The ways out where the owners of a writable bind, or of a read-only one, cannot be mapped.
-const WRITABLE_WAYS: &str = "bind it read-only, use a directory of another file system (in a container a volume), write \
-     to a tmpfs and copy the files with a Collector";
-const READ_ONLY_WAYS: &str = "let other users read it, use a directory of another file system (in a container a \
-     volume), create a copy with Root::file";
-
 /// The step by which the files of an owner are shown as the program's.
 const MAP_OWNERS: &str = "map the owners of";
 
@@ -64,11 +58,12 @@ fn is_read_only(path: &Path) -> bool {
     statvfs(path).is_ok_and(|info| info.flags().contains(FsFlags::ST_RDONLY))
 }
 
-/// Returns the error for a mount whose owners cannot be mapped. `ways` are the ways out for such a bind.
-fn not_idmappable(path: &Path, mount: &HostMount, ways: &str) -> Error {
+/// Returns the error for a mount whose owners cannot be mapped. `way` is what the user can do instead.
+fn not_idmappable(path: &Path, mount: &HostMount, way: &str) -> Error {
     let hint = format!(
         "the mount at {}, of type {}, has no idmapped mounts (ext4 and xfs have them since Linux 5.12, btrfs 5.15, \
-         tmpfs 6.3, overlayfs and most of FUSE do not): {ways}, or use Identity::caller() to run as the caller's user",
+         tmpfs 6.3, overlayfs and most of FUSE do not): use a directory of another file system (in a container a \
+         volume), {way}, or use Identity::caller() to run as the caller's user (for root, user 0 of the host)",
         mount.point.display(),
         String::from_utf8_lossy(&mount.kind)
     );
@@ -149,7 +144,7 @@ impl Builder<'_> {
         let below = if reach == Reach::Top { vec![] } else { table.below(path) };
         let mut mounts = table.containing(path).into_iter().chain(below);
         match mounts.find(|mount| is_idmappable(mount, attempt) == Some(false)) {
-            Some(mount) => Err(not_idmappable(path, mount, WRITABLE_WAYS)),
+            Some(mount) => Err(not_idmappable(path, mount, "bind it read-only")),
             None => Ok(()),
         }
     }
@@ -167,7 +162,7 @@ impl Builder<'_> {
         let (table, attempt) = (self.context.facts.mounts()?, self.context.facts.can_idmap);
         match table.containing(path) {
             Some(mount) if is_idmappable(mount, attempt) == Some(false) => {
-                Err(not_idmappable(path, mount, READ_ONLY_WAYS))
+                Err(not_idmappable(path, mount, "let other users read it"))
             }
             _ => Ok(()),
         }

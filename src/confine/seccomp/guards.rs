@@ -57,21 +57,44 @@ pub(super) fn rules(exemptions: Exemptions) -> Vec<Rule> {
     }
     if exemptions.sees_other_processes {
         other_processes(&mut rules);
+    } else {
+        init(&mut rules);
     }
     rules
 }
 
 /// Calls whose first argument is the pid of the process that they change.
 const SCHEDULERS: [&str; 4] = ["sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"];
-/// Calls whose first argument is the kind of what the second one identifies, and the kind for a process.
-const PRIORITIES: [(&str, libc::c_int); 2] = [("setpriority", libc::PRIO_PROCESS as libc::c_int), ("ioprio_set", 1)];
+/// Calls whose first argument is the kind of what the second one identifies, and the kinds for a process, a process
+/// group and a user.
+const PRIORITIES: [(&str, [libc::c_int; 3]); 2] = [
+    (
+        "setpriority",
+        [libc::PRIO_PROCESS as libc::c_int, libc::PRIO_PGRP as libc::c_int, libc::PRIO_USER as libc::c_int],
+    ),
+    ("ioprio_set", [1, 2, 3]),
+];
+/// The PID of init, and the ID of its process group.
+const INIT: libc::c_int = 1;
+
+/// Denies changes of init, which has the user of the program. With lower limits or a lower priority it might not
+/// terminate the sandbox in time.
+fn init(rules: &mut Vec<Rule>) {
+    let sets_limit = Condition::qword(2, Comparison::NotEqual(0));
+    rules.push(rule("prlimit64", [Condition::is(0, INIT), sets_limit], libc::EPERM));
+    rules.extend(SCHEDULERS.map(|call| rule(call, [Condition::is(0, INIT)], libc::EPERM)));
+    for (call, [_, _, user]) in PRIORITIES {
+        rules.push(rule(call, [Condition::is(1, INIT)], libc::EPERM));
+        rules.push(rule(call, [Condition::is(0, user)], libc::EPERM));
+    }
+}
 
 /// Denies changes of other processes. The kernel allows them for every process of the same user.
 fn other_processes(rules: &mut Vec<Rule>) {
     let sets_limit = Condition::qword(2, Comparison::NotEqual(0));
     rules.push(rule("prlimit64", [Condition::is_not(0, 0), sets_limit], libc::EPERM));
     rules.extend(SCHEDULERS.map(|call| rule(call, [Condition::is_not(0, 0)], libc::EPERM)));
-    for (call, process) in PRIORITIES {
+    for (call, [process, ..]) in PRIORITIES {
         rules.push(rule(call, [Condition::is_not(0, process)], libc::EPERM));
         rules.push(rule(call, [Condition::is_not(1, 0)], libc::EPERM));
     }

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command as Host;
+use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit};
@@ -16,9 +17,9 @@ use crate::attacks::common::{
     Attempts, Bystander, alone, attack, attack_as, attack_by, attempt, here, ids_of, line, sandbox, tell,
 };
 use crate::attacks::sys::{self, numbers};
-use crate::support::{field, is_root, own_path, payload, unless_landlock_since, unless_pivot_root};
+use crate::support::{at_most, field, is_root, own_path, payload, unless_landlock_since, unless_pivot_root};
 
-payloads![("restricted", restricted), ("stay_restricted", stay_restricted)];
+payloads![("restricted", restricted), ("stay_restricted", stay_restricted), ("stay_under_a_name", stay_under_a_name),];
 
 fn unless_landlock() -> Option<String> {
     unless_landlock_since((6, 2))
@@ -138,6 +139,40 @@ fn a_second_command_keeps_every_restriction_of_the_first() {
     assert_eq!((weak.get("mnt"), weak.get("Seccomp")), (second.get("mnt"), "0"));
     drop(first.stdin.take());
     assert!(first.wait().unwrap().success());
+}
+
+/// Takes a name that is not UTF-8, and lives until its input is closed.
+fn stay_under_a_name(_: &[String]) -> i32 {
+    sys::call(libc::SYS_prctl, &mut [sys::Word::Number(libc::PR_SET_NAME.into()), sys::Word::Bytes(b"\xff\xfe\0")])
+        .unwrap();
+    assert_eq!(fs::read("/proc/self/comm").unwrap(), b"\xff\xfe\n");
+    println!("stays");
+    let _ = std::io::stdin().read(&mut [0]);
+    0
+}
+
+/// Attack 12: The name of a second command hides it from the caller, which has to reap it before the init of the first
+/// one can exit.
+#[apply(test)]
+fn a_name_that_is_not_utf_8_delays_no_outcome() {
+    let _alone = alone();
+    let start = |sandbox: &Sandbox, name: &str| {
+        let mut command = here(name);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = sandbox.spawn(&command).unwrap();
+        while line(child.stdout.as_mut().unwrap()) != "stays" {}
+        child
+    };
+    let mut first = start(&sandbox().root(Root::inherit()), "stay_restricted");
+    let (uid, gid) = ids_of(first.pid().number());
+    let joined = sandbox().join(ALL, NamespaceRef::pid(first.pid()));
+    let second = start(&joined.identity(Identity::new().uid(uid).gid(gid)).root(Root::inherit()), "stay_under_a_name");
+    first.kill().unwrap();
+    let started = Instant::now();
+    let outcome = first.wait().unwrap();
+    assert_eq!(outcome.enforcement.unenforced, []);
+    assert!(started.elapsed() < at_most(Duration::from_secs(5)), "{:?}", started.elapsed());
+    drop(second);
 }
 
 #[track_caller]

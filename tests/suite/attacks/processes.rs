@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
 use nix::unistd::{Pid, setsid};
 use stockade::outcome::GapKind;
-use stockade::{Command, Identity, Landlock, Namespaces, Root, Sandbox, Signal, Stdio, Termination};
+use stockade::{Command, Identity, Landlock, Namespaces, Root, Sandbox, Seccomp, Signal, Stdio, Termination};
 
 use crate::attacks::common::{
     Attempts, Bystander, anything, as_before, attack, attack_by, attack_on_host, attempt, first_line, here,
     in_namespaces, sandbox, tell, unfiltered,
 };
-use crate::attacks::sys;
+use crate::attacks::sys::{self, Word};
 use crate::support::listener::hold;
 use crate::support::{
     self, at_most, children, kernel, own_path, payload, payload_on_host, sh, shared_dir, text, unless_landlock_since,
@@ -35,6 +35,8 @@ payloads![
     ("caller_of_daemons", caller_of_daemons),
     ("caller_of_a_mute_helper", caller_of_a_mute_helper),
     ("arena", arena),
+    ("change_init", change_init),
+    ("caller_of_changed_init", caller_of_changed_init),
 ];
 
 /// Before, of a group of processes its leader alone is killed where no pid namespace ends with the sandbox.
@@ -54,6 +56,76 @@ const KILLER: &str = "
     kill -KILL $1 2>&-
     test \"$2\" != all || echo \"init: $(cut -d ' ' -f 3 /proc/1/stat)\"
     exit 4";
+
+/// Changes init in every way that takes no right but its user. With the argument `leave` it leaves a process behind.
+fn change_init(args: &[String]) -> i32 {
+    const INIT: i64 = 1;
+    let (none, first) = ([0; 16], [1; 8]);
+    let limit = [Word::Number(INIT), Word::Number(libc::RLIMIT_NOFILE.into()), Word::Bytes(&none), Word::Number(0)];
+    let idle = [Word::Number(INIT), Word::Number(libc::SCHED_IDLE.into()), Word::Bytes(&none[..4])];
+    let affinity = [Word::Number(INIT), Word::Number(8), Word::Bytes(&first)];
+    attempt("limit", sys::call(libc::SYS_prlimit64, &mut { limit }));
+    attempt("policy", sys::call(libc::SYS_sched_setscheduler, &mut { idle }));
+    attempt("affinity", sys::call(libc::SYS_sched_setaffinity, &mut { affinity }));
+    let lowest = 19;
+    for (what, kind, number) in [
+        ("priority", libc::PRIO_PROCESS, INIT),
+        ("priority of its group", libc::PRIO_PGRP, INIT),
+        ("priority of its user", libc::PRIO_USER, 0),
+    ] {
+        attempt(what, sys::numbers(libc::SYS_setpriority, &[kind.into(), number, lowest]));
+    }
+    let (idle_class, user) = (3 << 13, nix::unistd::getuid().as_raw().into());
+    for (what, kind, number) in [("i/o", 1, INIT), ("i/o of its group", 2, INIT), ("i/o of its user", 3, user)] {
+        attempt(what, sys::numbers(libc::SYS_ioprio_set, &[kind, number, idle_class]));
+    }
+    if args.first().is_some_and(|arg| arg == "leave") {
+        let mut setsid = Host::new("setsid");
+        setsid.args(["--fork", "sleep", LEFT]).stdin(HostStdio::null()).stdout(HostStdio::null());
+        assert!(setsid.status().unwrap().success());
+    }
+    0
+}
+
+/// The argument by which a process that is left behind is found.
+const LEFT: &str = "1000.0625";
+
+/// A caller that never waits for a program which has changed its init, and left a process behind.
+fn caller_of_changed_init(_: &[String]) -> i32 {
+    let mut command = payload("change_init");
+    let child = unfiltered(&sandbox()).spawn(command.arg("leave").stdout(Stdio::null())).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    println!("ready");
+    std::io::stdout().flush().unwrap();
+    std::thread::sleep(Duration::from_secs(1000));
+    drop(child);
+    0
+}
+
+/// Attack 30: The program has the user of init, and so may lower its limits and its priority where no filter denies
+/// that. Init terminates the sandbox nevertheless.
+#[apply(test)]
+fn init_cannot_be_kept_from_terminating_the_sandbox() {
+    let free = attack(&unfiltered(&sandbox()), "change_init", &[]);
+    free.assert_done(&["limit", "policy", "affinity", "priority", "priority of its group", "priority of its user"]);
+    free.assert_done(&["i/o", "i/o of its group", "i/o of its user"]);
+    let left = || support::processes(|line| line.contains(LEFT));
+    let mut command = payload("change_init");
+    let child = unfiltered(&sandbox()).spawn(command.arg("leave").stdout(Stdio::null())).unwrap();
+    // Nobody waits. The program exits before long.
+    std::thread::sleep(at_most(Duration::from_secs(1)));
+    support::eventually("everything is killed", || left().is_empty());
+    drop(child);
+    assert_nothing_stays(&in_the_arena("caller_of_changed_init", "", 2));
+}
+
+/// Attack 27: A policy that denies anything denies changes of init.
+#[apply(test)]
+fn init_is_not_changed() {
+    for policy in [Seccomp::new(), Seccomp::container(), Seccomp::deny_list().deny(["bpf"])] {
+        attack(&sandbox().seccomp(policy), "change_init", &[]).assert_all_refused();
+    }
+}
 
 /// Changes another process in every way that takes no right but its user; the same of its own.
 fn change_other(args: &[String]) -> i32 {

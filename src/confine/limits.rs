@@ -593,7 +593,8 @@ pub(crate) fn raise_for_mounts(helper: &mut Script) -> Result<()> {
         let what = format!("raise the limit of descriptors, RLIMIT_NOFILE, from {hard} to {needed} for the mounts");
         helper.step(Step::new(what).remedies(&[(
             libc::EPERM,
-            "raise the caller's hard limit, give the caller CAP_SYS_RESOURCE, or bind a directory above many of the binds",
+            "raise the caller's hard limit, give the caller CAP_SYS_RESOURCE, bind a directory above many of the binds, or add last \
+             the writable bind that has many mounts in it",
         )]));
         set_one(helper, Resource::Nofile, hard, hard).ignore();
         if needed > hard {

@@ -114,6 +114,7 @@ pub(crate) fn lower(root: &Root, operations: &[Operation], context: RootContext<
     builder.hide(homes, operations)?;
     let mut overlays = overlays.into_iter();
     for (index, mount) in operations.iter().enumerate() {
+        builder.hold_submounts();
         if mount.covers() {
             builder.context.endpoints.cover(mount.target());
         }

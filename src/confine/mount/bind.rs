@@ -131,6 +131,9 @@ impl Bind {
     /// Allows the program to write. Mounts in the tree that are read-only on the host stay read-only. So do cgroup file
     /// systems, in which the program could change its limits.
     ///
+    /// If an operation follows, the set-up needs a descriptor for each mount in the tree until the end. For more mounts
+    /// than the caller's hard limit of descriptors (`RLIMIT_NOFILE`), add the bind last.
+    ///
     /// The program can create any file there, and the files of a root caller's program belong to root on the host. So
     /// set-user-ID and set-group-ID files are dangerous:
     ///

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::host_path::{HostPath, status};
 use crate::layer::Layer;
 use crate::outcome::Unenforced;
-use crate::plan::{Attributes, Change, Input, Slot, Step};
+use crate::plan::{Attributes, Change, Input, Script, Slot, Step};
 use crate::unix::Errno;
 
 const IDMAP_HINTS: &[(i32, &str)] = &[
@@ -264,21 +264,37 @@ impl Builder<'_> {
         });
     }
 
+    /// Opens the submounts of the writable binds so far, before the next operation can mount something over them. A path
+    /// leads to what covers a mount, which must not be made writable.
+    pub(super) fn hold_submounts(&mut self) {
+        let mut held = vec![];
+        for PendingWritable { mount, path, attributes, submounts } in &mut self.writable {
+            for below in submounts.drain(..) {
+                let path = path.join(&below.point);
+                make_writable_step(self.context.helper, &path);
+                let submount = open_submount(self.context.helper, *mount, &below);
+                let attributes = *attributes | below.attributes;
+                held.push(PendingWritable { mount: submount, path, attributes, submounts: vec![] });
+            }
+        }
+        self.writable.extend(held);
+    }
+
     /// Adds a mount of the sandbox, whose changes go to the host, to those that are made writable at the end.
     pub(super) fn make_mount_writable_later(&mut self, mount: Slot, path: &Path) {
         let path = path.to_owned();
         self.writable.push(PendingWritable { mount, path, attributes: Attributes::SAFE, submounts: vec![] });
     }
 
-    /// Makes the pending mounts writable.
+    /// Makes the pending mounts writable. Submounts that no operation can have covered are opened one after another,
+    /// since they may be more than the descriptors that the caller may have.
     pub(super) fn make_writable(&mut self) {
         for PendingWritable { mount, path, attributes, submounts } in std::mem::take(&mut self.writable) {
-            self.make_writable_step(&path);
+            make_writable_step(self.context.helper, &path);
             self.set_top(mount, attributes);
             for below in submounts {
-                self.make_writable_step(&path.join(&below.point));
-                let submount = self.context.helper.reusable_slot("submount");
-                self.context.helper.open_beneath(mount, below.point.as_os_str()).store_in(submount);
+                make_writable_step(self.context.helper, &path.join(&below.point));
+                let submount = open_submount(self.context.helper, mount, &below);
                 self.set_top(submount, attributes | below.attributes);
                 self.context.helper.close_and_free(submount);
             }
@@ -287,15 +303,21 @@ impl Builder<'_> {
             }
         }
     }
+}
 
-    fn make_writable_step(&mut self, path: &Path) {
-        self.context.helper.step(Step::new("make writable the mount").path(path).needs(Need::Mounts).remedies(&[
-            (libc::EPERM, "the mount is read-only on the host, or locked: bind it read-only"),
-            (
-                libc::EACCES,
-                "the sandbox's user may not enter it, or a directory above it: bind only the directories that the \
-                 program needs, or grant access",
-            ),
-        ]));
-    }
+fn make_writable_step(helper: &mut Script, path: &Path) {
+    helper.step(Step::new("make writable the mount").path(path).needs(Need::Mounts).remedies(&[
+        (libc::EPERM, "the mount is read-only on the host, or locked: bind it read-only"),
+        (
+            libc::EACCES,
+            "the sandbox's user may not enter it, or a directory above it: bind only the directories that the \
+             program needs, or grant access",
+        ),
+    ]));
+}
+
+/// Opens a submount of a writable bind, which nothing covers.
+fn open_submount(helper: &mut Script, mount: Slot, below: &HostMount) -> Slot {
+    let submount = helper.reusable_slot("submount");
+    helper.open_beneath(mount, below.point.as_os_str()).store_in(submount)
 }

@@ -91,7 +91,8 @@ pub(super) struct Parking {
     pub count: usize,
 }
 
-/// A mount to be made writable at the end, with those of its submounts that are writable on the host.
+/// A mount to be made writable at the end, with those of its submounts that are writable on the host. A submount for
+/// which a descriptor is held is one of its own.
 pub(super) struct PendingWritable {
     pub mount: Slot,
     /// The source on the host, or the mount point of a mount of the sandbox.

@@ -7,12 +7,17 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit};
 use stockade::collect::Collector;
 use stockade::mount::Bind;
-use stockade::{Command, Errno, Error, Root, Sandbox};
+use stockade::{Command, Errno, Error, Output, Root, Sandbox};
 
-use super::simulated::SimulatedHost;
+use super::simulated::{SimulatedHost, WORK};
 use crate::support::{at_most, is_root, on_host, shared_dir, text};
 
-payloads![("small_files", small_files), ("many_binds", many_binds), ("many_submounts", many_submounts)];
+payloads![
+    ("small_files", small_files),
+    ("many_binds", many_binds),
+    ("many_submounts", many_submounts),
+    ("many_writable_submounts", many_writable_submounts),
+];
 
 #[apply(test)]
 fn few_descriptors_suffice() {
@@ -179,10 +184,45 @@ fn many_submounts(_: &[String]) -> i32 {
     0
 }
 
+/// Mounts 2,047 times in the directory of a writable bind.
+const MANY_SUBMOUNTS: &str = "mount -t tmpfs -o mode=755 tmpfs /mnt/work; mkdir $(seq -f /mnt/work/%g 11)
+    for round in $(seq 11); do mount --rbind /mnt/work /mnt/work/$round; done";
+
 /// Finding H7.
 #[apply(test)]
 fn the_time_is_linear_in_the_number_of_mounts() {
-    let script = "mount -t tmpfs -o mode=755 tmpfs /mnt/work; mkdir $(seq -f /mnt/work/%g 11)
-        for round in $(seq 11); do mount --rbind /mnt/work /mnt/work/$round; done";
-    print!("{}", SimulatedHost::after(script).by("prlimit --nofile=1024").output("many_submounts"));
+    print!("{}", SimulatedHost::after(MANY_SUBMOUNTS).by("prlimit --nofile=1024").output("many_submounts"));
+}
+
+/// Binds them writable, last and before another operation.
+fn many_writable_submounts(_: &[String]) -> i32 {
+    let bound = || Root::host().bind_rw(WORK, "/bound");
+    let mut command = Command::new("sh");
+    command.args(["-c", "grep ' /bound[/ ]' /proc/self/mountinfo | grep -vc ' ro,'"]);
+    let run = |root: Root| Sandbox::new().root(root).output(&command);
+    let is_whole = |output: Output| assert_eq!(text(&output.stdout), "2048", "{}", text(&output.stderr));
+    is_whole(run(bound()).unwrap());
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    match run(bound().tmpfs("/other", 1 << 20)) {
+        Ok(output) => {
+            assert!(hard > 2048, "{hard}");
+            is_whole(output);
+        }
+        Err(error) => {
+            assert_eq!((hard, error.errno()), (1024, Some(Errno::EPERM)), "{error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("add last the writable bind")), "{error}");
+        }
+    }
+    0
+}
+
+/// Finding H7. Each needs a descriptor as long as another operation can cover it.
+#[apply(test)]
+fn submounts_of_a_writable_bind_need_descriptors_only_before_another_operation() {
+    for limit in ["1024", "1024:8192"] {
+        // Only with this capability the helper can raise the hard limit.
+        let without_it = if is_root() { "setpriv --bounding-set=-sys_resource" } else { "" };
+        let by = format!("prlimit --nofile={limit} {without_it}");
+        SimulatedHost::after(MANY_SUBMOUNTS).by(&by).output("many_writable_submounts");
+    }
 }

@@ -5,12 +5,15 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use stockade::mount::Bind;
-use stockade::{Command, Root};
+use stockade::{Command, Landlock, Root};
 
 use crate::root::{
-    dir_with, is_read_only, names, open_dir, open_to_all, programs, set_up, unless_writable_tmpfs, with, with_mount,
+    dir_with, is_read_only, names, open_dir, open_to_all, programs, set_up, unless_read_only, unless_writable_tmpfs,
+    with, with_mount,
 };
-use crate::support::{fails, in_mount_namespace, invalid, is_root, shared_dir, stdout, unless_mounts};
+use crate::support::{
+    fails, in_mount_namespace, invalid, is_root, shared_dir, stdout, unless_landlock_since, unless_mounts,
+};
 use stockade::Errno;
 use stockade::ErrorKind;
 
@@ -20,6 +23,7 @@ payloads![
     ("covered", covered),
     ("stays-read-only", stays_read_only),
     ("read-only-source", read_only_source),
+    ("later-over-submounts", later_over_submounts),
 ];
 
 #[apply(test)]
@@ -259,6 +263,56 @@ fn stays_read_only(args: &[String]) -> i32 {
     for place in ["/d", "/d/a/below", "/d/c"] {
         stdout(&sandbox, &format!("echo new > {place}/new"));
     }
+    0
+}
+
+/// What a later operation puts over a submount of a writable bind, over a directory above it, or by a symlink that a
+/// program could have created.
+#[apply(test)]
+#[skip(unless_writable_tmpfs)]
+fn a_later_operation_over_a_submount_of_a_writable_bind_is_not_made_writable() {
+    let script = "cd \"$dir\"; mkdir -m 777 other other/y data data/x data/dir data/dir/y; ln -s x data/link
+        for sub in data/x data/dir/y; do mount -t tmpfs -o mode=777 none $sub; done; cd /";
+    in_mount_namespace(script, "later-over-submounts", shared_dir().path());
+}
+
+fn later_over_submounts(args: &[String]) -> i32 {
+    let [data, other] = ["data", "other"].map(|name| Path::new(&args[0]).join(name));
+    let bound = || Root::host().bind_rw(&data, "/data");
+    stdout(&with(bound()), "echo x > /data/x/new; echo x > /data/dir/y/new");
+    let over = |target| with(bound().bind(&other, target));
+    let mut covered = vec![
+        (over("/data/x"), "/data/x"),
+        (over("/data/link"), "/data/x"),
+        (over("/data/dir"), "/data/dir/y"),
+        (over("/data"), "/data/y"),
+    ];
+    if unless_read_only().is_none() {
+        let read_only = |target| with(bound().read_only(target));
+        covered.extend([
+            (read_only("/data/x"), "/data/x"),
+            (read_only("/data/link"), "/data/x"),
+            (read_only("/data/dir"), "/data/dir/y"),
+            (read_only("/data"), "/data/dir/y"),
+        ]);
+        if unless_landlock_since((5, 13)).is_none() {
+            let rules = || Landlock::new().read_only("/").read_write("/data");
+            covered.push((with(bound()).landlock(rules().deny_write("/data/x")), "/data/x"));
+            covered.push((with(bound()).landlock(rules().deny_write("/data/dir")), "/data/dir/y"));
+        }
+    }
+    for (sandbox, place) in &covered {
+        is_read_only(sandbox, &format!("{place}/new"));
+    }
+    for masked in ["/data/x", "/data/dir"] {
+        for script in ["chmod 777", "mkdir -m 777", "ls"] {
+            fails(&with(bound().mask(masked)), &format!("{script} {masked}"));
+        }
+    }
+    // What is not covered is writable, and what covers nothing changes nothing.
+    stdout(&over("/data/x"), "echo x > /data/new; echo x > /data/dir/y/new");
+    stdout(&with(bound().create_dir("/made")), "echo x > /data/x/new; echo x > /data/dir/y/new");
+    assert_eq!((names(&other), names(other.join("y"))), (vec!["y".to_owned()], vec![]));
     0
 }
 

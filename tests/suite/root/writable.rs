@@ -10,7 +10,7 @@ use stockade::mount::Overlay;
 use stockade::{ErrorKind, Identity, Root, Sandbox};
 use tempfile::TempDir;
 
-use crate::root::{dir_with, is_read_only, names, programs, set_up, snapshot, with};
+use crate::root::{dir_with, is_read_only, names, programs, set_up, snapshot, unless_read_only, with};
 use crate::support::{fails, in_mount_namespace, invalid, shared_dir, stdout, unless_mounts, unless_overlays};
 
 payloads![("writable-root", writable_root_with_mounts)];
@@ -77,7 +77,13 @@ fn writable_root_with_mounts(args: &[String]) -> i32 {
     let sandbox = with_programs(Root::from_dir_rw(dir));
     assert_eq!(stdout(&sandbox, "echo new > /rw/new; cat /ro/file /rw/new"), "x\nnew");
     is_read_only(&sandbox, "/ro/file");
-    assert_eq!(names(dir.join("rw")), ["new"]);
+    // What a later operation puts over a mount is not made writable in its place.
+    let over = |root: Root| with_programs(root.bind(dir.join("data"), "/rw"));
+    is_read_only(&over(Root::from_dir_rw(dir)), "/rw/later");
+    if unless_read_only().is_none() {
+        is_read_only(&with_programs(Root::from_dir_rw(dir).read_only("/rw")), "/rw/later");
+    }
+    assert_eq!((names(dir.join("rw")), names(dir.join("data"))), (vec!["new".to_owned()], vec!["file".to_owned()]));
     0
 }
 

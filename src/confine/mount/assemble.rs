@@ -292,7 +292,7 @@ impl Builder<'_> {
             } else {
                 self.context.helper.create(self.root, &name, 0o444);
             }
-            let unmap = if kind.is_dir() { self.unmap(&entry.path())? } else { None };
+            let unmap = self.unmap(&entry.path())?;
             let source = self.source(&entry.path(), |script| {
                 let tree = script.open_tree(directory, &name);
                 if let Some(unmap) = unmap {
@@ -306,9 +306,7 @@ impl Builder<'_> {
             self.context.helper.step(Step::new("bind").path(&shown).needs(Need::Mounts).remedies(SOURCE_HINTS));
             self.context.helper.move_mount_to(source, self.root, &name);
             self.context.helper.close(source);
-            if kind.is_dir() {
-                trees.push((entry.path(), shown));
-            }
+            trees.push((entry.path(), shown));
         }
         self.context.helper.close(directory);
         if self.has_setattr() {

@@ -14,9 +14,10 @@ use stockade::outcome::GapKind;
 use stockade::{Root, Sandbox, profile};
 
 use crate::attacks::common::{Attempts, attack, attempt, sandbox};
+use crate::hosts::simulated::SimulatedHost;
 use crate::support::{
-    self, exists, in_mount_namespace, is_root, kernel, shared_dir, unless_landlock_since, unless_mounts,
-    unless_overlays, with_payload,
+    self, exists, in_mount_namespace, is_root, kernel, shared_dir, stdout, unless_landlock_since, unless_mounts,
+    unless_overlays, unless_root_can_pivot, with_payload,
 };
 
 payloads![
@@ -27,6 +28,7 @@ payloads![
     ("late-socket", late_socket),
     ("given-sockets", given_sockets),
     ("fifos-below", fifos_below),
+    ("endpoints-at-the-top", endpoints_at_the_top),
 ];
 
 fn unless_mounts_and_overlays() -> Option<String> {
@@ -117,6 +119,28 @@ fn assert_cut_off(name: &str, sandbox: &Sandbox, attempts: &Attempts) {
         let is_known = fifos && !cuts_off_fifos() && what.ends_with("fifo");
         assert!(is_known, "{name}: {what} was reached, and reported is {gaps:?}");
     }
+}
+
+/// Directly in the directory whose entries are bound.
+#[apply(test)]
+#[skip(unless_root_can_pivot)]
+fn sockets_and_fifos_at_the_top_of_a_root_lead_nowhere() {
+    SimulatedHost::with_root(&[], "chmod 777 .; : >file").output("endpoints-at-the-top");
+}
+
+fn endpoints_at_the_top(_: &[String]) -> i32 {
+    let _daemon = Daemon::start(Path::new("/"));
+    let given = ["stream", "datagram", "packets", "fifo"].into_iter().fold(with_payload(Root::host()), |root, name| {
+        root.with(Bind::new(Path::new("/").join(name), Path::new("/given").join(name)).unmapped())
+    });
+    let reached = attack(&Sandbox::new().root(given), "reach-endpoints", &["/given"]);
+    assert_eq!(reached.done().count(), 5, "the attack must work with the sockets: {reached:?}");
+    for (name, root) in [("the host", Root::host()), ("a directory", Root::from_dir("/"))] {
+        let sandbox = Sandbox::new().root(with_payload(root));
+        assert_cut_off(name, &sandbox, &attack(&sandbox, "reach-endpoints", &["/"]));
+        stdout(&sandbox, "test -f /file");
+    }
+    0
 }
 
 fn endpoints_of_trees(_: &[String]) -> i32 {

@@ -16,6 +16,6 @@ mod names;
 mod proc;
 mod root_directory;
 mod signals;
-mod simulated;
+pub mod simulated;
 mod stores;
 mod submounts;

@@ -1,6 +1,7 @@
 //! System calls that more than one layer makes, with names for their arguments.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::call::{Arg, flags, nr};
@@ -142,6 +143,21 @@ impl Script {
     pub fn symlinkat(&mut self, text: impl AsRef<OsStr>, dir: impl Into<Arg>, path: impl AsRef<OsStr>) {
         let (text, path) = (self.text(text), self.text(path));
         self.call(nr!(SYS_symlinkat), [text, dir.into(), path]);
+    }
+
+    /// Fails unless there is a symlink with this text: with EAGAIN if the text is another one.
+    pub fn fail_unless_symlink(&mut self, dir: impl Into<Arg>, path: impl AsRef<OsStr>, text: &OsStr) {
+        let path = self.text(path);
+        // A text that is longer has a byte there that is not zero.
+        let len = text.len() + 1;
+        let mut expected = text.as_bytes().to_vec();
+        expected.resize(len.next_multiple_of(4), 0);
+        let found = self.arena.buffer(expected.len());
+        self.call(nr!(SYS_readlinkat), [dir.into(), path, found.into(), (len as u64).into()]);
+        for (index, word) in expected.as_chunks::<4>().0.iter().enumerate() {
+            let plus = index as u32 * 4;
+            self.fail_unless_equal(Ref { plus, ..found }, u32::from_ne_bytes(*word));
+        }
     }
 
     /// Clones a child that shares the memory. `pid` is where the kernel writes its PID, and `flag` is cleared when it

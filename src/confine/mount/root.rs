@@ -406,7 +406,8 @@ impl Root {
     /// # Errors
     ///
     /// [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) with `EEXIST` if something else is at the path. For
-    /// another symlink it names both texts, if its directory is not reached through a symlink.
+    /// another symlink it names both texts, if its directory is not reached through a symlink. `EAGAIN` or `EINVAL` if a
+    /// symlink with the same text was there when the sandbox was compiled, and has been changed since.
     #[must_use]
     pub fn symlink(self, original: impl Into<OsString>, link: impl Into<PathBuf>) -> Self {
         self.with(Operation::symlink(original, link))

@@ -48,6 +48,15 @@ const TARGET_HINTS: &[(i32, &str)] = &[
     (libc::EACCES, "the sandbox's user may not enter a directory above it: grant access, or use another path"),
 ];
 
+/// Hints for a symlink that is no longer the one that was there.
+const CHANGED: &[(i32, &str)] = &[
+    (libc::EAGAIN, "a symlink with another text is there now: remove it, or use another path"),
+    (
+        libc::EINVAL,
+        "a symlink with the same text was there, and now it is something else: remove it, or use another path",
+    ),
+];
+
 impl Target {
     /// Creates a target. Returns an error if the path is relative, is the root, or has `..` or a zero byte.
     pub fn new(path: &Path) -> Result<Self> {
@@ -174,15 +183,20 @@ impl Target {
         helper.bind(done);
     }
 
-    /// Creates the target as a symlink. `is_known`: whether one with the same text is there already.
+    /// Creates the target as a symlink. `is_known`: whether one with the same text was there when that was looked up. The
+    /// host, or a program before this one, may have changed it since.
     pub fn symlink(&self, helper: &mut Script, root: Slot, text: &OsStr, is_known: bool) {
         let parent = self.parent(helper, root);
         self.step(helper, "create the symlink");
         helper.symlinkat(text, parent, self.name());
         if is_known {
-            let exists = helper.label();
+            let (exists, done) = (helper.label(), helper.label());
             helper.last().on_error(OnError::goto_if([libc::EEXIST; 2], exists));
+            helper.jump(done);
             helper.bind(exists);
+            helper.step(Step::new("compare the text of the symlink").path(&self.path).remedies(CHANGED));
+            helper.fail_unless_symlink(parent, self.name(), text);
+            helper.bind(done);
         }
         close_unless(root, helper, parent);
     }

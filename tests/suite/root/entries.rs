@@ -1,9 +1,10 @@
 //! Single files, symlinks, directories, masks, and read-only paths.
 
 use std::fs;
+use std::path::Path;
 
-use stockade::Root;
 use stockade::mount::{Mode, Operation, Tmpfs};
+use stockade::{Command, Errno, Root};
 
 use crate::root::{dir_with, is_read_only, names, sandbox, set_up, snapshot, with, with_mount};
 use crate::support::{fails, invalid, sh, shared_dir, stdout, text};
@@ -261,4 +262,43 @@ fn an_equal_symlink_is_accepted_and_another_one_is_named() {
     // What covers a symlink has none.
     let covered = Root::host().symlink("a", "/t/link").tmpfs("/t", 1 << 20).symlink("b", "/t/link");
     assert_eq!(stdout(&with(covered), "readlink /t/link"), "b");
+}
+
+#[apply(test)]
+fn a_symlink_that_has_changed_since_it_was_accepted_is_an_error() {
+    let dir = dir_with(&[]);
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink("text", &link).unwrap();
+    let sandbox = with(Root::host().bind_rw(dir.path(), "/d").symlink("text", "/d/link"));
+    let compiled = sandbox.plan(Command::new("ln").args(["-sfn", "/etc/x", "/d/link"])).unwrap();
+    let mut runs = 0;
+    let mut check = |errno: Option<i32>| match (compiled.spawn(), errno) {
+        (Ok(mut child), None) => {
+            assert!(child.wait().unwrap().success());
+            assert_eq!(fs::read_link(&link).unwrap(), Path::new("/etc/x"));
+            runs += 1;
+        }
+        (Err(error), Some(errno)) => {
+            assert_eq!((error.errno(), error.path()), (Some(Errno::new(errno)), Some(Path::new("/d/link"))), "{error}");
+            assert!(
+                error.hint().is_some_and(|hint| hint.contains("there now") || hint.contains("now it is")),
+                "{error}"
+            );
+        }
+        (result, errno) => panic!("{result:?} and not {errno:?}"),
+    };
+    check(None);
+    check(Some(libc::EAGAIN));
+    for text in ["te", "texT", "text1", "text and so on"] {
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(text, &link).unwrap();
+        check(Some(libc::EAGAIN));
+    }
+    fs::remove_file(&link).unwrap();
+    fs::write(&link, "text").unwrap();
+    check(Some(libc::EINVAL));
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("text", &link).unwrap();
+    check(None);
+    assert_eq!(runs, 2);
 }

@@ -89,7 +89,7 @@ pub(crate) fn lower(root: &Root, operations: &[Operation], context: RootContext<
     let homes = if root.base == Base::Host { hidden_homes(context.facts)? } else { vec![] };
     let parks = parking::is_needed(operations, context.facts)?;
     let needs_scratch = !context.facts.has_setattr()
-        || matches!(root.base, Base::Overlay(_))
+        || matches!(root.base, Base::Overlay(_) | Base::WritableDir(_))
         || !homes.is_empty()
         || context.endpoints.may_mask(root, operations, context.facts)?
         || context.is_nestable

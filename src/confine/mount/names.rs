@@ -161,12 +161,12 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Mounts a file over a file, if that exists. Its name is removed then, unless it is in the scratch tmpfs: the kernel
-    /// mounts nothing without a name, and nothing over what has none.
+    /// Mounts a file over a file, if that exists. Without a scratch tmpfs it is created in the root, which is a tmpfs then,
+    /// and its name is removed: the kernel mounts nothing without a name, and nothing over what has none.
     fn cover_file(&mut self, target: &Target, contents: &[u8]) {
         let absent = self.context.helper.label();
         let place = target.existing_file(self.context.helper, self.root, absent);
-        let place_of_file = if self.context.is_nestable { self.scratch() } else { self.root };
+        let place_of_file = self.scratch.unwrap_or(self.root);
         let name = format!(".stockade-{}", self.new_name());
         let helper = &mut *self.context.helper;
         target.step(helper, "write the file");
@@ -180,7 +180,7 @@ impl Builder<'_> {
         helper.move_mount(tree, place);
         helper.close(place);
         helper.close(tree);
-        if !self.context.is_nestable {
+        if self.scratch.is_none() {
             helper.unlinkat(place_of_file, &name);
         }
         helper.bind(absent);

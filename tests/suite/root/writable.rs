@@ -153,6 +153,30 @@ fn changes_to_an_overlay_that_is_the_root_are_collected() {
 }
 
 #[apply(test)]
+fn names_are_completed_in_a_root_that_is_a_writable_directory_or_an_overlay() {
+    let (dir, layers) = (system(), shared_dir());
+    let [upper, work] = ["upper", "work"].map(|name| layers.path().join(name));
+    for dir in [&dir.path().join("etc"), &upper, &work] {
+        fs::create_dir(dir).unwrap();
+    }
+    let mut roots = vec![Root::from_dir_rw(dir.path())];
+    if unless_overlays().is_none() {
+        let overlay = || Overlay::new("/").lower(dir.path());
+        roots.extend([overlay(), overlay().upper(&upper, &work)].map(Root::from_overlay));
+    }
+    for root in roots {
+        let unnamed = with_programs(root.clone().bind("/etc", "/etc"));
+        assert!(!stdout(&unnamed, "cat /etc/hosts").contains("127.0.0.1\tsandbox"));
+        let named = with_programs(root.bind("/etc", "/etc").network_names().user_names());
+        assert_eq!(stdout(&named, "head -n 1 /etc/hosts; echo > /new"), "127.0.0.1\tsandbox");
+        stdout(&named, "grep -q \"^[^:]*:[^:]*:$(id -u):\" /etc/passwd");
+        is_read_only(&named.identity(Identity::caller()), "/etc/hosts");
+    }
+    assert_eq!(names(dir.path().join("etc")), [""; 0]);
+    crate::support::let_go_of_work(&work);
+}
+
+#[apply(test)]
 fn an_operation_is_not_the_root() {
     for root in [Root::host().overlay("/usr", "/"), Root::host().bind_rw("/tmp", "/")] {
         let error = crate::support::refused(&with(root));

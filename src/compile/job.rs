@@ -44,15 +44,15 @@ pub(crate) enum StreamSource {
 }
 
 impl StreamSource {
-    pub(super) fn lower(self, descriptors: &mut Vec<Arc<OwnedFd>>, input: &mut Arc<[u8]>) -> Stream {
-        match self {
+    pub(super) fn lower(self, descriptors: &mut Vec<Arc<OwnedFd>>, input: &mut Arc<[u8]>) -> Result<Stream> {
+        Ok(match self {
             Self::Plain(stream) => stream,
-            Self::Descriptor(fd) => Stream::Descriptor(share(descriptors, fd.0)),
+            Self::Descriptor(fd) => Stream::Descriptor(share(descriptors, fd.0)?),
             Self::Bytes(bytes) => {
                 *input = bytes;
                 Stream::Input
             }
-        }
+        })
     }
 }
 

@@ -103,7 +103,9 @@ pub(crate) fn compile(
     enforcement.unenforced = unenforced;
     let decisions = Decisions::new(config, can_idmap, &mut descriptors, &mut enforcement)?;
     let mut input = Arc::default();
-    let stdio = job.stdio.clone().map(|stream| stream.lower(&mut descriptors, &mut input));
+    let mut lower = |stream: StreamSource| stream.lower(&mut descriptors, &mut input);
+    let [stdin, stdout, stderr] = job.stdio.clone();
+    let stdio = [lower(stdin)?, lower(stdout)?, lower(stderr)?];
     let search = search(job)?;
     let mut order = Order::new(decisions, descriptors, enforcement);
     let helper = order.helper(job, &stdio, &search)?;

@@ -463,7 +463,7 @@ impl<'a> Order<'a> {
             placed.push(Placed { source, number: number as u32 });
         }
         for (number, fd) in job.fds {
-            let index = share(&mut self.descriptors, fd.0.clone());
+            let index = share(&mut self.descriptors, fd.0.clone())?;
             self.handed.push((index, *number));
             placed.push(Placed { source: helper.input(Input::Handed(index)), number: *number });
         }

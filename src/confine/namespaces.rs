@@ -270,7 +270,7 @@ pub(crate) fn choose(
                     ),
                 ));
             }
-            let index = crate::plan::share(descriptors, target.open(kind)?);
+            let index = crate::plan::share(descriptors, target.open(kind)?)?;
             chosen.joined.push((kind, index));
         }
     }

@@ -34,7 +34,9 @@ pub use report::Part;
 #[cfg(not(feature = "_testing"))]
 pub(crate) use report::Part;
 pub(crate) use report::{Pids, Report};
-pub(crate) use resources::{Absent, HostId, HostRange, IdMaps, MapLine, MapWriter, Placeholder, Search, Stream, share};
+pub(crate) use resources::{
+    Absent, HostId, HostRange, IdMaps, MapLine, MapWriter, Placeholder, Search, Stream, intern, share,
+};
 pub(crate) use script::{Added, Script, Step};
 pub(crate) use stub::stub;
 pub(crate) use value::{AFFINITY_WORDS, Address, Input, Label, Ref, Slot, Word};

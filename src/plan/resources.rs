@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
+
 /// What is created at a path that does not exist: a file with these contents, or a directory.
 pub(crate) type Absent = Option<Vec<u8>>;
 
@@ -129,10 +131,33 @@ pub(crate) struct Search {
 }
 
 /// Returns the index of a descriptor among those of a plan, and adds it if it is new.
-pub(crate) fn share(descriptors: &mut Vec<Arc<OwnedFd>>, fd: Arc<OwnedFd>) -> u16 {
+pub(crate) fn share(descriptors: &mut Vec<Arc<OwnedFd>>, fd: Arc<OwnedFd>) -> Result<u16> {
     let known = descriptors.iter().position(|known| Arc::ptr_eq(known, &fd));
-    known.unwrap_or_else(|| {
-        descriptors.push(fd);
-        descriptors.len() - 1
-    }) as u16
+    intern(descriptors, known, fd, "descriptors")
+}
+
+/// Returns the index of an item among those of a plan: the known one, or that of the item, which is added. Returns an
+/// error if there are more than a script can refer to. `what` are the items.
+pub(crate) fn intern<T>(items: &mut Vec<T>, known: Option<usize>, item: T, what: &str) -> Result<u16> {
+    let index = u16::try_from(known.unwrap_or(items.len()))
+        .map_err(|_| Error::invalid(format!("the plan has more than 65,536 {what}"), format!("use fewer {what}")))?;
+    if known.is_none() {
+        items.push(item);
+    }
+    Ok(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_items_than_a_script_can_refer_to_are_an_error() {
+        let mut items: Vec<u32> = (0..65_535).collect();
+        assert_eq!(intern(&mut items, Some(7), 7, "items").ok(), Some(7));
+        assert_eq!(intern(&mut items, None, 65_535, "items").ok(), Some(u16::MAX));
+        let error = intern(&mut items, None, 65_536, "items").expect_err("one too many");
+        assert!(error.to_string().contains("more than 65,536 items"), "{error}");
+        assert_eq!((items.len(), intern(&mut items, Some(9), 9, "items").ok()), (65_536, Some(9)));
+    }
 }

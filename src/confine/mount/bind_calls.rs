@@ -83,7 +83,7 @@ impl Builder<'_> {
         writable: bool,
     ) -> Result<Slot> {
         let has_setattr = self.has_setattr();
-        let mapping = match self.id_mapping(owner) {
+        let mapping = match self.id_mapping(owner)? {
             Some(_) if !has_setattr && writable => {
                 return Err(Error::unsupported(
                     Layer::Root,
@@ -170,14 +170,14 @@ impl Builder<'_> {
 
     /// Returns the index of the ID mapping that shows the files of `owner` as the program's. `None` if no mapping is
     /// needed.
-    fn id_mapping(&mut self, owner: Owner) -> Option<u16> {
+    fn id_mapping(&mut self, owner: Owner) -> Result<Option<u16>> {
         let ids = match owner {
-            _ if !self.context.facts.privileged => return None,
-            Owner::Nobody => return None,
+            _ if !self.context.facts.privileged => return Ok(None),
+            Owner::Nobody => return Ok(None),
             Owner::Caller => self.context.facts.ids,
             Owner::Ids(uid, gid) => (uid, gid),
         };
-        self.context.identity.id_mapping(ids).map(|maps| self.mapping(maps))
+        self.context.identity.id_mapping(ids).map(|maps| self.mapping(maps)).transpose()
     }
 
     /// Returns an error if a path of the host must not be writable, or cannot be.

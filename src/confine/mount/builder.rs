@@ -14,8 +14,9 @@ use crate::confine::facts::Facts;
 use crate::confine::identity::Resolved;
 use crate::confine::mount_table::HostMount;
 use crate::confine::namespaces::Chosen;
+use crate::error::Result;
 use crate::outcome::Unenforced;
-use crate::plan::{Arg, Attributes, IdMaps, Placeholder, Script, Slot, Step, flags, nr};
+use crate::plan::{Arg, Attributes, IdMaps, Placeholder, Script, Slot, Step, flags, intern, nr};
 
 /// The scripts that the calls of a root are added to, and the decisions that they depend on.
 pub(crate) struct RootContext<'a> {
@@ -137,13 +138,10 @@ impl Builder<'_> {
     }
 
     /// Returns the index of an ID mapping, and adds it to the plan if it is new.
-    pub(super) fn mapping(&mut self, maps: IdMaps) -> u16 {
-        let known = self.context.id_mappings.iter().position(|known| *known == maps);
-        let index = known.unwrap_or_else(|| {
-            self.context.id_mappings.push(maps);
-            self.context.id_mappings.len() - 1
-        });
-        index as u16
+    pub(super) fn mapping(&mut self, maps: IdMaps) -> Result<u16> {
+        let is_known = |known: &IdMaps| *known == maps;
+        let known = self.context.id_mappings.iter().position(is_known);
+        intern(self.context.id_mappings, known, maps, "ID mappings")
     }
 
     /// Attaches a mount to its mount point, which is created if it is missing.

@@ -38,7 +38,7 @@ impl Builder<'_> {
     pub(super) fn unmap(&mut self, path: &Path) -> Result<Option<Unmap>> {
         let Some(maps) = self.context.endpoints.unmapped.clone() else { return Ok(None) };
         let (top, whole) = self.unmappable(path)?;
-        Ok(if top { Some(Unmap { mapping: self.mapping(maps), whole }) } else { None })
+        Ok(if top { Some(Unmap { mapping: self.mapping(maps)?, whole }) } else { None })
     }
 
     /// Returns whether the mount at the top of a tree can be unmapped, and whether all of its mounts can.

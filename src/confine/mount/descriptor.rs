@@ -50,7 +50,7 @@ impl Builder<'_> {
         }
         // Sources that are parked are opened in a mount namespace of their own, too.
         Ok(match self.context.facts.privileged && self.parking.is_none() {
-            true => Pinned::Input(Input::Descriptor(share(self.context.descriptors, fd.0.clone()))),
+            true => Pinned::Input(Input::Descriptor(share(self.context.descriptors, fd.0.clone())?)),
             false => Pinned::File(identity),
         })
     }

@@ -33,13 +33,13 @@ pub(super) const PASS_OFFSET: u32 = 56;
 /// Return values of a filter (`linux/seccomp.h`).
 pub(super) const RET_ERRNO: u32 = 0x0005_0000;
 pub(super) const RET_USER_NOTIF: u32 = 0x7fc0_0000;
+pub(super) const RET_TRACE: u32 = 0x7ff0_0000;
 const RET_LOG: u32 = 0x7ffc_0000;
 pub(super) const RET_ALLOW: u32 = 0x7fff_0000;
 
 /// Placeholders in programs of `seccompiler` for the action of a group, and for continuing with the next group.
 const MATCH: u16 = 1;
 const NEXT: u16 = 2;
-const RET_TRACE: u32 = 0x7ff0_0000;
 
 /// Compiles a policy. Calls in `passed` are allowed if their sixth argument is the pass.
 pub(super) fn lower(policy: &Policy, passed: &[u32]) -> Result<BpfProgram> {

@@ -291,7 +291,9 @@ impl Seccomp {
     ///
     /// It is installed in addition to the policy, and can only deny more: of the results of all programs and of the
     /// policy, the kernel takes the strictest (seccomp(2)). What it denies is not recorded by [`Seccomp::record`].
-    /// `SECCOMP_RET_USER_NOTIF` and `SECCOMP_RET_TRACE` have nobody who answers, so that the call fails with `ENOSYS`.
+    /// `SECCOMP_RET_USER_NOTIF` has nobody who answers, so that the call fails with `ENOSYS`. `SECCOMP_RET_TRACE` denies
+    /// nothing, since a program can trace its child and let it make the call: an instruction that returns it is an
+    /// error, and if it is computed (`BPF_RET | BPF_A`), the call fails with `ENOSYS`.
     ///
     /// It applies to the program alone: the calls of the set-up, among them the execve(2) that starts the program, are
     /// allowed before it is asked. **It must check the architecture itself** (`seccomp_data.arch`), since numbers of
@@ -304,8 +306,8 @@ impl Seccomp {
     ///
     /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
     /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the kernel would reject the
-    /// program: its length is 0 or no multiple of 8, it has more than 4,091 instructions (4,096, less 5 for the set-up),
-    /// or an instruction is invalid, which the error names.
+    /// program: its length is 0 or no multiple of 8, it has more than 4,084 instructions (4,096, less 12 that are
+    /// added), or an instruction is invalid, which the error names.
     ///
     /// See seccomp(2), `struct sock_fprog`, and `kernel/seccomp.c`, `seccomp_check_filter`.
     ///

@@ -1,21 +1,53 @@
 //! Compiled programs of the kernel's packet filter that a caller adds to its policy. They are checked here as the kernel
 //! does (`bpf_check_classic` in `net/core/filter.c`, `seccomp_check_filter` in `kernel/seccomp.c`), so that an error
-//! says which instruction is wrong. What they decide is the caller's matter.
+//! says which instruction is wrong. What they decide is the caller's matter, but for one result that denies nothing.
 
 use seccompiler::sock_filter;
 
-use super::bpf::{self, PASS_OFFSET, RET_ALLOW};
-use super::decision_graph::{HIGH_HALF, LOW_HALF};
+use super::bpf::{self, PASS_OFFSET, RET_ALLOW, RET_ERRNO, RET_TRACE};
+use super::decision_graph::{HIGH_HALF, JUMP_IF_EQUAL, LOW_HALF};
 use crate::error::{Error, Result};
 use crate::plan::Word;
 
-/// `BPF_LD | BPF_W | BPF_ABS`, and `BPF_RET | BPF_K`.
+/// `BPF_LD | BPF_W | BPF_ABS`, and `BPF_LD | BPF_IMM`.
 const LOAD: u16 = 0x20;
+const LOAD_CONSTANT: u16 = 0x00;
+/// `BPF_RET | BPF_K`, and `BPF_RET | BPF_A`.
 const RETURN: u16 = 0x06;
-/// The instructions that let calls with the pass through. They precede each program.
-const PROLOGUE: usize = 5;
-/// The kernel's limit (`BPF_MAXINSNS`), less the prologue.
-const MAX_INSTRUCTIONS: usize = 4096 - PROLOGUE;
+const RETURN_A: u16 = 0x16;
+/// `BPF_JMP | BPF_JA`.
+const JUMP: u16 = 0x05;
+/// `BPF_MISC | BPF_TAX`, `BPF_MISC | BPF_TXA`, and `BPF_ALU | BPF_AND | BPF_K`.
+const A_TO_X: u16 = 0x07;
+const X_TO_A: u16 = 0x87;
+const AND: u16 = 0x54;
+/// The bits of a result that are the action (`SECCOMP_RET_ACTION_FULL`).
+const ACTION: u32 = 0xffff_0000;
+
+/// The instructions that let calls with the pass through, and clear the register A, as the kernel does before a
+/// program. They precede each program.
+const PROLOGUE: [sock_filter; 6] = [
+    of(LOAD, 0, 0, PASS_OFFSET),
+    of(LOW_HALF, 0, 3, 0),
+    of(LOAD, 0, 0, PASS_OFFSET + 4),
+    of(HIGH_HALF, 0, 1, 0),
+    of(RETURN, 0, 0, RET_ALLOW),
+    of(LOAD_CONSTANT, 0, 0, 0),
+];
+/// The instructions that return A, but for `SECCOMP_RET_TRACE`: a program can trace its child, and let it make the
+/// call. They follow each program.
+const EPILOGUE: [sock_filter; 6] = [
+    of(A_TO_X, 0, 0, 0),
+    of(AND, 0, 0, ACTION),
+    of(JUMP_IF_EQUAL, 0, 1, RET_TRACE),
+    of(RETURN, 0, 0, RET_ERRNO | libc::ENOSYS as u32),
+    of(X_TO_A, 0, 0, 0),
+    of(RETURN_A, 0, 0, 0),
+];
+/// The number of instructions that are added to a program.
+const ADDED: usize = PROLOGUE.len() + EPILOGUE.len();
+/// The kernel's limit (`BPF_MAXINSNS`), less those.
+const MAX_INSTRUCTIONS: usize = 4096 - ADDED;
 /// The size of `struct seccomp_data`, and the number of words of scratch memory (`BPF_MEMWORDS`).
 const DATA_SIZE: u32 = 64;
 const MEMORY_WORDS: u32 = 16;
@@ -36,24 +68,22 @@ pub(super) fn lower(program: &[u8]) -> Result<Vec<Word>> {
     let count = program.len() / 8;
     if count > MAX_INSTRUCTIONS {
         return refused(format!(
-            "it has {count} instructions; the kernel allows 4096, of which the set-up needs {PROLOGUE}"
+            "it has {count} instructions; the kernel allows 4096, of which the sandbox needs {ADDED}"
         ));
     }
-    let instructions: Vec<sock_filter> = program.chunks_exact(8).map(instruction).collect();
+    let mut instructions: Vec<sock_filter> = program.chunks_exact(8).map(instruction).collect();
     if let Err((at, what)) = check(&instructions) {
         return refused(format!("instruction {at} (code {:#x}) {what}", instructions[at].code));
     }
-    let prologue: [sock_filter; PROLOGUE] = [
-        of(LOAD, 0, 0, PASS_OFFSET),
-        of(LOW_HALF, 0, 3, 0),
-        of(LOAD, 0, 0, PASS_OFFSET + 4),
-        of(HIGH_HALF, 0, 1, 0),
-        of(RETURN, 0, 0, RET_ALLOW),
-    ];
-    Ok(prologue.iter().chain(&instructions).map(bpf::word).collect())
+    for (at, instruction) in instructions.iter_mut().enumerate() {
+        if instruction.code == RETURN_A {
+            *instruction = of(JUMP, 0, 0, (count - at - 1) as u32);
+        }
+    }
+    Ok(PROLOGUE.iter().chain(&instructions).chain(&EPILOGUE).map(bpf::word).collect())
 }
 
-fn of(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+const fn of(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 
@@ -80,10 +110,13 @@ fn check(instructions: &[sock_filter]) -> std::result::Result<(), (usize, &'stat
             LOAD if !instruction.k.is_multiple_of(4) || instruction.k >= DATA_SIZE => {
                 return Err((at, "loads from an offset that is no word of struct seccomp_data"));
             }
+            RETURN if instruction.k & ACTION == RET_TRACE => {
+                return Err((at, "returns SECCOMP_RET_TRACE, which denies nothing: the program can trace itself"));
+            }
             // Loads of data, of its length and of constants; exchange of registers; returns.
-            LOAD | 0x80 | 0x81 | 0x00 | 0x01 | 0x07 | 0x87 | RETURN | 0x16 => {}
+            LOAD | 0x80 | 0x81 | LOAD_CONSTANT | 0x01 | A_TO_X | X_TO_A | RETURN | RETURN_A => {}
             // Arithmetic: + - * | & << >> ^ with a constant and with X, / with X, and negation.
-            0x04 | 0x0c | 0x14 | 0x1c | 0x24 | 0x2c | 0x3c | 0x44 | 0x4c | 0x54 | 0x5c | 0x6c | 0x7c | 0x84 | 0xa4
+            0x04 | 0x0c | 0x14 | 0x1c | 0x24 | 0x2c | 0x3c | 0x44 | 0x4c | AND | 0x5c | 0x6c | 0x7c | 0x84 | 0xa4
             | 0xac => {}
             0x34 if instruction.k == 0 => return Err((at, "divides by 0")),
             0x64 | 0x74 if instruction.k >= 32 => return Err((at, "shifts by 32 bits or more")),
@@ -97,11 +130,11 @@ fn check(instructions: &[sock_filter]) -> std::result::Result<(), (usize, &'stat
                 return Err((at, "loads from scratch memory to which nothing was stored before"));
             }
             0x60 | 0x61 => {}
-            0x05 => {
+            JUMP => {
                 jump(instruction.k as usize)?;
                 written = u16::MAX;
             }
-            0x15 | 0x1d | 0x25 | 0x2d | 0x35 | 0x3d | 0x45 | 0x4d => {
+            JUMP_IF_EQUAL | 0x1d | 0x25 | 0x2d | 0x35 | 0x3d | 0x45 | 0x4d => {
                 jump(instruction.jt.into())?;
                 jump(instruction.jf.into())?;
                 written = u16::MAX;
@@ -110,7 +143,7 @@ fn check(instructions: &[sock_filter]) -> std::result::Result<(), (usize, &'stat
         }
     }
     match instructions.last() {
-        Some(last) if matches!(last.code, RETURN | 0x16) => Ok(()),
+        Some(last) if matches!(last.code, RETURN | RETURN_A) => Ok(()),
         _ => Err((count - 1, "is the last, and does not return")),
     }
 }

@@ -4,15 +4,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+
 use super::devices::present_nodes;
 use super::gpu;
-use super::host_root::{hidden_homes, is_bound};
+use super::host_root::{PROCESSORS, hidden_homes, is_bound};
 use super::operation::Operation;
 use super::overlay::Overlay;
 use super::root::{Base, Root};
 use super::source::resolve_source;
+use super::tmpfs::Tmpfs;
 use crate::confine::facts::Facts;
 use crate::error::{Error, Result};
+use crate::host_path::HostPath;
 
 /// A tree of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,11 +69,29 @@ impl Root {
 #[derive(Default)]
 struct ShownTrees {
     trees: Vec<ShownTree>,
+    /// The places in the sandbox at which operations have shown trees, and these trees.
+    mounted: Vec<(PathBuf, PathBuf)>,
+    /// The symlinks in the sandbox that operations have created.
+    links: Vec<PathBuf>,
 }
 
 impl ShownTrees {
+    /// Adds a tree of the host, whose path has no symlinks.
     fn add(&mut self, path: impl Into<PathBuf>, access: TreeAccess) {
         self.trees.push(ShownTree { path: path.into(), access });
+    }
+
+    /// Adds a tree of the host, unless it does not exist.
+    fn add_resolved(&mut self, path: impl AsRef<Path>, access: TreeAccess) {
+        if let Ok(path) = path.as_ref().canonicalize() {
+            self.add(path, access);
+        }
+    }
+
+    /// Adds a tree of the host that is shown at a target in the sandbox.
+    fn mount(&mut self, source: PathBuf, target: &Path, access: TreeAccess) {
+        self.mounted.push((target.to_owned(), source.clone()));
+        self.add(source, access);
     }
 
     /// Adds what the root of the host shows by default.
@@ -83,15 +105,15 @@ impl ShownTrees {
         for home in hidden_homes(facts)? {
             self.hide(&home)?;
         }
-        self.add("/proc", TreeAccess::Read);
-        self.add(super::host_root::PROCESSORS, TreeAccess::Read);
+        self.add_resolved("/proc", TreeAccess::Read);
+        self.add_resolved(PROCESSORS, TreeAccess::Read);
         self.devices();
         Ok(())
     }
 
     fn devices(&mut self) {
         for name in present_nodes() {
-            self.add(Path::new("/dev").join(name), TreeAccess::Device);
+            self.add_resolved(Path::new("/dev").join(name), TreeAccess::Device);
         }
     }
 
@@ -108,9 +130,9 @@ impl ShownTrees {
                 if bind.git {
                     return Err(inside_writable(&source));
                 }
-                if source != bind.target {
-                    self.hide(&bind.target)?;
-                } else if !bind.writable {
+                let places = self.places(&bind.target)?;
+                self.cover(&places, Some(&source))?;
+                if !bind.writable && places.iter().any(|place| resolved(place) == source) {
                     self.protect(&source)?;
                 }
                 let access = match (bind.writable, bind.devices && !source.is_dir()) {
@@ -118,12 +140,12 @@ impl ShownTrees {
                     (false, true) => TreeAccess::Device,
                     (false, false) => TreeAccess::Read,
                 };
-                self.add(source, access);
+                self.mount(source, &bind.target, access);
             }
             Operation::Overlay(Overlay { lowers, target, .. }) => {
-                self.hide(target)?;
+                self.cover(&self.places(target)?, None)?;
                 for lower in lowers {
-                    self.add(resolve_source(facts, lower, true)?, TreeAccess::Read);
+                    self.mount(resolve_source(facts, lower, true)?, target, TreeAccess::Read);
                 }
             }
             Operation::Gpus => {
@@ -131,33 +153,68 @@ impl ShownTrees {
                     self.operation(&operation, facts)?;
                 }
             }
-            Operation::Proc(_) => self.add("/proc", TreeAccess::Read),
-            Operation::Dev(_) => self.devices(),
-            Operation::Tmpfs(tmpfs) => self.hide(&tmpfs.target)?,
-            Operation::Mask(path) => self.hide(path)?,
-            Operation::ReadOnly(path) | Operation::Protect(path) => self.protect(path)?,
+            Operation::Proc(proc) => {
+                self.cover(&self.places(&proc.target)?, Some(Path::new("/proc")))?;
+                self.add_resolved("/proc", TreeAccess::Read);
+            }
+            Operation::Dev(target) => {
+                self.cover(&self.places(target)?, Some(Path::new("/dev")))?;
+                self.devices();
+            }
+            Operation::Tmpfs(Tmpfs { target, .. }) | Operation::Mask(target) => {
+                self.cover(&self.places(target)?, None)?;
+            }
             // The program does not get the file, but it does not get that of the host instead.
-            Operation::File { target, .. } => self.hide(target)?,
+            Operation::File { target, .. } => self.cover(&self.places(target)?, None)?,
+            Operation::ReadOnly(path) | Operation::Protect(path) => {
+                for place in self.places(path)? {
+                    self.protect(&place)?;
+                }
+            }
+            Operation::Symlink { link, .. } => self.links.push(link.clone()),
             // They change nothing of the host's files.
-            Operation::Symlink { .. }
-            | Operation::CreateDir { .. }
-            | Operation::NetworkNames
-            | Operation::UserNames => {}
+            Operation::CreateDir { .. } | Operation::NetworkNames | Operation::UserNames => {}
         }
         Ok(())
     }
 
+    /// Returns the paths of the host at which the program would find what is at a path in the sandbox, and below it:
+    /// the same path, and those that lead there by what was mounted before. It may return too many, of which some are
+    /// covered.
+    fn places(&self, path: &Path) -> Result<Vec<PathBuf>> {
+        if let Some(link) = self.links.iter().find(|link| path.starts_with(link)) {
+            return Err(Error::invalid(
+                format!("Landlock cannot hide, protect or bind {path:?}, which leads through the symlink {link:?}"),
+                "use the path that the symlink leads to, or remove Sandbox::landlock_fallback",
+            ));
+        }
+        let mut places = vec![path.to_owned()];
+        // The sandbox has symlinks of the host, such as /var/run.
+        for path in [path, &*resolved(path)] {
+            for (target, source) in &self.mounted {
+                for target in [target, &resolved(target)] {
+                    if target.starts_with(path) {
+                        places.push(source.clone());
+                    } else if let Ok(rest) = path.strip_prefix(target) {
+                        check_links(source, target, rest)?;
+                        places.push(source.join(rest));
+                    }
+                }
+            }
+        }
+        places.sort();
+        places.dedup();
+        Ok(places)
+    }
+
+    /// Hides what an operation covers, apart from what it shows there itself.
+    fn cover(&mut self, places: &[PathBuf], shown: Option<&Path>) -> Result<()> {
+        places.iter().filter(|place| shown != Some(&*resolved(place))).try_for_each(|place| self.hide(place))
+    }
+
     /// Makes the trees at and below a path read-only.
     fn protect(&mut self, path: &Path) -> Result<()> {
-        // What is protected need not exist.
-        let existing = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
-        let resolved = existing.map_or_else(
-            || path.to_owned(),
-            |(above, resolved)| match path.strip_prefix(above) {
-                Ok(rest) if !rest.as_os_str().is_empty() => resolved.join(rest),
-                _ => resolved,
-            },
-        );
+        let resolved = resolved(path);
         for tree in self.trees.iter_mut().filter(|tree| tree.access == TreeAccess::Write) {
             if tree.path.starts_with(&resolved) {
                 tree.access = TreeAccess::Read;
@@ -189,6 +246,36 @@ impl ShownTrees {
         }
         Ok(())
     }
+}
+
+/// Returns a path without symlinks, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let existing = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    existing.map_or_else(
+        || path.to_owned(),
+        |(above, resolved)| match path.strip_prefix(above) {
+            Ok(rest) if !rest.as_os_str().is_empty() => resolved.join(rest),
+            _ => resolved,
+        },
+    )
+}
+
+/// Refuses a path through a symlink in a tree that is shown at another path: it would lead elsewhere on the host.
+fn check_links(source: &Path, target: &Path, rest: &Path) -> Result<()> {
+    let leads_elsewhere = || {
+        let opened = HostPath::beneath(source, rest).open(OFlag::O_PATH);
+        opened.is_err_and(|error| error.errno.number() == libc::ELOOP)
+    };
+    if source != resolved(target) && leads_elsewhere() {
+        return Err(Error::invalid(
+            format!(
+                "Landlock cannot hide or protect {:?}, which leads through a symlink in {source:?}",
+                target.join(rest)
+            ),
+            "use the path that the symlink leads to, or remove Sandbox::landlock_fallback",
+        ));
+    }
+    Ok(())
 }
 
 fn inside_writable(path: &Path) -> Error {

@@ -234,6 +234,11 @@ impl HostPath {
         self
     }
 
+    /// Returns whether it is a path of [`HostPath::beneath`].
+    pub(crate) fn is_beneath(&self) -> bool {
+        self.beneath.is_some()
+    }
+
     /// Returns the path that was specified, before it is resolved.
     pub(crate) fn unresolved(&self) -> PathBuf {
         self.beneath.as_ref().map_or_else(|| self.path.clone(), |directory| directory.join(&self.path))

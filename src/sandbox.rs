@@ -330,6 +330,11 @@ impl Sandbox {
     /// [`Layer::Root`] is then in [`Enforcement::unenforced`](crate::outcome::Enforcement::unenforced), and
     /// [`Layer::Landlock`] is active. If the host supports the root, nothing changes.
     ///
+    /// The rules are in force in addition to those of [`Sandbox::landlock`], whose paths are then those of the host. A
+    /// path that does not exist is skipped. What [`Landlock::deny`] and [`Landlock::deny_write`] deny becomes a part of
+    /// the derived rules. [`Layer::Landlock`] in [`Sandbox::best_effort`] does not apply to these, unless
+    /// [`Layer::Root`] is best-effort too.
+    ///
     /// Where the rules stand in, this differs from a root:
     ///
     /// - **Paths are those of the host.** Bind each path to the same path: `bind_rw("/srv/work", "/srv/work")`. A bind
@@ -350,8 +355,9 @@ impl Sandbox {
     /// # Errors
     ///
     /// When compiled, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if Landlock cannot
-    /// stand in, on any host: for [`Root::from_dir`] and [`Root::inherit`], and if a path inside a writable bind is
-    /// masked, read-only, protected, bound read-only or covered by a file.
+    /// stand in, on any host: for [`Root::from_dir`] and [`Root::inherit`]; if a path inside a writable bind is masked,
+    /// read-only, protected, bound read-only, or covered by a file or another mount; and if such a path leads through a
+    /// symlink of [`Root::symlink`], or of a bind to another path.
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the rules are needed and the kernel cannot
     /// enforce them: Landlock with truncation requires Linux 6.2.
     ///

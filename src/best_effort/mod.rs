@@ -40,7 +40,7 @@ impl<'a> Attempt<'a> {
         match layer {
             Layer::Root => drop_root(config)?,
             Layer::Cgroup => config.cgroup = None,
-            Layer::Landlock => config.landlock = None,
+            Layer::Landlock => drop_landlock(config),
             _ => config.seccomp = Seccomp::unconfined(),
         }
         self.unenforced.push(Unenforced::new(requested, error));
@@ -53,7 +53,10 @@ impl<'a> Attempt<'a> {
         match layer {
             Layer::Root => (!config.root.is_inherited()).then(|| config.root.to_string()),
             Layer::Cgroup => config.cgroup.as_ref().map(|cgroup| format!("{cgroup:?}")),
-            Layer::Landlock => config.landlock.as_ref().map(ToString::to_string),
+            Layer::Landlock => {
+                let stand_in = config.stand_in.as_ref().filter(|_| config.stand_in_is_best_effort());
+                config.landlock.as_ref().or(stand_in).map(ToString::to_string)
+            }
             Layer::Seccomp => (!config.seccomp.is_unconfined()).then(|| config.seccomp.to_string()),
             _ => None,
         }
@@ -88,10 +91,30 @@ impl<'a> Attempt<'a> {
 /// for it; `None` if they cannot.
 fn drop_root(config: &mut Config) -> Option<()> {
     if config.landlock_fallback {
+        // The mounts by which the policy denies something are a part of the root.
+        if let Some(landlock) = config.landlock.take() {
+            let (covered, rules) = landlock.without_root(&config.root);
+            if let Some(root) = covered {
+                config.root = root;
+            }
+            config.landlock = Some(rules);
+        }
         let facts = config.facts(can_idmap).ok()?;
-        let rules = landlock_fallback::rules(&config.root, config.landlock.as_ref(), &facts).ok()?;
-        config.landlock = Some(rules);
+        config.stand_in = Some(landlock_fallback::rules(&config.root, &facts).ok()?);
+        config.landlock_fallback = false;
     }
     config.root = Root::inherit();
     Some(())
+}
+
+/// Removes the Landlock policy, or else the rules that stand in for the root. The mounts by which the policy denies
+/// something need no Landlock.
+fn drop_landlock(config: &mut Config) {
+    let Some(landlock) = config.landlock.take() else {
+        config.stand_in = None;
+        return;
+    };
+    if let Some(root) = landlock.cover(&config.root) {
+        config.root = root;
+    }
 }

@@ -58,7 +58,7 @@ pub(super) fn lacks_layer(config: &Config, layer: Layer) -> bool {
         Layer::Root => Config { namespaces: config.namespaces, root: config.root.reference(), ..bare },
         Layer::Seccomp => Config { seccomp: config.seccomp.reference(), ..bare },
         Layer::Landlock => {
-            let landlock = config.landlock.as_ref().map(Landlock::reference);
+            let landlock = config.landlock.as_ref().or(config.stand_in.as_ref()).map(Landlock::reference);
             Config { landlock, best_effort: vec![Layer::Landlock], ..bare }
         }
         Layer::Cgroup => return config.cgroup.as_ref().is_some_and(|cgroup| cgroup.is_lacking()),
@@ -90,6 +90,7 @@ fn bare(config: &Config) -> Config {
         keep_namespaces: false,
         landlock: None,
         landlock_fallback: false,
+        stand_in: None,
         nestable: false,
         best_effort: vec![],
         limits: Limits::new(),

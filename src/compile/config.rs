@@ -41,6 +41,10 @@ pub(crate) struct Config {
     pub umask: Mode,
     pub landlock: Option<Landlock>,
     pub landlock_fallback: bool,
+    /// The rules that stand in for the root on a host that denies it. They restrict the program in addition to
+    /// `landlock`.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub stand_in: Option<Landlock>,
     pub seccomp: Seccomp,
     pub nestable: bool,
     pub best_effort: Vec<Layer>,
@@ -73,6 +77,7 @@ impl Default for Config {
             umask: Mode::new(0o022),
             landlock: None,
             landlock_fallback: false,
+            stand_in: None,
             seccomp: Seccomp::new(),
             nestable: false,
             best_effort: vec![],
@@ -97,6 +102,11 @@ impl Config {
     /// Whether a layer is best-effort.
     pub fn is_best_effort(&self, layer: Layer) -> bool {
         self.best_effort.contains(&layer) || (layer == Layer::Root && self.landlock_fallback)
+    }
+
+    /// Whether the rules that stand in for the root may be missing, and with them all of the root.
+    pub fn stand_in_is_best_effort(&self) -> bool {
+        [Layer::Root, Layer::Landlock].iter().all(|layer| self.best_effort.contains(layer))
     }
 
     /// Whether a cgroup limits memory.

@@ -15,7 +15,7 @@ use super::helper::CGROUPS;
 use crate::cgroup::{Cgroup, Entrant, Spec, ViewMount};
 use crate::confine::facts::Facts;
 use crate::confine::identity::{self, Resolved};
-use crate::confine::landlock::{self, Handled, Implied};
+use crate::confine::landlock::{self, Handled, Implied, Ruleset};
 use crate::confine::landlock_fallback;
 use crate::confine::mount::{self, Endpoints};
 use crate::confine::namespaces::{self, Chosen};
@@ -39,7 +39,8 @@ pub(super) struct Decisions<'a> {
     pub filter: Option<Arc<Filter>>,
     /// Compiled programs beside the filter.
     pub programs: Vec<Vec<Word>>,
-    pub landlock: Option<Handled>,
+    /// The Landlock rules that stand in for the root, and the requested ones, as far as there are any.
+    pub landlock: Vec<Ruleset<'a>>,
     /// The Landlock rule that denies signals to other processes where there is no PID namespace.
     pub signals: Option<Implied>,
 }
@@ -60,10 +61,10 @@ impl<'a> Decisions<'a> {
         check_nestable(config, chosen.all())?;
         let ids = identity::resolve(&config.identity, &chosen, &facts)?;
         let cgroup = cgroup(config, &facts, &ids, &mut enforcement.unenforced)?;
-        let landlock = handled(config, &facts, &mut enforcement.unenforced)?;
+        let landlock = rulesets(config, &facts, &mut enforcement.unenforced)?;
         enforcement.unenforced.extend(cgroup.as_ref().and_then(Spec::unenforced).cloned());
         if cgroup.as_ref().is_some_and(Spec::may_be_owned) {
-            enforcement.unenforced.extend(may_change_limits(config, &chosen, landlock.is_some())?);
+            enforcement.unenforced.extend(may_change_limits(config, &chosen, &landlock)?);
         }
         let mut policy = Cow::Borrowed(&config.seccomp);
         if config.nestable {
@@ -75,8 +76,8 @@ impl<'a> Decisions<'a> {
         }
         let programs = config.seccomp.programs()?;
         let filter = (!config.seccomp.is_unconfined()).then(|| seccomp::compile(&policy)).transpose()?;
-        enforcement.gaps.extend(shown_terminals(config, landlock.is_some()));
-        enforcement.gaps.extend(changeable_processes(config, &ids, landlock.is_some()));
+        enforcement.gaps.extend(shown_terminals(config, &landlock));
+        enforcement.gaps.extend(changeable_processes(config, &ids, &landlock));
         check_fallback(config, &facts)?;
         enforcement.gaps.extend(connectable_sockets(config, &facts));
         let mut decisions = Self { config, facts, chosen, ids, cgroup, filter, programs, landlock, signals: None };
@@ -205,7 +206,7 @@ impl<'a> Decisions<'a> {
 
     /// Refuses filters without `no_new_privs` if the set-up has no capabilities.
     fn check_new_privs(&self) -> Result<()> {
-        let filters = self.filter.is_some() || !self.programs.is_empty() || self.landlock.is_some();
+        let filters = self.filter.is_some() || !self.programs.is_empty() || !self.landlock.is_empty();
         if self.config.new_privs && filters && !self.has_capabilities() {
             return Err(Error::invalid(
                 "without no_new_privs this caller may install neither a seccomp filter nor Landlock rules",
@@ -219,7 +220,7 @@ impl<'a> Decisions<'a> {
     fn may_mount_in_its_own(&self) -> bool {
         let may_mount = self.allows(libc::SYS_unshare, &[libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0])
             && (self.allows(libc::SYS_mount, &[0; 6]) || self.allows(libc::SYS_fsmount, &[0; 6]));
-        may_mount && !self.landlock.as_ref().is_some_and(Handled::denies_mounts)
+        may_mount && !self.landlock.iter().any(|set| set.handled.denies_mounts())
     }
 
     /// The protected paths, if the program may create a mount namespace: in that they are no mount points any more, and
@@ -263,7 +264,7 @@ impl<'a> Decisions<'a> {
             ));
         }
         let allowed = self.config.landlock.as_ref().is_some_and(|requested| requested.allows_any_signal());
-        if allowed || self.landlock.as_ref().is_some_and(Handled::scopes_signals) {
+        if allowed || self.landlock.iter().any(|set| set.handled.scopes_signals()) {
             return;
         }
         let can_restrict = !self.config.new_privs || self.has_capabilities();
@@ -293,35 +294,33 @@ fn cgroup(config: &Config, facts: &Facts, ids: &Resolved, unenforced: &mut Vec<U
 }
 
 /// Whether the program could change its own limits: it owns their files, and has the mounts of the caller.
-fn may_change_limits(config: &Config, chosen: &Chosen, landlock: bool) -> Result<Option<Unenforced>> {
+fn may_change_limits(config: &Config, chosen: &Chosen, landlock: &[Ruleset<'_>]) -> Result<Option<Unenforced>> {
     if chosen.created.contains(Namespaces::MOUNT) {
         return Ok(None);
     }
     let below = config.root.chroot().map_or_else(|| "/".into(), HostPath::unresolved);
-    let rules = config.landlock.as_ref().filter(|_| landlock);
     let error = Error::invalid(
         "the program can change its limits: their files belong to its user, and without a mount namespace of its own the \
          cgroup file system is not read-only",
         "add Namespaces::MOUNT, or Landlock rules that allow no writing in /sys/fs/cgroup",
     );
     let unenforced = || Unenforced::new("limits that the program cannot change", &error.of(Layer::Cgroup));
-    Ok(mount::cgroups_are_writable(&below, rules)?.then(unenforced))
+    Ok(mount::cgroups_are_writable(&below, landlock)?.then(unenforced))
 }
 
 /// Whether the program has a directory of the caller's with this file, and may write in it.
-fn may_write_to_the_callers(config: &Config, landlock: bool, directory: &str, file: &str) -> bool {
+fn may_write_to_the_callers(config: &Config, landlock: &[Ruleset<'_>], directory: &str, file: &str) -> bool {
     let below = match (config.root.is_inherited(), config.root.chroot()) {
         (true, _) => PathBuf::from("/"),
         (false, Some(path)) => path.unresolved(),
         (false, None) => return false,
     };
-    let rules = config.landlock.as_ref().filter(|_| landlock);
-    let may_write = rules.is_none_or(|rules| rules.allows_changes_at(&Path::new("/").join(directory)));
+    let may_write = landlock.iter().all(|set| set.rules.allows_changes_at(&Path::new("/").join(directory)));
     may_write && below.join(directory).join(file).exists()
 }
 
 /// The files of the user's other processes, if the program has the caller's `/proc`: they belong to that user.
-fn changeable_processes(config: &Config, ids: &Resolved, landlock: bool) -> Option<Gap> {
+fn changeable_processes(config: &Config, ids: &Resolved, landlock: &[Ruleset<'_>]) -> Option<Gap> {
     let is_shared = ids.host_uid != HostId::Own;
     (is_shared && may_write_to_the_callers(config, landlock, "proc", "self/oom_score_adj")).then(|| {
         Gap::new(
@@ -334,7 +333,7 @@ fn changeable_processes(config: &Config, ids: &Resolved, landlock: bool) -> Opti
 }
 
 /// The pseudo-terminals of the host, if the program has the caller's devices.
-fn shown_terminals(config: &Config, landlock: bool) -> Option<Gap> {
+fn shown_terminals(config: &Config, landlock: &[Ruleset<'_>]) -> Option<Gap> {
     may_write_to_the_callers(config, landlock, "dev", "ptmx").then(|| {
         Gap::new(
             GapKind::Terminals,
@@ -358,16 +357,21 @@ fn check_nestable(config: &Config, namespaces: Namespaces) -> Result<()> {
             "remove the protection, or remove Sandbox::nestable",
         ));
     }
-    let (what, remedy) = match (&config.landlock, namespaces.contains(Namespaces::PID)) {
-        (Some(_), _) => {
-            ("Landlock rules deny mounts, which a sandbox in the sandbox needs", "remove Sandbox::landlock")
-        }
-        (None, false) => (
+    let (what, remedy) = if config.landlock.is_some() {
+        ("Landlock rules deny mounts, which a sandbox in the sandbox needs", "remove Sandbox::landlock")
+    } else if config.stand_in.is_some() {
+        (
+            "the Landlock rules in place of the root deny mounts, which a sandbox in the sandbox needs",
+            "use another host",
+        )
+    } else if !namespaces.contains(Namespaces::PID) {
+        (
             "without a PID namespace Landlock protects other processes from the program, and denies mounts, which a sandbox \
              in the sandbox needs",
             "add Namespaces::PID",
-        ),
-        (None, true) => return Ok(()),
+        )
+    } else {
+        return Ok(());
     };
     Err(Error::invalid(what, format!("{remedy}, or remove Sandbox::nestable")))
 }
@@ -387,16 +391,15 @@ fn nesting(ids: &Resolved, facts: &Facts) -> Option<Gap> {
 
 /// Checks that Landlock can stand in for the root where that is requested, also on a host that supports the root.
 fn check_fallback(config: &Config, facts: &Facts) -> Result<()> {
-    if !config.landlock_fallback || config.root.is_inherited() {
+    if !config.landlock_fallback {
         return Ok(());
     }
-    landlock_fallback::rules(&config.root, config.landlock.as_ref(), facts).map(drop)
+    landlock_fallback::rules(&config.root, facts).map(drop)
 }
 
 /// The sockets of the host, where Landlock stands in for the root and the kernel's does not restrict them.
 fn connectable_sockets(config: &Config, facts: &Facts) -> Option<Gap> {
-    let stands_in = config.landlock_fallback && config.root.is_inherited();
-    (stands_in && !landlock::restricts_sockets(facts.landlock())).then(|| {
+    (config.stand_in.is_some() && !landlock::restricts_sockets(facts.landlock())).then(|| {
         Gap::new(
             GapKind::Sockets,
             "the program can connect to UNIX sockets of the host that its user may connect to, since Landlock stands in for \
@@ -406,17 +409,28 @@ fn connectable_sockets(config: &Config, facts: &Facts) -> Option<Gap> {
     })
 }
 
-/// What Landlock restricts of what is requested, by the ABI of this kernel.
-fn handled(config: &Config, facts: &Facts, unenforced: &mut Vec<Unenforced>) -> Result<Option<Handled>> {
-    let Some(requested) = &config.landlock else { return Ok(None) };
-    requested.check()?;
-    let (handled, unsupported) = Handled::negotiate(requested, facts.landlock());
-    if !unsupported.is_empty() {
-        let error = landlock::unsupported(&unsupported);
-        if !config.is_best_effort(Layer::Landlock) {
-            return Err(error);
+/// The rulesets that Landlock can enforce by the ABI of this kernel: the rules that stand in for the root, and the
+/// requested ones.
+fn rulesets<'a>(config: &'a Config, facts: &Facts, unenforced: &mut Vec<Unenforced>) -> Result<Vec<Ruleset<'a>>> {
+    const NEWER: &str = "use a newer kernel, or a host that allows mounts";
+    const ALLOW: &str = "use a newer kernel, allow these (Landlock::any_tcp, any_signal, any_abstract_socket, \
+                         any_path), or add Layer::Landlock to Sandbox::best_effort";
+    let stand_in = config.stand_in.as_ref().map(|rules| (rules, config.stand_in_is_best_effort(), NEWER));
+    let requested = config.landlock.as_ref().map(|rules| (rules, config.is_best_effort(Layer::Landlock), ALLOW));
+    let mut rulesets = vec![];
+    for (rules, is_best_effort, remedy) in stand_in.into_iter().chain(requested) {
+        rules.check()?;
+        let (handled, unsupported) = Handled::negotiate(rules, facts.landlock());
+        if !unsupported.is_empty() {
+            let error = landlock::unsupported(&unsupported, remedy);
+            if !is_best_effort {
+                return Err(error);
+            }
+            unenforced.push(Unenforced::new(rules.to_string(), &error));
         }
-        unenforced.push(Unenforced::new(requested.to_string(), &error));
+        if !handled.is_empty() {
+            rulesets.push(Ruleset { rules, handled });
+        }
     }
-    Ok((!handled.is_empty()).then_some(handled))
+    Ok(rulesets)
 }

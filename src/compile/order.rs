@@ -18,7 +18,7 @@ use super::helper::{self, Groups, Placed, ProgramProcess, place_of};
 use super::init::{self, Init};
 use super::job::{Job, Terminal, argv, envp};
 use crate::confine::identity::Resolved;
-use crate::confine::landlock::{self, Implied};
+use crate::confine::landlock::Implied;
 use crate::confine::limits::{self, Rlimits};
 use crate::confine::mount::{self, Endpoints, Names, OldRoot};
 use crate::confine::secure_bits::SecureBits;
@@ -284,9 +284,12 @@ impl<'a> Order<'a> {
         if let Some(implied) = &self.implied {
             process.within(Layer::Root, |process| implied.restrict(process));
         }
-        if let (Some(requested), Some(handled)) = (&self.decisions.config.landlock, &self.decisions.landlock) {
-            process.within(Layer::Landlock, |process| landlock::restrict(process, requested, handled));
-            self.active(Layer::Landlock, format!("{requested}, {handled}"));
+        for ruleset in &self.decisions.landlock {
+            process.within(Layer::Landlock, |process| ruleset.restrict(process, &self.decisions.config.root));
+        }
+        if !self.decisions.landlock.is_empty() {
+            let summaries: Vec<String> = self.decisions.landlock.iter().map(ToString::to_string).collect();
+            self.active(Layer::Landlock, summaries.join("; "));
         }
     }
 

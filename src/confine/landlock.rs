@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
 use landlock::{ABI, Access, AccessFs, AccessNet, Scope};
@@ -13,7 +13,7 @@ use crate::advice::Need;
 use crate::error::{Error, Result};
 use crate::flag_set::flag_set;
 use crate::layer::Layer;
-use crate::plan::{Arg, OnError, Script, Slot, Step, Word, flags, nr};
+use crate::plan::{Arg, Label, OnError, Script, Slot, Step, Word, flags, nr};
 use crate::stored::Version;
 #[cfg(feature = "serde")]
 use crate::stored::{As, Escaped, Plain, table_form};
@@ -110,8 +110,15 @@ table_form!(
 /// | ioctl(2) on devices | Linux 6.10; not restricted before |
 /// | UNIX sockets by their paths | Linux 7.1; not restricted before |
 ///
-/// Paths are absolute, and as the program sees them: inside the sandbox, or, with [`Root::inherit`], on the host. A
-/// rule applies to the file or directory that exists at the path when the program starts, and to everything below it.
+/// Paths are absolute and without `..`, and as the program sees them: inside the sandbox, or, with [`Root::inherit`],
+/// on the host. A rule applies to the file or directory that exists at the path when the program starts, and to
+/// everything below it.
+///
+/// Symlinks in a path are followed, but none below the target of a writable bind, of a bind of
+/// [`HostPath::beneath`](crate::mount::HostPath::beneath), or of an overlay with a directory for changes: an earlier
+/// program could have created it. **Other directories that a program can write to are followed**: with
+/// [`Root::inherit`] and [`Root::from_dir_rw`](crate::Root::from_dir_rw), do not pass a path that a program can replace
+/// by a symlink.
 ///
 /// # Errors
 ///
@@ -121,7 +128,8 @@ table_form!(
 /// ([`Sandbox::best_effort`](crate::Sandbox::best_effort)), the rest is enforced, and
 /// [`Outcome::enforcement`](crate::Outcome::enforcement) records the difference.
 ///
-/// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the path of a rule does not exist.
+/// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the path of a rule does not exist, or
+/// leads through a symlink that is not followed (`ELOOP`).
 ///
 /// See landlock(7).
 ///
@@ -156,13 +164,16 @@ pub struct Landlock {
     any_abstract_socket: bool,
     /// Whether a path that does not exist, or that the program cannot access, needs no rule.
     #[cfg_attr(feature = "serde", serde(skip))]
-    is_derived: bool,
+    skips_absent: bool,
+    /// Whether the paths are resolved, so that a symlink in one has been created since.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    is_resolved: bool,
 }
 
 impl Landlock {
-    /// Creates a policy whose paths were derived from others.
-    pub(crate) fn derived() -> Self {
-        Self { is_derived: true, ..Self::default() }
+    /// Creates a policy without paths, to which resolved paths are added.
+    pub(crate) fn resolved() -> Self {
+        Self { skips_absent: true, is_resolved: true, ..Self::default() }
     }
 
     /// Creates a policy that denies everything: see [`Landlock`].
@@ -172,17 +183,13 @@ impl Landlock {
 
     /// Allows reading and executing files, and listing directories, at a path and below.
     ///
-    /// Symlinks in the path are followed, as in [`Landlock::read_write`]. Shells also write to `/dev/null`: add
-    /// `.read_write("/dev/null")` for them.
+    /// Shells also write to `/dev/null`: add `.read_write("/dev/null")` for them.
     #[must_use]
     pub fn read_only(self, path: impl Into<PathBuf>) -> Self {
         self.access(path, FsAccess::READ_ONLY)
     }
 
     /// Allows every access at a path and below, as far as permissions and mounts allow it.
-    ///
-    /// Symlinks in the path are followed. Without a mount namespace it is a path of the host: do not pass one that
-    /// another program can replace by a symlink.
     #[must_use]
     pub fn read_write(self, path: impl Into<PathBuf>) -> Self {
         self.access(path, FsAccess::READ_WRITE)
@@ -293,9 +300,13 @@ impl Landlock {
         }
     }
 
-    /// Refuses relative paths.
+    /// Refuses relative paths, and those with `..`: what it is above depends on the symlinks before it.
     pub(crate) fn check(&self) -> Result<()> {
         self.paths.iter().try_for_each(|(path, _)| {
+            if path.components().any(|component| component == Component::ParentDir) {
+                let what = format!("the path of a Landlock rule {path:?} contains `..`");
+                return Err(Error::invalid(what, "use the path that it leads to"));
+            }
             if !path.is_absolute() {
                 let what = format!("the path of a Landlock rule {path:?} is relative");
                 return Err(Error::invalid(what, "give an absolute path, as the program sees it"));
@@ -318,6 +329,13 @@ impl Landlock {
             path.starts_with(&rule) || rule.starts_with(path)
         };
         self.any_path || self.paths.iter().any(|(rule, access)| access.intersects(changes) && covers(rule))
+    }
+
+    /// The root with mounts that mask what is denied, and the rules without that. A path that is absent, where there is
+    /// no such root, needs no rule.
+    pub(crate) fn without_root(self, root: &Root) -> (Option<Root>, Self) {
+        let covered = self.cover(root);
+        (covered, Self { denied: vec![], read_only: vec![], skips_absent: true, ..self })
     }
 
     /// Whether something is denied, which takes mounts.
@@ -456,11 +474,22 @@ pub(crate) fn restricts_sockets(abi: ABI) -> bool {
 }
 
 /// The error for accesses that the kernel cannot restrict.
-pub(crate) fn unsupported(unsupported: &[String]) -> Error {
+pub(crate) fn unsupported(unsupported: &[String], remedy: &'static str) -> Error {
     let what = format!("the kernel's Landlock does not support restrictions of {}", unsupported.join(", "));
-    let remedy = "use a newer kernel, allow these (Landlock::any_tcp, any_signal, any_abstract_socket, any_path), or add \
-                  Layer::Landlock to Sandbox::best_effort";
     Error::unsupported(Layer::Landlock, what, remedy)
+}
+
+/// Rules, and which accesses they restrict. A program that has several rulesets can do what all of them allow.
+pub(crate) struct Ruleset<'a> {
+    pub rules: &'a Landlock,
+    pub handled: Handled,
+}
+
+/// Writes a summary for reports: `3 paths, any TCP port, by ABI 7`.
+impl Display for Ruleset<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", self.rules, self.handled)
+    }
 }
 
 /// Rules that other layers imply. They are a ruleset of their own, in force in addition to the requested policy.
@@ -495,7 +524,8 @@ impl Implied {
     pub fn restrict(&self, process: &mut Script) {
         let ruleset = create(process, &self.handled);
         for (path, access) in &self.rules.paths {
-            allow_path(process, ruleset.into(), path, *access & self.handled.fs, true);
+            let opening = Opening { symlinks: Symlinks::Followed, skipped: Skipped::Always };
+            allow_path(process, ruleset.into(), path, *access & self.handled.fs, opening);
         }
         let access = self.handled.fs & FsAccess::OF_FILE;
         for &number in &self.descriptors {
@@ -514,24 +544,79 @@ impl Implied {
 const PATH_BENEATH: u64 = 1;
 const NET_PORT: u64 = 2;
 
-/// Restricts the program's process, and everything that it starts.
-pub(crate) fn restrict(process: &mut Script, requested: &Landlock, handled: &Handled) {
-    let ruleset = create(process, handled);
-    if !handled.fs.is_empty() {
-        // The kernel rejects a rule without any handled access.
-        let is_unhandled = |access: FsAccess| !access.is_empty() && !access.intersects(handled.fs);
-        for (path, access) in requested.paths.iter().filter(|(_, access)| !is_unhandled(*access)) {
-            allow_path(process, ruleset.into(), path, *access & handled.fs, requested.is_derived);
-        }
-    }
-    if handled.net != 0 {
-        for (ports, access) in [(&requested.bind, AccessNet::BindTcp), (&requested.connect, AccessNet::ConnectTcp)] {
-            for &port in ports {
-                allow_port(process, ruleset.into(), port, access as u64);
+impl Ruleset<'_> {
+    /// Restricts the program's process, and everything that it starts. `root` is what the paths of the rules are in.
+    pub fn restrict(&self, process: &mut Script, root: &Root) {
+        let Self { rules, handled } = self;
+        let ruleset = create(process, handled);
+        if !handled.fs.is_empty() {
+            // The kernel rejects a rule without any handled access.
+            let is_unhandled = |access: FsAccess| !access.is_empty() && !access.intersects(handled.fs);
+            for (path, access) in rules.paths.iter().filter(|(_, access)| !is_unhandled(*access)) {
+                let symlinks = match root.place_of_programs(path) {
+                    _ if rules.is_resolved => Symlinks::Refused,
+                    Some(place) => Symlinks::FollowedTo(place),
+                    None => Symlinks::Followed,
+                };
+                let skipped = if rules.skips_absent { Skipped::IfAbsent } else { Skipped::Never };
+                allow_path(process, ruleset.into(), path, *access & handled.fs, Opening { symlinks, skipped });
             }
         }
+        if handled.net != 0 {
+            for (ports, access) in [(&rules.bind, AccessNet::BindTcp), (&rules.connect, AccessNet::ConnectTcp)] {
+                for &port in ports {
+                    allow_port(process, ruleset.into(), port, access as u64);
+                }
+            }
+        }
+        enforce(process, ruleset);
     }
-    enforce(process, ruleset);
+}
+
+/// How the path of a rule is opened.
+struct Opening<'a> {
+    symlinks: Symlinks<'a>,
+    skipped: Skipped,
+}
+
+/// Which symlinks in a path are followed. Magic links never are.
+enum Symlinks<'a> {
+    Followed,
+    /// Up to a directory, and none below it.
+    FollowedTo(&'a Path),
+    Refused,
+}
+
+/// Whether there is no rule if the path cannot be opened.
+enum Skipped {
+    Never,
+    /// If the path does not exist, or the program cannot access it.
+    IfAbsent,
+    Always,
+}
+
+impl Opening<'_> {
+    /// Opens the path, and continues at `gone` without it.
+    fn open(&self, process: &mut Script, path: &Path, gone: Label) -> Slot {
+        let fd = match self.symlinks {
+            Symlinks::Followed => process.open_directory(path),
+            Symlinks::Refused => process.open_source(path),
+            Symlinks::FollowedTo(place) => {
+                let above = process.open_directory(place);
+                process.open_beneath(above, path.strip_prefix(place).unwrap_or(path).as_os_str()).store("directory")
+            }
+        };
+        match self.skipped {
+            Skipped::Never => {}
+            Skipped::IfAbsent => {
+                process.last().on_error(OnError::goto_if([libc::ENOENT, libc::EACCES], gone));
+            }
+            Skipped::Always => {
+                process.last().or_goto(gone);
+            }
+        }
+        fd
+    }
 }
 
 /// Creates a ruleset.
@@ -566,11 +651,16 @@ fn enforce(process: &mut Script, ruleset: Slot) {
     process.close(ruleset);
 }
 
-/// Adds a rule for a path: a directory, or a file, to which fewer rights apply. With `absent` the path may be absent.
-fn allow_path(process: &mut Script, ruleset: Arg, path: &Path, access: FsAccess, absent: bool) {
+/// Adds a rule for a path: a directory, or a file, to which fewer rights apply.
+fn allow_path(process: &mut Script, ruleset: Arg, path: &Path, access: FsAccess, opening: Opening<'_>) {
     process.step(Step::new("add a Landlock rule for").path(path).remedies(&[
         (libc::ENOENT, "it does not exist inside the sandbox: remove the rule, or bind it"),
         (libc::EACCES, "the sandbox's user may not access it: change its permissions, or remove the rule"),
+        (
+            libc::ELOOP,
+            "it leads through a symlink that a program may have created, or through a magic link (proc(5)), which are \
+             not followed: use the path that it leads to",
+        ),
         (libc::ENOMSG, "the rule allows nothing that this kernel restricts: remove it"),
     ]));
     // struct landlock_path_beneath_attr {u64 allowed_access; int parent_fd}, in slots that follow one another
@@ -580,10 +670,7 @@ fn allow_path(process: &mut Script, ruleset: Arg, path: &Path, access: FsAccess,
     };
     let (is_file, done, gone) = (process.label(), process.label(), process.label());
     let beneath = process.value("allowed", access.bits());
-    let fd = process.open_directory(path);
-    if absent {
-        process.last().or_goto(gone);
-    }
+    let fd = opening.open(process, path, gone);
     add(process, beneath);
     process.last().on_error(OnError::goto_if([libc::EINVAL; 2], is_file));
     process.jump(done);

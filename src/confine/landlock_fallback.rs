@@ -8,20 +8,16 @@ use crate::error::Result;
 
 const DEVICE: FsAccess = FsAccess::READ_FILE.union(FsAccess::WRITE_FILE).union(FsAccess::IOCTL_DEV);
 
-/// Returns rules that allow what a root shows, as far as a requested policy allows it too.
-pub(crate) fn rules(root: &Root, requested: Option<&Landlock>, facts: &Facts) -> Result<Landlock> {
+/// Returns rules that allow what a root shows.
+pub(crate) fn rules(root: &Root, facts: &Facts) -> Result<Landlock> {
     // What is no file is the concern of other layers.
-    let nothing = Landlock::derived().any_tcp().any_signal().any_abstract_socket();
-    let rules = root.shown_trees(facts)?.into_iter().fold(nothing, |rules, tree| {
+    let nothing = Landlock::resolved().any_tcp().any_signal().any_abstract_socket();
+    Ok(root.shown_trees(facts)?.into_iter().fold(nothing, |rules, tree| {
         let access = match tree.access {
             TreeAccess::Read => FsAccess::READ_ONLY,
             TreeAccess::Write => FsAccess::all(),
             TreeAccess::Device => DEVICE,
         };
         rules.access(tree.path, access)
-    });
-    Ok(match requested {
-        Some(requested) => rules.within(requested),
-        None => rules,
-    })
+    }))
 }

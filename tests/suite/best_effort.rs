@@ -11,6 +11,7 @@ use stockade::outcome::Enforcement;
 use stockade::{Cgroup, Command, Identity, Landlock, Layer, Limits, Namespaces, Root, Sandbox, Seccomp};
 
 payloads![
+    ("unrestricted", caller_without_landlock),
     ("few_namespaces", caller_with_a_limit),
     ("unmounting", caller_without_mounts),
     ("no-cgroups", caller_without_cgroups),
@@ -181,6 +182,33 @@ fn landlock_rights_of_newer_kernels_are_unenforced_and_the_rest_is_kept() {
     assert!(in_part, "files are restricted all the same: {enforced:?}");
     let none = Sandbox::new().landlock(Landlock::new()).as_on_kernel(5, 12).best_effort([Layer::Landlock]);
     assert_eq!(lost(&none).len(), 1);
+}
+
+/// A caller whose filter denies the call that restricts a process.
+fn caller_without_landlock(_: &[String]) -> i32 {
+    let root = || Root::host().tmpfs("/scratch", 1 << 20).file("/scratch/secret", "hidden");
+    let policy = Landlock::new().read_only("/").read_write("/scratch").any_tcp().any_signal().any_abstract_socket();
+    let read = |sandbox: &Sandbox| {
+        let script = "cat /scratch/secret; echo x >/scratch/file && echo written";
+        support::text(&support::sh(sandbox, script).stdout)
+    };
+    // With a filter the root may need Landlock too, to cut off FIFOs.
+    let plain = Sandbox::new().root(root()).seccomp(Seccomp::unconfined());
+    assert_eq!(read(&plain), "hiddenwritten");
+    let denied = plain.landlock(policy.deny("/scratch/secret").deny_write("/scratch"));
+    assert_eq!(read(&denied), "");
+    support::filter::filter_calls(libc::EPERM, [libc::SYS_landlock_restrict_self]);
+    assert_eq!(refused(&denied).layer(), Some(Layer::Landlock));
+    let effort = denied.best_effort([Layer::Landlock]);
+    assert_eq!(read(&effort), "", "the mounts need no Landlock");
+    assert!(lost(&effort).iter().all(|(layer, _)| *layer == Layer::Landlock));
+    0
+}
+
+#[apply(test)]
+#[skip(unless_landlock_of_files)]
+fn what_landlock_denies_by_mounts_is_denied_without_landlock() {
+    on_host(&[], "unrestricted", &[]);
 }
 
 /// Best effort is about what a host can't give, and not about mistakes.

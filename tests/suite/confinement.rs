@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::support::{self, fails, field, invalid, sh, stdout};
 use stockade::capabilities::Capability;
 use stockade::identity::IdRange;
 use stockade::landlock::FsAccess;
+use stockade::mount::Bind;
 use stockade::{Capabilities, Command, Identity, Landlock, Layer, Namespaces, Root, Sandbox};
 
 fn unless_landlock() -> Option<String> {
@@ -140,6 +142,42 @@ fn landlock_denies_inside_of_an_allowed_tree() {
     let bare = Sandbox::new().namespaces(Namespaces::empty()).root(Root::inherit());
     let (what, _) = invalid(&bare.landlock(programs().deny("/etc/passwd")));
     assert!(what.contains("Landlock::deny or Landlock::deny_write needs mounts"), "{what}");
+}
+
+fn unless_landlock_and_writable_binds() -> Option<String> {
+    unless_landlock().or_else(support::unless_idmapped_mounts)
+}
+
+#[apply(test)]
+#[skip(unless_landlock_and_writable_binds)]
+fn landlock_rules_follow_no_link_that_a_program_may_have_created() {
+    let dir = support::shared_dir();
+    let workspace = dir.path().join("workspace");
+    for path in ["workspace/real", "secret"] {
+        fs::create_dir_all(dir.path().join(path)).expect("a directory");
+        fs::set_permissions(dir.path().join(path), fs::Permissions::from_mode(0o777)).expect("permissions");
+    }
+    fs::set_permissions(&workspace, fs::Permissions::from_mode(0o777)).expect("permissions");
+    fs::write(dir.path().join("secret/file"), "hidden").expect("a secret");
+    let bound = |bind: Bind| Sandbox::new().root(Root::host().bind(dir.path().join("secret"), "/srv").with(bind));
+    let first = bound(Bind::new(&workspace, "/mnt").writable());
+    assert_eq!(stdout(&first, "ln -s /srv /mnt/out; ln -s real /mnt/also; cat /mnt/out/file"), "hidden");
+    let script = "cat /srv/file; true";
+    for path in ["/mnt/out", "/mnt/out/", "/mnt/out/file", "/mnt/also", "/mnt/./out"] {
+        let policy = programs().read_write(path);
+        for bind in [Bind::new(&workspace, "/mnt").writable(), Bind::beneath(dir.path(), "workspace", "/mnt")] {
+            let error = support::refused(&bound(bind).landlock(policy.clone()));
+            assert_eq!(error.errno().map(|errno| errno.number()), Some(libc::ELOOP), "{path}: {error}");
+        }
+        // In a tree that no program has written to, links are followed, and the rule is for what they lead to.
+        let trusted = bound(Bind::new(&workspace, "/mnt")).landlock(policy);
+        let expected = if path.contains("out") { "hidden" } else { "" };
+        assert_eq!(stdout(&trusted, script), expected, "{path}");
+    }
+    let allowed = first.clone().landlock(programs().read_write("/mnt/real").read_write("/mnt"));
+    assert_eq!(stdout(&allowed, "echo x >/mnt/real/file; cat /mnt/real/file; cat /srv/file || true"), "x");
+    let (what, _) = invalid(&first.landlock(programs().read_only("/mnt/../srv")));
+    assert!(what.contains("contains `..`"), "{what}");
 }
 
 #[apply(test)]

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::advice::Need;
-use crate::confine::Landlock;
+use crate::confine::landlock::Ruleset;
 use crate::confine::mount_table::HostMount;
 use crate::error::{Error, Result};
 use crate::mountinfo;
@@ -39,9 +39,9 @@ pub(super) fn make_read_only(helper: &mut Script, has_setattr: bool) -> Result<(
 }
 
 /// Returns whether a program with the caller's mounts below a directory could write to a cgroup file system, if it is
-/// restricted by these rules.
-pub(crate) fn are_writable(below: &Path, rules: Option<&Landlock>) -> Result<bool> {
+/// restricted by these rulesets.
+pub(crate) fn are_writable(below: &Path, rulesets: &[Ruleset<'_>]) -> Result<bool> {
     let mounts = mountinfo::read_of_kind(b"cgroup").map_err(Error::mounts)?.into_iter().map(HostMount::from);
     let mut writable = mounts.filter(|mount| mount.point.starts_with(below) && !mount.is_read_only());
-    Ok(writable.any(|mount| rules.is_none_or(|rules| rules.allows_changes_at(&mount.point))))
+    Ok(writable.any(|mount| rulesets.iter().all(|set| set.rules.allows_changes_at(&mount.point))))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::bind::Bind;
 use super::operation::Operation;
-use super::overlay::Overlay;
+use super::overlay::{Overlay, Upper};
 use super::proc::Proc;
 use super::tmpfs::Tmpfs;
 use crate::host_path::HostPath;
@@ -616,6 +616,19 @@ impl Root {
         let overlaps = |target: &Path| target.starts_with(path) || Path::new(path).starts_with(target);
         let is_own = matches!(self.base, Base::Host | Base::Empty);
         is_own && !self.operations.iter().any(|mount| overlaps(mount.target()))
+    }
+
+    /// Returns the mount point that a path in the sandbox is below, if an earlier program could have created symlinks
+    /// there.
+    pub(crate) fn place_of_programs(&self, path: &Path) -> Option<&Path> {
+        let is_in = |mount: &&Operation| mount.covers() && path.starts_with(mount.target());
+        let mount = self.operations.iter().rev().find(is_in)?;
+        let is_untrusted = match mount {
+            Operation::Bind(bind) => bind.writable || bind.source.is_beneath(),
+            Operation::Overlay(overlay) => matches!(overlay.upper, Upper::Dirs { .. }),
+            _ => false,
+        };
+        Some(mount.target()).filter(|target| is_untrusted && *target != path)
     }
 
     /// Returns the directory for chroot(2), where there is no mount namespace.

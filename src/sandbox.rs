@@ -393,6 +393,10 @@ impl Sandbox {
     ///   [`GapKind::Cgroup`](crate::outcome::GapKind::Cgroup). [`Sandbox::cgroup`] prevents that.
     /// - File systems in memory and pseudo-terminals that the program mounts have no limit but that of the memory:
     ///   [`Cgroup::memory_max`].
+    /// - A program that keeps [`Capability::SysAdmin`](crate::capabilities::Capability::SysAdmin) can change the mounts
+    ///   of the sandbox itself: make read-only binds writable, and remove masks
+    ///   ([`GapKind::Mounts`](crate::outcome::GapKind::Mounts)). One that only has it in a user namespace that it
+    ///   creates cannot.
     ///
     /// A sandbox in the sandbox is as confined as the outer one, and more: it has no other files, limits or calls.
     /// Its cgroup needs a part of the hierarchy that the program may write to, which the sandbox does not show. A profile

@@ -21,13 +21,16 @@ use crate::confine::mount::{self, Endpoints};
 use crate::confine::namespaces::{self, Chosen};
 use crate::confine::seccomp::{self, Filter, Policy, Verdict};
 use crate::confine::secure_bits::SecureBits;
-use crate::confine::{Action, Capabilities, Namespaces, Operation};
+use crate::confine::{Action, Capabilities, Capability, Namespaces, Operation};
 use crate::error::{Error, Result};
 use crate::host_path::HostPath;
 use crate::layer::Layer;
 use crate::outcome::{Enforcement, Gap, GapKind, Unenforced};
 use crate::plan::HostId;
 use crate::plan::Word;
+
+/// The number of open_tree_attr(2) on all architectures.
+const OPEN_TREE_ATTR: libc::c_long = 467;
 
 /// A configuration, resolved for this host.
 pub(super) struct Decisions<'a> {
@@ -92,6 +95,7 @@ impl<'a> Decisions<'a> {
         decisions.protect_other_processes(&mut enforcement.gaps);
         enforcement.gaps.extend(decisions.callers_cgroup());
         enforcement.gaps.extend(decisions.replaceable_paths());
+        enforcement.gaps.extend(decisions.changeable_mounts());
         Ok(decisions)
     }
 
@@ -216,29 +220,78 @@ impl<'a> Decisions<'a> {
         Ok(())
     }
 
-    /// Whether the program may mount file systems in namespaces of its own.
-    fn may_mount_in_its_own(&self) -> bool {
-        let may_mount = self.allows(libc::SYS_unshare, &[libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0])
-            && (self.allows(libc::SYS_mount, &[0; 6]) || self.allows(libc::SYS_fsmount, &[0; 6]));
-        may_mount && !self.landlock.iter().any(|set| set.handled.denies_mounts())
+    /// Whether the filter lets the program make one of these calls, if all arguments are 0.
+    fn allows_any(&self, calls: &[libc::c_long]) -> bool {
+        calls.iter().any(|&call| self.allows(call, &[0; 6]))
     }
 
-    /// The protected paths, if the program may create a mount namespace: in that they are no mount points any more, and
-    /// can be renamed.
+    /// Whether the program may create a user namespace with a mount namespace, in which it has every capability. The
+    /// mounts that it has there are locked: it can add and detach some, but reveals nothing and makes nothing writable.
+    fn may_have_mounts_of_its_own(&self) -> bool {
+        const BOTH: libc::c_int = libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
+        let allows = |call, flags: libc::c_int| self.allows(call, &[flags as u64, 0, 0, 0, 0, 0]);
+        let creates = |kind| {
+            [kind, kind | libc::SIGCHLD, BOTH, BOTH | libc::SIGCHLD].iter().any(|&flags| allows(libc::SYS_clone, flags))
+                || allows(libc::SYS_unshare, kind)
+                || allows(libc::SYS_unshare, BOTH)
+        };
+        // A filter cannot see the flags of clone3(2).
+        self.allows_any(&[libc::SYS_clone3]) || (creates(libc::CLONE_NEWUSER) && creates(libc::CLONE_NEWNS))
+    }
+
+    /// Whether the program has the capability to change the mounts of the sandbox, which are not locked for it.
+    fn administers_mounts(&self) -> bool {
+        self.creates(Namespaces::MOUNT) && self.config.capabilities.has(Capability::SysAdmin)
+    }
+
+    fn landlock_denies_mounts(&self) -> bool {
+        self.landlock.iter().any(|set| set.handled.denies_mounts())
+    }
+
+    /// Whether the program may mount file systems.
+    fn may_mount(&self) -> bool {
+        let may_mount = self.allows_any(&[libc::SYS_mount, libc::SYS_fsmount]);
+        may_mount && (self.may_have_mounts_of_its_own() || self.administers_mounts()) && !self.landlock_denies_mounts()
+    }
+
+    /// The protected paths, if the program may create a mount namespace and change its mounts: there they can be no
+    /// mount points any more, and be renamed.
     fn replaceable_paths(&self) -> Option<Gap> {
-        (self.config.root.protects() && self.may_mount_in_its_own()).then(|| {
+        let changes = [libc::SYS_mount, libc::SYS_umount2, libc::SYS_move_mount];
+        let may_change = self.allows_any(&changes) && self.may_have_mounts_of_its_own();
+        let may_replace = may_change && !self.landlock_denies_mounts();
+        (self.config.root.protects() && may_replace).then(|| {
             Gap::new(
                 GapKind::ProtectedPaths,
                 "the program can replace a path that Root::protect, Root::read_only or a git workspace protects, since the \
                  filter allows namespaces and mounts",
-                "use Seccomp::new, or another policy that denies unshare(2) and mount(2)",
+                "use Seccomp::new, or another policy that denies unshare(2), clone3(2), clone(2) with the flags of \
+                 namespaces, mount(2), umount2(2) and move_mount(2)",
+            )
+        })
+    }
+
+    /// The mounts of the sandbox, if the program has the capability to change them and the filter allows a call that
+    /// does. Rules that the root implies may deny some of these, which is not known yet.
+    fn changeable_mounts(&self) -> Option<Gap> {
+        // Landlock knows nothing of these.
+        let unrestricted = [libc::SYS_mount_setattr, libc::SYS_open_tree, OPEN_TREE_ATTR];
+        let others = [libc::SYS_mount, libc::SYS_umount2, libc::SYS_move_mount];
+        let allows = self.allows_any(&unrestricted) || (self.allows_any(&others) && !self.landlock_denies_mounts());
+        (self.administers_mounts() && allows).then(|| {
+            Gap::new(
+                GapKind::Mounts,
+                "the program can change the mounts of the sandbox, since it keeps CAP_SYS_ADMIN and the filter allows \
+                 mounts: it can make read-only ones writable, and see what others hide",
+                "remove Capability::SysAdmin, or deny mount(2), umount2(2), move_mount(2), mount_setattr(2), \
+                 open_tree(2) and open_tree_attr(2): remove Sandbox::nestable, or use Seccomp::new",
             )
         })
     }
 
     /// The cgroup of the caller, if the program may write to it: in namespaces of its own it can mount any hierarchy.
     fn callers_cgroup(&self) -> Option<Gap> {
-        let may_write = self.may_mount_in_its_own() && self.ids.may_be(self.facts.ids.0);
+        let may_write = self.may_mount() && self.ids.may_be(self.facts.ids.0);
         (may_write && Spec::leaves_writable(self.cgroup.as_ref())).then(|| {
             Gap::new(
                 GapKind::Cgroup,

@@ -100,6 +100,11 @@ impl Capabilities {
         self
     }
 
+    /// Whether a capability is kept.
+    pub(crate) fn has(&self, capability: Capability) -> bool {
+        self.kept.contains(&capability)
+    }
+
     /// Refuses capabilities that the kernel does not know, and, without a user namespace, those that the caller lacks.
     pub(crate) fn check(&self, last: u32, has_capabilities: bool, has_namespace: bool) -> Result<()> {
         if let Some(unknown) = self.kept.iter().find(|capability| capability.number() > last) {

@@ -66,6 +66,8 @@ pub enum GapKind {
     /// Paths in writable directories that [`Root::protect`](crate::Root::protect),
     /// [`Root::read_only`](crate::Root::read_only) or a git workspace protects, which the program can replace.
     ProtectedPaths,
+    /// The mounts of the sandbox, which the program can change: those of read-only trees, and those that hide a path.
+    Mounts,
     /// The cgroup of the caller, whose processes the program can limit, freeze and kill.
     Cgroup,
     /// Output above [`Limits::stdout_max`](crate::Limits::stdout_max) or

@@ -5,11 +5,16 @@ use stockade::capabilities::Capability;
 use stockade::outcome::GapKind;
 use stockade::{Capabilities, Command, Landlock, Namespaces, Outcome, Root, Sandbox, Seccomp};
 
+use std::ffi::CStr;
+use std::fs;
+use std::path::Path;
+
 use crate::support::{
-    PAYLOAD, fails, invalid, payload, sh, stdout, text, unless_mount_setattr, unless_pivot_root, with_payload,
+    PAYLOAD, fails, invalid, payload, sh, stdout, text, unless_landlock_since, unless_mount_setattr, unless_pivot_root,
+    with_payload,
 };
 
-payloads![("nest", nest)];
+payloads![("nest", nest), ("replace_protected", replace_protected), ("change_mounts", change_mounts)];
 
 /// What a caller needs that is not root and whose sandboxes have users of their own.
 const RIGHTS: [Capability; 8] = [
@@ -161,17 +166,170 @@ fn unless_pivot_root_and_protection() -> Option<String> {
     unless_pivot_root().or_else(unless_mount_setattr)
 }
 
+/// Makes a system call with numbers and pointers as arguments, and returns its result, or -1.
+macro_rules! syscall {
+    ($number:expr $(, $argument:expr)*) => {
+        // SAFETY: all pointers are to values that live during the call.
+        unsafe { libc::syscall($number $(, $argument)*) }
+    };
+}
+
+const CWD: libc::c_long = libc::AT_FDCWD as libc::c_long;
+const NONE: *const u8 = std::ptr::null();
+
+/// Goes on in new user and mount namespaces, which a system call creates.
+fn in_own_namespaces(create: &str) -> bool {
+    const KINDS: libc::c_int = libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
+    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let clone_args: [u64; 11] = [KINDS as u64, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0, 0, 0, 0];
+    let child = match create {
+        "unshare" => syscall!(libc::SYS_unshare, KINDS),
+        "clone" => syscall!(libc::SYS_clone, KINDS | libc::SIGCHLD, 0, 0, 0, 0),
+        _ => syscall!(libc::SYS_clone3, clone_args.as_ptr(), size_of_val(&clone_args)),
+    };
+    if child > 0 {
+        let mut status = 0;
+        syscall!(libc::SYS_wait4, child, &mut status, 0, 0);
+        std::process::exit(libc::WEXITSTATUS(status));
+    }
+    let write = |file: &str, text: String| fs::write(Path::new("/proc/self").join(file), text).is_ok();
+    child == 0
+        && write("uid_map", format!("0 {user} 1"))
+        && write("setgroups", "deny".into())
+        && write("gid_map", format!("0 {group} 1"))
+}
+
+/// Mounts something on a directory, by one of several ways.
+fn mount_on(target: &CStr, how: &str) {
+    let target = target.as_ptr();
+    let attach = |mount: libc::c_long| syscall!(libc::SYS_move_mount, mount, c"".as_ptr(), CWD, target, 4);
+    match how {
+        "mount" => {
+            syscall!(libc::SYS_mount, c"none".as_ptr(), target, c"tmpfs".as_ptr(), 0, NONE);
+        }
+        "fsmount" => {
+            let fs = syscall!(libc::SYS_fsopen, c"tmpfs".as_ptr(), 0);
+            syscall!(libc::SYS_fsconfig, fs, 6, NONE, NONE, 0);
+            attach(syscall!(libc::SYS_fsmount, fs, 0, 0));
+        }
+        _ => {
+            attach(syscall!(libc::SYS_open_tree, CWD, c"/tmp".as_ptr(), libc::OPEN_TREE_CLONE));
+        }
+    }
+}
+
+/// Replaces a protected path: in a mount namespace in which the mounts of the sandbox are detached.
+fn replace_protected(args: &[String]) -> i32 {
+    let [create, how] = args else { return 2 };
+    std::env::set_current_dir("/srv").unwrap();
+    if !in_own_namespaces(create) {
+        return 1;
+    }
+    mount_on(c"/mnt", how);
+    let _ = fs::create_dir("/mnt/old");
+    syscall!(libc::SYS_pivot_root, c"/mnt".as_ptr(), c"/mnt/old".as_ptr());
+    syscall!(libc::SYS_umount2, c"/old".as_ptr(), libc::MNT_DETACH);
+    i32::from(fs::rename("kept", "replaced").is_err())
+}
+
 #[apply(test)]
 #[skip(unless_pivot_root_and_protection)]
 fn paths_that_a_program_can_replace_are_reported() {
     let place = crate::support::shared_dir();
     let path = place.path().canonicalize().unwrap();
-    std::fs::create_dir(path.join("kept")).unwrap();
-    let root = Root::host().bind_rw(&path, "/srv").protect("/srv/kept");
-    let reports = |sandbox: Sandbox| {
-        let outcome = sandbox.root(root.clone()).status(Command::new("true")).unwrap();
-        outcome.enforcement.gaps.iter().any(|gap| gap.kind == GapKind::ProtectedPaths)
+    fs::create_dir(path.join("kept")).unwrap();
+    let root = with_payload(Root::host()).bind_rw(&path, "/srv").protect("/srv/kept");
+    let replaces = |policy: Seccomp, create: &str, how: &str| {
+        let sandbox = Sandbox::new().root(root.clone()).seccomp(policy);
+        let mut command = payload("replace_protected");
+        let outcome = sandbox.status(command.args([create, how])).unwrap();
+        let is_replaced = fs::rename(path.join("replaced"), path.join("kept")).is_ok();
+        assert_eq!(is_replaced, outcome.success(), "{outcome}");
+        (is_replaced, outcome.enforcement.gaps.iter().any(|gap| gap.kind == GapKind::ProtectedPaths))
     };
-    assert!(reports(Sandbox::new().seccomp(Seccomp::unconfined())));
-    assert!(!reports(Sandbox::new()));
+    let mounts: [(&str, &[&str]); 3] = [
+        ("mount", &["mount"]),
+        ("fsmount", &["fsopen", "fsconfig", "fsmount", "move_mount"]),
+        ("open_tree", &["open_tree", "move_mount"]),
+    ];
+    let changes = ["pivot_root", "umount2"];
+    for create in ["unshare", "clone", "clone3"] {
+        for (how, calls) in mounts {
+            let policy = Seccomp::new().allow([create]).allow(calls.iter().copied()).allow(changes);
+            assert_eq!(replaces(policy, create, how), (true, true), "by {create} and {how}");
+        }
+        assert_eq!(replaces(Seccomp::unconfined(), create, "mount"), (true, true), "by {create}");
+        assert_eq!(replaces(Seccomp::new(), create, "mount"), (false, false), "by {create}");
+        assert_eq!(replaces(Seccomp::new().allow([create]), create, "mount"), (false, false), "without mounts");
+    }
+    let without_namespaces = Seccomp::new().allow(["mount", "pivot_root", "umount2"]);
+    assert_eq!(replaces(without_namespaces, "unshare", "mount"), (false, false));
+}
+
+/// Makes a read-only bind writable, or uncovers what a mask hides, by the capability that the program keeps.
+fn change_mounts(args: &[String]) -> i32 {
+    let (bind, mask) = (c"/srv".as_ptr(), c"/srv/file".as_ptr());
+    let mut tree = -1;
+    match args[0].as_str() {
+        "mount" => {
+            let flags = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_NOSUID | libc::MS_NODEV;
+            syscall!(libc::SYS_mount, NONE, bind, NONE, flags, NONE);
+        }
+        "umount2" => {
+            syscall!(libc::SYS_umount2, mask, libc::MNT_DETACH);
+        }
+        "mount_setattr" => {
+            let attributes = [0, libc::MOUNT_ATTR_RDONLY, 0, 0];
+            syscall!(libc::SYS_mount_setattr, CWD, bind, 0, attributes.as_ptr(), 32);
+        }
+        "move_mount" => {
+            syscall!(libc::SYS_move_mount, CWD, mask, CWD, c"/etc/passwd".as_ptr(), 0);
+        }
+        _ => {
+            // Without what is mounted in it.
+            tree = syscall!(libc::SYS_open_tree, CWD, bind, libc::OPEN_TREE_CLONE);
+        }
+    }
+    let is_secret = |path: String| fs::read_to_string(path).is_ok_and(|text| text == "secret");
+    let is_shown = is_secret("/srv/file".into()) || is_secret(format!("/proc/self/fd/{tree}/file"));
+    let is_written = fs::write("/srv/new", "").is_ok();
+    i32::from(!(is_shown || is_written))
+}
+
+fn unless_pivot_root_and_landlock() -> Option<String> {
+    unless_pivot_root_and_protection().or_else(|| unless_landlock_since((6, 12)))
+}
+
+#[apply(test)]
+#[skip(unless_pivot_root_and_landlock)]
+fn mounts_that_a_program_can_change_are_reported() {
+    let place = crate::support::shared_dir();
+    let path = place.path().canonicalize().unwrap();
+    fs::write(path.join("file"), "secret").unwrap();
+    let root = with_payload(Root::host()).bind(&path, "/srv").mask("/srv/file");
+    let admin = Capabilities::none().keep([Capability::SysAdmin]);
+    let changes = |sandbox: &Sandbox, how: &str| {
+        let mut command = payload("change_mounts");
+        let outcome = sandbox.clone().root(root.clone()).status(command.arg(how)).unwrap();
+        let _ = fs::remove_file(path.join("new"));
+        (outcome.success(), outcome.enforcement.gaps.iter().any(|gap| gap.kind == GapKind::Mounts))
+    };
+    let everything = Landlock::new().read_write("/").any_tcp().any_signal().any_abstract_socket();
+    let keeps = |sandbox: Sandbox| sandbox.capabilities(admin.clone());
+    // Where the filter allows no other call, the Landlock rules that cut off FIFOs may deny umount2(2).
+    let unmounts = keeps(Sandbox::new().seccomp(Seccomp::new().allow(["umount2"])));
+    assert!(changes(&unmounts, "umount2").1);
+    for how in ["mount", "umount2", "mount_setattr", "move_mount", "open_tree"] {
+        let also = (how == "umount2").then_some("mount");
+        let allowed = Sandbox::new().seccomp(Seccomp::new().allow([how].into_iter().chain(also)));
+        assert_eq!(changes(&keeps(allowed.clone()), how), (true, true), "{how}");
+        assert_eq!(changes(&allowed, how), (false, false), "{how} without the capability");
+        assert_eq!(changes(&keeps(Sandbox::new()), how), (false, false), "{how} with the default policy");
+        assert_eq!(changes(&keeps(Sandbox::new().nestable()), how), (true, true), "{how}, nestable");
+        assert_eq!(changes(&Sandbox::new().nestable(), how), (false, false), "{how}, nestable without the capability");
+        let is_unrestricted = ["mount_setattr", "open_tree"].contains(&how);
+        let (is_changed, is_reported) = changes(&keeps(allowed).landlock(everything.clone()), how);
+        assert_eq!(is_reported, is_unrestricted, "{how} under Landlock");
+        assert!(!is_changed || is_reported, "{how} under Landlock");
+    }
 }

@@ -100,7 +100,7 @@ fn every_outcome_reads_back() {
     reads_back(&output);
     reads_back(&Support::probe());
     reads_back(&Collector::new().symlinks());
-    for call in [SystemCall::named("read").expect("read"), SystemCall(9999)] {
+    for call in [SystemCall::named("read").expect("read"), SystemCall::new(9999)] {
         let json = serde_json::to_string(&call).expect("JSON");
         assert_eq!(serde_json::from_str::<SystemCall>(&json).expect("a call"), call, "{json}");
         let compact = postcard::to_allocvec(&call).expect("postcard");

@@ -46,6 +46,8 @@ pub enum Decision {
 }
 
 /// A system call of the program that waits for the decision of the callback.
+///
+/// [`Sandbox::spawn_supervised`](crate::Sandbox::spawn_supervised) has an example.
 pub struct Notification<'a> {
     request: &'a Request,
     /// Returns whether the call with an id still waits.
@@ -72,7 +74,7 @@ impl<'a> Notification<'a> {
 
     /// Returns the system call.
     pub fn call(&self) -> SystemCall {
-        SystemCall(self.request.number)
+        SystemCall::new(self.request.number)
     }
 
     /// Returns the arguments, as they are in the registers.
@@ -85,22 +87,23 @@ impl<'a> Notification<'a> {
         Pid::from_raw(self.request.pid)
     }
 
-    /// Reads `len` bytes of memory that an argument points to, at most 1 MiB.
+    /// Reads `len` bytes of memory that an argument points to, at most 1 MiB. `argument` is its index, 0 to 5.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) with one of these error numbers:
     ///
-    /// - `EFAULT` if the memory cannot be read.
+    /// - `EFAULT` if the memory cannot be read, or if `argument` is above 5.
     /// - `ESRCH` if the process has exited.
     /// - `EMSGSIZE` if `len` is more than 1 MiB.
     /// - `EPERM` if the program has made its memory unreadable (`PR_SET_DUMPABLE` of prctl(2)). That is possible only
-    ///   without a user namespace, if the caller is not root.
+    ///   without a user namespace, if the caller lacks CAP_SYS_PTRACE.
     pub fn bytes(&self, argument: usize, len: usize) -> Result<Vec<u8>> {
         self.bytes_at(self.address(argument), len)
     }
 
-    /// Reads the string that an argument points to, of at most 4,095 bytes. The terminating zero byte is not returned.
+    /// Reads the string that an argument points to, of at most 4,095 bytes. `argument` is its index, 0 to 5. The
+    /// terminating zero byte is not returned.
     ///
     /// # Errors
     ///

@@ -76,7 +76,7 @@ impl ViolationLog {
 mod tests {
     use super::*;
 
-    const READ: SystemCall = SystemCall(0);
+    const READ: SystemCall = SystemCall::new(0);
 
     #[test]
     fn the_same_is_counted_and_another_is_kept_in_order() {
@@ -93,11 +93,11 @@ mod tests {
     fn the_call_for_which_the_sandbox_was_killed_is_kept_beyond_the_bound() {
         let mut log = ViolationLog::default();
         (0..2000).for_each(|number| log.add(READ, [number; 6], None));
-        (0..2000).for_each(|number| log.add_kill(SystemCall(1), [number; 6], None));
-        assert_eq!(log.killed_for, Some(Termination::Syscall(SystemCall(1))));
+        (0..2000).for_each(|number| log.add_kill(SystemCall::new(1), [number; 6], None));
+        assert_eq!(log.killed_for, Some(Termination::Syscall(SystemCall::new(1))));
         let kept = log.violations();
         assert_eq!(kept.len(), KEPT + 1);
         assert_eq!(log.omitted, 2000 - KEPT as u64 + 1999);
-        assert_eq!(kept[KEPT].call, SystemCall(1));
+        assert_eq!(kept[KEPT].call, SystemCall::new(1));
     }
 }

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::escape::printable;
 use crate::layer::Layer;
 
-/// A requested layer, or a part of one, that is not in force.
+/// A requested layer, or a part of one, that is not in force: see [`Enforcement`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
@@ -95,29 +95,44 @@ pub struct Gap {
     pub kind: GapKind,
     /// The objects that the program can reach, and the circumstances.
     pub description: String,
-    /// What to do to close the gap.
-    pub remedy: String,
+    /// What to do to close the gap, as an instruction.
+    pub hint: String,
 }
 
 impl Gap {
-    pub(crate) fn new(kind: GapKind, description: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { kind, description: printable(&description.into()), remedy: remedy.into() }
+    pub(crate) fn new(kind: GapKind, description: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { kind, description: printable(&description.into()), hint: hint.into() }
     }
 }
 
-/// Formats the description and the remedy, in one line.
+/// Formats the description and the hint, in one line.
 impl Display for Gap {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.description, self.remedy)
+        write!(f, "{}: {}", self.description, self.hint)
     }
 }
 
 /// The layers of isolation that were in force while the program ran.
 ///
-/// A requested layer that cannot be enforced is an error of `spawn`, unless
-/// [`Sandbox::best_effort`](crate::Sandbox::best_effort) allows it to be missing. Then the program runs, and
-/// [`Enforcement::unenforced`] lists the layer. A layer that is only partly in force is listed there and in
-/// [`Enforcement::active`], and [`Enforcement::is_active`] returns `false` for it.
+/// A requested layer that cannot be enforced at all is an error of `spawn`, unless
+/// [`Sandbox::best_effort`](crate::Sandbox::best_effort) names it. Then the program runs, and
+/// [`Enforcement::unenforced`] lists the layer.
+///
+/// Some parts of a layer are not errors. They are listed in `unenforced` even without best effort:
+///
+/// - the quotas of the user, if `/proc/sys` is read-only for the caller ([`Limits`](crate::Limits));
+/// - a descriptor that the program shares with the caller, or whose output could not be copied completely
+///   ([`Command::fd`](crate::Command::fd));
+/// - a mount below a writable bind that an unprivileged caller cannot reach, and that stays read-only
+///   ([`Bind::writable`](crate::mount::Bind::writable));
+/// - limits that the program can change, because it has no mount namespace ([`Cgroup`](crate::Cgroup));
+/// - the limit on writes through the page cache ([`Cgroup::io_max`](crate::Cgroup::io_max));
+/// - a process that was killed and does not terminate ([`Child::wait`](crate::Child::wait)).
+///
+/// Check this list after each run that must be fully confined.
+///
+/// A layer that is only partly in force is in `unenforced` and in [`Enforcement::active`], and
+/// [`Enforcement::is_active`] returns `false` for it.
 ///
 /// ```
 /// use stockade::{Cgroup, Command, Layer, Sandbox};

@@ -20,10 +20,7 @@ use std::fmt::{self, Display, Formatter};
 /// assert_eq!(SystemCall::nearest("opennat"), "openat");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SystemCall(
-    /// The number on this architecture.
-    pub i32,
-);
+pub struct SystemCall(i32);
 
 #[cfg(feature = "serde")]
 mod stored_call {
@@ -71,6 +68,12 @@ mod stored_call {
 }
 
 impl SystemCall {
+    /// Creates the system call with this number on this architecture.
+    #[must_use]
+    pub const fn new(number: i32) -> Self {
+        Self(number)
+    }
+
     /// Returns the system call with this name, as in its manual page. `None` if this architecture has none.
     pub fn named(name: &str) -> Option<Self> {
         number(TABLE, name).map(Self)
@@ -81,7 +84,7 @@ impl SystemCall {
         TABLE.iter().find(|(_, number)| *number == self.0).map(|&(name, _)| name)
     }
 
-    /// Returns the number.
+    /// Returns the number on this architecture.
     pub fn number(self) -> i32 {
         self.0
     }

@@ -558,7 +558,7 @@ fn a_limit_on_output_that_is_not_collected_is_reported_as_a_gap() {
     assert_eq!(unbounded(&polled), [stdout, stderr]);
     assert_eq!(unbounded(&child.wait().unwrap()), [stdout, stderr], "every call returns the same");
     let mut gaps = polled.enforcement.gaps.iter().filter(|gap| gap.kind == GapKind::Output);
-    assert!(gaps.all(|gap| gap.remedy.contains("wait_with_output")), "{polled:?}");
+    assert!(gaps.all(|gap| gap.hint.contains("wait_with_output")), "{polled:?}");
 
     // Of the streams that are not piped, that to /dev/null needs no limit.
     let mut inherited = shell("printf 123456 >/dev/null");

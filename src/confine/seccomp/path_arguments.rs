@@ -20,7 +20,7 @@ const SECOND: &[&str] = &[
 
 /// Returns the index of the argument of a call that points to a path, or of the first one of them.
 pub(super) fn path_argument(number: i32) -> Option<usize> {
-    let name = SystemCall(number).name()?;
+    let name = SystemCall::new(number).name()?;
     [FIRST, SECOND].iter().position(|names| names.contains(&name))
 }
 

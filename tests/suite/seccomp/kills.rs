@@ -51,7 +51,7 @@ const MAKERS: [&str; 5] = ["itself", "a thread", "a child", "a grandchild", "a t
 /// The sandbox is ended for the call, and nobody lives to tell what it gave.
 fn is_ended(output: &Output, by: &str) {
     assert_eq!(ended_for(&output.outcome), NAME, "by {by}");
-    assert_eq!(output.outcome.termination, Termination::Syscall(SystemCall(libc::SYS_mkdirat as i32)));
+    assert_eq!(output.outcome.termination, Termination::Syscall(SystemCall::new(libc::SYS_mkdirat as i32)));
     assert_eq!(text(&output.stdout), "", "by {by}");
     let calls: Vec<String> = output.outcome.violations.iter().map(ToString::to_string).collect();
     assert_eq!(calls, ["mkdirat(\"/tmp/forbidden\")"]);

@@ -72,7 +72,7 @@ fn a_callback_can_kill_the_sandbox() {
         if call.string(1).is_ok_and(|path| path == b"/tmp/a") { Decision::Allow } else { Decision::Kill }
     });
     let outcome = child.wait_with_output().expect("an outcome").outcome;
-    assert_eq!(outcome.termination, Termination::Syscall(SystemCall(libc::SYS_mkdirat as i32)));
+    assert_eq!(outcome.termination, Termination::Syscall(SystemCall::new(libc::SYS_mkdirat as i32)));
     let calls: Vec<String> = outcome.violations.iter().map(ToString::to_string).collect();
     assert_eq!(calls, ["mkdirat(\"/tmp/b\")"]);
 }

@@ -207,7 +207,7 @@ fn no_forged_system_call_lies() {
     }
     // Nor does who makes such a call go for one who has not.
     let call = "/payload --payload make_the_call";
-    let ended = Termination::Syscall(SystemCall(SWAPON as i32));
+    let ended = Termination::Syscall(SystemCall::new(SWAPON as i32));
     for script in ["{}; exit 0", "{} & wait; exit 0", "({} &); sleep 20"].map(|script| script.replace("{}", call)) {
         let output = sh(&killing, &script);
         assert_eq!(output.outcome.termination, ended, "{script}: {}", text(&output.stderr));

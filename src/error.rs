@@ -78,8 +78,8 @@ pub enum ErrorKind {
     /// nothing.
     InvalidConfiguration,
     /// This host cannot provide a requested layer: the kernel does not support it, or denies it to the caller.
-    /// [`Error::layer`] returns the layer. [`Sandbox::best_effort`](crate::Sandbox::best_effort) starts the sandbox
-    /// without it.
+    /// [`Error::layer`] returns the layer. For the layers that [`Sandbox::best_effort`](crate::Sandbox::best_effort)
+    /// accepts, it starts the sandbox without the layer.
     Unsupported,
     /// A system call failed while the sandbox was set up, a set-up process exited early, or the caller lacks what every
     /// set-up needs, such as `/proc`.
@@ -196,13 +196,20 @@ impl Error {
 
     /// A system call that failed. Its hint is the first of: that for a shortage of a resource, that of the step, and a
     /// generic one for the error number.
-    fn failed(kind: ErrorKind, step: Cow<'static, str>, errno: impl ToErrno, hint: Option<&str>) -> Self {
+    fn failed(
+        kind: ErrorKind,
+        step: Cow<'static, str>,
+        call: Option<&'static str>,
+        errno: impl ToErrno,
+        hint: Option<&str>,
+    ) -> Self {
         let errno = errno.to_errno();
         let hint = hint.map(|hint| one_line(hint.to_owned()));
         Self::new(kind).with(|error| {
             error.step = Some(one_line(step));
+            error.call = call;
             error.errno = Some(errno);
-            error.hint = shortage(errno).map(Cow::Borrowed).or(hint).or(Some(generic(errno).into()));
+            error.hint = shortage(errno).map(Cow::Borrowed).or(hint).or_else(|| Some(generic(errno, call)));
         })
     }
 
@@ -213,7 +220,7 @@ impl Error {
         errno: impl ToErrno,
         hint: Option<&str>,
     ) -> Self {
-        Self::failed(ErrorKind::SetupFailed, step.into(), errno, hint).with(|error| error.call = Some(call))
+        Self::failed(ErrorKind::SetupFailed, step.into(), Some(call), errno, hint)
     }
 
     /// A system call of the caller that failed. A file that it opens is in `/proc` or `/dev`.
@@ -222,7 +229,7 @@ impl Error {
             let errno = errno.to_errno();
             let is_missing = matches!(errno, Errno::ENOENT | Errno::ENOTDIR);
             let hint = is_missing.then_some("mount /proc and /dev where the caller runs");
-            Self::failed(ErrorKind::Io, step.into(), errno, hint)
+            Self::failed(ErrorKind::Io, step.into(), None, errno, hint)
         }
     }
 
@@ -260,7 +267,10 @@ impl Error {
         errno: impl ToErrno,
         hint: Option<&str>,
     ) -> Self {
-        Self::failed(ErrorKind::Io, step.into(), errno, hint).with(|error| error.call = Some(call)).on(path)
+        let errno = errno.to_errno();
+        // The caller has passed the path.
+        let hint = hint.or_else(|| (errno == Errno::ENOENT).then_some("pass a path that exists"));
+        Self::failed(ErrorKind::Io, step.into(), Some(call), errno, hint).on(path)
     }
 
     /// A limit that was exceeded.
@@ -293,8 +303,8 @@ impl Error {
             ErrorKind::SetupFailed,
             "the set-up process exited without reporting an error: it was killed from outside, memory is short, or a resource \
              limit is too low for it",
-            "look in the kernel's log for processes that were killed for memory, and raise RLIMIT_CPU and RLIMIT_AS where the \
-             sandbox or its caller has them",
+            "look in the kernel's log (dmesg) for processes that were killed for memory, and raise RLIMIT_CPU and RLIMIT_AS \
+             where the sandbox or its caller has them",
         );
         error.while_doing(step)
     }
@@ -327,7 +337,7 @@ impl Error {
     pub(crate) fn not_executable(program: PathBuf, errno: Errno, hint: Option<&'static str>) -> Self {
         Self::new(ErrorKind::NotExecutable).while_doing("execute").on(program).with(|error| {
             error.errno = Some(errno);
-            error.hint = Some(hint.unwrap_or_else(|| generic(errno)).into());
+            error.hint = Some(hint.map_or_else(|| generic(errno, Some("execve")), Cow::Borrowed));
         })
     }
 
@@ -426,7 +436,7 @@ impl Error {
     /// Returns what to do, as an instruction. If the cause is known, it stands before the instruction, with a colon
     /// after it.
     ///
-    /// Every error of this crate has a hint. The words may change in any version.
+    /// Always `Some` at present. The words may change in any version.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }

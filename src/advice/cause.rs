@@ -1,5 +1,6 @@
 //! The table: the causes of failures, the rows that select them, and the hint for each.
 
+use super::generic::errors_of;
 use super::host_facts::{self, Container, HostFacts, KINDS};
 use super::{Denial, Need};
 
@@ -48,7 +49,8 @@ pub(crate) enum Cause {
     NoController,
     MovedToLeaf,
     CgroupLimit,
-    Other,
+    /// Another failure of this call.
+    Other(&'static str),
 }
 
 impl Cause {
@@ -210,17 +212,9 @@ impl Cause {
                 if host.privileged { "" } else { ", or give the caller CAP_SYS_ADMIN" }
             ),
             Self::MaskedProc => masked_proc(host),
-            Self::ReadOnlyProc => format!(
-                "/proc, or a part of it, is mounted read-only: {}",
-                in_container(host, [
-                    "run the container with a writable one (docker run --security-opt systempaths=unconfined)",
-                    "run the container with a writable one (podman run --security-opt unmask=ALL)",
-                    "run the container with a writable one (securityContext.procMount: Unmasked)",
-                    "as root, run `mount -o remount,rw /proc`, or start the container or the service with a writable one \
-                     (docker run --security-opt systempaths=unconfined, in Kubernetes securityContext.procMount: Unmasked, in \
-                     systemd ProtectKernelTunables=no)",
-                ])
-            ),
+            Self::ReadOnlyProc => {
+                format!("/proc, or a part of it, is mounted read-only: {}", way_to_writable_proc_in(host.container))
+            }
             Self::Initramfs => "the root is an initramfs, which pivot_root(2) does not support: do nothing if the \
                                 sandbox has a user namespace, which then uses chroot(2); otherwise move to another \
                                 root (switch_root)"
@@ -271,7 +265,7 @@ impl Cause {
                                   cgroup to a leaf of it; to avoid that, choose another parent (CgroupParent::Path)"
                 .into(),
             Self::CgroupLimit => "remove cgroups, or raise cgroup.max.descendants and cgroup.max.depth of the cgroups above".into(),
-            Self::Other => "see the manual page of the call for the meaning of the error".into(),
+            Self::Other(call) => errors_of(call),
         }
     }
 }
@@ -284,6 +278,26 @@ fn in_container(host: &HostFacts, [docker, podman, kubernetes, all]: [&'static s
         Some(Container::Podman) => podman,
         Some(Container::Kubernetes) => kubernetes,
         None => all,
+    }
+}
+
+/// Returns how the caller gets a writable `/proc`.
+pub(crate) fn way_to_writable_proc() -> &'static str {
+    way_to_writable_proc_in(host_facts::container())
+}
+
+fn way_to_writable_proc_in(container: Option<Container>) -> &'static str {
+    match container {
+        Some(Container::Docker) => {
+            "run the container with a writable /proc (docker run --security-opt systempaths=unconfined)"
+        }
+        Some(Container::Podman) => "run the container with a writable /proc (podman run --security-opt unmask=ALL)",
+        Some(Container::Kubernetes) => "run the container with a writable /proc (securityContext.procMount: Unmasked)",
+        None => {
+            "as root, run `mount -o remount,rw /proc`, or start the container or the service with a writable /proc (docker \
+             run --security-opt systempaths=unconfined, in Kubernetes securityContext.procMount: Unmasked, in systemd \
+             ProtectKernelTunables=no)"
+        }
     }
 }
 
@@ -661,7 +675,7 @@ mod tests {
             NoController,
             MovedToLeaf,
             CgroupLimit,
-            Other,
+            Other("mount"),
         ];
         // A new cause is to be added above as well.
         match causes[0] {
@@ -669,7 +683,7 @@ mod tests {
             RefusedUserNamespace | Refused | MaskedProc | ReadOnlyProc | Initramfs | FileSystem => causes,
             RootOnly | LacksSetfcap | Lacks(_) | LandlockOff | MemfdNoexec | NoOverlay | Substituted => causes,
             Kernel(_) | Delegation | Undelegated | ReadOnlyCgroups | NoController | MovedToLeaf => causes,
-            CgroupLimit | OuterMounts | Other => causes,
+            CgroupLimit | OuterMounts | Other(_) => causes,
         }
     }
 

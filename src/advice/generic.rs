@@ -1,5 +1,7 @@
 //! Hints by the error number alone, whatever the step.
 
+use std::borrow::Cow;
+
 use crate::unix::Errno;
 
 /// Returns the hint for a resource of which the caller or the machine is short. It is more certain than that of a step.
@@ -19,14 +21,15 @@ pub(crate) fn shortage(errno: Errno) -> Option<&'static str> {
     }
 }
 
-/// Returns the hint for an error that no step and no row of the table explains.
-pub(crate) fn generic(errno: Errno) -> &'static str {
-    match errno.number() {
+/// Returns the hint for an error that no step and no row of the table explains. `call` has failed.
+pub(crate) fn generic(errno: Errno, call: Option<&str>) -> Cow<'static, str> {
+    let hint = match errno.number() {
         libc::EPERM | libc::EACCES => {
-            "find what denies it to the caller (permissions, a security module, a seccomp filter), and allow it there"
+            "find what denies it to the caller, and allow it there: look at the permissions, at dmesg for a security \
+             module, and at Seccomp and CapEff in /proc/self/status"
         }
         libc::ENOSYS => "use a newer kernel, or allow the call in the seccomp filter of the caller",
-        libc::ENOENT => "pass a path that exists",
+        libc::ENOENT => "check that the file exists where the caller runs (/proc, /sys and /dev must be mounted)",
         libc::ENOTDIR => "pass a path whose components but the last are directories",
         libc::ELOOP => "pass a path without symlinks",
         libc::EAGAIN => {
@@ -38,6 +41,20 @@ pub(crate) fn generic(errno: Errno) -> &'static str {
         libc::EBADF => {
             "close only descriptors that the caller has opened itself: it may have closed one of the sandbox"
         }
-        _ => "see the manual page of the call for the meaning of the error",
-    }
+        _ => match call {
+            Some(call) => return errors_of(call).into(),
+            None => "see errno(3) for the meaning of the error",
+        },
+    };
+    hint.into()
+}
+
+/// Returns the hint that names the manual page of a system call, library function or program.
+pub(super) fn errors_of(call: &str) -> String {
+    let section = match call {
+        "newuidmap" | "newgidmap" => 1,
+        "realpath" => 3,
+        _ => 2,
+    };
+    format!("see ERRORS in {call}({section})")
 }

@@ -14,7 +14,7 @@ mod host_facts;
 #[path = "../../tests/support/wording.rs"]
 mod wording;
 
-pub(crate) use cause::{Cause, way_to_capabilities};
+pub(crate) use cause::{Cause, way_to_capabilities, way_to_writable_proc};
 pub(crate) use generic::{generic, shortage};
 pub(crate) use host_facts::HostFacts;
 

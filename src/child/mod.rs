@@ -55,12 +55,14 @@ use crate::unix::{Pid, Signal};
 ///
 /// # Limits
 ///
-/// The limits on wall-clock time, CPU time and idle time are enforced while the caller waits, in any of these ways:
+/// The caller enforces the limits on wall-clock time, CPU time and idle time while it waits, in any of these ways:
 ///
 /// - [`Child::wait`], [`Child::wait_with_output`] and [`ChildSet::wait_next`] block.
 /// - [`Child::try_wait`] does not block. An event loop calls it when the descriptor of [`AsFd`] is readable, and when
 ///   [`Child::next_deadline`] has expired. The descriptor is the pidfd of the program, which becomes readable when the
 ///   program exits (pidfd_open(2)).
+///
+/// If the caller does not wait, only the wall-clock limit is enforced, one second late, by the sandbox itself.
 ///
 /// A [`Killer`] kills the program from another thread in the meantime.
 ///
@@ -165,9 +167,9 @@ impl Child {
     /// when the program has exited, without processes. They close when the caller executes a program (`FD_CLOEXEC`).
     /// Clear that flag in a child that runs a tool, and name the namespace as `/proc/self/fd/N` there.
     ///
-    /// Entering one requires `CAP_SYS_ADMIN` in the user namespace (setns(2)), which root and the caller have that
-    /// created it. **What enters them is not confined by the other layers of the sandbox**, and the program can attack
-    /// it: it sees the files and processes that the program has prepared.
+    /// Entering a namespace requires `CAP_SYS_ADMIN` in the user namespace that owns it (setns(2)). Root and the caller
+    /// have it. **A process that enters is not confined by the other layers of the sandbox**, and the program can
+    /// attack it: the process sees the files and processes that the program has prepared.
     ///
     /// ```
     /// use stockade::{Command, Namespaces, Sandbox};
@@ -200,7 +202,8 @@ impl Child {
     /// Kills the program and everything that it has started. Returns `Ok` if the program has exited.
     ///
     /// [`Child::wait`] then reports [`Termination::Killed`], unless the program had exited before, or a wait had found
-    /// it to exceed a limit. A wall-clock limit that has expired while nobody waited does not count.
+    /// it to exceed a limit. If the wall-clock limit expired while no thread waited, and then `kill` is called, the
+    /// termination is `Killed`.
     ///
     /// # Errors
     ///
@@ -239,6 +242,12 @@ impl Child {
     /// on output, and reports each as a gap ([`GapKind::Output`]): use [`Sandbox::output`](crate::Sandbox::output) or
     /// [`Child::wait_with_output`].
     ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::StatusLost`] if another wait of the caller took the exit status. Does not occur since Linux 6.15.
+    /// - [`ErrorKind::Unkillable`] if the program was killed and does not terminate within 10 seconds. Another process
+    ///   that does not terminate is reported in [`Enforcement::unenforced`].
+    ///
     /// ```
     /// use std::io::Write;
     ///
@@ -251,13 +260,6 @@ impl Child {
     /// assert_eq!(child.wait()?.termination, Termination::Exited(7));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// - [`ErrorKind::StatusLost`] if another wait of the caller took the exit status.
-    ///   Does not occur since Linux 6.15.
-    /// - [`ErrorKind::Unkillable`] if the program was killed and does not terminate
-    ///   within 10 seconds. Another process that does not terminate is reported in [`Enforcement::unenforced`].
     pub fn wait(&mut self) -> Result<Outcome> {
         drop(self.stdin.take());
         while !self.has_exited(poll_timeout(self.next_deadline()))? {}
@@ -269,6 +271,10 @@ impl Child {
     ///
     /// Unlike [`Child::wait`], it does not close the pipe of standard input. Like it, it does not enforce limits on
     /// output.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Child::wait`].
     ///
     /// ```
     /// use std::thread::sleep;
@@ -286,10 +292,6 @@ impl Child {
     /// assert!(outcome.success());
     /// # Ok::<(), stockade::Error>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Child::wait`].
     pub fn try_wait(&mut self) -> Result<Option<Outcome>> {
         match self.has_exited(PollTimeout::ZERO)? {
             true => self.finish(Counted::default()).map(Some),
@@ -308,6 +310,10 @@ impl Child {
     /// Without a limit the rest is read, counted in [`Usage`] and discarded. [`Output::stdout_truncated`] and
     /// [`Output::stderr_truncated`] report that a part is missing.
     ///
+    /// # Errors
+    ///
+    /// Those of [`Child::wait`], and [`ErrorKind::Io`] if a pipe cannot be read.
+    ///
     /// ```
     /// use stockade::{Command, Sandbox, Stdio};
     ///
@@ -318,10 +324,6 @@ impl Child {
     /// assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"result\n"[..], &b"warning\n"[..]));
     /// # Ok::<(), stockade::Error>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Child::wait`], and [`ErrorKind::Io`] if a pipe cannot be read.
     pub fn wait_with_output(mut self) -> Result<Output> {
         drop(self.stdin.take());
         let mut streams = CapturedStreams::new([self.stdout.take(), self.stderr.take()], &self.bounds)?;
@@ -459,7 +461,7 @@ impl Child {
     }
 
     /// Returns the resource usage of the program so far, as counted by its cgroup. Values that are known only after the
-    /// program has exited are `None`. Without a cgroup, so are most others.
+    /// program has exited are `None`. Without a cgroup most other values are `None` too.
     #[must_use]
     pub fn usage(&self) -> Usage {
         match &self.outcome {
@@ -470,6 +472,13 @@ impl Child {
 
     /// Freezes all processes of the sandbox, until [`Child::thaw`]. The wall-clock limit and the idle timeout still
     /// apply. Does nothing once [`Child::wait`] or [`Child::try_wait`] has returned the outcome.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::InvalidConfiguration`] if the sandbox's cgroup is not
+    ///   [`Cgroup::freezable`](crate::Cgroup::freezable).
+    /// - [`ErrorKind::Unsupported`] if the sandbox runs without the cgroup, by best effort.
+    /// - [`ErrorKind::Io`] if the state of the cgroup cannot be changed.
     ///
     /// ```
     /// use stockade::{Cgroup, Command, ErrorKind, Sandbox};
@@ -485,13 +494,6 @@ impl Child {
     /// assert!(child.wait()?.success());
     /// # Ok::<(), stockade::Error>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// - [`ErrorKind::InvalidConfiguration`] if the sandbox's cgroup is not
-    ///   [`Cgroup::freezable`](crate::Cgroup::freezable).
-    /// - [`ErrorKind::Unsupported`] if the sandbox runs without the cgroup, by best effort.
-    /// - [`ErrorKind::Io`] if the state of the cgroup cannot be changed.
     pub fn freeze(&self) -> Result<()> {
         self.set_frozen(true)
     }
@@ -514,7 +516,8 @@ impl Child {
             Some(missing) if error.kind() == ErrorKind::InvalidConfiguration => Error::unsupported(
                 Layer::Cgroup,
                 format!("the sandbox cannot be frozen: {}", missing.reason),
-                "leave Layer::Cgroup out of Sandbox::best_effort to have an error of spawn instead",
+                "give the caller a cgroup (CgroupParent), and remove Layer::Cgroup from Sandbox::best_effort to get an error \
+                 of spawn instead",
             ),
             _ => error,
         })

@@ -104,8 +104,16 @@ fn enter_cgroups(process: &mut Script, entries: &[Slot]) {
                 libc::ENOSPC,
                 "cpuset.cpus or cpuset.mems of the parent cgroup is empty, as in a new one of v1: write to both",
             ),
-            (libc::EBUSY, "a cgroup of v2 that enables controllers for its children cannot have processes of its own: name another parent"),
-            (libc::EACCES, "this user may not move processes there: give it the nearest cgroup above both"),
+            (
+                libc::EBUSY,
+                "a cgroup of v2 that enables controllers for its children cannot have processes of its own: choose a parent \
+                 without processes of its own (CgroupParent::Path), or CgroupParent::Auto",
+            ),
+            (
+                libc::EACCES,
+                "this user may not move processes there: choose a parent in the caller's delegated subtree \
+                 (CgroupParent::Path), or use CgroupParent::SystemdScope",
+            ),
             (libc::ENODEV, "another user has removed the cgroup: name a parent that belongs to this user only (CgroupParent::Path)"),
         ]));
         for &entry in entries {

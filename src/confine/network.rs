@@ -5,7 +5,7 @@ use std::fs;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use crate::advice::Need;
+use crate::advice::{Need, way_to_writable_proc};
 use crate::outcome::{Gap, GapKind};
 use crate::plan::{Arg, OnError, Script, Step, flags, nr};
 
@@ -28,7 +28,7 @@ pub(crate) fn limit_connections(process: &mut Script) -> Option<Gap> {
         return Some(Gap::new(
             GapKind::NetworkMemory,
             format!("no limit bounds the kernel memory of the sandbox's TCP connections, since {file} is not writable"),
-            "make /proc/sys of the container writable, or deny socket(2)",
+            format!("{}, or deny socket(2)", way_to_writable_proc()),
         ));
     }
     for (file, value) in SYSCTLS {

@@ -9,7 +9,7 @@ use libc::c_long;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::limits::SHARES;
-use crate::advice::Need;
+use crate::advice::{Need, way_to_writable_proc};
 use crate::error::{Error, Result};
 use crate::layer::Layer;
 use crate::plan::{Script, Step};
@@ -91,7 +91,7 @@ pub(crate) fn limit(process: &mut Script, allows: impl Fn(c_long, u64) -> bool) 
         return Err(Error::unsupported(
             Layer::Limits,
             format!("the sandbox can exhaust the quotas of its user: {} is read-only", first.file),
-            "make /proc/sys of the container writable, or run as root",
+            format!("{}, or run the caller as root", way_to_writable_proc()),
         ));
     }
     for (quota, share) in usable {

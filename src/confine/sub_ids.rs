@@ -16,15 +16,15 @@ use crate::layer::Layer;
 pub struct IdRange {
     /// The first ID inside the sandbox.
     pub inside: u32,
-    /// The first ID on the host.
+    /// The first ID in the caller's user namespace.
     pub outside: u32,
     /// The number of IDs.
     pub count: u32,
 }
 
 impl IdRange {
-    /// Creates a range that maps `count` IDs, beginning with `inside` in the sandbox, to as many, beginning with
-    /// `outside`, on the host.
+    /// Creates a range that maps `count` IDs, beginning with `inside` in the sandbox, to as many in the caller's user
+    /// namespace, beginning with `outside`.
     #[must_use]
     pub const fn new(inside: u32, outside: u32, count: u32) -> Self {
         Self { inside, outside, count }
@@ -44,7 +44,10 @@ impl IdRange {
 /// Reads the ranges of a user, by name or by number, from a sub-ID file. Invalid lines are skipped, as newuidmap does.
 pub(crate) fn read_sub_ids(path: &Path, name: &str, uid: u32) -> Result<Vec<(u32, u32)>> {
     let none = || {
-        let remedy = format!("add a range: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}");
+        let remedy = format!(
+            "as root, add a range that /etc/subuid and /etc/subgid assign to no other user, for example: usermod \
+             --add-subuids 100000-165535 --add-subgids 100000-165535 {name}"
+        );
         let what = format!("{} assigns no subordinate IDs to {name}", path.display());
         Error::unsupported(Layer::Identity, what, remedy)
     };

@@ -174,7 +174,7 @@ impl Handed {
         };
         // The file may have no path, the kernel may not support this mount, or the user may not create it.
         let opened = opened.or_else(|errno| memory_file::copy(*fd).map_err(|_| errno));
-        let remedy = format!("hand in a pipe, or a file of at most {} MiB, which is copied", MAX_COPY >> 20);
+        let remedy = format!("pass a pipe, or a file of at most {} MiB, which is copied", MAX_COPY >> 20);
         let opened: Option<File> = opened
             .map_err(|errno| {
                 let step = format!("open {name} again through a read-only mount");
@@ -242,7 +242,8 @@ fn refused(name: &str, what: &str, remedy: &'static str) -> Error {
 
 /// Records that the program shares the flags of a descriptor with the caller.
 fn shared(name: &str, errno: Errno) -> Unenforced {
-    let remedy = "hand in a pipe or a terminal of the caller's own user: the program can set O_NONBLOCK for the caller";
+    let remedy =
+        "the program can set O_NONBLOCK for the caller: pass a pipe or a terminal that belongs to the caller's user";
     lost(name, format!("open {name} again with flags of its own"), "openat", errno, remedy)
 }
 

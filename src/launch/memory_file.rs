@@ -27,8 +27,8 @@ pub(super) fn of_bytes(bytes: &[u8]) -> Result<File> {
     let failed = |call: &'static str| {
         move |errno: Errno| {
             let remedy = match errno {
-                Errno::EFBIG => "raise the caller's RLIMIT_FSIZE, or hand in a file: Command::stdin",
-                _ => "allow memfd_create(2) in the seccomp profile of the container, or hand in a file: Command::stdin",
+                Errno::EFBIG => "raise the caller's RLIMIT_FSIZE, or pass a file: Command::stdin",
+                _ => "allow memfd_create(2) in the seccomp profile of the container, or pass a file: Command::stdin",
             };
             Error::set_up("copy the bytes of standard input to memory", call, errno, Some(remedy))
         }

@@ -32,7 +32,10 @@ fn diagnose(pid: i32) -> (String, String) {
         );
     }
     match status.field("State") {
-        "" => ("is not visible in /proc".into(), "mount the /proc of the caller's PID namespace".into()),
+        "" => (
+            "is not visible in /proc".into(),
+            "mount the proc file system of the caller's PID namespace: mount -t proc proc /proc".into(),
+        ),
         state if state.starts_with('D') => {
             let place = fs::read_to_string(format!("/proc/{pid}/wchan")).ok();
             let place = place.filter(|name| !matches!(name.as_str(), "" | "0"));
@@ -44,6 +47,9 @@ fn diagnose(pid: i32) -> (String, String) {
                     .into(),
             )
         }
-        state => (format!("has the state {state}"), format!("see /proc/{pid}/stack")),
+        state => (
+            format!("has the state {state}"),
+            format!("as root, read /proc/{pid}/stack, and report it as a problem of the kernel or of the file system"),
+        ),
     }
 }

@@ -129,7 +129,7 @@ impl Findings {
 
     fn cause(&self, failure: &Failure) -> Cause {
         let denial = Denial { need: failure.need, call: failure.call, errno: failure.errno };
-        Cause::of(denial, &self.host).or_else(|| Cause::likely(denial, &self.host)).unwrap_or(Cause::Other)
+        Cause::of(denial, &self.host).or_else(|| Cause::likely(denial, &self.host)).unwrap_or(Cause::Other(denial.call))
     }
 
     fn failed(&self, failure: &Failure) -> (String, String) {

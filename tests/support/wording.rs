@@ -4,7 +4,7 @@
 const INSTRUCTIONS: &str = "\
     add allow bind call change check choose close collect compile copy create do enable enter extend fill find free \
     give grant hand install join kill learn leave let load look lower make map mount move name nest open pass \
-    protect put raise remove report request run see set spawn start terminate unmount use wait write";
+    protect put raise read remove report request run see set spawn start terminate unmount use wait write";
 
 /// Returns whether a hint says what to do. It begins with a verb. A condition ("if …, ", "as root, "), or the reason and
 /// a colon, may stand before that.

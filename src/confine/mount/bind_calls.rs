@@ -26,11 +26,11 @@ use crate::unix::Errno;
 const IDMAP_HINTS: &[(i32, &str)] = &[
     (
         libc::EINVAL,
-        "its file system has no idmapped mounts (ext4 and xfs have them since Linux 5.12, btrfs 5.15, tmpfs 6.3): bind it read-only, use another file system, or use Identity::caller() to run as the caller's user",
+        "its file system has no idmapped mounts (ext4 and xfs have them since Linux 5.12, btrfs 5.15, tmpfs 6.3): bind it read-only, use another file system, or use Identity::caller() to run as the caller's user (for root: user 0 of the host)",
     ),
     (
         libc::EPERM,
-        "it is an idmapped mount already, or its file system belongs to another user namespace: bind it read-only, or use Identity::caller()",
+        "it is an idmapped mount already, or its file system belongs to another user namespace: bind it read-only, or use Identity::caller() (for root: user 0 of the host)",
     ),
 ];
 
@@ -88,7 +88,7 @@ impl Builder<'_> {
                 return Err(Error::unsupported(
                     Layer::Root,
                     format!("{} cannot be bound writable: the kernel has no idmapped mounts", path.display()),
-                    "use Linux 5.12 or later, bind it read-only, or use Identity::caller()",
+                    "use Linux 5.12 or later, bind it read-only, or use Identity::caller() (for root: user 0 of the host)",
                 ));
             }
             mapping => mapping.filter(|_| has_setattr),

@@ -281,7 +281,7 @@ fn check_links(source: &Path, target: &Path, rest: &Path) -> Result<()> {
 fn inside_writable(path: &Path) -> Error {
     Error::invalid(
         format!("Landlock cannot hide or protect {path:?} inside a writable bind"),
-        "bind what may be written alone, or remove Sandbox::landlock_fallback",
+        "bind only the directories that the program may write to, or remove Sandbox::landlock_fallback",
     )
 }
 

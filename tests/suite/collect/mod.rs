@@ -530,7 +530,7 @@ fn skipped_entries_are_reported() {
     }
     let missing = "No such file or directory (ENOENT): check that the program has written it";
     let below_file = "Not a directory (ENOTDIR): pass a path whose components but the last are directories";
-    let zero = "Invalid argument (EINVAL): see the manual page of the call for the meaning of the error";
+    let zero = "Invalid argument (EINVAL): see ERRORS in openat2(2)";
     for (path, errno, kind, said) in [
         ("none", libc::ENOENT, io::ErrorKind::NotFound, missing),
         ("none/file", libc::ENOENT, io::ErrorKind::NotFound, missing),

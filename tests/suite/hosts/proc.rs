@@ -21,7 +21,7 @@ fn a_read_only_proc_is_named() {
     for host in [host(), host().by(AS_USER)] {
         host.answers().assert_all(
             "Read-only file system (EROFS): /proc, or a part of it, is mounted read-only: as root, run `mount -o \
-             remount,rw /proc`, or start the container or the service with a writable one",
+             remount,rw /proc`, or start the container or the service with a writable /proc",
         );
     }
 }

@@ -30,8 +30,10 @@ const PATH_WITH_STORE: &str = "/usr/local/bin:/usr/bin:/bin:/run/current-system/
 /// | session | a new one, without a controlling terminal |
 /// | standard streams | inherited by `spawn` and `status`; for `output`, `/dev/null` and two pipes |
 ///
-/// A command is plain data, and can be run any number of times. One that is converted from a [`std::process::Command`]
-/// loses the standard streams of that, which cannot be read from it.
+/// A command is plain data, and can be run any number of times.
+///
+/// A [`std::process::Command`] converts into it. Its program, arguments, working directory and explicitly set variables
+/// are used. Its standard streams and the inherited environment are not.
 ///
 /// # Errors
 ///
@@ -331,8 +333,8 @@ impl Command {
     /// Exceptions:
     ///
     /// - A file that is open for reading is copied to memory if it cannot be opened again: if it has no path any more,
-    ///   if the caller may not open it, if an ordinary user may not create namespaces, or before Linux 5.12. If it has
-    ///   more than 16 MiB, the program gets the caller's descriptor.
+    ///   if the caller may not open it, if an unprivileged caller may not create namespaces, or before Linux 5.12. If
+    ///   it has more than 16 MiB, the program gets the caller's descriptor.
     /// - For a pipe or a terminal of another user, the program gets the caller's descriptor. Only a pipe that is open
     ///   for writing is replaced by another pipe, from which a thread of the caller copies.
     ///
@@ -341,8 +343,8 @@ impl Command {
     /// [`Layer::Descriptors`](crate::Layer::Descriptors).
     ///
     /// The program can open `/dev/stdin`, `/dev/stdout` and `/dev/stderr`, with two exceptions: sockets, and terminals
-    /// that belong to another user on the host, as they do if the caller is root. A program with the user ID of the
-    /// caller can open a pipe again in the other direction.
+    /// that belong to another user on the host, as they do if the caller is privileged. A program with the user ID of
+    /// the caller can open a pipe again in the other direction.
     ///
     /// # Errors
     ///

@@ -21,10 +21,11 @@ use crate::unix::{Errno, ToErrno};
 ///
 /// | path | symlinks |
 /// |---|---|
-/// | [`HostPath::beneath`] | followed in the path of the trusted directory, never below it |
-/// | any other that the program or the crate writes to: the source of a writable [`Bind`](crate::mount::Bind), [`Root::from_dir_rw`](crate::Root::from_dir_rw), `upper` and `work` of an [`Overlay`](crate::mount::Overlay), both paths of [`Collector::copy`](crate::collect::Collector::copy) | followed, except in the last component |
-/// | any other that is only read: the source of a read-only bind, a lower layer, [`Root::from_dir`](crate::Root::from_dir) | followed |
-/// | with [`HostPath::follow_symlinks`] | followed |
+/// | [`HostPath::beneath`] | followed in the path of the trusted directory, never below it. With [`HostPath::follow_symlinks`] it is an error (`EINVAL`) |
+/// | any other that the program can write to: the source of a writable [`Bind`](crate::mount::Bind), [`Root::from_dir_rw`](crate::Root::from_dir_rw), `upper` and `work` of an [`Overlay`](crate::mount::Overlay) | followed, except in the last component, which [`HostPath::follow_symlinks`] allows |
+/// | `from` of [`Collector::copy`](crate::collect::Collector::copy) and [`Collector::read`](crate::collect::Collector::read) | the same |
+/// | `to` of [`Collector::copy`](crate::collect::Collector::copy), and [`remove_dir_all`](crate::collect::remove_dir_all) | followed, except in the last component, even with [`HostPath::follow_symlinks`] |
+/// | any other: the source of a read-only bind, a lower layer, [`Root::from_dir`](crate::Root::from_dir) | followed |
 ///
 /// Use `beneath` for every path through a directory that a program could write to, also for a read-only bind: through a
 /// symlink that one program has created, the next program could read files that it must not see.
@@ -39,11 +40,14 @@ use crate::unix::{Errno, ToErrno};
 ///
 /// # Errors
 ///
-/// When the sandbox is compiled or spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed)
+/// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+/// [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed)
 ///
-/// - with `ELOOP` if a component is a symlink that is not followed, also if it was created after the path was resolved;
+/// - with `ELOOP` if a component is a symlink that is not followed;
 /// - with `EINVAL` for an invalid path of [`HostPath::beneath`];
 /// - with `ENOENT`, `EACCES` and the like if the path cannot be resolved.
+///
+/// When spawned, the same with `ELOOP` if a component has become a symlink after the path was resolved.
 ///
 /// Functions of [`collect`](crate::collect) return the same with [`ErrorKind::Io`](crate::ErrorKind::Io).
 ///
@@ -200,8 +204,8 @@ pub(crate) const NO_OPENAT2: &str = "the kernel (before Linux 5.6) or a seccomp 
      denies openat2(2): update the kernel, or allow the call";
 
 impl HostPath {
-    /// Creates a path. If its last component is a symlink, that is followed only where the path is read: see the table
-    /// of [`HostPath`].
+    /// Creates a path. Whether a symlink in its last component is followed depends on what the path is used for: see
+    /// the table of [`HostPath`].
     ///
     /// A relative path starts at the working directory that the caller has when the path is resolved.
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -221,13 +225,14 @@ impl HostPath {
         Self { beneath: Some(directory.into()), path: path.into(), follow: false }
     }
 
-    /// Follows a symlink in the last component as well. Use it only for paths that no program could have changed.
+    /// Follows a symlink in the last component as well, where the table of [`HostPath`] allows that. Use it only for
+    /// paths that no program could have changed.
     ///
-    /// Default: not followed where the program or the crate writes.
+    /// Default: see the table of [`HostPath`].
     ///
     /// # Errors
     ///
-    /// `EINVAL`, when the path is used, for a path of [`HostPath::beneath`].
+    /// Those of [`HostPath`], when the path is used: `EINVAL` for a path of [`HostPath::beneath`].
     #[must_use]
     pub fn follow_symlinks(mut self) -> Self {
         self.follow = true;

@@ -21,8 +21,8 @@ pub enum Layer {
     /// A root file system of the sandbox's own.
     Root,
     /// User and group IDs other than those of the host's root, which the program also cannot change to. Not in force
-    /// with [`Identity::caller`](crate::Identity::caller) if the caller is root, nor if ID maps or groups contain 0 on
-    /// the host.
+    /// with [`Identity::caller`](crate::Identity::caller) if the caller has user or group ID 0, nor if ID maps or
+    /// groups contain 0 on the host.
     Identity,
     /// Capability sets that are empty except for [`Capabilities::keep`](crate::Capabilities::keep), and cannot grow.
     /// Not in force if set-user-ID programs take effect ([`Sandbox::allow_new_privs`](crate::Sandbox::allow_new_privs))

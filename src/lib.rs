@@ -13,12 +13,20 @@
 //! | host | The machine outside the sandbox: its kernel, file system and users. Never the calling process. |
 //! | program | The program that a sandbox runs, once it has been executed. |
 //! | layer | One isolation mechanism: namespaces, root, seccomp, Landlock, cgroup, … See [`Layer`]. |
+//! | compile | Translating a sandbox and a command to a plan: [`Sandbox::plan`], or the first part of each spawn. Errors "when compiled" occur in both, errors "when spawned" only in a spawn. |
 //! | plan | The system calls of each set-up process, compiled from a sandbox and a command. See [`Compiled`]. |
 //! | script | The part of a plan that one process executes. |
+//! | set-up | The part of a spawn in which the set-up processes execute the plan. It ends when the program is executed. |
 //! | helper | The set-up process that creates namespaces and mounts, and starts init and the program's process. |
 //! | init | Process 1 of the sandbox's PID namespace. |
 //! | limit | A bound on a resource. A program *exceeds* it. |
-//! | enforcement | The layers that were in force. A layer that was requested and is not in force is *unenforced*. |
+//! | enforcement | The layers that were in force. A layer that was requested and is not in force is *unenforced*. See [`Enforcement`](outcome::Enforcement). |
+//! | best-effort | A layer without which the sandbox starts if the host does not support it. See [`Sandbox::best_effort`]. |
+//! | gap | Objects that the program can reach, or a resource that it can use without a bound, although the layers in force are meant to prevent it. See [`Gap`](outcome::Gap). |
+//! | leaked | A process is leaked if it still runs when the program exits. See [`Outcome::leaked`]. |
+//! | violation | A system call that the seccomp policy denied. See [`Violation`](outcome::Violation). |
+//! | delegated | A cgroup below which the caller may create cgroups (cgroups(7)). |
+//! | profile | A ready-made sandbox for a common use. See [`profile`]. |
 //! | outcome | The result of a run: termination, resource usage, enforcement, leaked processes and violations. See [`Outcome`]. |
 //!
 //! # Architecture

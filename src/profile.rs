@@ -28,15 +28,16 @@
 //! | variable | value | reason |
 //! |---|---|---|
 //! | `HOME` | `/home/sandbox`, a tmpfs of its own | git(1), Go and package managers look for settings and keep caches there |
-//! | `LANG` | `C.UTF-8` | without it Java, Python and Perl take text for ASCII |
+//! | `LANG` | `C.UTF-8` | without it Java, Python and Perl treat text as ASCII |
 //! | `TERM` | `xterm-256color`, with [`Command::pty`](crate::Command::pty) only | programs that draw on a terminal need it |
 //!
 //! # Limits that a profile does not set
 //!
 //! Profiles work for root and for ordinary users on most hosts. So they do not use:
 //!
-//! - **A cgroup**, which requires root or a delegated subtree. The memory, processes and CPU time of the whole process
-//!   tree are not limited. Add [`Sandbox::cgroup`] if you can.
+//! - **A cgroup**, which requires root or a delegated subtree. The memory and CPU time of the whole process tree are
+//!   not limited. [`build_step`], [`test()`] and [`agent`] limit the number of processes with [`Resource::Nproc`]. Add
+//!   [`Sandbox::cgroup`] if you can.
 //! - **A limit on disk usage.** Without a bind the program writes only to memory, in file systems with a size. A
 //!   directory that you bind with `bind_rw` is on a disk of the host. Use a file system with a size or a quota, or
 //!   limit the size of each file: `map_limits(|limits| limits.rlimit(Resource::Fsize, 1 << 30, 1 << 30))`. Profiles do
@@ -84,8 +85,8 @@ const GIB: u64 = 1 << 30;
 /// | an empty `/var` of 16 MiB, with the files of language tools (`/var/lib/gems`, `/var/lib/ghc`, `/var/lib/ocaml`, `/var/lib/texmf`) | a process that can read a file can lock it, and databases of the host are in `/var`; bind other directories that are needed: `bind("/var/lib/dpkg", "/var/lib/dpkg")` |
 /// | `HOME=/home/sandbox`, a tmpfs of 1 GiB, and `LANG=C.UTF-8` | programs keep settings and caches in a home directory, and expect UTF-8 |
 /// | [`Seccomp::new`] without ptrace(2) and similar calls | a step may execute any tool, but does not inspect other processes |
-/// | 1,024 processes | enough for `make -j` and parallel linkers, and a bound for a recipe that calls itself |
-/// | 10 minutes, then SIGTERM, 2 s later SIGKILL | a step that hangs fails; compilers remove partial outputs on SIGTERM |
+/// | 1,024 processes ([`Resource::Nproc`]) | enough for `make -j` and parallel linkers, and a bound for a recipe that calls itself |
+/// | 10 minutes of wall-clock time, then SIGTERM, 2 s later SIGKILL | a step that hangs fails; compilers remove partial outputs on SIGTERM |
 /// | 64 MiB of each of stdout and stderr | template errors are long, but nobody reads more |
 ///
 /// ```
@@ -120,8 +121,8 @@ pub fn build_step() -> Sandbox {
 /// | `HOME=/home/sandbox`, a tmpfs of 1 GiB, and `LANG=C.UTF-8` | programs keep settings and caches in a home directory, and expect UTF-8 |
 /// | [`Seccomp::new`] | tests use unusual features on purpose: debuggers and sanitizers (ptrace(2)) work |
 /// | no pseudo-terminals | no limit counts the CPU time of the kernel threads that serve them; use [`Root::terminals`] with [`Sandbox::map_root`] if the test needs them |
-/// | 1,024 processes | a test that starts more in a loop gets `EAGAIN`, and the host stays usable |
-/// | 5 minutes, then SIGTERM, 5 s later SIGKILL | a test that hangs fails; harnesses report on SIGTERM where it hung |
+/// | 1,024 processes ([`Resource::Nproc`]) | a test that starts more in a loop gets `EAGAIN`, and the host stays usable |
+/// | 5 minutes of wall-clock time, then SIGTERM, 5 s later SIGKILL | a test that hangs fails; harnesses report on SIGTERM where it hung |
 /// | 16 MiB of each of stdout and stderr | a longer log comes from a loop |
 ///
 /// ```
@@ -142,11 +143,11 @@ pub fn test() -> Sandbox {
 ///
 /// | setting | reason |
 /// |---|---|
-/// | programs and libraries of the host (`/usr` without `/usr/src`) and the settings of Java, nothing else of it | answers, other submissions and the judge's own files are on the same disk |
+/// | programs and libraries of the host (`/usr` without `/usr/src`) and the settings of Java. No other files of the host are visible | answers, other submissions and the judge's own files are on the same disk |
 /// | [`Seccomp::pure_computation`] | a submission has no reason to create a process, open a socket or write a file: [`Termination::Syscall`](crate::Termination::Syscall) names the call |
 /// | `/etc/hosts`, `/etc/passwd` and `/etc/group` with the sandbox's own names alone | runtimes look up the host name and the user |
 /// | `/proc` with processes only, a minimal `/dev` | some programs read their input from `/dev/stdin`; the load of the host is not visible |
-/// | 10 s, then SIGKILL | a last resort, also for a program that sleeps; set the limit of the problem with [`Limits::cpu_time`], which requires a cgroup |
+/// | 10 s of wall-clock time, then SIGKILL | a last resort, also for a program that sleeps; set the limit of the problem with [`Limits::cpu_time`], which requires a cgroup |
 /// | 1 GiB of address space, unless [`Cgroup::memory_max`](crate::Cgroup::memory_max) is set | a last resort too, which is enough because there is only one process; a verdict on memory requires the cgroup |
 /// | 256 MiB of stack | deep recursion is allowed |
 /// | 8 MiB of stdout, then killed ([`Termination::Output`](crate::Termination::Output)) | no answer is longer |
@@ -184,14 +185,14 @@ pub fn judge() -> Sandbox {
 ///
 /// | setting | reason |
 /// |---|---|
-/// | programs and libraries of the host (`/usr` without `/usr/src`) and `/etc`, read-only, nothing else of it | the code cannot disclose keys, tokens and other projects that it cannot read; all of its changes are in the workspace |
+/// | programs and libraries of the host (`/usr` without `/usr/src`) and `/etc`, read-only. No other files of the host are visible | the code cannot disclose keys, tokens and other projects that it cannot read; all of its changes are in the workspace |
 /// | no environment variables but `PATH`, `HOME` and `LANG` | tokens are often in the environment; pass the variables that the code needs with [`Command::env`](crate::Command::env) |
 /// | `HOME=/home/sandbox`, a tmpfs of 256 MiB, and `LANG=C.UTF-8` | programs keep settings and caches in a home directory, and expect UTF-8 |
 /// | no network | what the code has read cannot be sent anywhere; services on the host's loopback are unreachable |
 /// | [`Seccomp::container`] without inotify(7) and without installing seccomp filters | an allow-list denies new and exploit-prone system calls; a watch on `/usr` or `/etc` would reveal which files other processes of the host open; filters take memory that no cgroup counts |
 /// | its own `/tmp`, `/var/tmp`, `/dev/shm`, 256 MiB each | scratch files are removed with the sandbox, and cannot fill the memory |
-/// | 512 processes | enough for a package manager or a test run, and a bound for a fork bomb |
-/// | 2 minutes, then SIGTERM, 2 s later SIGKILL | somebody waits for the answer |
+/// | 512 processes ([`Resource::Nproc`]) | enough for a package manager or a test run, and a bound for a fork bomb |
+/// | 2 minutes of wall-clock time, then SIGTERM, 2 s later SIGKILL | the caller waits for the result |
 /// | 1 MiB of each of stdout and stderr | the reader, a model or a person, reads no more |
 ///
 /// In a Git repository the program could plant hooks and settings that the next `git status` on the host executes:

@@ -64,10 +64,9 @@ impl Sandbox {
 
     /// Sets the namespaces that are created for the sandbox.
     ///
-    /// Without [`Namespaces::PID`], processes that the program started can survive it. When the program exits, its
-    /// process group and all processes in its cgroup, if it has one, are killed. A process that has left both is not.
-    /// If the caller is killed, only the program itself is killed before Linux 6.9. The program can kill the helper, if
-    /// it may signal processes of its user. It then survives the caller.
+    /// Without [`Namespaces::PID`], processes can outlive the program: see [`Child`], "Leaked processes". If the caller
+    /// is killed, the helper kills the program, and from Linux 6.9 on its process group. A program that may signal
+    /// processes of its user can kill the helper first, and then outlives the caller.
     ///
     /// Default: all but time.
     ///
@@ -84,17 +83,26 @@ impl Sandbox {
 
     /// Joins existing namespaces of these kinds instead of creating new ones.
     ///
-    /// The kinds are removed from those that are created ([`Sandbox::namespaces`]).
+    /// The kinds are removed from those that are created ([`Sandbox::namespaces`]). A call adds to the namespaces of
+    /// earlier calls.
     ///
     /// Default: no namespace is joined.
     ///
     /// # Errors
     ///
-    /// When compiled ([`Sandbox::plan`] or a spawn), [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if a
-    /// namespace cannot be opened, and [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if a
-    /// kind is joined twice, or if an unprivileged caller ([`Identity`]) joins namespaces and neither creates nor joins
-    /// a user namespace. When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the kernel denies
-    /// joining, which requires CAP_SYS_ADMIN in the user namespace that owns the namespace.
+    /// When compiled ([`Sandbox::plan`] or a spawn):
+    ///
+    /// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if a namespace cannot be opened.
+    /// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if a kind is joined twice, if a
+    ///   later [`Sandbox::namespaces`] creates it as well, or if an unprivileged caller ([`Identity`]) joins namespaces
+    ///   and neither creates nor joins a user namespace.
+    ///
+    /// When spawned:
+    ///
+    /// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) (`EINVAL`) if a descriptor is not a namespace of its
+    ///   kind.
+    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) (`EPERM`) if the kernel denies joining, which
+    ///   requires CAP_SYS_ADMIN in the user namespace that owns the namespace.
     ///
     /// See setns(2).
     #[must_use]
@@ -107,8 +115,8 @@ impl Sandbox {
     /// Keeps a descriptor of each namespace of the sandbox open in [`Child::namespaces`], for tools such as
     /// nsenter(1), slirp4netns(1) and pasta(1).
     ///
-    /// The set-up opens them before the program is executed. So they are those of this sandbox, whatever the program does
-    /// and even if its PID is reused.
+    /// The set-up opens them before the program is executed. So they are those of this sandbox, whatever the program
+    /// does and even if its PID is reused.
     ///
     /// Default: none is kept.
     ///
@@ -161,6 +169,15 @@ impl Sandbox {
     /// `CLOCK_REALTIME` cannot have an offset.
     ///
     /// Default: no time namespace.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`] or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if a later [`Sandbox::namespaces`]
+    /// removes [`Namespaces::TIME`], or if that kind is joined.
+    ///
+    /// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) (`ERANGE`) if a clock would be before 0
+    /// or too far in the future.
     ///
     /// See time_namespaces(7).
     #[must_use]
@@ -227,10 +244,18 @@ impl Sandbox {
     /// Allows set-user-ID programs and programs with file capabilities to gain privileges, on mounts without `nosuid`.
     ///
     /// The program does not get `no_new_privs`. Privileges that it gains hold inside the user namespace of the sandbox
-    /// only. Without a user namespace, a seccomp filter and Landlock rules then require a privileged caller
-    /// ([`Identity`]).
+    /// only.
+    ///
+    /// Every mount that the sandbox creates is `nosuid`. So this has an effect only with [`Root::inherit`], without
+    /// [`Namespaces::MOUNT`], or on mounts that the program creates itself.
     ///
     /// Default: `no_new_privs` is set, and such programs gain nothing.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`] or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the sandbox has a seccomp filter
+    /// or Landlock rules, but no user namespace, and the caller is unprivileged ([`Identity`]).
     ///
     /// See prctl(2), `PR_SET_NO_NEW_PRIVS`.
     #[must_use]
@@ -274,9 +299,13 @@ impl Sandbox {
     ///
     /// Default: no policy.
     ///
-    /// See landlock(7).
+    /// # Errors
     ///
-    /// Requires Linux 5.13.
+    /// Those of [`Landlock`].
+    ///
+    /// Requires Linux 5.13. [`Landlock::new`] requires Linux 6.12: see [`Landlock`].
+    ///
+    /// See landlock(7).
     #[must_use]
     pub fn landlock(mut self, landlock: Landlock) -> Self {
         self.config.landlock = Some(landlock);
@@ -298,7 +327,8 @@ impl Sandbox {
     /// Of the namespaces, only the kinds that the host does not support are skipped. Without a mount namespace the
     /// sandbox has no root of its own, so [`Layer::Root`] must be best-effort as well.
     ///
-    /// Default: none. A layer that cannot be enforced is an error.
+    /// Default: none. A layer that cannot be enforced is an error. [`Enforcement`](crate::outcome::Enforcement) lists
+    /// the parts of layers that are no errors.
     ///
     /// # Errors
     ///
@@ -354,12 +384,15 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// When compiled, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if Landlock cannot
-    /// stand in, on any host: for [`Root::from_dir`] and [`Root::inherit`]; if a path inside a writable bind is masked,
-    /// read-only, protected, bound read-only, or covered by a file or another mount; and if such a path leads through a
-    /// symlink of [`Root::symlink`], or of a bind to another path.
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the rules are needed and the kernel cannot
-    /// enforce them: Landlock with truncation requires Linux 6.2.
+    /// When compiled ([`Sandbox::plan`] or a spawn):
+    ///
+    /// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if Landlock cannot stand in. This
+    ///   is checked on every host. It is the case for a root other than [`Root::host`], [`Root::empty`] or
+    ///   [`Root::inherit`], for [`Bind::from_fd`](crate::mount::Bind::from_fd), if a path inside a writable bind is
+    ///   hidden (masked, or covered by another mount or a file), read-only, protected, or bound read-only, and if such a
+    ///   path leads through a symlink of [`Root::symlink`], or of a bind to another path.
+    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the rules are needed and the kernel cannot
+    ///   enforce them: Landlock with truncation requires Linux 6.2.
     ///
     /// ```
     /// use stockade::{Command, Layer, profile};
@@ -381,37 +414,40 @@ impl Sandbox {
 
     /// Lets the program create sandboxes itself, by this crate or by others such as bubblewrap.
     ///
-    /// - The seccomp policy also allows namespaces, mounts and what belongs to them, and set-user-ID files with
-    ///   openat2(2), as [`Seccomp::allow_set_id_bits`] does. A program of [`Seccomp::bpf`] decides about them too.
-    /// - `/proc/keys` is visible, since the kernel mounts no `/proc` for a sandbox in the sandbox where a part of the outer
-    ///   one is covered. For an ordinary caller that shows the descriptions of its keys:
+    /// - The seccomp policy also allows the system calls for namespaces and mounts, and creating set-user-ID files, as
+    ///   [`Seccomp::allow_set_id_bits`] does. BPF filters of [`Seccomp::bpf`] still apply.
+    /// - `/proc/keys` is visible, because the kernel denies an inner sandbox a new `/proc` where a part of the outer
+    ///   one is covered. If the program has the caller's user ID, it can read the descriptions of the caller's keys:
     ///   [`GapKind::Keys`](crate::outcome::GapKind::Keys).
-    /// - Landlock denies mounts, so it cuts off no sockets and FIFOs in read-only trees of the host:
+    /// - Landlock would deny mounts. So it is not used to deny sockets and FIFOs in read-only trees of the host:
     ///   [`GapKind::Sockets`](crate::outcome::GapKind::Sockets), [`GapKind::Fifos`](crate::outcome::GapKind::Fifos).
     /// - A program with the caller's user ID can mount cgroup file systems. If it is in a cgroup whose files belong to
     ///   that user, as those of a user manager of systemd do, it can freeze and kill the caller:
     ///   [`GapKind::Cgroup`](crate::outcome::GapKind::Cgroup). [`Sandbox::cgroup`] prevents that.
-    /// - File systems in memory and pseudo-terminals that the program mounts have no limit but that of the memory:
-    ///   [`Cgroup::memory_max`].
+    /// - Only [`Cgroup::memory_max`] limits the file systems in memory and the pseudo-terminals that the program
+    ///   mounts.
     /// - A program that keeps [`Capability::SysAdmin`](crate::capabilities::Capability::SysAdmin) can change the mounts
     ///   of the sandbox itself: make read-only binds writable, and remove masks
     ///   ([`GapKind::Mounts`](crate::outcome::GapKind::Mounts)). One that only has it in a user namespace that it
     ///   creates cannot.
     ///
-    /// A sandbox in the sandbox is as confined as the outer one, and more: it has no other files, limits or calls.
-    /// Its cgroup needs a part of the hierarchy that the program may write to, which the sandbox does not show. A profile
-    /// with Landlock rules has to be left out.
+    /// An inner sandbox has at most the files, limits and system calls of the outer one. It cannot create a cgroup,
+    /// because the outer sandbox shows no writable cgroup.
     ///
-    /// **Namespaces and mounts let a program reach much more of the kernel.** Most of the kernel's bugs through which a
-    /// user became root needed them.
+    /// **Namespaces and mounts let a program reach much more of the kernel.** Most kernel bugs that gave a user root
+    /// privileges required namespaces or mounts.
     ///
     /// Default: these calls are denied.
     ///
     /// # Errors
     ///
-    /// When compiled, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) with
-    /// [`Sandbox::landlock`], without [`Namespaces::PID`], and with [`Root::protect`], [`Root::read_only`] or a git
-    /// workspace: in a mount namespace of its own the program can replace what they protect in a writable directory.
+    /// When compiled ([`Sandbox::plan`] or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration):
+    ///
+    /// - with [`Sandbox::landlock`], because Landlock rules deny mounts;
+    /// - without [`Namespaces::PID`];
+    /// - with [`Root::protect`], [`Root::read_only`] or a git workspace: in a mount namespace of its own the program
+    ///   can replace what they protect in a writable directory.
     ///
     /// ```
     /// use stockade::{Command, Sandbox};
@@ -495,6 +531,13 @@ impl Sandbox {
     /// [`CgroupParent::Auto`](crate::cgroup::CgroupParent::Auto) it may execute systemctl(1), and moves no process. It
     /// does not check that the program exists.
     ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::InvalidConfiguration`] if settings contradict each other, or a value is invalid.
+    /// - [`ErrorKind::Unsupported`] if this host cannot provide a requested layer.
+    /// - [`ErrorKind::SetupFailed`] if an object of the host that the plan needs cannot be opened, such as the source
+    ///   of a bind.
+    ///
     /// ```
     /// use stockade::{Command, Sandbox};
     ///
@@ -502,13 +545,6 @@ impl Sandbox {
     /// assert!(plan.contains("# create the namespaces"), "{plan}");
     /// # Ok::<(), stockade::Error>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// - [`ErrorKind::InvalidConfiguration`] if settings contradict each other, or a value is invalid.
-    /// - [`ErrorKind::Unsupported`] if this host cannot provide a requested layer.
-    /// - [`ErrorKind::SetupFailed`] if an object of the host that the plan needs cannot be opened, such as the source
-    ///   of a bind.
     ///
     /// [`ErrorKind::InvalidConfiguration`]: crate::ErrorKind::InvalidConfiguration
     /// [`ErrorKind::Unsupported`]: crate::ErrorKind::Unsupported
@@ -518,15 +554,6 @@ impl Sandbox {
     }
 
     /// Spawns a command in a new sandbox. Returns when the program has been executed.
-    ///
-    /// ```
-    /// use stockade::{Command, Sandbox, Stdio};
-    ///
-    /// let mut child = Sandbox::new().spawn(Command::new("echo").arg("hello").stdout(Stdio::piped()))?;
-    /// let output = child.wait_with_output()?;
-    /// assert_eq!(output.stdout, b"hello\n");
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
     ///
     /// # Errors
     ///
@@ -538,6 +565,15 @@ impl Sandbox {
     /// - [`ErrorKind::NotExecutable`] if the program cannot be executed.
     ///
     /// No process, mount, cgroup or file of the sandbox remains when an error is returned.
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox, Stdio};
+    ///
+    /// let mut child = Sandbox::new().spawn(Command::new("echo").arg("hello").stdout(Stdio::piped()))?;
+    /// let output = child.wait_with_output()?;
+    /// assert_eq!(output.stdout, b"hello\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     ///
     /// [`ErrorKind::SetupFailed`]: crate::ErrorKind::SetupFailed
     /// [`ErrorKind::SetupTimedOut`]: crate::ErrorKind::SetupTimedOut
@@ -553,6 +589,10 @@ impl Sandbox {
     /// The program waits in the call until the callback has returned. The callback runs on a thread of its own and
     /// decides one call at a time. If it panics, every later call fails with `ENOSYS`. If it never returns,
     /// [`Child::wait`] does not return either.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sandbox::spawn`].
     ///
     /// ```
     /// use stockade::seccomp::{Action, Decision};
@@ -570,10 +610,6 @@ impl Sandbox {
     /// assert!(child.wait()?.success());
     /// # Ok::<(), stockade::Error>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Sandbox::spawn`].
     pub fn spawn_supervised(
         &self,
         command: impl Into<Command>,
@@ -587,6 +623,12 @@ impl Sandbox {
     /// Does not enforce limits on output, and reports each as a gap
     /// ([`GapKind::Output`](crate::outcome::GapKind::Output)): use [`Sandbox::output`] or [`Child::wait_with_output`].
     ///
+    /// # Errors
+    ///
+    /// Those of [`Sandbox::spawn`] and [`Child::wait`], and
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) with [`Command::pty`], since nothing
+    /// would read the terminal.
+    ///
     /// ```
     /// use stockade::{Command, Sandbox, Termination};
     ///
@@ -594,10 +636,6 @@ impl Sandbox {
     /// assert_eq!(outcome.termination, Termination::Exited(3));
     /// # Ok::<(), stockade::Error>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Sandbox::spawn`] and [`Child::wait`].
     pub fn status(&self, command: impl Into<Command>) -> Result<Outcome> {
         let command = command.into();
         command.check_unattended()?;
@@ -610,6 +648,11 @@ impl Sandbox {
     /// Of each stream, at most [`Limits::stdout_max`] or [`Limits::stderr_max`] bytes are kept, by default the first 16
     /// MiB. See [`Child::wait_with_output`].
     ///
+    /// # Errors
+    ///
+    /// Those of [`Sandbox::spawn`] and [`Child::wait_with_output`], and
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) with [`Command::pty`].
+    ///
     /// ```
     /// use stockade::{Command, Sandbox};
     ///
@@ -617,10 +660,6 @@ impl Sandbox {
     /// assert!(output.outcome.success() && output.stdout.is_empty());
     /// # Ok::<(), stockade::Error>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Sandbox::spawn`] and [`Child::wait_with_output`].
     pub fn output(&self, command: impl Into<Command>) -> Result<Output> {
         let (command, streams) = (command.into(), [Stdio::null(), Stdio::piped(), Stdio::piped()]);
         command.check_unattended()?;

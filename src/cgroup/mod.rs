@@ -4,9 +4,9 @@
 //! the sandbox's own is created, and [`IoMax`] limits a block device. cgroup v2, v1 and hybrid hierarchies are
 //! supported. No daemon is needed.
 //!
-//! Creating a cgroup requires root or a delegated subtree. An ordinary user in a session that is not delegated can use
-//! [`CgroupParent::SystemdScope`]. [`Support::probe`](crate::probe::Support::probe) reports which controllers are
-//! available.
+//! Creating a cgroup requires root or a delegated subtree: one in which the caller may create cgroups. An ordinary user
+//! in a session that is not delegated can use [`CgroupParent::SystemdScope`].
+//! [`Support::probe`](crate::probe::Support::probe) reports which controllers are available.
 //!
 //! ```
 //! use stockade::{Cgroup, Command, Layer, Sandbox};
@@ -186,10 +186,11 @@ pub enum CgroupParent {
     /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if there is no bus or no systemd.
     /// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if systemd denied or failed to create the scope
     ///   ([`Error::systemd_failure`](crate::Error::systemd_failure)).
-    /// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) without the feature `systemd`.
+    /// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) without the crate feature
+    ///   `systemd`. The variant exists in any case.
     ///
-    /// Requires systemd 238. An ordinary user needs a running user manager (`loginctl enable-linger` starts one without
-    /// a login) and the system bus.
+    /// Requires the crate feature `systemd`, and systemd 238. An ordinary user needs a running user manager (`loginctl
+    /// enable-linger` starts one without a login) and the system bus.
     #[cfg_attr(docsrs, doc(cfg(feature = "systemd")))]
     SystemdScope,
 }
@@ -268,12 +269,12 @@ table_form!(
 ///
 /// # Changing the limits from inside
 ///
-/// If the caller is an ordinary user, or [`Identity::caller`](crate::Identity::caller) is set, the program runs as the
-/// owner of the files that hold the limits. It cannot change them, because it runs in a cgroup below the one with the
-/// limits, and the mount namespace hides cgroup file systems or makes them read-only. Without
-/// [`Namespaces::MOUNT`](crate::Namespaces::MOUNT), and without [`Landlock`](crate::Landlock) rules that deny writing
-/// there, the program can change its limits. [`Enforcement::unenforced`](crate::outcome::Enforcement::unenforced)
-/// reports that.
+/// If the caller is unprivileged ([`Identity`](crate::Identity)), or [`Identity::caller`](crate::Identity::caller) is
+/// set, the program runs as the owner of the files that hold the limits. It cannot change them, because it runs in a
+/// cgroup below the one with the limits, and the mount namespace hides cgroup file systems or makes them read-only.
+/// Without [`Namespaces::MOUNT`](crate::Namespaces::MOUNT), and without [`Landlock`](crate::Landlock) rules that deny
+/// writing there, the program can change its limits.
+/// [`Enforcement::unenforced`](crate::outcome::Enforcement::unenforced) reports that.
 ///
 /// The owner of the parent cgroup can always change the cgroups below it. Do not use a parent that belongs to an
 /// untrusted user.
@@ -282,13 +283,20 @@ table_form!(
 ///
 /// # Errors
 ///
-/// When compiled or spawned:
+/// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn):
 ///
 /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the hierarchies of this host cannot enforce a limit
-///   (the message names the limit), or if the caller cannot create a cgroup.
-/// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the kernel does not accept a value.
-/// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if a cgroup cannot be created or written to for another
-///   reason.
+///   (the message names the limit), or if the caller may not create a cgroup.
+/// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if a value is invalid, or if the
+///   parent of [`CgroupParent::Path`] does not exist.
+///
+/// When spawned:
+///
+/// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the parent does not have all CPUs
+///   or memory nodes of [`Cgroup::cpuset_cpus`] or [`Cgroup::cpuset_mems`].
+/// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) or
+///   [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a cgroup cannot be created or written to, for example
+///   because the kernel rejects a value.
 ///
 /// # Examples
 ///
@@ -393,6 +401,10 @@ impl Cgroup {
     }
 
     /// Removes the limit on swap, even if memory is limited.
+    ///
+    /// Default: see [`swap_max`](Self::swap_max).
+    ///
+    /// Leaves `memory.swap.max` on v2 and `memory.memsw.limit_in_bytes` on v1 as the kernel sets them.
     #[must_use]
     pub fn swap_unlimited(mut self) -> Self {
         self.swap = Swap::Unlimited;
@@ -408,20 +420,36 @@ impl Cgroup {
     /// - removing inotify(7) watches: about twice the program's own time, up to thirty times on a busy machine;
     /// - garbage collection of descriptors in flight over UNIX sockets: less than the program's own time.
     ///
-    /// Loopback traffic, timers, processes and files use almost no CPU time outside of the cgroup. Only a kernel with
-    /// `CONFIG_IRQ_TIME_ACCOUNTING` does not count loopback traffic.
+    /// The kernel counts loopback traffic, timers, processes and files almost completely, except loopback traffic with
+    /// `CONFIG_IRQ_TIME_ACCOUNTING`.
     ///
     /// Minimum: 1 ms of CPU time in a period, which is 0.01 CPUs.
     ///
     /// Default: no limit.
     ///
-    /// `cpu.max` on v2, `cpu.cfs_quota_us` on v1.
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a number below the minimum, or
+    /// too large for the kernel.
+    ///
+    /// `cpu.max` on v2, `cpu.cfs_quota_us` and `cpu.cfs_period_us` on v1.
     #[must_use]
     pub fn cpu_max(self, cpus: f64) -> Self {
         self.cpu_max_in(cpus, PERIOD)
     }
 
     /// Limits CPU time as [`cpu_max`](Self::cpu_max) does, in each period of this length, 1 ms to 1 s.
+    ///
+    /// Minimum: 1 ms of CPU time in a period.
+    ///
+    /// Default: no limit.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`cpu_max`](Self::cpu_max), also for a period outside of 1 ms to 1 s.
+    ///
+    /// `cpu.max` on v2, `cpu.cfs_quota_us` and `cpu.cfs_period_us` on v1.
     #[must_use]
     pub fn cpu_max_in(mut self, cpus: f64, period: Duration) -> Self {
         self.cpu_max = Some((cpus, period));
@@ -544,7 +572,7 @@ impl Cgroup {
         self
     }
 
-    /// Does not show the cgroup to the program.
+    /// Hides the cgroup from the program.
     ///
     /// Default: shown. The program sees its cgroup, and no other, read-only at `/sys/fs/cgroup`, if the sandbox has a
     /// mount namespace, a cgroup namespace, and a root that begins as [`Root::host`](crate::Root::host) or
@@ -556,8 +584,8 @@ impl Cgroup {
     /// or [`cpu_max`](Self::cpu_max) is set, the sandbox also has cgroups in the hierarchies of the controllers cpu,
     /// cpuacct and cpuset, without which the JVM ignores limits.
     ///
-    /// If the program runs in a cgroup below the one with the limits (see [`Cgroup`], "Who can change the limits"), it
-    /// sees the lower one. On v2 that has the same limits, on memory 1 MiB more; on v1 it has none.
+    /// If the program runs in a cgroup below the one with the limits (see [`Cgroup`], "Changing the limits from
+    /// inside"), it sees the lower one. On v2 that has the same limits, on memory 1 MiB more; on v1 it has none.
     #[must_use]
     pub fn hidden(mut self) -> Self {
         self.hidden = true;

@@ -22,8 +22,8 @@ impl Killer {
     /// if the program has exited or the `Child` was dropped.
     ///
     /// [`Child::wait`](crate::Child::wait) then reports [`Termination::Killed`](crate::Termination::Killed), unless the
-    /// program had exited before, or a wait had found it to exceed a limit. A wall-clock limit that has expired while
-    /// nobody waited does not count.
+    /// program had exited before, or a wait had found it to exceed a limit. If the wall-clock limit expired while no
+    /// thread waited, and then `kill` is called, the termination is `Killed`.
     ///
     /// # Errors
     ///

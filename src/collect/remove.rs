@@ -29,8 +29,8 @@ const MAX_PATH: usize = 4095;
 
 /// Removes a directory that a program could write to, with its contents.
 ///
-/// [`std::fs::remove_dir_all`] and `tempfile::TempDir::close` fail for an ordinary user if the program removed the
-/// permission to read or enter a directory (the kernel itself creates the `work` directory of an
+/// [`std::fs::remove_dir_all`] and `tempfile::TempDir::close` fail for a caller other than root if the program removed
+/// the permission to read or enter a directory (the kernel itself creates the `work` directory of an
 /// [`Overlay`](crate::mount::Overlay) with mode 000), and if directories are nested deeper than the caller may open
 /// descriptors. This function
 ///
@@ -74,7 +74,7 @@ const MAX_PATH: usize = 4095;
 /// let script = "mkdir -p /out/a/b && touch /out/a/b/c && chmod 0 /out/a/b /out/a";
 /// assert!(sandbox.status(Command::new("sh").args(["-c", script]))?.success());
 ///
-/// // If the caller is an ordinary user, `close` fails.
+/// // If the caller is not root, `close` fails.
 /// let path = out.path().to_owned();
 /// if out.close().is_err() {
 ///     remove_dir_all(&path)?;

@@ -59,9 +59,10 @@ impl Capabilities {
     ///
     /// # Errors
     ///
-    /// When compiled or spawned, [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the kernel does not support
-    /// a capability, and [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the sandbox has
-    /// no user namespace and the caller lacks it.
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the kernel does not support a capability, and
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the sandbox has no user namespace
+    /// and the caller lacks it.
     #[must_use]
     pub fn keep(mut self, capabilities: impl IntoIterator<Item = Capability>) -> Self {
         for capability in capabilities {
@@ -208,8 +209,8 @@ pub(crate) fn drop_all(process: &mut Script) {
     process.capset(0, 0);
 }
 
-/// Raises the capabilities in the ambient set, which requires them in the permitted and the inheritable set. If none can
-/// be raised, they are in it already, and capset(2) removes the others.
+/// Raises the capabilities in the ambient set, which requires them in the permitted and the inheritable set. If none
+/// can be raised, they are in it already, and capset(2) removes the others.
 fn keep(process: &mut Script, kept: u64, last: u32, can_raise: bool) {
     process.step(Step::new("raise the ambient capabilities"));
     if can_raise {

@@ -58,7 +58,7 @@ capabilities! {
     SysChroot = "CAP_SYS_CHROOT": "calls chroot(2), enters mount namespaces";
     SysPtrace = "CAP_SYS_PTRACE": "traces any process";
     SysPacct = "CAP_SYS_PACCT": "calls acct(2)";
-    SysAdmin = "CAP_SYS_ADMIN": "mounts, names the host, and much else of administration";
+    SysAdmin = "CAP_SYS_ADMIN": "mounts file systems, sets the host name, and performs other administration";
     SysBoot = "CAP_SYS_BOOT": "reboots";
     SysNice = "CAP_SYS_NICE": "changes priorities and scheduling";
     SysResource = "CAP_SYS_RESOURCE": "exceeds resource limits and quotas";

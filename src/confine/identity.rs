@@ -24,21 +24,26 @@ const INSIDE: u32 = 1000;
 /// CAP_SETGID, CAP_SETPCAP, CAP_KILL and CAP_CHOWN. A caller with a user ID other than 0 also needs CAP_DAC_OVERRIDE,
 /// and needs all of them in the ambient set (capabilities(7)).
 ///
-/// | caller | default inside | default on the host |
+/// | caller | default inside | default in the caller's user namespace |
 /// |---|---|---|
 /// | privileged | user and group 1000 | an ID of the sandbox's own ([`Identity::host_ids`]), so that no two running sandboxes share files, quotas or keyrings |
 /// | unprivileged | the caller's user and group | the caller's user and group |
 /// | root of a user namespace that does not map the range of [`Identity::host_ids`] | user and group 1000 | the caller's user and group |
 ///
 /// A user ID of 0 does not make a caller privileged: root in a Docker container lacks CAP_SYS_ADMIN. The program of
-/// such a caller would have user ID 0 on the host, which is an error unless [`Identity::caller`] is requested.
+/// such a caller would have user ID 0 on the host, which is an error unless [`Identity::caller`] or [`Identity::maps`]
+/// requests it.
 ///
 /// # Errors
 ///
 /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
-/// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration)
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) with [`Layer::Identity`](crate::Layer::Identity) if the
+/// caller has user ID 0 on the host and is not privileged, and neither [`Identity::caller`] nor [`Identity::maps`] is
+/// used.
 ///
-/// - if the program would have user ID 0 on the host, and neither [`Identity::caller`] nor a map requests that;
+/// When compiled, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration)
+///
+/// - if a privileged caller requests user or group ID 0 without a user namespace, and without [`Identity::caller`];
 /// - if an ID of the program or a group is not in the ID map, or is 4,294,967,295, which is no ID;
 /// - if an ID map has more than 340 ranges, a range that is empty or too long, or ranges that overlap;
 /// - if an unprivileged caller sets groups without [`Identity::sub_ids`], or another ID without a user namespace;
@@ -142,8 +147,8 @@ impl Identity {
 
     /// Creates an identity with the caller's user and group IDs on the host.
     ///
-    /// **If the caller is root, the program then has user ID 0 on the host**, though no capabilities. Its `/proc` is
-    /// read-only, because the files below `/proc/sys` belong to that user.
+    /// **If the caller has user ID 0, the program then has user ID 0 on the host**, though no capabilities. Its `/proc`
+    /// is read-only, because the files below `/proc/sys` belong to that user.
     pub fn caller() -> Self {
         Self { outside: Outside::Caller, ..Self::default() }
     }
@@ -190,9 +195,12 @@ impl Identity {
     ///
     /// # Errors
     ///
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) with [`Layer::Identity`](crate::Layer::Identity) if
+    /// the files assign no IDs to the caller.
+    ///
     /// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if these programs do not exist or deny
-    /// the maps. When compiled, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the
-    /// files assign no IDs to the caller.
+    /// the maps.
     ///
     /// See subuid(5).
     #[must_use]
@@ -241,8 +249,11 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// When compiled, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the range is
-    /// empty, begins at 0, or is too long. When spawned, the same if all IDs are in use.
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the range is empty, begins at 0,
+    /// or is too long.
+    ///
+    /// When spawned, [`ErrorKind::LimitExceeded`](crate::ErrorKind::LimitExceeded) if all IDs are in use.
     #[must_use]
     pub fn host_ids(mut self, first: u32, count: u32) -> Self {
         self.own_ids = Some((first, count));

@@ -122,25 +122,33 @@ table_form!(
 ///
 /// # Errors
 ///
-/// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the policy restricts something of the first three rows
-/// that the kernel cannot restrict. If the layer is best-effort
-/// ([`Sandbox::best_effort`](crate::Sandbox::best_effort)), the rest is enforced, and
-/// [`Outcome::enforcement`](crate::Outcome::enforcement) records the difference.
+/// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn):
+///
+/// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the policy restricts something of the first three
+///   rows that the kernel cannot restrict. If the layer is best-effort
+///   ([`Sandbox::best_effort`](crate::Sandbox::best_effort)), the rest is enforced, and
+///   [`Outcome::enforcement`](crate::Outcome::enforcement) records the difference.
+/// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the path of a rule is relative.
 ///
 /// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the path of a rule does not exist, or
 /// leads through a symlink that is not followed (`ELOOP`).
 ///
+/// [`Landlock::new`] requires Linux 6.12. On an older kernel, allow what it cannot restrict: before 6.12 with
+/// [`any_signal`](Landlock::any_signal) and [`any_abstract_socket`](Landlock::any_abstract_socket), before 6.7 also
+/// with [`any_tcp`](Landlock::any_tcp), and before 6.2 also with [`any_path`](Landlock::any_path). Or make
+/// [`Layer::Landlock`](crate::Layer::Landlock) best-effort. The layer itself requires Linux 5.13.
+///
 /// See landlock(7).
 ///
-/// Requires Linux 5.13.
-///
 /// ```
-/// use stockade::{Command, Landlock, Sandbox};
+/// use stockade::{Command, Landlock, Layer, Sandbox};
 ///
 /// let landlock = Landlock::new().read_only("/usr").read_only("/lib").read_only("/lib64").read_only("/etc");
-/// let output = Sandbox::new().landlock(landlock).output(Command::new("/usr/bin/ls").arg("/proc"))?;
-/// assert!(!output.outcome.success());
+/// let sandbox = Sandbox::new().landlock(landlock).best_effort([Layer::Landlock]);
+/// let outcome = sandbox.output(Command::new("/usr/bin/ls").arg("/proc"))?.outcome;
+/// if outcome.enforcement.active().any(|active| active.layer == Layer::Landlock) {
+///     assert!(!outcome.success());
+/// }
 /// # Ok::<(), stockade::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -219,13 +227,16 @@ impl Landlock {
 
     /// Denies writing at a path and below, inside a writable tree.
     ///
-    /// This is a read-only mount, which requires a mount namespace. In a writable bind the program can rename a
-    /// directory above the path: see [`Root::protect`].
+    /// This is a read-only mount, as of [`Root::read_only`], which requires a mount namespace. In a writable bind the
+    /// program can rename a directory above the path: see [`Root::protect`].
     ///
     /// # Errors
     ///
     /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
-    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) without a mount namespace.
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) without a mount namespace, and
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) before Linux 5.12.
+    ///
+    /// Requires Linux 5.12.
     #[must_use]
     pub fn deny_write(mut self, path: impl Into<PathBuf>) -> Self {
         self.read_only.push(path.into());

@@ -66,10 +66,10 @@ pub enum Resource {
     /// Size of a core dump, in bytes.
     ///
     /// A limit of 1 also prevents core dumps through a pipe of `kernel.core_pattern`; a limit of 0 does not (core(5)).
-    /// If the caller's hard limit is 0, the default is 0, and compiling fails with
-    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if there is such a pipe.
+    /// Default: 1, or 0 if the caller's hard limit is 0.
     ///
-    /// Default: 1.
+    /// If the caller's hard limit is 0 and there is such a pipe, compiling returns
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
     Core,
     /// CPU time of one process, in seconds. The process is sent SIGXCPU at the soft limit and SIGKILL at the hard one.
     /// 0 takes effect at the first timer tick. The outcome is [`Termination::Signaled`](crate::Termination::Signaled)
@@ -162,8 +162,8 @@ impl Resource {
 /// Files in memory (memfd_create(2)) and System V shared memory count as memory.
 ///
 /// The sandbox of a privileged caller ([`Identity`](crate::Identity)) has a host user ID of its own
-/// ([`Identity::new`](crate::Identity::new)), and shares no quota with other processes. The sandboxes of an ordinary
-/// user share the quotas of that user that are not limits of a process:
+/// ([`Identity::new`](crate::Identity::new)), and shares no quota with other processes. The sandboxes of an
+/// unprivileged caller share the quotas of its user that are not limits of a process:
 ///
 /// - The number of processes. Limit it with [`Cgroup::pids_max`](crate::Cgroup::pids_max), or else with
 ///   [`Resource::Nproc`].
@@ -171,6 +171,23 @@ impl Resource {
 /// - The number of epoll watches (`fs.epoll.max_user_watches`). A limit on memory limits them too.
 /// - Before Linux 5.14, queued signals, message queues and locked memory: the kernel compares the limit of each sandbox
 ///   with the usage of all of them together.
+///
+/// If `/proc/sys` is read-only for the caller, as in most containers, the quotas of the last row are not limited, and
+/// [`Enforcement::unenforced`](crate::outcome::Enforcement::unenforced) has an entry of
+/// [`Layer::Limits`](crate::Layer::Limits).
+///
+/// # Errors
+///
+/// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn):
+///
+/// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a value out of range, or a soft
+///   limit above the hard one.
+/// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a limit needs a cgroup that this host does not
+///   support ([`Limits::cpu_time`], [`Limits::idle_timeout`]), or if core dumps cannot be prevented
+///   ([`Resource::Core`]).
+///
+/// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the kernel does not allow the caller to
+/// set a limit.
 ///
 /// ```
 /// use std::time::Duration;
@@ -249,8 +266,10 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// When compiled or spawned, [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if no cgroup can be created
-    /// that measures CPU time.
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if no cgroup of this host measures CPU time.
+    ///
+    /// When spawned, those of [`Cgroup`](crate::Cgroup).
     #[must_use]
     pub fn cpu_time(mut self, time: Duration) -> Self {
         self.cpu_time = Some(time);
@@ -308,6 +327,8 @@ impl Limits {
 
     /// Sets the limit on standard error, in bytes, as [`Limits::stdout_max`] does for standard output. The same methods
     /// enforce it.
+    ///
+    /// Default: no limit. The first 16 MiB are kept, and the rest is discarded.
     #[must_use]
     pub fn stderr_max(mut self, bytes: u64) -> Self {
         self.stderr_max = Some(bytes);
@@ -333,15 +354,18 @@ impl Limits {
     }
 
     /// Sets the soft and the hard limit on a resource. They apply to the program and, separately, to each process that
-    /// it starts.
+    /// it starts. [`u64::MAX`] is unlimited.
     ///
     /// Default: see [`Resource`].
     ///
     /// # Errors
     ///
-    /// When compiled or spawned, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the soft
-    /// limit is above the hard one. When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the hard
-    /// limit is above the caller's and the caller lacks CAP_SYS_RESOURCE.
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the soft limit is above the hard
+    /// one.
+    ///
+    /// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) (`EPERM`) if the hard limit is above the
+    /// caller's and the caller lacks CAP_SYS_RESOURCE.
     ///
     /// See setrlimit(2).
     #[must_use]
@@ -381,9 +405,11 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// When compiled or spawned, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a
-    /// value out of range. When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the value is
-    /// below the caller's and the caller lacks CAP_SYS_NICE.
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a value out of range.
+    ///
+    /// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) (`EACCES`) if the value is below the
+    /// caller's and the caller lacks CAP_SYS_NICE.
     ///
     /// See setpriority(2).
     #[must_use]
@@ -399,9 +425,11 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// When compiled or spawned, [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a
-    /// value out of range. When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the value is
-    /// below the caller's and the caller lacks CAP_SYS_RESOURCE.
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a value out of range.
+    ///
+    /// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) (`EACCES`) if the value is below the
+    /// caller's and the caller lacks CAP_SYS_RESOURCE.
     ///
     /// See proc(5), `/proc/PID/oom_score_adj`.
     #[must_use]
@@ -577,8 +605,8 @@ pub(crate) fn raise_descriptors(process: &mut Script) -> Result<()> {
     Ok(())
 }
 
-/// Raises the helper's limit at the mark of its script, if more descriptors are open at once than the caller may have. If
-/// the hard limit is lower too, that fails without CAP_SYS_RESOURCE.
+/// Raises the helper's limit at the mark of its script, if more descriptors are open at once than the caller may have.
+/// If the hard limit is lower too, that fails without CAP_SYS_RESOURCE.
 pub(crate) fn raise_for_mounts(helper: &mut Script) -> Result<()> {
     /// For descriptors that no slot holds.
     const OTHERS: u64 = 8;

@@ -115,6 +115,9 @@ static KINDS: ConstantNames = names![
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// A privileged caller ([`Identity`](crate::Identity)) that joins a user namespace must set the IDs of the program,
+/// since the ID maps are not known: `Identity::new().uid(1000).gid(1000)`.
+///
 /// The namespaces of `ip netns add build` are files:
 /// `NamespaceRef::fd(File::open("/run/netns/build")?)`.
 #[derive(Clone, Debug, PartialEq)]
@@ -378,8 +381,8 @@ pub(crate) fn send(process: &mut Script, proc: Slot, kinds: Namespaces) {
     }
 }
 
-/// Opens a namespace of the process, and sends its descriptor to the caller. `proc` is a proc file system that shows the
-/// process, `name` the name of the file (proc(5), `/proc/PID/ns`), and `kind` the flag of clone(2).
+/// Opens a namespace of the process, and sends its descriptor to the caller. `proc` is a proc file system that shows
+/// the process, `name` the name of the file (proc(5), `/proc/PID/ns`), and `kind` the flag of clone(2).
 fn send_namespace(process: &mut Script, proc: Slot, name: &'static str, kind: u32) {
     let tag = process.value("namespace", NAMESPACE);
     process.value("kind", kind.into());

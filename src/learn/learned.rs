@@ -56,9 +56,9 @@ pub struct Learned {
 impl Learned {
     /// System calls that are always recorded as used, and are not observed.
     ///
-    /// Most of them act on the program's own memory, time, threads and open descriptors, and are frequent. The others
-    /// terminate the program or return from a signal handler. They cannot be observed safely, because a signal may
-    /// interrupt the notification.
+    /// Most of these calls act on the program's own memory, time, threads and open descriptors, and are frequent. The
+    /// other calls terminate the program or return from a signal handler. Those cannot be observed safely, because a
+    /// signal may interrupt the notification.
     #[rustfmt::skip]
     pub const UNOBSERVED: &[&'static str] = &[
         "brk", "clock_gettime", "close", "exit", "exit_group", "fcntl", "fstat", "futex", "getpid", "gettid",

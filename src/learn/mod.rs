@@ -46,29 +46,19 @@ impl Sandbox {
     /// are observed as well, until the program itself exits. A thread of the caller handles each system call that is
     /// not in [`Learned::UNOBSERVED`], which takes ten microseconds or more.
     ///
-    /// ```
-    /// use std::path::Path;
-    ///
-    /// use stockade::{Command, Sandbox};
-    ///
-    /// let (learned, outcome) = Sandbox::new().learn(Command::new("cat").arg("/etc/passwd"))?;
-    /// assert!(outcome.success() && learned.read().any(|path| path == Path::new("/etc/passwd")));
-    ///
-    /// // The system calls that it used are enough.
-    /// let narrow = Sandbox::new().seccomp(learned.seccomp());
-    /// assert!(narrow.output(Command::new("cat").arg("/etc/passwd"))?.outcome.success());
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    ///
     /// # Limitations
     ///
     /// **This is a tool for writing a configuration, not a security boundary.** Learn from programs that you trust, and
     /// review the result. A program can hide what it does: the caller reads paths and descriptors before the kernel
-    /// does, and another thread may change them in between. The result does not reflect
+    /// does, and another thread may change them in between.
     ///
-    /// - whether a call succeeds. A call on an existing file, or in an existing directory, is recorded as if it
-    ///   succeeded, unless the mount is read-only. So calls that file permissions or Landlock deny are recorded too;
-    /// - code paths that this run did not take: join several runs with [`Learned::union`];
+    /// The result does not show whether a call succeeded. A call on an existing file, or in an existing directory, is
+    /// recorded as if it succeeded, unless the mount is read-only. So calls that file permissions or Landlock deny are
+    /// recorded too.
+    ///
+    /// The result does not include:
+    ///
+    /// - code paths that this run did not take: merge several runs with [`Learned::union`];
     /// - operations that Landlock cannot restrict: stat(2), changes of permissions, owners and times;
     /// - operations by io_uring, which the default policy denies, and interpreters of binfmt_misc;
     /// - files in directories that the caller's user cannot enter, if the sandbox has subordinate IDs;
@@ -85,14 +75,33 @@ impl Sandbox {
     /// Those of [`Sandbox::spawn`] and [`Child::wait`](crate::Child::wait), and
     ///
     /// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the sandbox's policy has a
-    ///   callback ([`Action::Notify`](crate::seccomp::Action::Notify)), or if the program used more than 64 MiB of
-    ///   paths and names;
+    ///   callback ([`Action::Notify`](crate::seccomp::Action::Notify));
+    /// - [`ErrorKind::LimitExceeded`](crate::ErrorKind::LimitExceeded) if the program used more than 64 MiB of paths
+    ///   and names;
+    /// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) (`EBUSY`) if the caller already runs under a seccomp
+    ///   filter with a listener;
     /// - [`ErrorKind::Io`](crate::ErrorKind::Io) if a process cannot be inspected, for example because it gained
     ///   privileges.
     ///
     /// A program that fails or exceeds a limit is not an error: the result contains what it used until then.
     ///
-    /// Uses seccomp_unotify(2). Requires neither root nor ptrace(2).
+    /// Requires neither root nor ptrace(2).
+    ///
+    /// See seccomp_unotify(2).
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use stockade::{Command, Sandbox};
+    ///
+    /// let (learned, outcome) = Sandbox::new().learn(Command::new("cat").arg("/etc/passwd"))?;
+    /// assert!(outcome.success() && learned.read().any(|path| path == Path::new("/etc/passwd")));
+    ///
+    /// // The system calls that it used are enough.
+    /// let narrow = Sandbox::new().seccomp(learned.seccomp());
+    /// assert!(narrow.output(Command::new("cat").arg("/etc/passwd"))?.outcome.success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn learn(&self, command: impl Into<Command>) -> Result<(Learned, Outcome)> {
         let command = command.into();
         let recorder = Arc::new(Mutex::new(Recorder::new()));

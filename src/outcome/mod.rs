@@ -72,7 +72,7 @@ pub enum Termination {
     /// The program was idle for too long: [`Limits::idle_timeout`](crate::Limits::idle_timeout).
     Idle,
     /// The program made a system call for which the seccomp policy kills the sandbox:
-    /// [`Action::Kill`](crate::seccomp::Action::Kill).
+    /// [`Action::Kill`](crate::seccomp::Action::Kill). Contains the [`SystemCall`].
     Syscall(SystemCall),
     /// The program made a system call of another ABI, by its number in that ABI. On x86_64 these are the ABIs of i386,
     /// and of x32, whose numbers have the bit 0x40000000. Such a call kills the sandbox if the seccomp policy has
@@ -223,6 +223,17 @@ where
 
 /// The resource usage of a program. A measured value that is unavailable is `None`. None of them includes the usage of
 /// the caller.
+///
+/// ```
+/// use stockade::{Command, Sandbox};
+///
+/// let outcome = Sandbox::new().status(Command::new("true"))?;
+/// if let Some(cpu) = outcome.usage.cpu_time {
+///     println!("CPU time: {:?}{}", cpu.value, if cpu.source.is_lower_bound() { " at least" } else { "" });
+/// }
+/// # assert!(outcome.usage.cpu_time.is_some());
+/// # Ok::<(), stockade::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
@@ -231,9 +242,12 @@ pub struct Usage {
     /// Wall-clock time from the start of the program until the caller found that it had exited.
     #[cfg_attr(feature = "serde", serde(with = "As::<Seconds>"))]
     pub wall_time: Duration,
-    /// Bytes that the program wrote to standard output, including those that were discarded.
+    /// Bytes that the program wrote to standard output, including those that were discarded. `None` unless
+    /// [`Child::wait_with_output`](crate::Child::wait_with_output) or [`Sandbox::output`](crate::Sandbox::output)
+    /// collected the stream.
     pub stdout: Option<Reading<u64>>,
-    /// Bytes that the program wrote to standard error, including those that were discarded.
+    /// Bytes that the program wrote to standard error, including those that were discarded. `None` unless it was
+    /// collected, as for `stdout`.
     pub stderr: Option<Reading<u64>>,
     /// CPU time in user mode and in the kernel. Without a cgroup, a lower bound: see [`Source::Rusage`].
     pub cpu_time: Option<Reading<Duration>>,
@@ -241,19 +255,25 @@ pub struct Usage {
     pub user_time: Option<Reading<Duration>>,
     /// CPU time in the kernel.
     pub system_time: Option<Reading<Duration>>,
-    /// Peak memory of all processes together, including page cache, in bytes.
+    /// Peak memory of all processes together, including page cache, in bytes. `None` without a cgroup.
+    ///
+    /// On cgroup v2, requires Linux 5.19.
     pub memory_peak: Option<Reading<u64>>,
-    /// Time during which at least one process waited for memory (pressure stall information). Requires cgroup v2.
+    /// Time during which at least one process waited for memory (pressure stall information). `None` without a cgroup.
+    ///
+    /// Requires cgroup v2, and a kernel with `CONFIG_PSI`.
     pub memory_pressure: Option<Reading<Duration>>,
-    /// Peak number of processes and threads. Requires Linux 6.11.
+    /// Peak number of processes and threads. `None` without a cgroup.
+    ///
+    /// Requires Linux 6.11.
     pub pids_peak: Option<Reading<u64>>,
     /// Number of processes and threads that could not be created because of
     /// [`Cgroup::pids_max`](crate::Cgroup::pids_max). On cgroup v1, and before Linux 6.11, those that a limit of a
-    /// parent cgroup prevented are included.
+    /// parent cgroup prevented are included. `None` without a cgroup.
     pub pids_denied: Option<Reading<u64>>,
-    /// Bytes read from block devices.
+    /// Bytes read from block devices. `None` without a cgroup.
     pub read_bytes: Option<Reading<u64>>,
-    /// Bytes written to block devices. A lower bound: see [`Source::CgroupWrites`].
+    /// Bytes written to block devices. A lower bound: see [`Source::CgroupWrites`]. `None` without a cgroup.
     pub written_bytes: Option<Reading<u64>>,
     /// Largest resident set of one process, in bytes.
     pub max_rss: Option<Reading<u64>>,
@@ -267,7 +287,8 @@ pub struct Usage {
     pub involuntary_switches: Option<Reading<u64>>,
 }
 
-/// A process that was still running when the program exited. It is killed with the sandbox.
+/// A process that was still running when the program exited. [`Child`](crate::Child), "Leaked processes", describes how
+/// it is killed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
@@ -362,8 +383,9 @@ pub struct Outcome {
     /// Processes that were still running when the program exited, at most 1,024. Always empty without a cgroup, and if
     /// the program was killed.
     ///
-    /// These processes are killed within 50 ms after the program has exited. If the caller begins to wait later than 40
-    /// ms after the exit, some may be missing here: see [`Omitted::leaked_late`].
+    /// With a PID namespace these processes are killed within 50 ms after the program has exited. If the caller begins
+    /// to wait later than 40 ms after the exit, some may be missing here: see [`Omitted::leaked_late`]. Without a PID
+    /// namespace see [`Child`](crate::Child), "Leaked processes".
     #[cfg_attr(feature = "serde", serde(default))]
     pub leaked: Vec<Leaked>,
     /// System calls that the seccomp policy denied, if it records them ([`Seccomp::record`](crate::Seccomp::record)),

@@ -38,8 +38,8 @@ features! {
     IdMaps => "id maps",
     /// Subordinate IDs from `/etc/subuid` and `/etc/subgid`: [`Identity::sub_ids`](crate::Identity::sub_ids).
     SubIds => "subordinate ids",
-    /// Mount namespaces (mount_namespaces(7)). For an ordinary user, these and all namespaces below are created inside
-    /// a user namespace.
+    /// Mount namespaces (mount_namespaces(7)). For an unprivileged caller ([`Identity`](crate::Identity)), these and
+    /// all namespaces below are created inside a user namespace.
     MountNamespace => "mount namespace",
     /// PID namespaces (pid_namespaces(7)).
     PidNamespace => "pid namespace",
@@ -57,13 +57,15 @@ features! {
     Loopback => "loopback",
     /// A new tmpfs in a new mount namespace.
     Tmpfs => "tmpfs",
-    /// A new overlay in a new mount namespace: [`Root::overlay`](crate::Root::overlay).
+    /// A new overlay in a new mount namespace: [`Root::overlay`](crate::Root::overlay). Requires Linux 5.11 for an
+    /// unprivileged caller ([`Identity`](crate::Identity)).
     Overlay => "overlay",
     /// A new `/proc` for a new PID namespace.
     Proc => "new /proc",
-    /// mount_setattr(2). Without it, read-only binds are created by remounting.
+    /// mount_setattr(2). Without it, read-only binds are created by remounting. Requires Linux 5.12.
     MountSetattr => "mount_setattr",
-    /// Idmapped mounts, by which a privileged caller's program can write to directories of the host.
+    /// Idmapped mounts, by which a privileged caller's program can write to directories of the host. Requires Linux
+    /// 5.12, and a privileged caller ([`Identity`](crate::Identity)).
     IdmappedMounts => "idmapped mounts",
     /// Changing the root (pivot_root(2)).
     PivotRoot => "pivot_root",
@@ -83,7 +85,8 @@ features! {
     CgroupHugetlb => "cgroup hugetlb",
     /// Stopping all processes of a cgroup: the freezer controller on v1, every cgroup on v2.
     CgroupFreezer => "cgroup freezer",
-    /// Landlock (landlock(7)). Its version is [`Support::landlock_abi`](crate::probe::Support::landlock_abi).
+    /// Landlock (landlock(7)). Its version is [`Support::landlock_abi`](crate::probe::Support::landlock_abi). Requires
+    /// Linux 5.13.
     Landlock => "landlock",
     /// Seccomp filters (seccomp(2), `SECCOMP_SET_MODE_FILTER`).
     Seccomp => "seccomp filter",

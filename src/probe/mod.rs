@@ -25,6 +25,19 @@ use crate::stored::Version;
 pub use feature::Feature;
 
 /// The state of a feature: available, limited or unavailable.
+///
+/// ```
+/// use stockade::probe::{Feature, State, Support};
+///
+/// let support = Support::probe();
+/// let message = match support.finding(Feature::Overlay).map(|finding| &finding.state) {
+///     Some(State::Available) => "overlays work".to_owned(),
+///     Some(State::Limited { reason, .. }) => format!("overlays work in part: {reason}"),
+///     Some(State::Unavailable { hint, .. }) => format!("to use overlays: {hint}"),
+///     _ => "not probed".to_owned(),
+/// };
+/// assert!(message.contains("overlays"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]

@@ -5,6 +5,16 @@ use std::fmt::{self, Display, Formatter};
 /// A process ID in the caller's PID namespace.
 ///
 /// The kernel may assign the ID to another process once the process has been waited for.
+///
+/// ```
+/// use stockade::process::Pid;
+///
+/// let mut child = std::process::Command::new("true").spawn()?;
+/// let pid = Pid::from(child.id());
+/// assert_eq!(pid.number(), child.id());
+/// # child.wait()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Pid(u32);

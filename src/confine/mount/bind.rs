@@ -14,18 +14,29 @@ use crate::host_path::HostPath;
 /// device nodes in it have no effect.
 ///
 /// In the sandbox of a privileged caller ([`Identity`](crate::Identity)) it is an idmapped mount: the program reads and
-/// writes there as the owner of the files would, and files that it creates belong to the owner. On a file system that
-/// does not support idmapped mounts (overlayfs, most of FUSE), the program has the rights of any other user in a
-/// read-only bind, and a writable bind is an error that names the mount, also if that is below the source. Use a
-/// directory of another file system instead, such as a volume of the container, copy the files with a
-/// [`Collector`](crate::collect::Collector), or run the program as the caller
-/// ([`Identity::caller`](crate::Identity::caller)).
+/// writes there as the owner of the files would, and files that it creates belong to the owner.
+///
+/// Some file systems do not support idmapped mounts (overlayfs, most of FUSE). On these, a read-only bind gives the
+/// program the rights of any other user, and is an error if only the owner may read the source. A writable bind is an
+/// error, also if only a mount below the source is of such a file system. Bind a directory of another file system
+/// instead, such as a volume of the container, or use [`Identity::caller`](crate::Identity::caller).
 ///
 /// **The files of a privileged caller appear as the program's own by default, private ones too**:
 /// `bind("/etc", "/etc")` shows `/etc/shadow`. Use [`Bind::unmapped`] for directories of the system.
 ///
 /// The program can connect to UNIX sockets and write to FIFOs in a writable tree, but not in a read-only one: see
 /// [`Root`](crate::Root). To allow it to use a socket, bind the socket itself, or use [`Bind::sockets`].
+///
+/// # Errors
+///
+/// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+/// [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed)
+///
+/// - if the source does not exist, or cannot be resolved: see [`HostPath`];
+/// - with `EINVAL`, for a privileged caller, if only the owner may read the source, its file system does not support
+///   idmapped mounts, and the bind is not [`unmapped`](Bind::unmapped).
+///
+/// [`Bind::writable`] has further errors.
 ///
 /// ```
 /// use stockade::mount::Bind;
@@ -81,12 +92,12 @@ impl Bind {
         Self::new(HostPath::beneath(directory, path), target)
     }
 
-    /// Creates a read-only bind of the file or directory that a descriptor of the caller refers to. It is bound
-    /// whatever is at its path meanwhile.
+    /// Creates a read-only bind of the file or directory that a descriptor of the caller refers to. The file is bound
+    /// even if another file is at its path by then.
     ///
-    /// Any descriptor will do, also one that was opened with `O_PATH`. The rights of the program do not depend on how
-    /// it was opened: a bind of a descriptor that was opened for reading can be [`writable`](Self::writable). The
-    /// sandbox keeps the descriptor open, but the program does not inherit it.
+    /// `O_PATH` descriptors are accepted. The rights of the program do not depend on how the descriptor was opened: a
+    /// bind of one that was opened for reading can be [`writable`](Self::writable). The sandbox keeps the descriptor
+    /// open, but the program does not inherit it.
     ///
     /// It cannot be stored (feature `serde`).
     ///
@@ -97,8 +108,8 @@ impl Bind {
     /// to it in the caller's mount namespace: it was removed, another mount covers it, or it is a socket or a pipe.
     ///
     /// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) with `EAGAIN` if the file was renamed or
-    /// replaced since, and the caller is unprivileged ([`Identity`](crate::Identity)). (A privileged caller binds the
-    /// renamed file.)
+    /// replaced since, and the caller is unprivileged ([`Identity`](crate::Identity)). A privileged caller binds the
+    /// renamed file.
     ///
     /// See open_tree(2), `AT_EMPTY_PATH`.
     ///
@@ -122,6 +133,13 @@ impl Bind {
     }
 
     /// Follows a source that is a symlink even if the bind is writable: see [`HostPath::follow_symlinks`].
+    ///
+    /// Default: followed in a read-only bind only.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) with `EINVAL` for a bind of [`Bind::beneath`].
     #[must_use]
     pub fn follow_symlinks(mut self) -> Self {
         self.source = self.source.follow_symlinks();
@@ -134,12 +152,15 @@ impl Bind {
     /// If an operation follows, the set-up needs a descriptor for each mount in the tree until the end. For more mounts
     /// than the caller's hard limit of descriptors (`RLIMIT_NOFILE`), add the bind last.
     ///
-    /// The program can create any file there, and the files of a root caller's program belong to root on the host. So
-    /// set-user-ID and set-group-ID files are dangerous:
+    /// The program can create any file there. On the host, the files that the program of a privileged caller
+    /// ([`Identity`](crate::Identity)) creates belong to the caller, or to the user that [`owner`](Self::owner) sets.
+    /// So set-user-ID and set-group-ID files are dangerous:
     ///
-    /// - Every seccomp policy denies creating them, except [`Seccomp::unconfined`](crate::Seccomp::unconfined) and one
-    ///   with [`Seccomp::allow_set_id_bits`](crate::Seccomp::allow_set_id_bits). With these, bind a directory that
-    ///   other users of the host cannot enter.
+    /// - Seccomp policies deny creating them, with these exceptions:
+    ///   [`Seccomp::unconfined`](crate::Seccomp::unconfined) and any other policy that denies nothing,
+    ///   [`Seccomp::allow_set_id_bits`](crate::Seccomp::allow_set_id_bits),
+    ///   [`Sandbox::nestable`](crate::Sandbox::nestable), and policies that allow io_uring_setup(2). With these, bind a
+    ///   directory that other users of the host cannot enter.
     /// - Do not bind a directory that contains such files: the program can change their contents through a memory
     ///   mapping, which keeps the bits.
     ///
@@ -150,9 +171,15 @@ impl Bind {
     /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn):
     ///
     /// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the source is read-only on the
-    ///   host, if it is a cgroup file system, or, for a privileged caller, before Linux 5.12.
+    ///   host, or if it is a cgroup file system.
     /// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the source does not exist, or if it is a symlink
     ///   and [`follow_symlinks`](Self::follow_symlinks) is not set (`ELOOP`).
+    /// - For a privileged caller, unless the bind is [`unmapped`](Self::unmapped):
+    ///   [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) with `EINVAL` if the file system of the source, or
+    ///   of a mount below it, does not support idmapped mounts, and
+    ///   [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the kernel has none.
+    ///
+    /// For a privileged caller, requires Linux 5.12.
     #[must_use]
     pub fn writable(mut self) -> Self {
         self.writable = true;
@@ -195,6 +222,13 @@ impl Bind {
     ///
     /// A path that a later mount covers is skipped. [`Root::protect`](crate::Root::protect) describes how a path is
     /// protected.
+    ///
+    /// Default: not protected.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) before Linux 5.12.
     ///
     /// Requires Linux 5.12.
     ///

@@ -15,9 +15,9 @@ macro_rules! owner_methods {
         /// Sets the user and group IDs on the host whose files appear as the program's own. Ignored if the caller is
         /// unprivileged ([`Identity`](crate::Identity)).
         ///
-        /// Default: those of the caller. **The program of a root caller can then read all files of root in the tree.**
-        /// In a bind of `/etc`, these include `/etc/shadow` and private keys. Use [`unmapped`](Self::unmapped) for
-        /// directories of the system.
+        /// Default: those of the caller. **If the caller has user ID 0, the program can then read all files of root in
+        /// the tree.** In a bind of `/etc`, these include `/etc/shadow` and private keys. Use
+        /// [`unmapped`](Self::unmapped) for directories of the system.
         #[must_use]
         pub fn owner(mut self, uid: u32, gid: u32) -> Self {
             self.owner = Owner::Ids(uid, gid);

@@ -14,7 +14,18 @@ use crate::host_path::HostPath;
 ///
 /// Sockets and FIFOs in a lower layer are not connected to those of the host.
 ///
-/// Requires Linux 5.11 in a user namespace.
+/// # Errors
+///
+/// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn):
+///
+/// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if there is no lower layer, if a layer
+///   is not a directory, or if the size of [`Overlay::upper_tmpfs`] is 0.
+/// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if a directory cannot be resolved: see [`HostPath`].
+///
+/// When spawned, [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) with [`Layer::Root`](crate::Layer::Root) if
+/// the kernel has no overlayfs, or does not allow it to the caller.
+///
+/// In a user namespace, requires Linux 5.11.
 ///
 /// ```
 /// use stockade::mount::Overlay;
@@ -83,8 +94,8 @@ impl Overlay {
     /// Keeps the changes in the directory `upper` of the host. The kernel uses `work`, an empty directory on the same
     /// file system. No two sandboxes may use the same directories at the same time.
     ///
-    /// Remove the directories with [`remove_dir_all`](crate::collect::remove_dir_all): an ordinary user cannot enter
-    /// directories that the kernel has created in `work`.
+    /// Remove the directories with [`remove_dir_all`](crate::collect::remove_dir_all): an unprivileged caller cannot
+    /// enter directories that the kernel has created in `work`.
     ///
     /// # Errors
     ///

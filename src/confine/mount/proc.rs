@@ -6,8 +6,14 @@ use std::path::PathBuf;
 
 /// A `/proc` that shows the processes of the sandbox (proc(5)).
 ///
-/// Without a PID namespace it is the `/proc` of the caller, read-only, and setting an option is an error. It is also
-/// read-only if the program has user ID 0 on the host ([`Identity::caller`](crate::Identity::caller)).
+/// Without a PID namespace it is the `/proc` of the caller, read-only. It is also read-only if the program has user ID
+/// 0 on the host ([`Identity::caller`](crate::Identity::caller)).
+///
+/// # Errors
+///
+/// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+/// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if [`Proc::hidepid`] or
+/// [`Proc::subset_pid`] is set without a new PID namespace.
 ///
 /// ```
 /// use stockade::mount::Proc;
@@ -31,8 +37,8 @@ pub struct Proc {
 
 /// The visibility in `/proc` of processes that the program may not trace (proc(5), `hidepid`).
 ///
-/// A program with group ID 0 on the host, such as that of a root caller with
-/// [`Identity::caller`](crate::Identity::caller), sees all processes.
+/// A program with group ID 0 on the host sees all processes. With [`Identity::caller`](crate::Identity::caller), the
+/// program of a caller with group ID 0 has that group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]

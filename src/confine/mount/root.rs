@@ -55,7 +55,7 @@ use crate::host_path::HostPath;
 ///   is `/`, or contains `..`, if [`Root::inherit`] has operations, or if the operations require a mount namespace and
 ///   none is created.
 /// - When compiled, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if a path of the host cannot be resolved:
-///   see [`HostPath`].
+///   see [`HostPath`]. [`Bind`] and [`Overlay`] have further errors.
 /// - When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if a mount point on a file system of the
 ///   host does not exist, or a mount fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +162,7 @@ impl Root {
     /// ```
     /// use stockade::{Command, Root, Sandbox};
     ///
-    /// # let programs = ["/usr", "/bin", "/lib", "/lib64"];
+    /// let programs = ["/usr", "/bin", "/lib", "/lib64"];
     /// let directory = tempfile::tempdir()?;
     /// let mut root = Root::from_dir_rw(directory.path());
     /// for path in programs.iter().filter(|path| std::path::Path::new(path).exists()) {
@@ -222,8 +222,8 @@ impl Root {
         Self::new(Base::Inherit)
     }
 
-    /// Allows the program to write to the root directory, a tmpfs of 64 MiB. What is bound in it stays read-only:
-    /// [`Root::from_dir_rw`] is a directory of the host that the program can change.
+    /// Allows the program to write to the root directory, a tmpfs of 64 MiB. Binds in it stay as they are. For a root
+    /// directory of the host that the program can change, use [`Root::from_dir_rw`].
     ///
     /// Default: read-only.
     #[must_use]
@@ -250,8 +250,8 @@ impl Root {
 
     /// Binds a tree of the host, and allows the program to write to it: see [`Bind::writable`].
     ///
-    /// A source that is a symlink is an error: see [`HostPath`]. Each writable bind takes a descriptor during the set-up,
-    /// of which there can be as many as the caller's hard limit `RLIMIT_NOFILE`.
+    /// A source that is a symlink is an error: see [`HostPath`]. Each writable bind takes a descriptor during the
+    /// set-up, of which there can be as many as the caller's hard limit `RLIMIT_NOFILE`.
     #[must_use]
     pub fn bind_rw(self, source: impl Into<HostPath>, target: impl Into<PathBuf>) -> Self {
         self.with(Bind::new(source, target).writable())
@@ -303,7 +303,7 @@ impl Root {
     /// |---|---|
     /// | `/dev/fuse` | nothing without the right to mount (`CAP_SYS_ADMIN` inside, and a policy that allows mount(2)); with it, file systems that it serves itself |
     /// | `/dev/kvm` | virtual machines: their memory counts to its cgroup, but their code runs behind KVM, a large part of the kernel, and not behind the seccomp filter |
-    /// | `/dev/dri` | the GPU: the memory and the time of the GPU have no limit, the driver is a large part of the kernel, and a `card` node also controls the display. `renderD*` alone is less |
+    /// | `/dev/dri`, `/dev/kfd` | the GPU: the memory and the time of the GPU have no limit, the driver is a large part of the kernel, and a `card` node also controls the display. `renderD*` alone is less |
     /// | `/dev/net/tun` | nothing without `CAP_NET_ADMIN` in its network namespace; with it, interfaces there, or those of the caller's network if that is shared |
     /// | `/dev/snd`, `/dev/video*`, `/dev/input` | microphone, camera, and the keys that others press |
     /// | `/dev/mem`, disks such as `/dev/sda` | everything that the permissions of the node allow, past every file system |
@@ -330,8 +330,8 @@ impl Root {
         self.with(Bind::new(path.clone(), path).unmapped().devices().noexec())
     }
 
-    /// Adds the devices by which programs render and compute on the GPUs of the host, and what `/sys` shows about them.
-    /// Create the `/dev` before ([`Root::host`] has one).
+    /// Binds the GPU devices of the host and their entries in `/sys`. Requires a `/dev` in the root ([`Root::host`] has
+    /// one).
     ///
     /// | driver | devices |
     /// |---|---|
@@ -343,9 +343,9 @@ impl Root {
     /// In `/sys` they are found by their number and class (`/sys/dev/char/226:128`, `/sys/class/drm/renderD128`). The
     /// directory of the hardware is bound read-only.
     ///
-    /// [`Root::device`] describes which users can open a device, and that a program with a GPU is isolated less. Usually
-    /// its group (`render`, `video`) is the caller's if that is an ordinary user. The program of a root caller needs
-    /// devices that every user may open.
+    /// An unprivileged caller ([`Identity`](crate::Identity)) must be in the group of the device (`render`, `video`).
+    /// For a privileged caller the device must be open to all users. A program with a GPU is isolated less: see
+    /// [`Root::device`].
     ///
     /// # Errors
     ///
@@ -386,8 +386,8 @@ impl Root {
         self
     }
 
-    /// Creates a read-only file with these contents and the permissions 0444. [`Operation::file`] sets other
-    /// permissions.
+    /// Creates a read-only file with these contents and the permissions 0444. Missing directories above it are created,
+    /// and an existing file is covered. The contents are kept in memory. [`Operation::file`] sets other permissions.
     #[must_use]
     pub fn file(self, target: impl Into<PathBuf>, contents: impl Into<Vec<u8>>) -> Self {
         self.with(Operation::file(target, contents, 0o444))
@@ -421,7 +421,8 @@ impl Root {
         self.with(Operation::create_dir(target, 0o755))
     }
 
-    /// Lets programs resolve their own host name, and where the network is shared names of the network.
+    /// Makes the host name of the sandbox resolve to `127.0.0.1`. If the caller's network is shared, DNS names resolve
+    /// too.
     ///
     /// - `/etc/hosts` gets a line that resolves the host name of the sandbox
     ///   ([`Sandbox::hostname`](crate::Sandbox::hostname)) to `127.0.0.1`. The sandbox needs a UTS namespace of its
@@ -433,8 +434,8 @@ impl Root {
     ///
     /// A file of the host gets its line at the beginning, in a copy that is mounted over it. If the caller cannot read
     /// it, or it has more than 256 KiB, the copy has only the line. A file that does not exist is created where the
-    /// file system is the sandbox's own. What is not the host's, such as the files of [`Root::from_dir`], stays as it
-    /// is. Later operations cover these files as any other.
+    /// file system is the sandbox's own. Files that are not from the host, such as those of [`Root::from_dir`], are not
+    /// changed. Later operations cover these files as any other.
     ///
     /// Default: only [`Root::host`] and the profiles have it.
     ///
@@ -496,10 +497,12 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
-    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if no writable bind contains the
-    /// path, or if a later mount covers it, and [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if it is a
-    /// symlink or leads through one (`ELOOP`).
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn):
+    ///
+    /// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if no writable bind contains the
+    ///   path, or if a later mount covers it.
+    /// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if it is a symlink or leads through one (`ELOOP`).
+    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) before Linux 5.12.
     ///
     /// Requires Linux 5.12.
     ///
@@ -566,6 +569,11 @@ impl Root {
     ///
     /// In a writable bind the program can rename a directory above the path, and create another file at the path.
     /// [`protect`](Self::protect) prevents that. A file that a process of the host renames to the path is writable.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) before Linux 5.12.
     ///
     /// Requires Linux 5.12.
     #[must_use]

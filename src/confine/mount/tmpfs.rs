@@ -49,6 +49,11 @@ impl Tmpfs {
     /// Sets the maximum size in bytes, at least 1. It is rounded up to whole pages.
     ///
     /// Default: 512 MiB.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for 0.
     #[must_use]
     pub fn size(mut self, bytes: u64) -> Self {
         self.size = Some(bytes);
@@ -59,6 +64,11 @@ impl Tmpfs {
     /// size.
     ///
     /// Default: one for each 4 KiB of the size, but at least 1,024.
+    ///
+    /// # Errors
+    ///
+    /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn),
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for 0.
     #[must_use]
     pub fn inodes(mut self, count: u64) -> Self {
         self.inodes = Some(count);

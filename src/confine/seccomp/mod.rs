@@ -261,9 +261,9 @@ impl Seccomp {
         self
     }
 
-    /// In all rules and in the default action, replaces each [`Action::Errno`] whose number is not 0 with `action`.
-    /// Guards keep their error numbers: see [`Seccomp`]. For example, `deny_with(Action::Kill)` kills the sandbox for
-    /// every call that a rule denies.
+    /// Replaces every [`Action::Errno`] (except number 0) in the rules and the default action with `action`. Guards
+    /// keep their error numbers: see [`Seccomp`]. For example, `deny_with(Action::Kill)` kills the sandbox for every
+    /// call that a rule denies.
     #[must_use]
     pub fn deny_with(mut self, action: Action) -> Self {
         for known in self.rules.iter_mut().map(|rule| &mut rule.action).chain([&mut self.default_action]) {
@@ -280,20 +280,26 @@ impl Seccomp {
     /// are not recorded.
     ///
     /// Default: not recorded.
+    ///
+    /// # Errors
+    ///
+    /// When spawned, [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) (`EBUSY`) if the caller already runs
+    /// under a filter with a listener: see [`Action::Kill`].
     #[must_use]
     pub fn record(mut self) -> Self {
         self.record = true;
         self
     }
 
-    /// Adds a compiled program of the kernel's packet filter (classic BPF), as an array of `struct sock_filter` in the byte
-    /// order of the machine. libseccomp (seccomp_export_bpf(3)) and others write such programs.
+    /// Adds a compiled program of the kernel's packet filter (classic BPF), as an array of `struct sock_filter` in the
+    /// byte order of the machine. libseccomp (seccomp_export_bpf(3)) and others write such programs.
     ///
     /// It is installed in addition to the policy, and can only deny more: of the results of all programs and of the
     /// policy, the kernel takes the strictest (seccomp(2)). What it denies is not recorded by [`Seccomp::record`].
-    /// `SECCOMP_RET_USER_NOTIF` has nobody who answers, so that the call fails with `ENOSYS`. `SECCOMP_RET_TRACE` denies
-    /// nothing, since a program can trace its child and let it make the call: an instruction that returns it is an
-    /// error, and if it is computed (`BPF_RET | BPF_A`), the call fails with `ENOSYS`.
+    ///
+    /// No process answers `SECCOMP_RET_USER_NOTIF`: such a call fails with `ENOSYS`. `SECCOMP_RET_TRACE` denies nothing,
+    /// since a program can trace its child and let it make the call. An instruction that returns it is an error. If the
+    /// result is computed (`BPF_RET | BPF_A`), the call fails with `ENOSYS`.
     ///
     /// It applies to the program alone: the calls of the set-up, among them the execve(2) that starts the program, are
     /// allowed before it is asked. **It must check the architecture itself** (`seccomp_data.arch`), since numbers of

@@ -139,13 +139,14 @@ impl Seccomp {
     /// submissions to an online judge in Java, Node or Go.
     ///
     /// Such a runtime starts threads, maps memory that is writable and executable, reads its settings, and creates
-    /// pipes and temporary files of its own. The policy denies what [`Seccomp::new`] does, and more:
+    /// pipes and temporary files of its own. The policy is [`Seccomp::new`] with these changes:
     ///
-    /// - executing other programs, and sending signals to other processes (`kill`), kill the sandbox:
-    ///   [`Termination::Syscall`](crate::Termination::Syscall). So does every call that [`Seccomp::new`] denies;
-    /// - sockets cannot be created: `socket` fails with `EACCES`, since runtimes and C libraries try one when they look
-    ///   up a name, and can do without. `socketpair` is allowed;
-    /// - `io_uring_setup` fails with `ENOSYS`, since runtimes try it when they start.
+    /// - A call that its rules deny kills the sandbox ([`Termination::Syscall`](crate::Termination::Syscall)), with the
+    ///   exceptions that follow. Guards keep their error numbers: see [`Seccomp`].
+    /// - `execve`, `execveat` and `kill` kill the sandbox.
+    /// - `socket` fails with `EACCES`, because runtimes and C libraries try one when they look up a name, and continue
+    ///   without it. `socketpair` of UNIX sockets is allowed.
+    /// - `clone3` and `io_uring_setup` fail with `ENOSYS`, because C libraries and runtimes try them first.
     ///
     /// Use it with [`profile::judge`](crate::profile::judge), and limit the memory by a
     /// [`Cgroup`](crate::Cgroup::memory_max): these runtimes reserve more address space than they use.

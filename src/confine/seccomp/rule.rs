@@ -22,6 +22,8 @@ pub enum Action {
     /// A callback of the caller decides, while the program waits: see
     /// [`Sandbox::spawn_supervised`](crate::Sandbox::spawn_supervised). Any other spawn of such a policy fails with
     /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration).
+    ///
+    /// Requires a seccomp listener, as [`Action::Kill`] does.
     Notify,
     /// The call is not executed, and fails with this error number, 0 to 4095 (errno(3)).
     ///
@@ -31,6 +33,10 @@ pub enum Action {
     ///
     /// If the sandbox has neither a PID namespace nor a cgroup, only the program, its process group, and the process
     /// that made the call are killed.
+    ///
+    /// Requires a seccomp listener, of which a process can have one. When spawned,
+    /// [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) (`EBUSY`) if the caller already runs under a filter
+    /// with a listener.
     Kill,
 }
 

@@ -535,7 +535,7 @@ impl Implied {
     pub fn restrict(&self, process: &mut Script) {
         let ruleset = create(process, &self.handled);
         for (path, access) in &self.rules.paths {
-            let opening = Opening { symlinks: Symlinks::Followed, skipped: Skipped::Always };
+            let opening = Opening { symlinks: Symlinks::Followed, tolerated: Tolerated::Everything };
             allow_path(process, ruleset.into(), path, *access & self.handled.fs, opening);
         }
         let access = self.handled.fs & FsAccess::OF_FILE;
@@ -569,8 +569,8 @@ impl Ruleset<'_> {
                     Some(place) => Symlinks::FollowedTo(place),
                     None => Symlinks::Followed,
                 };
-                let skipped = if rules.skips_absent { Skipped::IfAbsent } else { Skipped::Never };
-                allow_path(process, ruleset.into(), path, *access & handled.fs, Opening { symlinks, skipped });
+                let tolerated = if rules.skips_absent { Tolerated::Absence } else { Tolerated::Nothing };
+                allow_path(process, ruleset.into(), path, *access & handled.fs, Opening { symlinks, tolerated });
             }
         }
         if handled.net != 0 {
@@ -587,7 +587,7 @@ impl Ruleset<'_> {
 /// How the path of a rule is opened.
 struct Opening<'a> {
     symlinks: Symlinks<'a>,
-    skipped: Skipped,
+    tolerated: Tolerated,
 }
 
 /// Which symlinks in a path are followed. Magic links never are.
@@ -598,12 +598,12 @@ enum Symlinks<'a> {
     Refused,
 }
 
-/// Whether there is no rule if the path cannot be opened.
-enum Skipped {
-    Never,
-    /// If the path does not exist, or the program cannot access it.
-    IfAbsent,
-    Always,
+/// The failures to open a path for which there is no rule then.
+enum Tolerated {
+    Nothing,
+    /// The path does not exist, or the program cannot access it.
+    Absence,
+    Everything,
 }
 
 impl Opening<'_> {
@@ -617,12 +617,12 @@ impl Opening<'_> {
                 process.open_beneath(above, path.strip_prefix(place).unwrap_or(path).as_os_str()).store("directory")
             }
         };
-        match self.skipped {
-            Skipped::Never => {}
-            Skipped::IfAbsent => {
+        match self.tolerated {
+            Tolerated::Nothing => {}
+            Tolerated::Absence => {
                 process.last().on_error(OnError::goto_if([libc::ENOENT, libc::EACCES], gone));
             }
-            Skipped::Always => {
+            Tolerated::Everything => {
                 process.last().or_goto(gone);
             }
         }

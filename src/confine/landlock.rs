@@ -114,11 +114,11 @@ table_form!(
 /// on the host. A rule applies to the file or directory that exists at the path when the program starts, and to
 /// everything below it.
 ///
-/// Symlinks in a path are followed, but none below the target of a writable bind, of a bind of
-/// [`HostPath::beneath`](crate::mount::HostPath::beneath), or of an overlay with a directory for changes: an earlier
-/// program could have created it. **Other directories that a program can write to are followed**: with
-/// [`Root::inherit`] and [`Root::from_dir_rw`](crate::Root::from_dir_rw), do not pass a path that a program can replace
-/// by a symlink.
+/// Symlinks in a path are followed. But if it begins with the target of a writable bind, of a bind of
+/// [`HostPath::beneath`](crate::mount::HostPath::beneath), or of an overlay with a directory for changes, none below
+/// that target is: an earlier program could have created it. **In other directories that a program can write to they
+/// are followed**: with [`Root::inherit`] and [`Root::from_dir_rw`](crate::Root::from_dir_rw), do not pass a path that a
+/// program can replace by a symlink.
 ///
 /// # Errors
 ///

@@ -292,8 +292,8 @@ fn change_mounts(args: &[String]) -> i32 {
     }
     let is_secret = |path: String| fs::read_to_string(path).is_ok_and(|text| text == "secret");
     let is_shown = is_secret("/srv/file".into()) || is_secret(format!("/proc/self/fd/{tree}/file"));
-    let is_written = fs::write("/srv/new", "").is_ok();
-    i32::from(!(is_shown || is_written))
+    let is_changed = fs::create_dir("/srv/new").is_ok();
+    i32::from(!(is_shown || is_changed))
 }
 
 fn unless_pivot_root_and_landlock() -> Option<String> {
@@ -311,7 +311,7 @@ fn mounts_that_a_program_can_change_are_reported() {
     let changes = |sandbox: &Sandbox, how: &str| {
         let mut command = payload("change_mounts");
         let outcome = sandbox.clone().root(root.clone()).status(command.arg(how)).unwrap();
-        let _ = fs::remove_file(path.join("new"));
+        let _ = fs::remove_dir(path.join("new"));
         (outcome.success(), outcome.enforcement.gaps.iter().any(|gap| gap.kind == GapKind::Mounts))
     };
     let everything = Landlock::new().read_write("/").any_tcp().any_signal().any_abstract_socket();

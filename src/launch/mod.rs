@@ -39,6 +39,7 @@ pub(crate) use kill_switch::KillSwitch;
 pub(crate) use listener::Listener;
 pub(crate) use minimal_filter::{NO_ROOM, Remaining, allow_only, check_filters};
 use placeholder::HeldPlaceholder;
+pub(crate) use placeholder::is_placeholder_directory;
 use process::Process;
 pub(crate) use running::{ReapedSandbox, Running};
 use setup_deadline::Deadline;

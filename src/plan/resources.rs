@@ -2,16 +2,33 @@
 //! the program.
 
 use std::ffi::OsString;
-use std::fs::Metadata;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-/// What is created at a path that does not exist: a file with these contents, or a directory.
-pub(crate) type Absent = Option<Vec<u8>>;
+/// What is created at a path that does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absent {
+    Directory,
+    EmptyFile,
+    /// A file that names its own directory.
+    Dot,
+}
+
+impl Absent {
+    pub const ALL: [Self; 3] = [Self::Directory, Self::EmptyFile, Self::Dot];
+
+    /// The contents of the file. `None` for a directory.
+    pub fn contents(self) -> Option<&'static [u8]> {
+        match self {
+            Self::Directory => None,
+            Self::EmptyFile => Some(b""),
+            Self::Dot => Some(b".\n"),
+        }
+    }
+}
 
 /// A path of the host that must exist while the sandbox exists. It is created for that time if it does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,19 +36,10 @@ pub(crate) struct Placeholder {
     /// The directory, resolved.
     pub parent: PathBuf,
     pub name: OsString,
-    /// The contents of a file. `None` for a directory.
-    pub contents: Absent,
+    pub absent: Absent,
 }
 
 impl Placeholder {
-    /// The modification time of placeholders, in seconds.
-    pub const MARK: i64 = 437_133;
-
-    /// Whether an existing directory or file is a placeholder, which counts as absent.
-    pub fn is_one(there: &Metadata) -> bool {
-        there.mtime() == Self::MARK && there.mtime_nsec() == 0
-    }
-
     pub fn path(&self) -> PathBuf {
         self.parent.join(&self.name)
     }

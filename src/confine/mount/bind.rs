@@ -212,13 +212,25 @@ impl Bind {
     /// - the directory of `core.hooksPath` if it lies in the bind, as set in this configuration or in the caller's own
     ///   (`~/.gitconfig`, `~/.config/git/config`, `/etc/gitconfig`). If its path contains a hidden directory, that
     ///   directory is protected, since hooks execute files beside them: `.husky` for `.husky/_`;
-    /// - the same files of each submodule, and the paths of each linked worktree;
+    /// - files of the caller's own configuration, and what they include, if they lie in the bind;
+    /// - the same files of each submodule, and the paths and hooks of each linked worktree;
     /// - in a linked worktree `.git`, its git directory and its common directory, if they lie in the bind. Bind the
     ///   common directory with this as well if the program is to commit;
-    /// - the paths `.git` and `HEAD` if the source is no git repository: the program cannot create one. While the
-    ///   sandbox runs, empty placeholders `.git` and `HEAD` then appear on the host
-    ///   ([`Root::protect`](crate::Root::protect)). If the caller may not write to the directory, which may belong to
-    ///   another user, the spawn fails with [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed).
+    /// - the path `.git` if the source is no git repository: the program cannot create one;
+    /// - the paths `refs` (or `objects`, if only `refs` exists) and `commondir` beside `.git`: the program cannot make
+    ///   the workspace itself a bare repository, which git would use if the program damaged `.git`. A workspace with
+    ///   both `objects` and `refs` is protected as a git directory.
+    ///
+    /// While the sandbox runs, empty directories appear on the host as placeholders for those of these paths that do
+    /// not exist ([`Root::protect`](crate::Root::protect)). git does not list them. If the caller may not write to the
+    /// directory, which may belong to another user, the spawn fails with
+    /// [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed).
+    ///
+    /// The same paths are protected in the next sandbox, whatever a program creates, renames or removes in this one. If
+    /// a program leaves a workspace that cannot be searched, the next spawn fails:
+    /// [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if a directory cannot be read, or if a symlink
+    /// replaces one, and [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if there are more
+    /// than 8,000 paths to protect.
     ///
     /// A path that a later mount covers is skipped. [`Root::protect`](crate::Root::protect) describes how a path is
     /// protected.
@@ -237,6 +249,7 @@ impl Bind {
     /// The workspace is still untrusted data, and other tools execute files in it. Protect with
     /// [`Root::protect`](crate::Root::protect) the files from which your tools take commands:
     ///
+    /// - programs of the workspace that the configuration names, such as filters, or that a hook is a symlink to;
     /// - files that hooks read, such as `.pre-commit-config.yaml`, `lefthook.yml` and `.overcommit.yml`;
     /// - `.envrc` of direnv, and the directories `.vscode` and `.idea`;
     /// - `.cargo/config.toml`, `Makefile`, `package.json` and other build files, if you build outside of a sandbox.

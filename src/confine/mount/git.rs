@@ -1,25 +1,41 @@
 //! Finds the paths of a workspace that git(1) executes, or reads its configuration from, which can name programs to
 //! execute (`core.fsmonitor`, filters, hooks). The workspace is not trusted: its files only add paths to protect. The
-//! caller's own configuration is read too, since it may name a directory of the workspace. How a path is protected is
-//! in `protect`.
+//! caller's own configuration is read too, since it may name a file or directory of the workspace. How a path is
+//! protected is in `protect`.
+//!
+//! A program writes to the workspace in one sandbox, and the next sandbox searches it. So nothing that a program can
+//! create, rename or remove may hide a path: what is found depends on files that each sandbox has protected, and what
+//! cannot be searched is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::unistd::User;
 
 use super::git_config;
 use crate::collect::Collector;
 use crate::environment;
-use crate::plan::{Absent, Placeholder};
+use crate::error::{Error, Result};
+use crate::host_path::{HostPath, is_directory};
+use crate::launch::is_placeholder_directory;
+use crate::plan::Absent;
 
 /// The largest file that is read, in bytes.
 const MAX_FILE_SIZE: u64 = 1 << 20;
-/// The maximum depth of submodules within submodules.
-const MAX_DEPTH: usize = 8;
-/// The maximum number of entries of a directory, and of configuration files, that are read.
-const MAX_COUNT: usize = 1000;
+/// The maximum number of paths to protect.
+const MAX_PATHS: usize = 8000;
+/// The maximum number of directory entries and git directories that are visited.
+const MAX_VISITED: usize = 200_000;
+/// The maximum number of symlinks in a path (path_resolution(7)).
+const MAX_SYMLINKS: usize = 40;
+
+/// Settings of which the configuration of each git directory has one: git(1) writes them when it creates it.
+const REPOSITORY_KEYS: [&str; 3] = ["core.repositoryformatversion", "core.bare", "core.worktree"];
 
 /// The hooks that git executes (githooks(5)).
 const HOOKS: [&str; 28] = [
@@ -53,208 +69,380 @@ const HOOKS: [&str; 28] = [
     "update",
 ];
 
-/// Returns the paths to protect below a workspace or a git directory, each with the placeholder if nothing exists
-/// there.
-pub(super) fn executed_paths(source: &Path) -> Vec<(PathBuf, Absent)> {
-    let home = environment::var("HOME").map(PathBuf::from);
-    let hooks = GitUser { home: home.clone() }.hooks();
-    let mut workspace = Workspace { source, home, hooks, found: BTreeMap::new() };
-    workspace.search();
-    workspace.found.into_iter().collect()
+/// The paths to protect, relative to the source.
+#[derive(Default)]
+pub(super) struct GitPaths {
+    /// What must not change, each with the placeholder if nothing exists there.
+    pub read_only: BTreeMap<PathBuf, Absent>,
+    /// Existing directories that must not be renamed or removed.
+    pub kept: BTreeSet<PathBuf>,
 }
 
+/// Returns the paths to protect below a workspace or a git directory.
+pub(super) fn search(source: &Path) -> Result<GitPaths> {
+    let home = environment::var("HOME").map(PathBuf::from);
+    let mut workspace = Workspace {
+        source,
+        home,
+        hooks: vec![],
+        found: GitPaths::default(),
+        pending: vec![],
+        known: BTreeSet::new(),
+        visited: 0,
+    };
+    workspace.search()?;
+    Ok(workspace.found)
+}
+
+/// A part of the search.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Task {
+    GitDirectory {
+        git: PathBuf,
+        worktree: PathBuf,
+    },
+    /// A directory in which git directories of submodules are, whose names may have slashes.
+    Modules(PathBuf),
+}
+
+/// A search. All paths are absolute. A program may have written those below the source. The others are trusted.
 struct Workspace<'a> {
     source: &'a Path,
     /// The caller's home directory, for `~` in paths.
     home: Option<PathBuf>,
     /// The values of `core.hooksPath` in the caller's own configuration.
     hooks: Vec<String>,
-    found: BTreeMap<PathBuf, Absent>,
+    found: GitPaths,
+    pending: Vec<Task>,
+    /// Every task that was ever pending.
+    known: BTreeSet<Task>,
+    visited: usize,
 }
 
 impl Workspace<'_> {
-    fn search(&mut self) {
-        let (dot, top) = (Path::new(".git"), Path::new(""));
-        if self.source.join("HEAD").is_file() && self.source.join("objects").is_dir() {
-            self.git_directory(top, top, MAX_DEPTH);
+    fn search(&mut self) -> Result<()> {
+        for file in self.files_of_caller() {
+            let settings = self.settings(file)?;
+            self.hooks.extend(values(&settings, "core.hookspath"));
         }
-        match self.source.join(dot).symlink_metadata() {
-            Ok(meta) if meta.is_dir() && !Placeholder::is_one(&meta) => self.git_directory(dot, top, MAX_DEPTH),
-            // A worktree or a submodule: `gitdir: PATH`.
-            Ok(meta) if !meta.is_dir() => {
-                self.found.insert(dot.into(), Some(vec![]));
-                // Its git directory may lie elsewhere.
-                self.hooks_of_caller(top);
-                let named = self.text(dot);
-                let named = named.as_deref().and_then(|text| text.trim().strip_prefix("gitdir:"));
-                if let Some(directory) = named.and_then(|path| self.below(top, path.trim())) {
-                    self.git_directory(&directory, top, MAX_DEPTH);
-                    let common = self.text(&directory.join("commondir"));
-                    if let Some(common) = common.and_then(|path| self.below(&directory, path.trim())) {
-                        self.git_directory(&common, top, MAX_DEPTH);
-                    }
+        let (top, dot) = (self.source.to_owned(), self.source.join(".git"));
+        let is_git_directory = self.is_git_directory(&top) || top.join("commondir").is_file();
+        if is_git_directory {
+            self.add(Task::GitDirectory { git: top.clone(), worktree: top.clone() })?;
+        }
+        match dot.symlink_metadata() {
+            Ok(meta) if meta.is_dir() && !self.is_placeholder(&dot) => {
+                self.add(Task::GitDirectory { git: dot, worktree: top.clone() })?;
+                if !is_git_directory {
+                    self.prevent_repository(&top)?;
                 }
             }
-            // No repository. The program must not create one, nor make the workspace itself one: git(1) treats a
-            // directory with `HEAD`, `objects` and `refs` as a bare repository.
+            // A worktree or a submodule: `gitdir: PATH`. If the path leads to no git directory, git(1) fails.
+            Ok(meta) if !meta.is_dir() => {
+                self.protect(&dot, Absent::EmptyFile)?;
+                let text = self.text(&dot);
+                let named = text.as_deref().and_then(|text| text.strip_prefix("gitdir: "));
+                if let Some(git) = named.and_then(|line| self.resolve_line(&top, line)) {
+                    self.add(Task::GitDirectory { git, worktree: top })?;
+                }
+            }
+            // The program must not create a repository.
             _ => {
-                self.found.insert(dot.into(), None);
-                self.found.insert("HEAD".into(), Some(vec![]));
+                self.protect(&dot, Absent::Directory)?;
+                if !is_git_directory {
+                    self.prevent_repository(&top)?;
+                }
             }
         }
+        while let Some(task) = self.pending.pop() {
+            match task {
+                Task::GitDirectory { git, worktree } => self.git_directory(&git, &worktree)?,
+                Task::Modules(directory) => self.modules(&directory)?,
+            }
+        }
+        Ok(())
     }
 
-    /// Adds the paths of a git directory and of its worktree. Both are relative to the source. The configuration may
-    /// name another worktree.
-    fn git_directory(&mut self, git: &Path, worktree: &Path, depth: usize) {
-        if depth == 0 || self.found.len() > 8 * MAX_COUNT {
-            return;
-        }
-        self.found.insert(git.join("hooks"), None);
-        self.found.insert(git.join("config"), Some(vec![]));
-        self.found.insert(git.join("config.worktree"), Some(vec![]));
+    /// Prevents the program from making a directory itself a git directory. git(1) takes it for one if it contains
+    /// `HEAD`, `objects` and `refs`, or a `commondir` that leads to the last two, and if its `.git` is none: the program
+    /// can remove `.git/HEAD`. Empty directories do not change what git(1) reports of a worktree.
+    fn prevent_repository(&mut self, directory: &Path) -> Result<()> {
+        let is_missing = |path: &PathBuf| path.symlink_metadata().is_err() || self.is_placeholder(path);
+        let names = [directory.join("refs"), directory.join("objects")];
+        let missing = names.into_iter().find(is_missing);
+        missing.map_or(Ok(()), |path| self.protect(&path, Absent::Directory))?;
+        self.protect(&directory.join("commondir"), Absent::Directory)
+    }
+
+    /// Returns whether a directory is a git directory. Its configuration is protected, and its `objects` and `refs`
+    /// cannot be removed, so a program cannot make this false. `HEAD` does not count, because the program can remove
+    /// it.
+    fn is_git_directory(&self, directory: &Path) -> bool {
+        let exists = |name| directory.join(name).symlink_metadata().is_ok();
+        let is_configured = || {
+            let text = self.text(&directory.join("config")).unwrap_or_default();
+            git_config::settings(&text).iter().any(|(key, _)| REPOSITORY_KEYS.contains(&key.as_str()))
+        };
+        exists("objects") && exists("refs") || exists("config") && is_configured()
+    }
+
+    /// Adds the paths of a git directory and of its worktrees.
+    fn git_directory(&mut self, git: &Path, worktree: &Path) -> Result<()> {
+        self.protect(&git.join("hooks"), Absent::Directory)?;
         // It could name another directory with another configuration and other hooks. The placeholder names this
         // directory.
-        self.found.insert(git.join("commondir"), Some(b".\n".to_vec()));
-        for worktree in self.directories(&git.join("worktrees")) {
-            // The `.git` file of the linked worktree, which names this directory.
-            if let Some(file) = self.text(&worktree.join("gitdir")).and_then(|path| self.below(&worktree, path.trim()))
-            {
-                self.found.insert(file, Some(vec![]));
-            }
-            let files = [("commondir", vec![]), ("gitdir", vec![]), ("config.worktree", vec![])];
-            self.found.extend(files.map(|(name, absent)| (worktree.join(name), Some(absent))));
+        self.protect(&git.join("commondir"), Absent::Dot)?;
+        for name in ["objects", "refs"] {
+            self.keep(git.join(name));
         }
-        let mut all = self.settings(&git.join("config"));
-        all.extend(self.settings(&git.join("config.worktree")));
-        let of = |key: &str| -> Vec<String> {
-            all.iter().filter(|(known, _)| known == key).map(|(_, value)| value.clone()).collect()
-        };
+        let mut settings = self.settings(git.join("config"))?;
+        settings.extend(self.settings(git.join("config.worktree"))?);
         let mut worktrees = vec![worktree.to_owned()];
+        for linked in self.directories(&git.join("worktrees"))? {
+            let files = ["gitdir", "commondir"].map(|name| linked.join(name));
+            if files.iter().all(|file| file.symlink_metadata().is_err()) {
+                continue;
+            }
+            for file in &files {
+                self.protect(file, Absent::EmptyFile)?;
+            }
+            settings.extend(self.settings(linked.join("config.worktree"))?);
+            self.add(Task::Modules(linked.join("modules")))?;
+            // The `.git` file of the linked worktree, which names this directory.
+            let file = self.text(&files[0]).and_then(|line| self.resolve_line(&linked, &line));
+            if let Some(file) = file {
+                self.protect(&file, Absent::EmptyFile)?;
+                worktrees.extend(file.parent().map(Path::to_owned));
+            }
+        }
         // The worktree of a submodule, if this is its git directory.
-        let named: Vec<PathBuf> = of("core.worktree").iter().filter_map(|value| self.below(git, value)).collect();
-        for path in named {
-            let file = path.join(".git");
-            if file != git.join(".git") {
-                self.found.insert(file, Some(vec![]));
+        for value in values(&settings, "core.worktree") {
+            let Some(path) = self.resolve(git, &value) else { continue };
+            if path.join(".git") != git && path != git {
+                self.protect(&path.join(".git"), Absent::EmptyFile)?;
             }
             worktrees.push(path);
         }
-        for worktree in worktrees {
-            of("core.hookspath").iter().for_each(|value| self.hooks(&worktree, value));
-            self.hooks_of_caller(&worktree);
+        let hooks: Vec<String> = values(&settings, "core.hookspath").into_iter().chain(self.hooks.clone()).collect();
+        for worktree in &worktrees {
+            for value in &hooks {
+                self.hooks(git, worktree, value)?;
+            }
         }
-        self.modules(&git.join("modules"), depth - 1);
+        self.add(Task::Modules(git.join("modules")))?;
+        // That of a linked worktree names the common directory.
+        match self.text(&git.join("commondir")).and_then(|line| self.resolve_line(git, &line)) {
+            Some(common) if common != git => {
+                self.add(Task::GitDirectory { git: common, worktree: worktree.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Adds a directory of hooks that a configuration names (`core.hooksPath`). Hooks may execute files beside it, as
-    /// those of husky do (`.husky/_`), so everything below the first hidden directory is protected. If the directory is
-    /// the worktree itself, only the hooks are.
-    fn hooks(&mut self, worktree: &Path, value: &str) {
-        let Some(path) = self.below_or_source(worktree, value) else { return };
-        let Ok(within) = path.strip_prefix(worktree) else {
-            self.found.insert(path, None);
-            return;
-        };
-        if within == Path::new("") {
-            self.found.extend(HOOKS.map(|hook| (path.join(hook), Some(vec![]))));
-            return;
+    /// those of husky do (`.husky/_`), so everything below the first hidden directory is protected, unless that
+    /// contains the git directory. If the directory contains the worktree, only the hooks are.
+    fn hooks(&mut self, git: &Path, worktree: &Path, value: &str) -> Result<()> {
+        let Some(path) = self.resolve(worktree, value) else { return Ok(()) };
+        if worktree.starts_with(&path) || self.source.starts_with(&path) {
+            return HOOKS.iter().try_for_each(|hook| self.protect(&path.join(hook), Absent::EmptyFile));
         }
         let is_hidden = |part: Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b".");
-        let parts = within.components().position(is_hidden).map_or(usize::MAX, |index| index + 1);
-        let directory = worktree.join(within.components().take(parts).collect::<PathBuf>());
-        if directory != Path::new(".git") {
-            self.found.insert(directory, None);
-        }
+        let within = path.strip_prefix(worktree).unwrap_or(Path::new(""));
+        let hidden = within
+            .components()
+            .position(is_hidden)
+            .map(|index| worktree.join(within.components().take(index + 1).collect::<PathBuf>()));
+        let directory = hidden.filter(|hidden| !git.starts_with(hidden)).unwrap_or(path);
+        self.protect(&directory, Absent::Directory)
     }
 
-    /// Adds the directories of hooks that the caller's own configuration names.
-    fn hooks_of_caller(&mut self, worktree: &Path) {
-        for value in self.hooks.clone() {
-            self.hooks(worktree, &value);
-        }
-    }
-
-    /// Adds the git directories of submodules, whose names may have slashes.
-    fn modules(&mut self, directory: &Path, depth: usize) {
-        if depth == 0 {
-            return;
-        }
-        for module in self.directories(directory) {
-            match self.source.join(&module).join("HEAD").symlink_metadata() {
-                Ok(_) => self.git_directory(&module, &module, depth),
-                Err(_) => self.modules(&module, depth - 1),
+    /// Searches a directory for git directories of submodules. A program can make a directory above one look like a git
+    /// directory, so each is searched.
+    fn modules(&mut self, directory: &Path) -> Result<()> {
+        for module in self.directories(directory)? {
+            if self.is_git_directory(&module) {
+                self.add(Task::GitDirectory { git: module.clone(), worktree: module.clone() })?;
+            }
+            if !is_of_objects(&module) {
+                self.add(Task::Modules(module))?;
             }
         }
+        Ok(())
     }
 
-    /// Returns the subdirectories of a directory. Paths are relative to the source.
-    fn directories(&self, directory: &Path) -> Vec<PathBuf> {
-        let real = self.source.join(directory);
-        if !real.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
-            return vec![];
+    /// Returns the subdirectories of a directory, and an error if it cannot be searched.
+    fn directories(&mut self, directory: &Path) -> Result<Vec<PathBuf>> {
+        let is_trusted = !directory.starts_with(self.source);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(vec![]),
+            _ if is_trusted => Ok(vec![]),
+            // A program may have made it unreadable.
+            _ => {
+                let hint = "allow the caller to read it, or remove it if a program has created it";
+                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+                Err(Error::set_up("read the git directory", "openat", errno, Some(hint)).on(directory))
+            }
+        };
+        let is_symlink = match directory.symlink_metadata() {
+            Ok(meta) => meta.is_symlink(),
+            Err(error) => return failed(error),
+        };
+        if is_symlink {
+            self.protect(directory, Absent::Directory)?;
         }
-        let entries = fs::read_dir(&real).into_iter().flatten().flatten().take(MAX_COUNT);
-        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        directories.map(|entry| directory.join(entry.file_name())).collect()
-    }
-
-    /// Resolves a path of a configuration, which is relative to `from`, to one below the source. `None` if it leads out
-    /// of the source, or is the source.
-    fn below(&self, from: &Path, path: &str) -> Option<PathBuf> {
-        self.below_or_source(from, path).filter(|below| below != Path::new(""))
-    }
-
-    /// As [`below`](Self::below), but returns an empty path for the source itself.
-    fn below_or_source(&self, from: &Path, path: &str) -> Option<PathBuf> {
-        let path = expand(path, self.home.as_deref())?;
-        let mut whole = self.source.to_owned();
-        for component in self.source.join(from).join(path).strip_prefix(self.source).ok()?.components() {
-            match component {
-                Component::ParentDir => drop(whole.pop()),
-                Component::CurDir => {}
-                other => whole.push(other),
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) => return failed(error),
+        };
+        let (mut found, mut symlinks) = (vec![], vec![]);
+        for entry in entries {
+            self.visited += 1;
+            self.check_size(directory)?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => return failed(error),
+            };
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => found.push(entry.path()),
+                Ok(kind) if kind.is_symlink() && is_directory(&entry.path()) => symlinks.push(entry.path()),
+                _ => {}
             }
         }
-        whole.strip_prefix(self.source).ok().map(Path::to_owned)
+        // A program could replace them, so they are an error.
+        symlinks.iter().try_for_each(|path| self.protect(path, Absent::Directory))?;
+        Ok(found)
     }
 
-    /// Reads a file below the source.
+    fn add(&mut self, task: Task) -> Result<()> {
+        self.visited += 1;
+        self.check_size(self.source)?;
+        if self.known.insert(task.clone()) {
+            self.pending.push(task);
+        }
+        Ok(())
+    }
+
+    /// Adds a path that must not change, if it is below the source.
+    fn protect(&mut self, path: &Path, absent: Absent) -> Result<()> {
+        if let Some(below) = self.below(path) {
+            self.found.read_only.insert(below, absent);
+            self.check_size(path)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a path that must not be renamed or removed, if it is a directory below the source.
+    fn keep(&mut self, path: PathBuf) {
+        let below = self.below(&path).filter(|_| path.symlink_metadata().is_ok_and(|meta| meta.is_dir()));
+        self.found.kept.extend(below);
+    }
+
+    fn below(&self, path: &Path) -> Option<PathBuf> {
+        path.strip_prefix(self.source).ok().filter(|below| *below != Path::new("")).map(Path::to_owned)
+    }
+
+    /// Returns an error if there is too much to protect or to search: a program may have created it to hide the rest.
+    fn check_size(&self, path: &Path) -> Result<()> {
+        if self.found.read_only.len() <= MAX_PATHS && self.visited <= MAX_VISITED {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            format!(
+                "the git repository at {} is too large to protect: it has more than {MAX_PATHS} paths to protect or \
+                 {MAX_VISITED} entries to search, the last at {}",
+                self.source.display(),
+                path.display()
+            ),
+            "remove the directories of submodules and worktrees that a program has created, or bind the git directory \
+             read-only",
+        ))
+    }
+
+    fn is_placeholder(&self, path: &Path) -> bool {
+        HostPath::beneath(self.source, path.strip_prefix(self.source).unwrap_or(path))
+            .open(OFlag::O_PATH)
+            .is_ok_and(|directory| is_placeholder_directory(&directory))
+    }
+
+    /// Resolves a path of a configuration, which is relative to `from`.
+    fn resolve(&self, from: &Path, path: &str) -> Option<PathBuf> {
+        if path.is_empty() { None } else { self.follow(&from.join(expand(path, self.home.as_deref())?)) }
+    }
+
+    /// Resolves the path in a file of a single line.
+    fn resolve_line(&self, from: &Path, line: &str) -> Option<PathBuf> {
+        let path = line.trim_end_matches(['\n', '\r']);
+        if path.is_empty() { None } else { self.follow(&from.join(path)) }
+    }
+
+    /// Resolves an absolute path. Below the source no symlink is followed, since a program may have created it. A path
+    /// through one cannot be protected, which is an error later.
+    fn follow(&self, path: &Path) -> Option<PathBuf> {
+        let parts = |path: &Path| path.components().rev().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>();
+        let mut rest: Vec<OsString> = parts(path);
+        let (mut whole, mut symlinks) = (PathBuf::from("/"), 0);
+        while let Some(part) = rest.pop() {
+            if part == OsStr::new("..") {
+                whole.pop();
+                continue;
+            }
+            if part != OsStr::new(".") {
+                // The root replaces the path.
+                whole.push(part);
+            }
+            if whole.starts_with(self.source) {
+                continue;
+            }
+            if let Ok(target) = fs::read_link(&whole) {
+                symlinks += 1;
+                whole.pop();
+                rest.extend(parts(&target));
+            }
+            if symlinks > MAX_SYMLINKS {
+                return None;
+            }
+        }
+        Some(whole)
+    }
+
+    /// Reads a file.
     fn text(&self, path: &Path) -> Option<String> {
-        let read = Collector::new().max_bytes(MAX_FILE_SIZE).hard_links().read(self.source, path);
-        read.ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        let bytes = match path.strip_prefix(self.source) {
+            Ok(below) => {
+                let collector = Collector::new().max_bytes(MAX_FILE_SIZE).hard_links();
+                collector.read(self.source, below).ok()
+            }
+            Err(_) => {
+                let is_readable = fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_FILE_SIZE);
+                is_readable.then(|| fs::read(path).ok()).flatten()
+            }
+        };
+        bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Reads the settings of a configuration below the source and of the files that it includes, and adds those files.
-    fn settings(&mut self, path: &Path) -> Vec<(String, String)> {
-        let mut included = vec![];
-        let settings = with_includes(
-            path.to_owned(),
-            |path| self.text(path),
-            |from, value| {
-                let path = self.below(from.parent().unwrap_or(Path::new("")), value)?;
-                included.push(path.clone());
-                Some(path)
-            },
-        );
-        self.found.extend(included.into_iter().map(|path| (path, Some(vec![]))));
-        settings
-    }
-}
-
-/// The configuration of the caller's git that does not belong to a repository (git-config(1), "FILES").
-struct GitUser {
-    home: Option<PathBuf>,
-}
-
-impl GitUser {
-    /// Returns the values of `core.hooksPath`.
-    fn hooks(&self) -> Vec<String> {
-        let settings = self.files().into_iter().flat_map(|file| self.settings(file));
-        settings.filter(|(key, _)| key == "core.hookspath").map(|(_, value)| value).collect()
+    /// Reads the settings of a configuration and of the files that it includes, whatever the conditions, and protects
+    /// all these files.
+    fn settings(&mut self, first: PathBuf) -> Result<Vec<(String, String)>> {
+        let (mut read, mut pending, mut all) = (BTreeSet::new(), vec![first], vec![]);
+        while let Some(path) = pending.pop() {
+            if !read.insert(path.clone()) {
+                continue;
+            }
+            self.protect(&path, Absent::EmptyFile)?;
+            let from = path.parent().unwrap_or(Path::new("/"));
+            for (key, value) in git_config::settings(&self.text(&path).unwrap_or_default()) {
+                if ["include.path", "includeif.path"].contains(&key.as_str()) {
+                    pending.extend(self.resolve(from, &value));
+                }
+                all.push((key, value));
+            }
+        }
+        Ok(all)
     }
 
-    fn files(&self) -> Vec<PathBuf> {
+    /// Returns the files of the caller's configuration that does not belong to a repository (git-config(1), "FILES").
+    fn files_of_caller(&self) -> Vec<PathBuf> {
         let named = |variable| environment::var(variable).map(PathBuf::from);
         let system = named("GIT_CONFIG_SYSTEM").unwrap_or_else(|| "/etc/gitconfig".into());
         let in_home = |path: &str| self.home.as_ref().map(|home| home.join(path));
@@ -263,38 +451,22 @@ impl GitUser {
             Some(file) => vec![file],
             None => in_config.into_iter().chain(in_home(".gitconfig")).collect(),
         };
-        std::iter::once(system).chain(global).collect()
-    }
-
-    fn settings(&self, file: PathBuf) -> Vec<(String, String)> {
-        let text = |path: &Path| {
-            let is_readable = fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_FILE_SIZE);
-            is_readable.then(|| fs::read(path).ok()).flatten().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        };
-        with_includes(file, text, |from, value| Some(from.parent()?.join(expand(value, self.home.as_deref())?)))
+        let files = std::iter::once(system).chain(global);
+        files.filter_map(|file| self.follow(&std::path::absolute(file).ok()?)).collect()
     }
 }
 
-/// Reads the settings of a configuration and of the files that it includes, whatever the conditions. `included` returns
-/// the path of an included file, from the file that includes it and the value there.
-fn with_includes(
-    first: PathBuf,
-    text: impl Fn(&Path) -> Option<String>,
-    mut included: impl FnMut(&Path, &str) -> Option<PathBuf>,
-) -> Vec<(String, String)> {
-    let (mut read, mut pending, mut all) = (BTreeSet::new(), vec![first], vec![]);
-    while let Some(path) = pending.pop().filter(|_| read.len() < MAX_COUNT) {
-        if !read.insert(path.clone()) {
-            continue;
-        }
-        for (key, value) in git_config::settings(&text(&path).unwrap_or_default()) {
-            if ["include.path", "includeif.path"].contains(&key.as_str()) {
-                pending.extend(included(&path, &value));
-            }
-            all.push((key, value));
-        }
-    }
-    all
+/// Returns the values of a setting.
+fn values(settings: &[(String, String)], key: &str) -> Vec<String> {
+    settings.iter().filter(|(known, _)| known == key).map(|(_, value)| value.clone()).collect()
+}
+
+/// Returns whether a directory contains objects of git: `objects/ab`, `objects/pack`. There are hundreds of them.
+fn is_of_objects(directory: &Path) -> bool {
+    let is_in_objects = directory.parent().and_then(Path::file_name) == Some(OsStr::new("objects"));
+    let name = directory.file_name().unwrap_or_default().as_encoded_bytes();
+    is_in_objects
+        && (name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit) || [&b"pack"[..], b"info"].contains(&name))
 }
 
 /// Expands `~` and `~user` in a path of a configuration.

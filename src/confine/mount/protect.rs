@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +15,7 @@ use super::target::Target;
 use crate::confine::facts::Facts;
 use crate::error::{Error, Result};
 use crate::host_path::HostPath;
+use crate::launch::is_placeholder_directory;
 use crate::layer::Layer;
 use crate::plan::{Absent, Change, Placeholder, Step};
 
@@ -26,6 +25,8 @@ pub(super) struct Protected {
     bind: PathBuf,
     /// The path relative to the bind. If nothing exists there, that of a placeholder.
     below: PathBuf,
+    /// Otherwise it is only a mount point: it can be written to, but not renamed or removed.
+    read_only: bool,
 }
 
 /// Hints for calls that protect a path.
@@ -36,7 +37,7 @@ const PROTECT_HINTS: &[(i32, &str)] = &[
 
 /// Returns the protected paths of all writable binds, and the placeholders for those that do not exist.
 pub(super) fn resolve(facts: &Facts, operations: &[Operation]) -> Result<(Vec<Protected>, Vec<Placeholder>)> {
-    let mut resolved = (vec![], vec![]);
+    let (mut resolved, mut kept) = ((vec![], vec![]), vec![]);
     let mut add = |bind: &Bind, source: &Path, below: &Path, absent: Absent| -> Result<()> {
         let (protected, placeholder) = resolve_one(bind, source, below, absent)?;
         resolved.0.push(protected);
@@ -67,20 +68,26 @@ pub(super) fn resolve(facts: &Facts, operations: &[Operation]) -> Result<(Vec<Pr
                 }
                 let below = path.strip_prefix(&bind.target).unwrap_or(path);
                 let is_directory = path.as_os_str().as_bytes().ends_with(b"/");
-                add(bind, &bind.resolve_source(facts)?, below, (!is_directory).then(Vec::new))?;
+                let absent = if is_directory { Absent::Directory } else { Absent::EmptyFile };
+                add(bind, &bind.resolve_source(facts)?, below, absent)?;
             }
             Operation::Bind(bind) if bind.git && bind.writable => {
                 let source = bind.resolve_source(facts)?;
-                for (below, absent) in super::git::executed_paths(&source) {
-                    // The program cannot reach a covered path.
-                    if covering(&operations[index + 1..], &bind.target.join(&below)).is_none() {
-                        add(bind, &source, &below, absent)?;
-                    }
+                // The program cannot reach a covered path.
+                let is_reachable =
+                    |below: &Path| covering(&operations[index + 1..], &bind.target.join(below)).is_none();
+                let paths = super::git::search(&source)?;
+                for (below, absent) in paths.read_only.iter().filter(|(below, _)| is_reachable(below)) {
+                    add(bind, &source, below, *absent)?;
+                }
+                for below in paths.kept.into_iter().filter(|below| is_reachable(below)) {
+                    kept.push(Protected { bind: bind.target.clone(), below, read_only: false });
                 }
             }
             _ => {}
         }
     }
+    resolved.0.append(&mut kept);
     Ok(resolved)
 }
 
@@ -109,8 +116,8 @@ fn resolve_one(bind: &Bind, source: &Path, below: &Path, absent: Absent) -> Resu
         let error = match HostPath::beneath(source, &part).open(OFlag::O_PATH) {
             // A placeholder of another sandbox, or of a caller that was killed. Nothing may be created in it, since it
             // would no longer be recognized as one.
-            Ok(there) if count < parts.len() && is_placeholder(&there) => {
-                return Ok(protected(bind, source, part, None));
+            Ok(there) if count < parts.len() && is_placeholder_directory(&there) => {
+                return Ok(protected(bind, source, part, Absent::Directory));
             }
             Ok(_) => continue,
             Err(error) => error,
@@ -126,22 +133,22 @@ fn resolve_one(bind: &Bind, source: &Path, below: &Path, absent: Absent) -> Resu
             return Err(error.on(source.join(part)));
         }
         // A missing directory above it gets the placeholder.
-        return Ok(protected(bind, source, part, if count < parts.len() { None } else { absent }));
+        let absent = if count < parts.len() { Absent::Directory } else { absent };
+        return Ok(protected(bind, source, part, absent));
     }
-    let absent = if source.join(below).is_dir() { None } else { absent.or(Some(vec![])) };
+    let absent = match absent {
+        _ if source.join(below).is_dir() => Absent::Directory,
+        Absent::Directory => Absent::EmptyFile,
+        file => file,
+    };
     Ok(protected(bind, source, below.components().collect(), absent))
 }
 
-fn is_placeholder(there: &OwnedFd) -> bool {
-    let there = there.try_clone().and_then(|there| File::from(there).metadata());
-    there.is_ok_and(|there| there.is_dir() && Placeholder::is_one(&there))
-}
-
-fn protected(bind: &Bind, source: &Path, below: PathBuf, contents: Absent) -> (Protected, Placeholder) {
+fn protected(bind: &Bind, source: &Path, below: PathBuf, absent: Absent) -> (Protected, Placeholder) {
     let path = source.join(&below);
     let parent = path.parent().unwrap_or(source).to_owned();
-    let placeholder = Placeholder { parent, name: path.file_name().unwrap_or_default().to_owned(), contents };
-    (Protected { bind: bind.target.clone(), below }, placeholder)
+    let placeholder = Placeholder { parent, name: path.file_name().unwrap_or_default().to_owned(), absent };
+    (Protected { bind: bind.target.clone(), below, read_only: true }, placeholder)
 }
 
 impl Builder<'_> {
@@ -160,7 +167,7 @@ impl Builder<'_> {
             parents.map(|parent| (one.bind.clone(), parent.to_owned(), false)).collect()
         };
         let mut places: BTreeSet<(PathBuf, PathBuf, bool)> = all.iter().flat_map(above).collect();
-        places.extend(all.iter().map(|one| (one.bind.clone(), one.below.clone(), true)));
+        places.extend(all.iter().map(|one| (one.bind.clone(), one.below.clone(), one.read_only)));
         for (bind, below, read_only) in places {
             self.bind_onto_itself(&bind, &below, read_only)?;
         }

@@ -35,6 +35,7 @@ mod priorities;
 mod privileges;
 mod processes;
 mod protect;
+mod protect_git;
 mod quotas;
 mod runs;
 mod set_id;

@@ -16,11 +16,11 @@ use stockade::ErrorKind;
 
 payloads![("protect_and_wait", protect_and_wait), ("plant_a_hook", plant_a_hook)];
 
-fn unless_protected() -> Option<String> {
+pub(super) fn unless_protected() -> Option<String> {
     unless_idmapped_mounts().or_else(|| (kernel() < (5, 12)).then(|| "it takes mount_setattr of Linux 5.12".into()))
 }
 
-fn unless_git() -> Option<String> {
+pub(super) fn unless_git() -> Option<String> {
     let has_git = Path::new("/usr/bin/git").exists();
     unless_protected().or_else(|| (!has_git).then(|| "git is not installed".into()))
 }
@@ -264,7 +264,7 @@ fn the_error_of_a_protected_path_that_is_covered_names_what_covers_it() {
 }
 
 /// git(1), in a directory of the host's or of a sandbox.
-fn git(directory: &Path, args: &[&str]) -> (bool, String) {
+pub(super) fn git(directory: &Path, args: &[&str]) -> (bool, String) {
     let mut git = Host::new("git");
     git.args([
         "-c",
@@ -281,15 +281,15 @@ fn git(directory: &Path, args: &[&str]) -> (bool, String) {
 }
 
 #[track_caller]
-fn git_ok(directory: &Path, args: &[&str]) -> String {
+pub(super) fn git_ok(directory: &Path, args: &[&str]) -> String {
     let (success, said) = git(directory, args);
     assert!(success, "git {args:?}: {said}");
     said
 }
 
 /// A repository with a submodule, a linked worktree, and hooks in the worktree.
-struct Repository {
-    dir: TempDir,
+pub(super) struct Repository {
+    pub(super) dir: TempDir,
 }
 
 const COMMIT: &str = "cd /tmp/ws && git config --global safe.directory '*' && git config --global user.name a && git \
@@ -297,7 +297,7 @@ const COMMIT: &str = "cd /tmp/ws && git config --global safe.directory '*' && gi
                       git checkout -qb other && git status --short";
 
 impl Repository {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = shared_dir();
         let (repository, other) = (dir.path().join("ws"), dir.path().join("other"));
         for path in [&repository, &other] {
@@ -322,7 +322,7 @@ impl Repository {
         Self { dir }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.dir.path().join("ws")
     }
 

@@ -10,13 +10,15 @@ use stockade::mount::Bind;
 use stockade::{Command, Errno, Error, Output, Root, Sandbox};
 
 use super::simulated::{SimulatedHost, WORK};
-use crate::support::{at_most, is_root, on_host, shared_dir, text};
+use crate::support::{at_most, is_root, on_host, shared_dir, text, unless_idmapped_tmpfs};
 
 payloads![
     ("small_files", small_files),
     ("many_binds", many_binds),
     ("many_submounts", many_submounts),
     ("many_writable_submounts", many_writable_submounts),
+    ("placeholders_on_a_full_disk", placeholders_on_a_full_disk),
+    ("placeholders_with_few_descriptors", placeholders_with_few_descriptors),
 ];
 
 #[apply(test)]
@@ -225,4 +227,59 @@ fn submounts_of_a_writable_bind_need_descriptors_only_before_another_operation()
         let by = format!("prlimit --nofile={limit} {without_it}");
         SimulatedHost::after(MANY_SUBMOUNTS).by(&by).output("many_writable_submounts");
     }
+}
+
+/// Returns the names in a directory.
+fn names(directory: impl AsRef<Path>) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.collect();
+    names.sort();
+    names
+}
+
+fn placeholders_on_a_full_disk(_: &[String]) -> i32 {
+    let git = Path::new(WORK).join(".git");
+    let before = names(&git);
+    let sandbox = Sandbox::new().root(Root::host().git_workspace(WORK, WORK));
+    let error = sandbox.status(Command::new("true")).unwrap_err();
+    assert_eq!((error.errno(), error.call()), (Some(Errno::ENOSPC), Some("write")), "{error}");
+    assert_eq!((names(WORK), names(&git)), (vec![".git".into(), "full".into()], before.clone()));
+    // With some space it works, and leaves nothing either.
+    fs::remove_file(Path::new(WORK).join("full")).unwrap();
+    assert!(sandbox.status(Command::new("true")).unwrap().success());
+    assert_eq!((names(WORK), names(&git)), (vec![".git".into()], before));
+    0
+}
+
+#[apply(test)]
+#[skip(unless_idmapped_tmpfs)]
+fn no_placeholder_stays_if_the_disk_is_full() {
+    let script = format!(
+        "mount -t tmpfs -o mode=755,size=64k tmpfs {WORK}; mkdir {WORK}/.git; echo '[core]' >{WORK}/.git/config
+        head -c 1M /dev/zero >{WORK}/full 2>/dev/null || :"
+    );
+    print!("{}", SimulatedHost::after(&script).output("placeholders_on_a_full_disk"));
+}
+
+fn placeholders_with_few_descriptors(_: &[String]) -> i32 {
+    let root = (0..30).fold(Root::host().bind_rw(WORK, WORK), |root, number| {
+        root.protect(format!("{WORK}/directory{number}/")).protect(format!("{WORK}/file{number}"))
+    });
+    let sandbox = Sandbox::new().root(root);
+    // So that each call is the first that gets no descriptor.
+    let mut more = vec![];
+    for _ in 0..10 {
+        let error = sandbox.status(Command::new("true")).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::EMFILE), "{error}");
+        assert!(names(WORK).is_empty(), "{:?} stay after {error}", names(WORK));
+        more.push(fs::File::open("/dev/null").unwrap());
+    }
+    0
+}
+
+#[apply(test)]
+#[skip(unless_idmapped_tmpfs)]
+fn no_placeholder_stays_if_descriptors_run_out() {
+    let host = SimulatedHost::after(":").by("prlimit --nofile=64");
+    print!("{}", host.output("placeholders_with_few_descriptors"));
 }

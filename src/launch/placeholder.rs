@@ -97,7 +97,7 @@ impl HeldPlaceholder {
                 }
             };
             // Another sandbox may have removed the file before this lock was taken.
-            if placeholder.is_at(&parent, &*lock) {
+            if placeholder.is_at(&parent, &lock) {
                 return Ok(Some(Self { parent, placeholder: placeholder.clone(), lock }));
             }
         }
@@ -107,7 +107,7 @@ impl HeldPlaceholder {
 
 impl Drop for HeldPlaceholder {
     fn drop(&mut self) {
-        if is_unchanged(&*self.lock) {
+        if is_unchanged(&self.lock) {
             self.placeholder.remove_if_last(&self.parent, &self.lock, is_unchanged);
         }
     }

@@ -76,6 +76,9 @@ pub use rule::{Action, Comparison, Condition, Rule};
 ///   Transparent huge pages are counted, and not denied.
 /// - Sockets of netlink(7) (`EAFNOSUPPORT`), whose buffers no cgroup counts. Allow them with
 ///   [`Seccomp::allow_netlink`].
+/// - Changes of process 1, the init that terminates the sandbox (`EPERM`): prlimit64(2) with new limits,
+///   sched_setaffinity(2), sched_setscheduler(2), sched_setparam(2), sched_setattr(2), setpriority(2) and ioprio_set(2).
+///   The last two are also denied for all processes of a user.
 ///
 /// Without a PID namespace, the program sees the processes of the caller's PID namespace. Then calls that change or
 /// inspect another process fail with `EPERM`:

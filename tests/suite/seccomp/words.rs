@@ -86,6 +86,15 @@ fn a_policy_is_displayed_as_a_summary_and_in_full() {
          socket if argument 0 as int == 0x1 and argument 2 < 0x9: allow\n\
          ioctl if argument 1 as int & 0x3 == 0x1: ENOTTY\n\
          socket if argument 0 as int == 0x10: EAFNOSUPPORT, unless a rule is stricter\n\
+         prlimit64 if argument 0 as int == 0x1 and argument 2 != 0x0: EPERM, unless a rule is stricter\n\
+         sched_setaffinity if argument 0 as int == 0x1: EPERM, unless a rule is stricter\n\
+         sched_setscheduler if argument 0 as int == 0x1: EPERM, unless a rule is stricter\n\
+         sched_setparam if argument 0 as int == 0x1: EPERM, unless a rule is stricter\n\
+         sched_setattr if argument 0 as int == 0x1: EPERM, unless a rule is stricter\n\
+         setpriority if argument 1 as int == 0x1: EPERM, unless a rule is stricter\n\
+         setpriority if argument 0 as int == 0x2: EPERM, unless a rule is stricter\n\
+         ioprio_set if argument 1 as int == 0x1: EPERM, unless a rule is stricter\n\
+         ioprio_set if argument 0 as int == 0x3: EPERM, unless a rule is stricter\n\
          all others: EPERM\n\
          denied calls are recorded"
     );

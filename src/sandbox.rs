@@ -424,6 +424,8 @@ impl Sandbox {
     /// - A program with the caller's user ID can mount cgroup file systems. If it is in a cgroup whose files belong to
     ///   that user, as those of a user manager of systemd do, it can freeze and kill the caller:
     ///   [`GapKind::Cgroup`](crate::outcome::GapKind::Cgroup). [`Sandbox::cgroup`] prevents that.
+    /// - Process 1 of a PID namespace that the program creates cannot change its own limits and priority by its PID
+    ///   ([`Seccomp`], Guards).
     /// - Only [`Cgroup::memory_max`] limits the file systems in memory and the pseudo-terminals that the program
     ///   mounts.
     /// - A program that keeps [`Capability::SysAdmin`](crate::capabilities::Capability::SysAdmin) can change the mounts

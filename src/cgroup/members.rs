@@ -58,6 +58,10 @@ pub(super) fn kill(group: &Directory) -> nix::Result<bool> {
     const BATCH: usize = 64;
     let mut any = false;
     let own = std::process::id() as i32;
+    // All of v2 are killed by this, also where a program has made a cgroup inaccessible.
+    if !group.all_processes().contains(&own) {
+        let _ = group.write("cgroup.kill", "1");
+    }
     group.walk(|directory| {
         let mut pids = directory.all_processes();
         pids.retain(|&pid| pid != own);

@@ -609,12 +609,13 @@ enum Tolerated {
 impl Opening<'_> {
     /// Opens the path, and continues at `gone` without it.
     fn open(&self, process: &mut Script, path: &Path, gone: Label) -> Slot {
-        let fd = match self.symlinks {
-            Symlinks::Followed => process.open_directory(path),
-            Symlinks::Refused => process.open_source(path),
+        let (fd, above) = match self.symlinks {
+            Symlinks::Followed => (process.open_directory(path), None),
+            Symlinks::Refused => (process.open_source(path), None),
             Symlinks::FollowedTo(place) => {
                 let above = process.open_directory(place);
-                process.open_beneath(above, path.strip_prefix(place).unwrap_or(path).as_os_str()).store("directory")
+                let below = path.strip_prefix(place).unwrap_or(path);
+                (process.open_beneath(above, below.as_os_str()).store("directory"), Some(above))
             }
         };
         match self.tolerated {
@@ -625,6 +626,9 @@ impl Opening<'_> {
             Tolerated::Everything => {
                 process.last().or_goto(gone);
             }
+        }
+        if let Some(above) = above {
+            process.close(above);
         }
         fd
     }

@@ -54,6 +54,7 @@ impl HeldPlaceholder {
                 Errno::EROFS | Errno::EACCES => "create it as a user who may write there",
                 Errno::ELOOP => "remove the symlink that has replaced it",
                 Errno::EFBIG => file_size::HINT,
+                Errno::EMFILE | Errno::ENFILE => "close descriptors of the caller, or raise its RLIMIT_NOFILE",
                 _ => "create it yourself, or do not protect it",
             };
             let error = Error::set_up("create a placeholder for the protected path", call, errno, Some(remedy));
@@ -154,8 +155,10 @@ impl Placeholder {
 
     /// Returns whether a file may be a placeholder that another sandbox has created and not marked yet.
     fn may_be(&self, file: &OwnedFd) -> bool {
-        let size = self.absent.contents().map(|contents| contents.len() as i64);
-        fstat(file).is_ok_and(|seen| size.is_none_or(|size| seen.st_size == size || seen.st_size == 0))
+        match self.absent.contents().map(|contents| contents.len() as i64) {
+            Some(size) => fstat(file).is_ok_and(|seen| seen.st_size == size || seen.st_size == 0),
+            None => is_empty_directory(file),
+        }
     }
 
     /// Locks a new file, writes its contents and marks it. Removes it if that fails.
@@ -247,13 +250,15 @@ fn is_unchanged(file: &OwnedFd) -> bool {
 /// Returns whether a directory, which may have been opened with `O_PATH`, is a placeholder and counts as absent.
 pub(crate) fn is_placeholder_directory(directory: impl AsFd) -> bool {
     let is_marked = fstat(&directory).is_ok_and(|seen| kind(&seen) == SFlag::S_IFDIR && is_marked(&seen));
-    is_marked && {
-        let listed = Dir::openat(&directory, ".", OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
-        let is_own = |name: &[u8]| [&b"."[..], b".."].contains(&name);
-        let is_empty =
-            |listed: Dir| listed.into_iter().all(|entry| entry.is_ok_and(|entry| is_own(entry.file_name().to_bytes())));
-        listed.is_ok_and(is_empty)
-    }
+    is_marked && is_empty_directory(directory)
+}
+
+fn is_empty_directory(directory: impl AsFd) -> bool {
+    let listed = Dir::openat(&directory, ".", OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+    let is_own = |name: &[u8]| [&b"."[..], b".."].contains(&name);
+    listed.is_ok_and(|listed| {
+        listed.into_iter().all(|entry| entry.is_ok_and(|entry| is_own(entry.file_name().to_bytes())))
+    })
 }
 
 fn is_marked(seen: &FileStat) -> bool {

@@ -207,7 +207,11 @@ impl Running {
         let Some(switch) = &self.kill_switch else { return (vec![], 0) };
         switch.wait_for_caller();
         let pids = switch.pids().unwrap_or_else(|errno| {
-            let error = Error::set_up("list the processes of the cgroup", "openat", errno, Some(MORE_DESCRIPTORS));
+            let remedy = match errno {
+                Errno::EMFILE | Errno::ENFILE => "close descriptors of the caller, or raise its RLIMIT_NOFILE",
+                _ => "give the program a mount namespace, in which it cannot change the cgroups below its own",
+            };
+            let error = Error::set_up("list the processes of the cgroup", "openat", errno, Some(remedy));
             self.lost.push(Unenforced::new("the list of leaked processes", &error.of(Layer::Cgroup)));
             vec![]
         });
@@ -268,9 +272,6 @@ impl Running {
         mem::forget((self.reserved.take(), mem::take(&mut self.placeholders)));
     }
 }
-
-/// The hint for a caller at its limit of descriptors.
-const MORE_DESCRIPTORS: &str = "close descriptors of the caller, or raise its RLIMIT_NOFILE";
 
 /// The record of a cgroup that could not be removed.
 fn still_exists(path: &Path) -> Unenforced {

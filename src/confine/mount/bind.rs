@@ -217,12 +217,12 @@ impl Bind {
     /// - in a linked worktree `.git`, its git directory and its common directory, if they lie in the bind. Bind the
     ///   common directory with this as well if the program is to commit;
     /// - the path `.git` if the source is no git repository: the program cannot create one;
-    /// - the paths `refs` (or `objects`, if only `refs` exists) and `commondir` beside `.git`: the program cannot make
-    ///   the workspace itself a bare repository, which git would use if the program damaged `.git`. A workspace with
-    ///   both `objects` and `refs` is protected as a git directory.
+    /// - the path `HEAD` beside `.git`: the program cannot make the workspace itself a bare repository, which git would
+    ///   use if the program damaged `.git`.
     ///
     /// While the sandbox runs, empty directories appear on the host as placeholders for those of these paths that do
-    /// not exist ([`Root::protect`](crate::Root::protect)). git does not list them. If the caller may not write to the
+    /// not exist ([`Root::protect`](crate::Root::protect)). git does not list them, but `git clean -d` and
+    /// `git stash --include-untracked` fail to remove them. If the caller may not write to the
     /// directory, which may belong to another user, the spawn fails with
     /// [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed).
     ///
@@ -230,7 +230,7 @@ impl Bind {
     /// a program leaves a workspace that cannot be searched, the next spawn fails:
     /// [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if a directory cannot be read, or if a symlink
     /// replaces one, and [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if there are more
-    /// than 8,000 paths to protect.
+    /// than 8,000 paths to protect, 200,000 directories to search, or 64 components in a path.
     ///
     /// A path that a later mount covers is skipped. [`Root::protect`](crate::Root::protect) describes how a path is
     /// protected.

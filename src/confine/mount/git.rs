@@ -9,8 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -29,8 +30,11 @@ use crate::plan::Absent;
 const MAX_FILE_SIZE: u64 = 1 << 20;
 /// The maximum number of paths to protect.
 const MAX_PATHS: usize = 8000;
-/// The maximum number of directory entries and git directories that are visited.
-const MAX_VISITED: usize = 200_000;
+/// The maximum number of directories that are visited, and of entries in them.
+const MAX_DIRECTORIES: usize = 200_000;
+const MAX_ENTRIES: usize = 4_000_000;
+/// The maximum depth of a path to protect, and of a directory that is visited. Each component takes a call.
+const MAX_DEPTH: usize = 64;
 /// The maximum number of symlinks in a path (path_resolution(7)).
 const MAX_SYMLINKS: usize = 40;
 
@@ -88,7 +92,8 @@ pub(super) fn search(source: &Path) -> Result<GitPaths> {
         found: GitPaths::default(),
         pending: vec![],
         known: BTreeSet::new(),
-        visited: 0,
+        directories: 0,
+        entries: 0,
     };
     workspace.search()?;
     Ok(workspace.found)
@@ -100,6 +105,8 @@ enum Task {
     GitDirectory {
         git: PathBuf,
         worktree: PathBuf,
+        /// Whether no program can have created it, so that its configuration may include files outside of the source.
+        is_trusted: bool,
     },
     /// A directory in which git directories of submodules are, whose names may have slashes.
     Modules(PathBuf),
@@ -116,26 +123,24 @@ struct Workspace<'a> {
     pending: Vec<Task>,
     /// Every task that was ever pending.
     known: BTreeSet<Task>,
-    visited: usize,
+    directories: usize,
+    entries: usize,
 }
 
 impl Workspace<'_> {
     fn search(&mut self) -> Result<()> {
         for file in self.files_of_caller() {
-            let settings = self.settings(file)?;
+            let settings = self.settings(file, true)?;
             self.hooks.extend(values(&settings, "core.hookspath"));
         }
         let (top, dot) = (self.source.to_owned(), self.source.join(".git"));
-        let is_git_directory = self.is_git_directory(&top) || top.join("commondir").is_file();
-        if is_git_directory {
-            self.add(Task::GitDirectory { git: top.clone(), worktree: top.clone() })?;
+        if self.is_git_directory(&top) || top.join("commondir").is_file() {
+            self.add(Task::GitDirectory { git: top.clone(), worktree: top.clone(), is_trusted: false })?;
         }
         match dot.symlink_metadata() {
             Ok(meta) if meta.is_dir() && !self.is_placeholder(&dot) => {
-                self.add(Task::GitDirectory { git: dot, worktree: top.clone() })?;
-                if !is_git_directory {
-                    self.prevent_repository(&top)?;
-                }
+                self.add(Task::GitDirectory { git: dot, worktree: top.clone(), is_trusted: true })?;
+                self.prevent_repository(&top)?;
             }
             // A worktree or a submodule: `gitdir: PATH`. If the path leads to no git directory, git(1) fails.
             Ok(meta) if !meta.is_dir() => {
@@ -143,35 +148,34 @@ impl Workspace<'_> {
                 let text = self.text(&dot);
                 let named = text.as_deref().and_then(|text| text.strip_prefix("gitdir: "));
                 if let Some(git) = named.and_then(|line| self.resolve_line(&top, line)) {
-                    self.add(Task::GitDirectory { git, worktree: top })?;
+                    self.add(Task::GitDirectory { git, worktree: top, is_trusted: true })?;
                 }
             }
             // The program must not create a repository.
             _ => {
                 self.protect(&dot, Absent::Directory)?;
-                if !is_git_directory {
-                    self.prevent_repository(&top)?;
-                }
+                self.prevent_repository(&top)?;
             }
         }
         while let Some(task) = self.pending.pop() {
             match task {
-                Task::GitDirectory { git, worktree } => self.git_directory(&git, &worktree)?,
+                Task::GitDirectory { git, worktree, is_trusted } => self.git_directory(&git, &worktree, is_trusted)?,
                 Task::Modules(directory) => self.modules(&directory)?,
             }
         }
         Ok(())
     }
 
-    /// Prevents the program from making a directory itself a git directory. git(1) takes it for one if it contains
-    /// `HEAD`, `objects` and `refs`, or a `commondir` that leads to the last two, and if its `.git` is none: the program
-    /// can remove `.git/HEAD`. Empty directories do not change what git(1) reports of a worktree.
+    /// Prevents the program from making a directory itself a git directory. git(1) takes it for one if it contains a
+    /// valid `HEAD`, among others, and if its `.git` is none: the program can remove `.git/HEAD`. An empty directory does
+    /// not change what git(1) reports of a worktree.
     fn prevent_repository(&mut self, directory: &Path) -> Result<()> {
-        let is_missing = |path: &PathBuf| path.symlink_metadata().is_err() || self.is_placeholder(path);
-        let names = [directory.join("refs"), directory.join("objects")];
-        let missing = names.into_iter().find(is_missing);
-        missing.map_or(Ok(()), |path| self.protect(&path, Absent::Directory))?;
-        self.protect(&directory.join("commondir"), Absent::Directory)
+        let head = directory.join("HEAD");
+        if head.symlink_metadata().is_err() || self.is_placeholder(&head) {
+            return self.protect(&head, Absent::Directory);
+        }
+        // That of a git directory changes. No program can have created it: the branch above was taken then.
+        if self.is_git_directory(directory) { Ok(()) } else { self.protect(&head, Absent::EmptyFile) }
     }
 
     /// Returns whether a directory is a git directory. Its configuration is protected, and its `objects` and `refs`
@@ -187,7 +191,7 @@ impl Workspace<'_> {
     }
 
     /// Adds the paths of a git directory and of its worktrees.
-    fn git_directory(&mut self, git: &Path, worktree: &Path) -> Result<()> {
+    fn git_directory(&mut self, git: &Path, worktree: &Path, is_trusted: bool) -> Result<()> {
         self.protect(&git.join("hooks"), Absent::Directory)?;
         // It could name another directory with another configuration and other hooks. The placeholder names this
         // directory.
@@ -195,8 +199,8 @@ impl Workspace<'_> {
         for name in ["objects", "refs"] {
             self.keep(git.join(name));
         }
-        let mut settings = self.settings(git.join("config"))?;
-        settings.extend(self.settings(git.join("config.worktree"))?);
+        let mut settings = self.settings(git.join("config"), is_trusted)?;
+        settings.extend(self.settings(git.join("config.worktree"), is_trusted)?);
         let mut worktrees = vec![worktree.to_owned()];
         for linked in self.directories(&git.join("worktrees"))? {
             let files = ["gitdir", "commondir"].map(|name| linked.join(name));
@@ -206,7 +210,7 @@ impl Workspace<'_> {
             for file in &files {
                 self.protect(file, Absent::EmptyFile)?;
             }
-            settings.extend(self.settings(linked.join("config.worktree"))?);
+            settings.extend(self.settings(linked.join("config.worktree"), false)?);
             self.add(Task::Modules(linked.join("modules")))?;
             // The `.git` file of the linked worktree, which names this directory.
             let file = self.text(&files[0]).and_then(|line| self.resolve_line(&linked, &line));
@@ -232,8 +236,8 @@ impl Workspace<'_> {
         self.add(Task::Modules(git.join("modules")))?;
         // That of a linked worktree names the common directory.
         match self.text(&git.join("commondir")).and_then(|line| self.resolve_line(git, &line)) {
-            Some(common) if common != git => {
-                self.add(Task::GitDirectory { git: common, worktree: worktree.to_owned() })
+            Some(common) if common != git && (is_trusted || self.below(&common).is_some()) => {
+                self.add(Task::GitDirectory { git: common, worktree: worktree.to_owned(), is_trusted })
             }
             _ => Ok(()),
         }
@@ -262,11 +266,10 @@ impl Workspace<'_> {
     fn modules(&mut self, directory: &Path) -> Result<()> {
         for module in self.directories(directory)? {
             if self.is_git_directory(&module) {
-                self.add(Task::GitDirectory { git: module.clone(), worktree: module.clone() })?;
+                let (git, worktree) = (module.clone(), module.clone());
+                self.add(Task::GitDirectory { git, worktree, is_trusted: false })?;
             }
-            if !is_of_objects(&module) {
-                self.add(Task::Modules(module))?;
-            }
+            self.add(Task::Modules(module))?;
         }
         Ok(())
     }
@@ -297,7 +300,7 @@ impl Workspace<'_> {
         };
         let (mut found, mut symlinks) = (vec![], vec![]);
         for entry in entries {
-            self.visited += 1;
+            self.entries += 1;
             self.check_size(directory)?;
             let entry = match entry {
                 Ok(entry) => entry,
@@ -315,7 +318,7 @@ impl Workspace<'_> {
     }
 
     fn add(&mut self, task: Task) -> Result<()> {
-        self.visited += 1;
+        self.directories += 1;
         self.check_size(self.source)?;
         if self.known.insert(task.clone()) {
             self.pending.push(task);
@@ -344,18 +347,22 @@ impl Workspace<'_> {
 
     /// Returns an error if there is too much to protect or to search: a program may have created it to hide the rest.
     fn check_size(&self, path: &Path) -> Result<()> {
-        if self.found.read_only.len() <= MAX_PATHS && self.visited <= MAX_VISITED {
+        let is_deep = self.below(path).is_some_and(|below| below.components().count() > MAX_DEPTH);
+        let is_large =
+            self.found.read_only.len() > MAX_PATHS || self.directories > MAX_DIRECTORIES || self.entries > MAX_ENTRIES;
+        if !is_deep && !is_large {
             return Ok(());
         }
         Err(Error::invalid(
             format!(
-                "the git repository at {} is too large to protect: it has more than {MAX_PATHS} paths to protect or \
-                 {MAX_VISITED} entries to search, the last at {}",
+                "the git repository at {} is too large to protect: it has more than {MAX_PATHS} paths to protect, \
+                 {MAX_DIRECTORIES} directories or {MAX_ENTRIES} entries to search, or {MAX_DEPTH} components in a \
+                 path, the last at {}",
                 self.source.display(),
                 path.display()
             ),
-            "remove the directories of submodules and worktrees that a program has created, or bind the git directory \
-             read-only",
+            "remove the directories of submodules and worktrees that a program has created, pack those of large \
+             submodules (git gc, git pack-refs --all), or bind the git directory read-only",
         ))
     }
 
@@ -413,17 +420,14 @@ impl Workspace<'_> {
                 let collector = Collector::new().max_bytes(MAX_FILE_SIZE).hard_links();
                 collector.read(self.source, below).ok()
             }
-            Err(_) => {
-                let is_readable = fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_FILE_SIZE);
-                is_readable.then(|| fs::read(path).ok()).flatten()
-            }
+            Err(_) => read_outside(path),
         };
         bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Reads the settings of a configuration and of the files that it includes, whatever the conditions, and protects
-    /// all these files.
-    fn settings(&mut self, first: PathBuf) -> Result<Vec<(String, String)>> {
+    /// all these files. Files outside of the source count only if the configuration is trusted.
+    fn settings(&mut self, first: PathBuf, is_trusted: bool) -> Result<Vec<(String, String)>> {
         let (mut read, mut pending, mut all) = (BTreeSet::new(), vec![first], vec![]);
         while let Some(path) = pending.pop() {
             if !read.insert(path.clone()) {
@@ -433,7 +437,8 @@ impl Workspace<'_> {
             let from = path.parent().unwrap_or(Path::new("/"));
             for (key, value) in git_config::settings(&self.text(&path).unwrap_or_default()) {
                 if ["include.path", "includeif.path"].contains(&key.as_str()) {
-                    pending.extend(self.resolve(from, &value));
+                    let included = self.resolve(from, &value);
+                    pending.extend(included.filter(|path| is_trusted || self.below(path).is_some()));
                 }
                 all.push((key, value));
             }
@@ -461,12 +466,16 @@ fn values(settings: &[(String, String)], key: &str) -> Vec<String> {
     settings.iter().filter(|(known, _)| known == key).map(|(_, value)| value.clone()).collect()
 }
 
-/// Returns whether a directory contains objects of git: `objects/ab`, `objects/pack`. There are hundreds of them.
-fn is_of_objects(directory: &Path) -> bool {
-    let is_in_objects = directory.parent().and_then(Path::file_name) == Some(OsStr::new("objects"));
-    let name = directory.file_name().unwrap_or_default().as_encoded_bytes();
-    is_in_objects
-        && (name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit) || [&b"pack"[..], b"info"].contains(&name))
+/// Reads a regular file of limited size. A file of the kernel has no size, and reading one may have no end.
+fn read_outside(path: &Path) -> Option<Vec<u8>> {
+    let is_readable = |meta: &fs::Metadata| meta.is_file() && (1..=MAX_FILE_SIZE).contains(&meta.len());
+    fs::metadata(path).ok().filter(is_readable)?;
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
+    file.metadata().ok().filter(is_readable)?;
+    let mut bytes = vec![];
+    file.take(MAX_FILE_SIZE).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// Expands `~` and `~user` in a path of a configuration.

@@ -631,8 +631,15 @@ impl Root {
     pub(crate) fn place_of_programs(&self, path: &Path) -> Option<&Path> {
         let is_in = |mount: &&Operation| mount.covers() && path.starts_with(mount.target());
         let mount = self.operations.iter().rev().find(is_in)?;
+        // A program can write to the source of a read-only bind through another bind.
+        let is_written_elsewhere = |source: &Path| {
+            let is_above = |bind: &Bind| bind.writable && source.starts_with(bind.source.unresolved());
+            self.operations.iter().any(|mount| matches!(mount, Operation::Bind(bind) if is_above(bind)))
+        };
         let is_untrusted = match mount {
-            Operation::Bind(bind) => bind.writable || bind.source.is_beneath(),
+            Operation::Bind(bind) => {
+                bind.writable || bind.source.is_beneath() || is_written_elsewhere(&bind.source.unresolved())
+            }
             Operation::Overlay(overlay) => matches!(overlay.upper, Upper::Dirs { .. }),
             _ => false,
         };

@@ -161,6 +161,12 @@ const ATTACKS: &[Attack] = &[
         ..NOTHING
     },
     Attack {
+        what: "a workspace with a configuration that becomes the repository",
+        first: "printf '[core]\nrepositoryformatversion = 0\nbare = false\nworktree = .\n' > config; plant config",
+        second: "mkdir objects refs; mv .git/HEAD .git/H; echo 'ref: refs/heads/main' > HEAD",
+        ..NOTHING
+    },
+    Attack {
         what: "a workspace whose objects are elsewhere becomes the repository",
         first: "mkdir -p d/objects d/refs; echo d > commondir
                 printf '[core]\nbare = true\n[remote \"origin\"]\nurl = /\nuploadpack = %s\n' $EVIL > d/config",

@@ -17,7 +17,7 @@ use crate::attacks::common::{Attempts, attack, attempt, sandbox};
 use crate::hosts::simulated::SimulatedHost;
 use crate::support::{
     self, exists, in_mount_namespace, is_root, kernel, shared_dir, stdout, unless_landlock_since, unless_mounts,
-    unless_overlays, unless_root_can_pivot, with_payload,
+    unless_overlays, unless_pivot_root, with_payload,
 };
 
 payloads![
@@ -123,7 +123,7 @@ fn assert_cut_off(name: &str, sandbox: &Sandbox, attempts: &Attempts) {
 
 /// Directly in the directory whose entries are bound.
 #[apply(test)]
-#[skip(unless_root_can_pivot)]
+#[skip(unless_pivot_root)]
 fn sockets_and_fifos_at_the_top_of_a_root_lead_nowhere() {
     SimulatedHost::with_root(&[], "chmod 777 .; : >file").output("endpoints-at-the-top");
 }

@@ -295,8 +295,11 @@ fn later_over_submounts(args: &[String]) -> i32 {
             (read_only("/data/dir"), "/data/dir/y"),
             (read_only("/data"), "/data/dir/y"),
         ]);
-        if unless_landlock_since((5, 13)).is_none() {
-            let rules = || Landlock::new().read_only("/").read_write("/data");
+        if unless_landlock_since((6, 2)).is_none() {
+            let rules = || {
+                let rules = Landlock::new().read_only("/").read_write("/data");
+                rules.any_tcp().any_abstract_socket().any_signal()
+            };
             covered.push((with(bound()).landlock(rules().deny_write("/data/x")), "/data/x"));
             covered.push((with(bound()).landlock(rules().deny_write("/data/dir")), "/data/dir/y"));
         }

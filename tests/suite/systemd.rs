@@ -197,8 +197,8 @@ fn a_missing_bus_is_named() {
     let remedy = match is_root() {
         true => "start it (package dbus)",
         false => {
-            "log in with a user manager, or have one run always (loginctl enable-linger 1000); its bus is where \
-             DBUS_SESSION_BUS_ADDRESS or XDG_RUNTIME_DIR says"
+            "start a user manager (log in, or run `loginctl enable-linger 1000`), and set DBUS_SESSION_BUS_ADDRESS or \
+             XDG_RUNTIME_DIR if its bus is elsewhere"
         }
     };
     let expected = format!(
@@ -423,7 +423,7 @@ fn run_limits_in_a_scope() {
         .output()
         .expect("run");
     assert_eq!(output.status.code(), Some(124), "{} {}", text(&output.stdout), text(&output.stderr));
-    assert!(text(&output.stdout).contains("Memory"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains(r#""termination":"memory""#), "{}", text(&output.stdout));
 }
 
 /// A caller in a unit of its own: whether it is delegated, and what the caller is asked to do. A service's `Result` is

@@ -234,6 +234,7 @@ fn without_a_pid_namespace_the_cgroup_kills_processes_in_cgroups_below() {
 }
 
 #[apply(test)]
+#[skip(unless_accounts)]
 fn the_cgroup_namespace_is_kept_on_request() {
     // The program's process creates it itself, inside its cgroup.
     let (kept, own) = crate::child::own_namespaces(&with(group()).keep_namespaces());

@@ -684,8 +684,11 @@ fn allow_path(process: &mut Script, ruleset: Arg, path: &Path, access: FsAccess,
         process.call(nr!(SYS_landlock_add_rule), rule);
     };
     let (is_file, done, gone) = (process.label(), process.label(), process.label());
+    let opened = opening.open(process, path, gone);
     let beneath = process.value("allowed", access.bits());
-    let fd = opening.open(process, path, gone);
+    // The slot of the opened path need not follow that of the access.
+    let fd = process.fcntl(opened, flags!(F_DUPFD_CLOEXEC), Arg::NONE).store("parent");
+    process.close(opened);
     add(process, beneath);
     process.last().on_error(OnError::goto_if([libc::EINVAL; 2], is_file));
     process.jump(done);

@@ -64,6 +64,10 @@ fn change_init(args: &[String]) -> i32 {
     let limit = [Word::Number(INIT), Word::Number(libc::RLIMIT_NOFILE.into()), Word::Bytes(&none), Word::Number(0)];
     let idle = [Word::Number(INIT), Word::Number(libc::SCHED_IDLE.into()), Word::Bytes(&none[..4])];
     let affinity = [Word::Number(INIT), Word::Number(8), Word::Bytes(&first)];
+    // An init that is not yet waiting would not wait with this limit, but end the sandbox at once.
+    support::eventually("init waits", || {
+        std::fs::read_to_string("/proc/1/stat").unwrap().rsplit(") ").next().unwrap().starts_with('S')
+    });
     attempt("limit", sys::call(libc::SYS_prlimit64, &mut { limit }));
     attempt("policy", sys::call(libc::SYS_sched_setscheduler, &mut { idle }));
     attempt("affinity", sys::call(libc::SYS_sched_setaffinity, &mut { affinity }));

@@ -75,7 +75,8 @@ fn a_calling_process_that_dies_is_reported_as_gone() {
     let child = supervised(asking(), "calls", &["getpriority:0,0"], move |call| {
         let pid = Pid::from_raw(call.pid().number() as i32);
         kill(pid, Signal::SIGTERM).expect("a signal that it does not handle");
-        kill(pid, Signal::SIGKILL).expect("its end");
+        // SIGTERM may have ended it.
+        assert!(matches!(kill(pid, Signal::SIGKILL), Ok(()) | Err(nix::errno::Errno::ESRCH)));
         eventually("it is gone", || call.string(0).is_err_and(|error| error.to_string().contains("ESRCH")));
         let error = call.bytes(0, 8).expect_err("no memory");
         sender.send(error.to_string()).expect("a receiver");

@@ -74,9 +74,9 @@ fn a_wall_time_of_zero_expires_at_once_and_the_longest_never() {
 /// Runs a program up to its limit, again and again until it was ended in time: whatever else the machine does can make
 /// it late. It is never ended earlier, but for what passes before the program starts.
 fn is_in_time(sandbox: &Sandbox, (limit, before): (Duration, Duration), how: &str, wait: impl Fn(&mut Child)) {
-    const LATE: Duration = Duration::from_millis(20);
+    let allowed = at_most(20 * MS);
     let mut late = vec![];
-    while late.len() < 30 && late.last().is_none_or(|late| *late > LATE) {
+    while late.len() < 30 && late.last().is_none_or(|late| *late > allowed) {
         let start = Instant::now();
         let mut child = sandbox.spawn(Command::new("sleep").arg("30").stdin(Stdio::null())).unwrap();
         wait(&mut child);
@@ -86,7 +86,7 @@ fn is_in_time(sandbox: &Sandbox, (limit, before): (Duration, Duration), how: &st
         late.push(outcome.usage.wall_time.saturating_sub(limit));
     }
     println!("a wall-clock limit {how}: late by {late:?}");
-    assert!(late.last().is_some_and(|late| *late <= LATE), "{how}: {late:?}");
+    assert!(late.last().is_some_and(|late| *late <= allowed), "{how}: {late:?}");
 }
 
 #[apply(test)]

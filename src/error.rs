@@ -273,6 +273,21 @@ impl Error {
         Self::failed(ErrorKind::Io, step.into(), Some(call), errno, hint).on(path)
     }
 
+    /// A file of a session that is none to read or write.
+    pub(crate) fn not_a_regular_file(path: &Path) -> Self {
+        let cause = "it is no regular file";
+        Self::stated(ErrorKind::Io, cause, "pass the path of a regular file").while_doing("open").on(path)
+    }
+
+    /// The same error of what the caller has asked a process of a session to open.
+    pub(crate) fn of_caller(self) -> Self {
+        self.with(|error| {
+            if error.kind == ErrorKind::SetupFailed && error.errno.is_some() {
+                error.kind = ErrorKind::Io;
+            }
+        })
+    }
+
     /// A limit that was exceeded.
     pub(crate) fn exceeded(
         step: &'static str,
@@ -307,6 +322,12 @@ impl Error {
              where the sandbox or its caller has them",
         );
         error.while_doing(step)
+    }
+
+    /// A command of a session that has ended.
+    pub(crate) fn session_ended() -> Self {
+        Self::stated(ErrorKind::SetupFailed, "the session has ended", "start another one (Sandbox::start)")
+            .while_doing("start the command")
     }
 
     /// The same error, where the memory limit of the sandbox's cgroup was exceeded.

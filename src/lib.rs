@@ -18,6 +18,7 @@
 //! | script | The part of a plan that one process executes. |
 //! | set-up | The part of a spawn in which the set-up processes execute the plan. It ends when the program is executed. |
 //! | helper | The set-up process that creates namespaces and mounts, and starts init and the program's process. |
+//! | session | A sandbox that is kept for many commands: [`Session`]. Where the session of setsid(2) is meant, that is said. |
 //! | init | Process 1 of the sandbox's PID namespace. |
 //! | limit | A bound on a resource. A program *exceeds* it. |
 //! | enforcement | The layers that were in force. A layer that was requested and is not in force is *unenforced*. See [`Enforcement`](outcome::Enforcement). |
@@ -46,6 +47,7 @@
 //! | `learn` | The files and system calls that a program needs, learned by running it: [`Learned`](learn::Learned). |
 //! | `probe` | The features that this host supports, found by trying them: [`Support`](probe::Support). |
 //! | `sandbox` | The builder, [`Sandbox`], and its entry points. |
+//! | `session` | One sandbox for many commands: [`Session`]. |
 //! | `best_effort` | The configurations to try if the host does not support a best-effort layer. |
 //! | `command` | The description of a command: [`Command`], [`Stdio`]. |
 //! | `child` | A running program, [`Child`]: waiting, limits of time and output, supervised system calls. |
@@ -78,7 +80,8 @@
 //! ```text
 //!  caller ──┬── helper    creates the namespaces and mounts, starts the other two, and exits. It is outside the PID
 //!           │             namespace. Without a PID namespace it stays, without any capability, to kill the program if
-//!           │             the caller exits.
+//!           │             the caller exits. In a session it stays, as confined as the programs, and clones a
+//!           │             process for each command.
 //!           ├── init      process 1 of the PID namespace. It exits when the caller closes a pipe or exits, when the
 //!           │             wall-clock limit is exceeded, or when the program has exited. The kernel then kills the
 //!           │             whole namespace.
@@ -118,6 +121,7 @@ pub mod probe;
 mod process_status;
 pub mod profile;
 mod sandbox;
+mod session;
 #[doc = include_str!("../docs/security-model.md")]
 pub mod security_model {}
 mod skip_reason;
@@ -147,6 +151,7 @@ pub use outcome::{Outcome, Output, Termination};
 #[doc(hidden)]
 pub use plan::Part;
 pub use sandbox::Sandbox;
+pub use session::Session;
 pub use unix::{Errno, Signal};
 
 /// Rules, conditions and actions of a seccomp policy, names of system calls, and notifications of a callback.

@@ -4,11 +4,11 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-use crate::best_effort::Attempt;
+use crate::best_effort::with_best_effort;
 use crate::cgroup::Cgroup;
 use crate::child::{Callback, Child, Decision, Killer, Notification, Supervisor};
 use crate::command::{Command, Stdio};
-use crate::compile::{Compiled, Config, compile};
+use crate::compile::{Compiled, Config, compile, compile_session};
 use crate::confine::{
     Capabilities, Identity, Join, Landlock, Limits, Mode, NamespaceRef, Namespaces, Root, Seccomp, TimeOffsets,
     check_priorities,
@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::launch::{Running, can_idmap, launch};
 use crate::layer::Layer;
 use crate::outcome::{Outcome, Output};
+use crate::session::Session;
 
 /// A description of a sandbox, as a builder. It is plain data, and each spawn creates a new sandbox from it.
 ///
@@ -582,7 +583,7 @@ impl Sandbox {
     /// [`ErrorKind::NotFound`]: crate::ErrorKind::NotFound
     /// [`ErrorKind::NotExecutable`]: crate::ErrorKind::NotExecutable
     pub fn spawn(&self, command: impl Into<Command>) -> Result<Child> {
-        self.start(&command.into(), inherited(), None)
+        self.spawn_with(&command.into(), inherited(), None)
     }
 
     /// Spawns a command, with a callback that decides the system calls for which the policy has
@@ -617,7 +618,7 @@ impl Sandbox {
         command: impl Into<Command>,
         decide: impl FnMut(&Notification<'_>) -> Decision + Send + 'static,
     ) -> Result<Child> {
-        self.start(&command.into(), inherited(), Some(Box::new(decide)))
+        self.spawn_with(&command.into(), inherited(), Some(Box::new(decide)))
     }
 
     /// Runs a command, and waits until the program has terminated.
@@ -665,25 +666,41 @@ impl Sandbox {
     pub fn output(&self, command: impl Into<Command>) -> Result<Output> {
         let (command, streams) = (command.into(), [Stdio::null(), Stdio::piped(), Stdio::piped()]);
         command.check_unattended()?;
-        self.start(&command, streams, None)?.wait_with_output()
+        self.spawn_with(&command, streams, None)?.wait_with_output()
     }
 
     /// Spawns a command. If the host does not support a best-effort layer, it tries again without that layer.
-    fn start(&self, command: &Command, default: [Stdio; 3], mut callback: Option<Callback>) -> Result<Child> {
+    fn spawn_with(&self, command: &Command, default: [Stdio; 3], callback: Option<Callback>) -> Result<Child> {
         let job = command.job(default)?;
-        let mut attempt = Attempt::new(&self.config);
-        loop {
-            let started = compile(&attempt.config, &job, attempt.unenforced.clone(), can_idmap).and_then(|compiled| {
-                Launching::of(&compiled, callback.is_some()).map(|launching| (compiled, launching))
-            });
-            match started {
-                Ok((compiled, launching)) => return launching.child(&compiled, callback.take()),
-                Err(error) => match attempt.after(&error) {
-                    Some(next) => attempt = next,
-                    None => return Err(error),
-                },
-            }
-        }
+        let (compiled, launching) = with_best_effort(&self.config, |config, unenforced| {
+            let compiled = compile(config, &job, unenforced, can_idmap)?;
+            Launching::of(&compiled, callback.is_some()).map(|launching| (compiled, launching))
+        })?;
+        launching.child(&compiled, callback)
+    }
+
+    /// Starts a session: sets up the sandbox, and keeps it for commands.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sandbox::spawn`] that are not about the command, and
+    ///
+    /// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) without [`Namespaces::PID`], and for a
+    ///   seccomp policy by which the caller decides or records system calls.
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox};
+    ///
+    /// let session = Sandbox::new().start()?;
+    /// assert!(session.status(Command::new("touch").arg("/tmp/file"))?.success());
+    /// // The next command finds what the first has left.
+    /// assert!(session.status(Command::new("test").args(["-f", "/tmp/file"]))?.success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn start(&self) -> Result<Session> {
+        with_best_effort(&self.config, |config, unenforced| {
+            Session::launch(compile_session(config, unenforced, can_idmap)?)
+        })
     }
 }
 

@@ -9,24 +9,36 @@ use std::borrow::Cow;
 
 use crate::compile::Config;
 use crate::confine::{Namespaces, Root, Seccomp, landlock_fallback};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::launch::can_idmap;
 use crate::layer::Layer;
 use crate::outcome::Unenforced;
 
+/// Calls `start` with a configuration and the layers that it lacks: first with all layers, and without each best-effort layer
+/// that the host turns out not to support.
+pub(crate) fn with_best_effort<T>(config: &Config, start: impl Fn(&Config, Vec<Unenforced>) -> Result<T>) -> Result<T> {
+    let mut attempt = Attempt::new(config);
+    loop {
+        match start(&attempt.config, attempt.unenforced.clone()) {
+            Err(error) => attempt = attempt.after(&error).ok_or(error)?,
+            started => return started,
+        }
+    }
+}
+
 /// A configuration to try, and the requested layers that it does not have.
-pub(crate) struct Attempt<'a> {
-    pub config: Cow<'a, Config>,
-    pub unenforced: Vec<Unenforced>,
+struct Attempt<'a> {
+    config: Cow<'a, Config>,
+    unenforced: Vec<Unenforced>,
 }
 
 impl<'a> Attempt<'a> {
-    pub fn new(config: &'a Config) -> Self {
+    fn new(config: &'a Config) -> Self {
         Self { config: Cow::Borrowed(config), unenforced: vec![] }
     }
 
     /// The next configuration to try after a failure; `None` if the failure is an error.
-    pub fn after(mut self, error: &Error) -> Option<Self> {
+    fn after(mut self, error: &Error) -> Option<Self> {
         let layer = error.layer().filter(|&layer| self.config.is_best_effort(layer))?;
         if layer == Layer::Namespaces {
             let lacking = reference::lacking_namespaces(&self.config);

@@ -28,6 +28,8 @@ pub(super) struct ControlGroup {
     /// The out-of-memory notification of a v1 cgroup below which the program may create others.
     pub alarm: Option<OomAlarm>,
     parent: Arc<Directory>,
+    /// The cgroup below it that the program enters, if that is another one.
+    inside: Option<Arc<Directory>>,
     name: String,
     exists: bool,
 }
@@ -110,7 +112,7 @@ impl ControlGroup {
     ) -> Self {
         let (parent, name) = (parent.clone(), name.to_owned());
         let (directory, controllers) = (Arc::new(directory), controllers.to_vec());
-        Self { version, directory, controllers, alarm: None, parent, name, exists: true }
+        Self { version, directory, controllers, alarm: None, parent, inside: None, name, exists: true }
     }
 
     /// Creates a cgroup with its limits, and opens the descriptors by which the program enters it, or enters another
@@ -135,21 +137,63 @@ impl ControlGroup {
         if entrant.may_own && spec.version == HierarchyVersion::V2 {
             group.limit_nesting().map_err(creating(&group.directory.path))?;
         }
-        let inside = match entrant.may_own && group.is_hierarchical() {
-            true => Some(group.create_inside(spec).map_err(creating(&group.directory.path))?),
-            false => None,
-        };
-        let inside = inside.as_ref().unwrap_or(&*group.directory);
-        // `tasks` moves only the thread that writes, without the lock that moving a whole process takes.
-        let v1 = spec.version == HierarchyVersion::V1;
-        let open = |name: &str, how: OFlag| {
-            let path = inside.path.join(name);
-            inside.file(name, how).map_err(io::Error::from).map_err(failed("open a cgroup".into(), "open", &path))
-        };
-        let file = open(if v1 { "tasks" } else { "cgroup.procs" }, OFlag::O_WRONLY)?;
-        let clones = !v1 && entrant.is_cloned_by_caller;
-        let directory = clones.then(|| open(".", OFlag::O_PATH | OFlag::O_DIRECTORY)).transpose()?;
+        if entrant.may_own && group.is_hierarchical() {
+            group.inside = Some(Arc::new(group.create_inside(spec).map_err(creating(&group.directory.path))?));
+        }
+        let file = group.open_entry()?;
+        let clones = spec.version == HierarchyVersion::V2 && entrant.is_cloned_by_caller;
+        let directory = clones.then(|| group.open(".", OFlag::O_PATH | OFlag::O_DIRECTORY)).transpose()?;
         Ok((group, GroupEntry { file, directory }))
+    }
+
+    /// The cgroup that processes enter.
+    fn entered(&self) -> &Arc<Directory> {
+        self.inside.as_ref().unwrap_or(&self.directory)
+    }
+
+    /// Opens a file of the cgroup that processes enter.
+    fn open(&self, name: &str, how: OFlag) -> Result<OwnedFd> {
+        let entered = self.entered();
+        let path = entered.path.join(name);
+        entered.file(name, how).map_err(io::Error::from).map_err(failed("open a cgroup".into(), "open", &path))
+    }
+
+    /// Opens the file by which a process enters.
+    fn open_entry(&self) -> Result<OwnedFd> {
+        // `tasks` moves only the thread that writes, without the lock that moving a whole process takes.
+        self.open(if self.version == HierarchyVersion::V1 { "tasks" } else { "cgroup.procs" }, OFlag::O_WRONLY)
+    }
+
+    /// Has the kernel count and limit what is below it, which takes that no process is in it.
+    pub fn pass_on(&self) -> Result<()> {
+        if self.version == HierarchyVersion::V1 {
+            return Ok(());
+        }
+        let entered = self.entered();
+        let all = enabling(self.controllers.iter().filter_map(|controller| controller.v2()));
+        let path = entered.path.join(SUBTREE_CONTROL);
+        match all.is_empty() {
+            true => Ok(()),
+            false => entered.write(SUBTREE_CONTROL, &all).map_err(failed(
+                "enable controllers for the commands of a session".into(),
+                "write",
+                &path,
+            )),
+        }
+    }
+
+    /// Creates a cgroup below the one that processes enter, without limits of its own, and opens the file by which a process
+    /// enters it.
+    pub fn create_below(&self, name: &str) -> Result<(Self, OwnedFd)> {
+        let entered = self.entered();
+        let directory =
+            entered.create(name).map_err(failed("create a cgroup".into(), "mkdir", &entered.path.join(name)))?;
+        let group = Self::new(self.version, directory, &self.controllers, entered, name);
+        if self.version == HierarchyVersion::V1 && self.controllers.contains(&Controller::Cpuset) {
+            inherit_cpuset(entered, &group.directory).map_err(Error::io(COPY_CPUSET))?;
+        }
+        let file = group.open_entry()?;
+        Ok((group, file))
     }
 
     /// Writes a limit.

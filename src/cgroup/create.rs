@@ -52,6 +52,22 @@ impl CreatedCgroup {
         Ok(created)
     }
 
+    /// Has the kernel count what is below them, once the process that has entered them to create a cgroup namespace has exited.
+    pub fn pass_on(&self) -> Result<()> {
+        self.groups.iter().try_for_each(ControlGroup::pass_on)
+    }
+
+    /// Creates cgroups below these, for a command of a session. Their limits are those of these.
+    pub fn create_below(&self, name: &str) -> Result<Self> {
+        let mut created = Self::default();
+        for above in &self.groups {
+            let (group, file) = above.create_below(name)?;
+            created.groups.push(group);
+            created.entries.push(GroupEntry { file, directory: None });
+        }
+        Ok(created)
+    }
+
     /// Returns the descriptors by which the program enters them: the file of each, then the directory that it can be
     /// cloned into.
     pub fn entries(&self) -> impl Iterator<Item = BorrowedFd<'_>> {

@@ -335,7 +335,7 @@ impl Child {
         }
         // Processes are killed first, so that the rest of the pipes is read after the last write.
         self.record_leaked();
-        self.running.kill();
+        self.running.kill_with_program();
         streams.take()?;
         if streams.has_overflowed() {
             self.enforce_limits(Some(Termination::Output));
@@ -596,6 +596,11 @@ impl AsFd for Child {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.running.pidfd()
     }
+}
+
+/// Returns the usage of a session, by the figures of its cgroup.
+pub(crate) fn usage_of_session(wall: Duration, account: Option<Account>) -> Usage {
+    usage(wall, Counted::default(), None, account)
 }
 
 fn wait_failed(errno: Errno) -> Error {

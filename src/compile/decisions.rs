@@ -124,6 +124,11 @@ impl<'a> Decisions<'a> {
         self.config.hostname.as_deref().or(default)
     }
 
+    /// The owner of the program's pipes, if the caller may change it.
+    pub fn owner(&self) -> Option<(HostId, HostId)> {
+        self.facts.privileged.then_some((self.ids.host_uid, self.ids.host_gid))
+    }
+
     /// Whether the helper stays while the program runs: there is no PID namespace that terminates with the sandbox.
     pub fn helper_stays(&self) -> bool {
         !self.creates(Namespaces::PID)

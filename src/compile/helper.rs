@@ -59,7 +59,7 @@ pub(crate) fn leave_process_group(helper: &mut Script) {
 }
 
 /// The descriptors that the helper needs until it exits.
-const OWN: [Input; 3] = [Input::Report, Input::Control, Input::CallerPidfd];
+pub(super) const OWN: [Input; 3] = [Input::Report, Input::Control, Input::CallerPidfd];
 
 /// The cgroups of the program, by their indices.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,7 +70,7 @@ pub(crate) struct Groups {
 }
 
 /// The files by which the program's process enters its cgroups: it writes `0` to each.
-struct CgroupEntries {
+pub(crate) struct CgroupEntries {
     /// The file of the cgroup that the process can be cloned into, and the directory of that cgroup.
     born_in: Option<(Slot, Slot)>,
     others: Vec<Slot>,
@@ -78,7 +78,7 @@ struct CgroupEntries {
 
 impl Groups {
     /// Receives the files of the cgroups, which the caller has created while the helper was at work.
-    fn receive(self, helper: &mut Script) -> CgroupEntries {
+    pub fn receive(self, helper: &mut Script) -> CgroupEntries {
         if self.count > 0 {
             let step = Step::new("wait for the caller to create the cgroup");
             helper.step(step.remedies(&[(
@@ -95,8 +95,17 @@ impl Groups {
     }
 }
 
+impl CgroupEntries {
+    /// Enters all of them.
+    pub fn enter(&self, process: &mut Script) {
+        let born_in = self.born_in.map(|(file, _)| file);
+        let entries: Vec<Slot> = born_in.into_iter().chain(self.others.iter().copied()).collect();
+        enter_cgroups(process, &entries);
+    }
+}
+
 /// Enters cgroups. By the number 0 only this thread is moved, for which cgroup v1 takes one lock less.
-fn enter_cgroups(process: &mut Script, entries: &[Slot]) {
+pub(super) fn enter_cgroups(process: &mut Script, entries: &[Slot]) {
     process.within(Layer::Cgroup, |process| {
         process.step(Step::new("enter the cgroup").remedies(&[
             (libc::EAGAIN, "the limit on processes of the parent cgroup (pids.max) is reached: raise it"),
@@ -189,9 +198,9 @@ fn range_for_copies(placed: &[Placed], others: u32) -> u32 {
     first
 }
 
-/// Moves the program's descriptors to their numbers. All others close when the program is executed. `kept` are those
-/// that later calls need until then.
-pub(crate) fn place_descriptors(helper: &mut Script, placed: &[Placed], kept: &[Slot]) {
+/// Moves the program's descriptors to their numbers. All others close when the program is executed. `own` and `kept` are
+/// those that later calls need until then.
+pub(crate) fn place_descriptors(helper: &mut Script, placed: &[Placed], own: &[Input], kept: &[Slot]) {
     helper.step(Step::new("set up the program's descriptors").remedies(&[
         (libc::EBADF, "the number of a descriptor is above RLIMIT_NOFILE: use a lower one"),
         (libc::EINVAL, "the number of a descriptor is above RLIMIT_NOFILE: use a lower one"),
@@ -204,14 +213,14 @@ pub(crate) fn place_descriptors(helper: &mut Script, placed: &[Placed], kept: &[
             helper.fcntl(fd.source, flags!(F_DUPFD_CLOEXEC), base.into()).store(format!("copy for {}", fd.number))
         })
         .collect();
-    let is_inherited = |input: &Input| input.is_descriptor() && !OWN.contains(input) && *input != Input::Data;
+    let is_inherited = |input: &Input| input.is_descriptor() && !own.contains(input) && *input != Input::Data;
     let inherited: Vec<Input> = helper.inputs().filter(is_inherited).collect();
     for input in inherited {
         let slot = helper.input(input);
         helper.fcntl(slot, flags!(F_SETFD), flags!(FD_CLOEXEC));
     }
     // Its number may be one of the program's.
-    let own = OWN.map(|input| helper.input(input));
+    let own: Vec<Slot> = own.iter().map(|&input| helper.input(input)).collect();
     for &slot in own.iter().chain(kept) {
         helper.fcntl(slot, flags!(F_DUPFD_CLOEXEC), base.into()).store_in(slot);
     }
@@ -339,7 +348,7 @@ impl ProgramProcess {
         helper.call(nr!(SYS_setsid), []).ignore();
         let copy = helper.fcntl(pidfd, flags!(F_DUPFD_CLOEXEC), Arg::NONE).ignore().store("pidfd");
         let [control, caller] = [Input::Control, Input::CallerPidfd].map(|input| helper.input(input));
-        keep_only(helper, [control, caller, pidfd], failed);
+        keep_only(helper, [control, caller, pidfd], OnError::Goto(failed));
         // It may signal the program, whose pidfd is the third descriptor, and not the caller, whose pidfd it has too.
         let signal = Remaining::with_first(nr!(SYS_pidfd_send_signal), WATCHED as u32 - 1);
         let on_error = if filter_is_optional { OnError::Ignore } else { OnError::Goto(failed) };
@@ -449,22 +458,22 @@ pub(crate) fn restore_affinity(helper: &mut Script) {
 
 /// The message that reports the start: a `struct msghdr` with the pids of init and of the program and the time as its
 /// data, and their pidfds and the pseudo-terminal's master as passed descriptors.
-struct StartedMessage {
-    header: Ref,
+pub(super) struct StartedMessage {
+    pub header: Ref,
     /// The pieces of the data, as `struct iovec`.
     data: Ref,
     /// A `struct timespec` of when the program's process was started, in two slots.
-    time: Slot,
+    pub time: Slot,
     /// The number of the program's pidfd, which a call writes. The other descriptors have the numbers from 0 on: the
     /// helper does not use its standard streams any more.
-    program: Slot,
+    pub program: Slot,
 }
 
 /// Pieces of the data of a message.
 const PIECES: u64 = 3;
 
 impl StartedMessage {
-    fn new(helper: &mut Script, has_init: bool, has_pty: bool) -> Self {
+    pub fn new(helper: &mut Script, has_init: bool, has_pty: bool) -> Self {
         let tag = helper.value("started", STARTED);
         let passed = [(true, "<pidfd>"), (has_init, "<pidfd of init>"), (has_pty, "<pty>")];
         let passed: Vec<&str> =
@@ -488,14 +497,14 @@ fn kill(helper: &mut Script, pidfd: Slot) {
     }
 }
 
-/// Moves `fds` to the numbers from 0 on, in order, and closes all others. Goes on at `failed` if that fails.
-fn keep_only(helper: &mut Script, fds: [Slot; WATCHED as usize], failed: Label) {
+/// Moves `fds` to the numbers from 0 on, in order, and closes all others.
+pub(super) fn keep_only(helper: &mut Script, fds: [Slot; WATCHED as usize], on_error: OnError) {
     // First to numbers that none of them is to have.
     for fd in fds {
-        helper.fcntl(fd, flags!(F_DUPFD_CLOEXEC), WATCHED.into()).or_goto(failed).store_in(fd);
+        helper.fcntl(fd, flags!(F_DUPFD_CLOEXEC), WATCHED.into()).on_error(on_error).store_in(fd);
     }
     for (number, fd) in fds.into_iter().enumerate() {
-        helper.dup3(fd, number as u64, flags!(O_CLOEXEC)).or_goto(failed).store_in(fd);
+        helper.dup3(fd, number as u64, flags!(O_CLOEXEC)).on_error(on_error).store_in(fd);
     }
-    helper.call(nr!(SYS_close_range), [WATCHED.into(), u32::MAX.into(), Arg::NONE]).or_goto(failed);
+    helper.call(nr!(SYS_close_range), [WATCHED.into(), u32::MAX.into(), Arg::NONE]).on_error(on_error);
 }

@@ -16,21 +16,24 @@ pub(crate) struct Init {
     ready: Flag,
     /// Raised by the helper when the program's process was started.
     started: Flag,
-    /// The pidfd of that process, in the descriptor table that init shares with the helper until then.
-    program: Slot,
+    /// The pidfd of that process, in the descriptor table that init shares with the helper until then. `None` in a session,
+    /// which does not end with a program.
+    program: Option<Slot>,
     /// Where the helper goes on.
     helper: Label,
 }
 
 impl Init {
-    /// Starts init. The calls that follow are its own, up to [`Init::back_to_helper`].
-    pub fn start(helper: &mut Script) -> Self {
+    /// Starts init. The calls that follow are its own, up to [`Init::back_to_helper`]. It waits for a program unless it is
+    /// that of a session.
+    pub fn start(helper: &mut Script, is_of_session: bool) -> Self {
         helper.step(Step::new("start init").remedies(&[(
             libc::EAGAIN,
             "a limit on processes is reached (RLIMIT_NPROC, pids.max, kernel.pid_max): raise it",
         )]));
         let (ready, started) = (helper.flag("init is ready"), helper.flag("the program's process was started"));
-        let init = Self { ready, started, program: helper.slot("pidfd of the program"), helper: helper.label() };
+        let program = (!is_of_session).then(|| helper.slot("pidfd of the program"));
+        let init = Self { ready, started, program, helper: helper.label() };
         helper.clear_on_exit(started);
         let how = flags!(CLONE_VM | CLONE_FILES | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD);
         // The kernel writes the pid before init runs, so the caller can read it even if the helper is killed.
@@ -39,10 +42,13 @@ impl Init {
     }
 
     /// In init: reports to the helper that the steps before the program's start are complete, and waits for the
-    /// program's process.
+    /// program's process, if there is to be one.
     pub fn wait_for_program(self, process: &mut Script) {
         process.step(Step::new("tell the helper that init has started"));
         process.raise_half(self.ready);
+        if self.program.is_none() {
+            return;
+        }
         process.step(Step::new("wait for the program's process").remedies(&[(
             libc::ETIMEDOUT,
             "the helper was killed from outside: look in the kernel's log for the reason, and spawn again",
@@ -56,8 +62,8 @@ impl Init {
         process.step(Step::new("close all descriptors that init does not wait for"));
         process.call(nr!(SYS_unshare), [flags!(CLONE_FILES)]);
         // None of them has one of these numbers.
-        let watched = [process.input(Input::Control), process.input(Input::CallerPidfd), self.program];
-        for (number, slot) in watched.into_iter().enumerate() {
+        let watched = [Input::Control, Input::CallerPidfd].map(|input| process.input(input));
+        for (number, slot) in watched.into_iter().chain(self.program).enumerate() {
             process.dup3(slot, number as u64, flags!(O_CLOEXEC));
         }
     }
@@ -70,12 +76,16 @@ impl Init {
         // No failure can be reported from here on: the report channel closes before init tells that it is ready, so
         // that the program finds no such descriptor in it. The call cannot fail as unknown, since the stub has made it
         // before.
-        process.call(nr!(SYS_close_range), [WATCHED.into(), u32::MAX.into(), Arg::NONE]).ignore();
+        let watched = WATCHED - u64::from(self.program.is_none());
+        process.call(nr!(SYS_close_range), [watched.into(), u32::MAX.into(), Arg::NONE]).ignore();
         let failed = process.label();
         process.step(Step::new("tell the helper that init is ready"));
         process.raise_or_goto(self.ready, failed);
         // When init exits, the kernel kills every other process of the PID namespace.
-        wait_until_the_end(process, wall_backstop, |_| {});
+        match self.program {
+            Some(_) => wait_until_the_end(process, wall_backstop, |_| {}),
+            None => wait_for_caller(process),
+        }
         process.bind(failed);
         process.exit(127);
     }
@@ -97,7 +107,10 @@ impl Init {
     /// cleared.
     pub fn give(self, helper: &mut Script, program: Slot, next: Flag) {
         helper.step(Step::new("pass the pidfd of the program to init"));
-        helper.fcntl(program, flags!(F_DUPFD_CLOEXEC), Arg::NONE).store_in(self.program);
+        let copy = helper.fcntl(program, flags!(F_DUPFD_CLOEXEC), Arg::NONE);
+        if let Some(own) = self.program {
+            copy.store_in(own);
+        }
         helper.clear_on_exit(next);
         helper.raise(self.started);
     }
@@ -162,13 +175,28 @@ pub(super) fn wait_until_the_end(process: &mut Script, wall_backstop: Option<Dur
     process.exit(0);
 }
 
+/// Sleeps until the caller closes the control pipe or exits, and exits.
+fn wait_for_caller(process: &mut Script) {
+    process.step(Step::new("wait until the session ends"));
+    let over = process.label();
+    let readable = libc::POLLIN as u64;
+    poll(process, &[("<control>", readable), ("<caller>", readable)], None, over).or_goto(over);
+    process.bind(over);
+    process.exit(0);
+}
+
 /// Sleeps until one of the first descriptors is ready for its events or is hung up, and goes on at `ready` then. When
 /// `time` has passed before, goes on with the next call.
 ///
 /// It does not sleep again after an error, since a program of the same user can make the call fail every time: it can
 /// lower the limit of descriptors (`RLIMIT_NOFILE`), which is also the most that the call accepts. A stop does not
 /// interrupt the call, as the process handles no signals.
-fn poll<'a>(process: &'a mut Script, fds: &[(&str, u64)], time: Option<Duration>, ready: Label) -> Added<'a> {
+pub(super) fn poll<'a>(
+    process: &'a mut Script,
+    fds: &[(&str, u64)],
+    time: Option<Duration>,
+    ready: Label,
+) -> Added<'a> {
     // struct pollfd {int fd; short events, revents}
     let entry = |(fd, (_, events)): (usize, &(&str, u64))| Word::Value(fd as u64 | events << 32);
     let entries: Vec<Word> = fds.iter().enumerate().map(entry).collect();

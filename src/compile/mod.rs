@@ -7,24 +7,28 @@ mod helper;
 mod init;
 mod job;
 mod order;
+mod session;
 
 use std::fmt::{self, Display, Formatter};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::cgroup::{Cgroup, Spec};
-use crate::confine::{Bounds, Policy};
+use crate::confine::{Bounds, Namespaces, Policy};
 use crate::error::{Error, Result};
+use crate::layer::Layer;
 use crate::outcome::{Enforcement, Unenforced};
 #[cfg(feature = "_testing")]
 use crate::plan::Part;
-use crate::plan::{Plan, Stream, stub};
+use crate::plan::{CommandPlan, Inherited, Plan, Search, Stream};
 use crate::sys::priority::Preferences;
 pub(crate) use config::Config;
 use decisions::Decisions;
 use job::search;
 pub(crate) use job::{Job, StreamSource, Terminal};
 use order::Order;
+pub(crate) use session::{Opened, SessionFrame, SocketAddress};
 
 /// A compiled sandbox and command: a plan of all system calls of the set-up.
 ///
@@ -102,49 +106,128 @@ pub(crate) fn compile(
     let mut enforcement = Enforcement::default();
     enforcement.unenforced = unenforced;
     let decisions = Decisions::new(config, can_idmap, &mut descriptors, &mut enforcement)?;
-    let mut input = Arc::default();
-    let mut lower = |stream: StreamSource| stream.lower(&mut descriptors, &mut input);
-    let [stdin, stdout, stderr] = job.stdio.clone();
-    let stdio = [lower(stdin)?, lower(stdout)?, lower(stderr)?];
+    let (stdio, input) = streams(job, &mut descriptors)?;
     let search = search(job)?;
     let mut order = Order::new(decisions, descriptors, enforcement);
     let helper = order.helper(job, &stdio, &search)?;
-    if helper.is_too_long() {
-        return Err(Error::invalid("the plan has more than 65,535 values", "remove some of the mounts"));
-    }
-    let Order { decisions, enforcement, .. } = order;
-    let (policy, helper_stays) = (decisions.supervised_policy(), decisions.helper_stays());
-    let (cpus, limits_memory) = (config.cgroup.as_ref().and_then(Cgroup::cpus), config.limits_memory());
-    let mut bounds = config.limits.bounds(cpus, limits_memory);
-    for (limit, stream) in bounds.output.iter_mut().zip(&stdio[1..]) {
-        // The kernel discards it.
-        *limit = limit.filter(|_| *stream != Stream::Null);
-    }
-    let plan = Plan {
-        stub: stub(&helper),
-        helper,
-        own_ids: decisions.ids.has_own_id().then_some(decisions.ids.own_ids),
-        maps: decisions.ids.maps,
-        helper_stays,
-        stdio,
-        input,
-        descriptors: order.descriptors,
-        handed: order.handed,
-        id_mappings: order.id_mappings,
-        placeholders: order.placeholders,
-        most_written: bounds.file_size,
-        owner: decisions.facts.privileged.then_some((decisions.ids.host_uid, decisions.ids.host_gid)),
-        setup_timeout: config.setup_timeout,
-        search,
-        fault: None,
-    };
+    let bounds = bounds(config, &stdio);
+    let policy = order.decisions.supervised_policy();
     let supervision = Supervision {
         bounds,
         policy,
         needs_callback: config.seccomp.needs_callback(),
         reset_preferences: order.reset_preferences,
     };
-    Ok(Compiled { plan, cgroup: decisions.cgroup, supervision, enforcement })
+    let inherited = order.inherited(stdio, input, bounds.file_size);
+    let (cgroup, enforcement) = (order.decisions.cgroup.take(), std::mem::take(&mut order.enforcement));
+    Ok(Compiled { plan: order.plan(helper, inherited, search)?, cgroup, supervision, enforcement })
+}
+
+/// A compiled session: its set-up, and what its commands depend on.
+#[derive(Debug)]
+pub(crate) struct CompiledSession {
+    pub plan: Plan,
+    pub cgroup: Option<Spec>,
+    pub enforcement: Enforcement,
+    pub frame: SessionFrame,
+}
+
+/// Compiles a session. `unenforced` are the layers that best effort has dropped already.
+pub(crate) fn compile_session(
+    config: &Config,
+    unenforced: Vec<Unenforced>,
+    can_idmap: fn(&Path) -> Option<bool>,
+) -> Result<CompiledSession> {
+    config.check_best_effort()?;
+    let masked = with_landlock_masks(config);
+    let config = masked.as_ref().unwrap_or(config);
+    let mut descriptors = vec![];
+    let mut enforcement = Enforcement::default();
+    enforcement.unenforced = unenforced;
+    let decisions = Decisions::new(config, can_idmap, &mut descriptors, &mut enforcement)?;
+    check_session(&decisions)?;
+    let mut order = Order::new(decisions, descriptors, enforcement);
+    let helper = order.session()?;
+    if !config.limits.is_empty() {
+        order.enforcement.activate(Layer::Limits, config.limits.to_string());
+    }
+    let has_cgroup = !order.enforcement.unenforced.iter().any(|unenforced| unenforced.layer == Layer::Cgroup);
+    let frame = SessionFrame {
+        config: config.clone(),
+        groups: order.decisions.cgroup.as_ref().map(Spec::groups).unwrap_or_default(),
+        carrying: order.carrying(),
+        owner: order.decisions.owner(),
+        shares_user: order.decisions.ids.shares_user(order.decisions.has(Namespaces::USER)),
+        memory_is_limited: config.limits_memory() && has_cgroup,
+    };
+    let inherited = order.inherited([Stream::Null; 3], Arc::default(), None);
+    let (cgroup, enforcement) = (order.decisions.cgroup.take(), std::mem::take(&mut order.enforcement));
+    Ok(CompiledSession { plan: order.plan(helper, inherited, Search::default())?, cgroup, enforcement, frame })
+}
+
+/// Refuses what a session cannot have.
+fn check_session(decisions: &Decisions<'_>) -> Result<()> {
+    if !decisions.creates(Namespaces::PID) {
+        return Err(Error::invalid(
+            "a session needs a PID namespace, with which its processes end, and in which they cannot reach what starts them",
+            "add Namespaces::PID, or use Sandbox::spawn for each command",
+        ));
+    }
+    if decisions.supervised_policy().is_some() {
+        return Err(Error::invalid(
+            "a session cannot have a seccomp policy by which the caller decides or records system calls",
+            "remove Seccomp::record, Action::Notify and Action::Kill, or use Sandbox::spawn for each command",
+        ));
+    }
+    Ok(())
+}
+
+/// Compiles a command of a session. Returns the limits that the caller enforces too.
+pub(crate) fn compile_command(frame: &SessionFrame, job: &Job<'_>) -> Result<(CommandPlan, Bounds)> {
+    let env = job.env_over(&frame.config.env);
+    let job = &Job { env: &env, ..job.clone() };
+    let (mut descriptors, mut handed) = (vec![], vec![]);
+    let (stdio, input) = streams(job, &mut descriptors)?;
+    let search = search(job)?;
+    let script = order::command(frame, job, &stdio, &search, (&mut descriptors, &mut handed))?;
+    let bounds = bounds(&frame.config, &stdio);
+    let inherited = Inherited { stdio, input, descriptors, handed, most_written: bounds.file_size, owner: frame.owner };
+    let plan = CommandPlan { script, inherited, search, setup_timeout: frame.config.setup_timeout };
+    Ok((plan, bounds))
+}
+
+/// Compiles what a process of a session does to open something for the caller.
+pub(crate) fn compile_opening(frame: &SessionFrame, opened: &Opened) -> Result<CommandPlan> {
+    let inherited = Inherited {
+        stdio: [Stream::Null; 3],
+        input: Arc::default(),
+        descriptors: vec![],
+        handed: vec![],
+        most_written: None,
+        owner: None,
+    };
+    let script = session::opening(frame, opened)?;
+    Ok(CommandPlan { script, inherited, search: Search::default(), setup_timeout: frame.config.setup_timeout })
+}
+
+/// Returns the standard streams, and the bytes that the program reads from standard input.
+fn streams(job: &Job<'_>, descriptors: &mut Vec<Arc<OwnedFd>>) -> Result<([Stream; 3], Arc<[u8]>)> {
+    let mut input = Arc::default();
+    let mut lower = |stream: StreamSource| stream.lower(descriptors, &mut input);
+    let [stdin, stdout, stderr] = job.stdio.clone();
+    let streams = [lower(stdin)?, lower(stdout)?, lower(stderr)?];
+    Ok((streams, input))
+}
+
+/// Returns the limits that the caller enforces.
+fn bounds(config: &Config, stdio: &[Stream; 3]) -> Bounds {
+    let (cpus, limits_memory) = (config.cgroup.as_ref().and_then(Cgroup::cpus), config.limits_memory());
+    let mut bounds = config.limits.bounds(cpus, limits_memory);
+    for (limit, stream) in bounds.output.iter_mut().zip(&stdio[1..]) {
+        // The kernel discards it.
+        *limit = limit.filter(|_| *stream != Stream::Null);
+    }
+    bounds
 }
 
 /// The same configuration, with mounts that mask what Landlock is to deny inside an allowed tree.

@@ -1,12 +1,15 @@
 //! The order of every step of the set-up, from top to bottom.
 //!
 //! [`Order::helper`] is the whole story: what the helper does, and, indented, what init and the program's process do.
-//! These two are clones of the helper, so their steps are part of its script. How a step is carried out does not belong
-//! here: a layer's system calls are in its file in `confine`, those between the processes in `helper.rs` and `init.rs`.
+//! These two are clones of the helper, so their steps are part of its script. [`Order::session`] is the same for a session:
+//! its helper is confined itself, and the process of each command is a clone of it that executes [`command`]. Both begin with
+//! [`Order::set_up`]. How a step is carried out does not belong here: a layer's system calls are in its file in `confine`,
+//! those between the processes in `helper.rs`, `init.rs` and `session.rs`.
 //!
 //! A new layer adds one line here, at the place where it takes effect.
 
 use std::ffi::{OsStr, OsString};
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use super::decisions::Decisions;
 use super::helper::{self, Groups, Placed, ProgramProcess, place_of};
 use super::init::{self, Init};
 use super::job::{Job, Terminal, argv, envp};
+use super::session::{self, SessionFrame};
 use crate::confine::identity::Resolved;
 use crate::confine::landlock::Implied;
 use crate::confine::limits::{self, Rlimits};
@@ -25,11 +29,11 @@ use crate::confine::secure_bits::SecureBits;
 use crate::confine::{
     Namespaces, Operation, capabilities, identity, namespaces, network, no_zero, priorities, quotas, seccomp,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::launch::check_filters;
 use crate::layer::Layer;
 use crate::outcome::{Enforcement, Unenforced};
-use crate::plan::{IdMaps, Input, Placeholder, Script, Search, Slot, Step, Stream, nr, share};
+use crate::plan::{IdMaps, Inherited, Input, Placeholder, Plan, Script, Search, Slot, Step, Stream, nr, share, stub};
 use crate::sys::priority::Preferences;
 
 /// A plan under construction: its scripts, and what they need at the launch.
@@ -61,54 +65,52 @@ impl<'a> Order<'a> {
         }
     }
 
+    /// The plan of the helper's script.
+    pub fn plan(self, helper: Script, inherited: Inherited, search: Search) -> Result<Plan> {
+        if helper.is_too_long() {
+            return Err(Error::invalid("the plan has more than 65,535 values", "remove some of the mounts"));
+        }
+        let ids = self.decisions.ids;
+        Ok(Plan {
+            stub: stub(&helper),
+            helper,
+            own_ids: ids.has_own_id().then_some(ids.own_ids),
+            maps: ids.maps,
+            inherited,
+            id_mappings: self.id_mappings,
+            placeholders: self.placeholders,
+            setup_timeout: self.decisions.config.setup_timeout,
+            search,
+            fault: None,
+        })
+    }
+
+    /// Takes the descriptors of the plan.
+    pub fn inherited(&mut self, stdio: [Stream; 3], input: Arc<[u8]>, most_written: Option<u64>) -> Inherited {
+        let (descriptors, handed) = (mem::take(&mut self.descriptors), mem::take(&mut self.handed));
+        Inherited { stdio, input, descriptors, handed, most_written, owner: self.decisions.owner() }
+    }
+
+    /// The calls that carry the pass once the filters are installed. `None` without a filter.
+    pub fn carrying(&self) -> Option<Vec<u32>> {
+        let Decisions { filter, programs, .. } = &self.decisions;
+        seccomp::carrying(filter.as_deref(), !programs.is_empty())
+    }
+
     /// Compiles the script of the helper, with the steps of init and of the program's process.
     pub fn helper(&mut self, job: &Job<'_>, stdio: &[Stream; 3], search: &Search) -> Result<Script> {
         let wall_backstop = self.decisions.config.limits.wall_backstop();
         let mut script = helper::begin();
         let helper = &mut script;
-        if job.new_session {
-            helper::leave_process_group(helper);
-        }
-        self.set_priorities(helper)?;
-
-        // A privileged caller's sources of binds are opened here.
-        helper.mark();
-
-        // User and namespaces.
-        helper.within(Layer::Namespaces, |helper| self.enter_namespaces(helper));
-        self.limit_quotas(helper);
-        self.limit_connections(helper);
-        identity::umask(helper, 0);
-        self.set_names(helper)?;
-
-        // Init and the root. Init works while the helper waits for it, at the first mount that needs its PID namespace.
-        let mounts = self.mounts()?;
-        let mut procs = vec![];
-        let init = match self.decisions.creates(Namespaces::PID) {
-            true => {
-                let init = Init::start(helper);
-                {
-                    let init_process = &mut *helper;
-                    init::leave_process_group(init_process);
-                    init::reap_orphans(init_process);
-                    self.bring_up_loopback(init_process);
-                    procs = init_process.within(Layer::Root, |process| mount::open_procs(&mounts, process));
-                    init.wait_for_program(init_process);
-                    init.close_descriptors(init_process);
-                    drop_privileges(init_process);
-                    init.sleep_until_the_end(init_process, wall_backstop, self.filter_is_optional());
-                }
-                init.back_to_helper(helper);
-                Some(init)
-            }
-            false => {
-                self.bring_up_loopback(helper);
-                None
-            }
+        let writable = job.fds.iter().filter(|(_, fd)| is_writable(&fd.0)).map(|&(number, _)| number);
+        let purpose = Purpose {
+            is_session: false,
+            leaves_process_group: job.new_session,
+            home: job.env.get(OsStr::new("HOME")).map(OsString::as_os_str),
+            terminals: job.pty.is_some().into(),
+            writable: [1, 2].into_iter().chain(writable).collect(),
         };
-        let proc = self.send_namespaces(helper);
-        let old_root = self.set_up_root(helper, job, &mounts, init, procs)?;
-        helper.insert_at_mark();
+        let SetUp { init, proc, old_root } = self.set_up(helper, purpose)?;
 
         // The program's process. It is confined at once, and executes the program once everything else is set up.
         let groups = self.groups();
@@ -167,6 +169,99 @@ impl<'a> Order<'a> {
         program.exit(helper);
         limits::raise_for_mounts(helper)?;
         Ok(script)
+    }
+
+    /// Compiles the script of the helper of a session, with the steps of init.
+    pub fn session(&mut self) -> Result<Script> {
+        let mut script = helper::begin();
+        let helper = &mut script;
+        let env = &self.decisions.config.env;
+        let purpose = Purpose {
+            is_session: true,
+            leaves_process_group: true,
+            home: env.get(OsStr::new("HOME")).map(OsString::as_os_str),
+            terminals: SESSION_TERMINALS,
+            writable: vec![],
+        };
+        let SetUp { init, proc, old_root } = self.set_up(helper, purpose)?;
+
+        let groups = self.groups();
+        if groups.count > 0 {
+            let entries = helper.within(Layer::Cgroup, |helper| groups.receive(helper));
+            if let Some(proc) = proc.filter(|_| self.decisions.creates(Namespaces::CGROUP)) {
+                let view = self.decisions.cgroup_view();
+                session::create_cgroup_namespace(helper, &entries, proc, |process| {
+                    process.within(Layer::Cgroup, |process| helper::show_cgroups(process, view));
+                });
+                namespaces::send(helper, proc, Namespaces::CGROUP);
+            }
+        }
+        mount::detach_old_root(helper, old_root);
+        helper::restore_affinity(helper);
+        if let Some(init) = init {
+            init.wait_confined(helper);
+        }
+
+        // From here on the helper is as confined as the programs will be.
+        session::reserve_memory(helper);
+        session::close_descriptors(helper);
+        helper.reset_signals();
+        self.confine(helper);
+        self.active(Layer::Session, "new");
+        self.active(Layer::Descriptors, DESCRIPTORS);
+        session::report_ready(helper);
+        session::serve(helper);
+        limits::raise_for_mounts(helper)?;
+        Ok(script)
+    }
+
+    /// The steps up to the root, which a run and a session have in common.
+    fn set_up(&mut self, helper: &mut Script, purpose: Purpose<'_>) -> Result<SetUp> {
+        let wall_backstop = self.decisions.config.limits.wall_backstop();
+        if purpose.leaves_process_group {
+            helper::leave_process_group(helper);
+        }
+        self.set_priorities(helper)?;
+
+        // A privileged caller's sources of binds are opened here.
+        helper.mark();
+
+        // User and namespaces.
+        helper.within(Layer::Namespaces, |helper| self.enter_namespaces(helper));
+        self.limit_quotas(helper);
+        self.limit_connections(helper);
+        identity::umask(helper, 0);
+        self.set_names(helper)?;
+
+        // Init and the root. Init works while the helper waits for it, at the first mount that needs its PID namespace.
+        let mounts = self.mounts()?;
+        let mut procs = vec![];
+        let init = match self.decisions.creates(Namespaces::PID) {
+            true => {
+                let init = Init::start(helper, purpose.is_session);
+                {
+                    let init_process = &mut *helper;
+                    init::leave_process_group(init_process);
+                    init::reap_orphans(init_process);
+                    self.bring_up_loopback(init_process);
+                    procs = init_process.within(Layer::Root, |process| mount::open_procs(&mounts, process));
+                    init.wait_for_program(init_process);
+                    init.close_descriptors(init_process);
+                    drop_privileges(init_process);
+                    init.sleep_until_the_end(init_process, wall_backstop, self.filter_is_optional());
+                }
+                init.back_to_helper(helper);
+                Some(init)
+            }
+            false => {
+                self.bring_up_loopback(helper);
+                None
+            }
+        };
+        let proc = self.send_namespaces(helper, purpose.is_session);
+        let old_root = self.set_up_root(helper, purpose, &mounts, init, procs)?;
+        helper.insert_at_mark();
+        Ok(SetUp { init, proc, old_root })
     }
 
     /// The layers that confine the program's process.
@@ -231,10 +326,10 @@ impl<'a> Order<'a> {
         }
     }
 
-    /// Sends the caller the namespaces of the sandbox, if it wants them. Returns the descriptor of a proc file system, by
+    /// Sends the caller the namespaces of the sandbox, `always` or if it wants them. Returns the descriptor of a proc file system, by
     /// which the program's process can send its own.
-    fn send_namespaces(&self, helper: &mut Script) -> Option<Slot> {
-        if !self.decisions.config.keep_namespaces {
+    fn send_namespaces(&self, helper: &mut Script, always: bool) -> Option<Slot> {
+        if !self.decisions.config.keep_namespaces && !always {
             return None;
         }
         let proc = namespaces::open_proc(helper);
@@ -377,7 +472,7 @@ impl<'a> Order<'a> {
     fn set_up_root(
         &mut self,
         helper: &mut Script,
-        job: &Job<'_>,
+        purpose: Purpose<'_>,
         mounts: &[Operation],
         init: Option<Init>,
         procs: Vec<Slot>,
@@ -393,7 +488,7 @@ impl<'a> Order<'a> {
                     names: Names {
                         host: self.decisions.hostname(),
                         shares_network: !self.decisions.creates(Namespaces::NET),
-                        home: job.env.get(OsStr::new("HOME")).map(OsString::as_os_str),
+                        home: purpose.home,
                     },
                     helper,
                     id_mappings: &mut self.id_mappings,
@@ -403,7 +498,7 @@ impl<'a> Order<'a> {
                     proc_mounts: &mut proc_mounts,
                     placeholders: &mut self.placeholders,
                     descriptors: &mut self.descriptors,
-                    terminals: self.decisions.config.root.terminals_beside(job.pty.is_some().into()),
+                    terminals: self.decisions.config.root.terminals_beside(purpose.terminals),
                     endpoints: &mut endpoints,
                     unenforced: &mut self.enforcement.unenforced,
                     is_nestable: self.decisions.config.nestable,
@@ -411,7 +506,7 @@ impl<'a> Order<'a> {
                 mount::lower(&self.decisions.config.root, mounts, context)
             })?;
             self.root_is_active(Some(&endpoints));
-            self.imply_landlock(endpoints, job);
+            self.imply_landlock(endpoints, purpose.writable);
         } else if let Some(path) = self.decisions.config.root.chroot() {
             mount::change_root(helper, &self.decisions.facts, path)?;
             self.root_is_active(None);
@@ -422,12 +517,9 @@ impl<'a> Order<'a> {
 
     /// Adds the Landlock rules that cut off sockets and FIFOs which the root cannot, and records which remain
     /// reachable.
-    fn imply_landlock(&mut self, endpoints: Endpoints, job: &Job<'_>) {
+    fn imply_landlock(&mut self, endpoints: Endpoints, writable: Vec<u32>) {
         self.enforcement.gaps.extend(endpoints.gaps());
-        self.implied = endpoints.landlock_rules().map(|abi| {
-            let writable = job.fds.iter().filter(|(_, fd)| is_writable(&fd.0)).map(|&(number, _)| number);
-            Implied::writing_below(endpoints.writable, [1, 2].into_iter().chain(writable).collect(), abi)
-        });
+        self.implied = endpoints.landlock_rules().map(|abi| Implied::writing_below(endpoints.writable, writable, abi));
     }
 
     fn root_is_active(&mut self, endpoints: Option<&Endpoints>) {
@@ -457,29 +549,97 @@ impl<'a> Order<'a> {
         proc: Option<Slot>,
     ) -> Result<Option<Slot>> {
         let pty = job.pty.map(|Terminal { rows, columns }| helper::open_pty(helper, rows, columns));
-        let mut placed = vec![];
-        for (number, stream) in stdio.iter().enumerate() {
-            let source = match (stream, pty) {
-                (Stream::Pty, Some((_, slave))) => slave,
-                _ => helper.input(Input::Stdio(number as u8)),
-            };
-            placed.push(Placed { source, number: number as u32 });
-        }
-        for (number, fd) in job.fds {
-            let index = share(&mut self.descriptors, fd.0.clone())?;
-            self.handed.push((index, *number));
-            placed.push(Placed { source: helper.input(Input::Handed(index)), number: *number });
-        }
-        limits::check_numbers(placed.iter().map(|fd| fd.number))?;
+        let placed =
+            placed(helper, job, stdio, pty.map(|(_, slave)| slave), (&mut self.descriptors, &mut self.handed))?;
         let master = pty.map(|(master, _)| master);
         let kept: Vec<Slot> = master.into_iter().chain(proc).collect();
-        helper::place_descriptors(helper, &placed, &kept);
-        self.active(
-            Layer::Descriptors,
-            "files for reading stay read-only, files for writing stay write-only, flags are not shared",
-        );
+        helper::place_descriptors(helper, &placed, &helper::OWN, &kept);
+        self.active(Layer::Descriptors, DESCRIPTORS);
         Ok(master)
     }
+}
+
+/// What is in force for the descriptors that programs inherit.
+const DESCRIPTORS: &str = "files for reading stay read-only, files for writing stay write-only, flags are not shared";
+
+/// The pseudo-terminals of commands that a session has room for.
+const SESSION_TERMINALS: u32 = 64;
+
+/// What the set-up is for, as far as it matters up to the root.
+struct Purpose<'a> {
+    is_session: bool,
+    leaves_process_group: bool,
+    /// The home directory of the program.
+    home: Option<&'a OsStr>,
+    /// The number of pseudo-terminals of commands.
+    terminals: u32,
+    /// The numbers of descriptors of the program that are open for writing.
+    writable: Vec<u32>,
+}
+
+/// What the set-up up to the root has left.
+struct SetUp {
+    init: Option<Init>,
+    /// A descriptor of a proc file system.
+    proc: Option<Slot>,
+    old_root: OldRoot,
+}
+
+/// Compiles the script of the process of a command in a session: a clone of the session's helper, which is confined. The
+/// descriptors that it needs are added to `descriptors`, and those that the program inherits to `handed`.
+pub(super) fn command(
+    frame: &SessionFrame,
+    job: &Job<'_>,
+    stdio: &[Stream; 3],
+    search: &Search,
+    (descriptors, handed): (&mut Vec<Arc<OwnedFd>>, &mut Vec<(u16, u32)>),
+) -> Result<Script> {
+    let (argv, envp) = (argv(job)?, envp(job)?);
+    let cwd = job.cwd.unwrap_or(Path::new("/"));
+    no_zero("the working directory", cwd.as_os_str())?;
+    let mut script = session::begin_command(frame.carrying.as_deref());
+    let process = &mut script;
+    session::enter_cgroups(process, frame.groups);
+    // The session of the helper is not one of a program: a signal to a process group reaches all of it.
+    helper::create_session(process);
+    let pty = job.pty.map(|Terminal { rows, columns }| helper::open_pty(process, rows, columns));
+    let placed = placed(process, job, stdio, pty.map(|(_, slave)| slave), (descriptors, handed))?;
+    if let Some((master, _)) = pty {
+        session::pass(process, master);
+    }
+    session::place_descriptors(process, &placed, &[]);
+    if pty.is_some() {
+        helper::set_controlling_terminal(process);
+    }
+    change_directory(process, cwd);
+    limits::set(process, frame.rlimits()?);
+    helper::execute(process, &search.candidates, &argv, &envp);
+    Ok(script)
+}
+
+/// The descriptors of the program, with their sources. `slave` is the program's side of its pseudo-terminal.
+fn placed(
+    process: &mut Script,
+    job: &Job<'_>,
+    stdio: &[Stream; 3],
+    slave: Option<Slot>,
+    (descriptors, handed): (&mut Vec<Arc<OwnedFd>>, &mut Vec<(u16, u32)>),
+) -> Result<Vec<Placed>> {
+    let mut placed = vec![];
+    for (number, stream) in stdio.iter().enumerate() {
+        let source = match (stream, slave) {
+            (Stream::Pty, Some(slave)) => slave,
+            _ => process.input(Input::Stdio(number as u8)),
+        };
+        placed.push(Placed { source, number: number as u32 });
+    }
+    for (number, fd) in job.fds {
+        let index = share(descriptors, fd.0.clone())?;
+        handed.push((index, *number));
+        placed.push(Placed { source: process.input(Input::Handed(index)), number: *number });
+    }
+    limits::check_numbers(placed.iter().map(|fd| fd.number))?;
+    Ok(placed)
 }
 
 /// Whether a descriptor was opened for writing.

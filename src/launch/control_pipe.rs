@@ -18,6 +18,11 @@ impl ControlPipe {
         pipe2(OFlag::O_CLOEXEC).map(|ends| Self(Mutex::new(Some(ends))))
     }
 
+    /// A pipe that is closed, for a command of a session: the sandbox ends with the session's.
+    pub fn closed() -> Self {
+        Self(Mutex::new(None))
+    }
+
     fn ends(&self) -> MutexGuard<'_, Option<(OwnedFd, OwnedFd)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

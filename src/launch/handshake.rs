@@ -2,7 +2,8 @@
 //! of the step that it belongs to.
 
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,6 +29,7 @@ use crate::sys::scm_rights;
 use crate::unix;
 
 /// The caller's end of a channel.
+#[derive(Debug)]
 pub(super) struct Channel(OwnedFd);
 
 /// The processes of a sandbox whose program was executed. The fields are dropped in this order: the program is reaped
@@ -41,6 +43,13 @@ pub(super) struct Started {
     pub namespaces: Vec<(u32, OwnedFd)>,
     /// When the program was started.
     pub at: Instant,
+}
+
+/// The init of a session whose helper waits for commands.
+pub(super) struct Ready {
+    pub init: Process,
+    /// Namespaces of the session, with their kinds as flags of clone(2).
+    pub namespaces: Vec<(u32, OwnedFd)>,
 }
 
 /// The time that a killed helper may take to exit, in milliseconds.
@@ -87,10 +96,20 @@ impl Watched<'_> {
 const SLOTS: usize = Script::PROGRESS.0 as usize + 1;
 
 /// A report, with the descriptors that were passed with it.
-struct Received {
-    report: Report,
-    fds: Vec<OwnedFd>,
+pub(super) struct Received {
+    pub report: Report,
+    pub fds: Vec<OwnedFd>,
 }
+
+/// What came before the last report of a set-up.
+#[derive(Default)]
+pub(super) struct Earlier {
+    listener: Option<OwnedFd>,
+    namespaces: Vec<(u32, OwnedFd)>,
+}
+
+/// Makes the result of a set-up of its last report. `None` for another report.
+pub(super) type Take<T> = fn(Received, Earlier) -> Option<Result<T>>;
 
 impl Channel {
     /// Creates a channel. Returns it with the end of the set-up processes.
@@ -111,22 +130,57 @@ impl Channel {
         }
     }
 
+    /// Sends a message to the helper of a session, and waits until there is room for it. Returns false if it is too large.
+    pub fn send_all(&self, bytes: &[u8], fds: &[RawFd], deadline: Deadline) -> Result<bool> {
+        let failed = || Error::io("send a command to the helper of the session");
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        loop {
+            let sent = {
+                let rights = [ControlMessage::ScmRights(fds)];
+                sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(bytes)], &rights, flags, None)
+            };
+            match sent {
+                Ok(_) => return Ok(true),
+                Err(Errno::EMSGSIZE) => return Ok(false),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+                    match poll(&mut fds, deadline.left()) {
+                        Ok(0) => {
+                            return Err(Error::timed_out("send a command to the helper of the session", deadline.limit));
+                        }
+                        Ok(_) | Err(Errno::EINTR) => {}
+                        Err(errno) => return Err(failed()(errno)),
+                    }
+                }
+                Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => return Err(Error::session_ended()),
+                Err(errno) => return Err(failed()(errno)),
+            }
+        }
+    }
+
+    /// Ends the connection: the helper of a session exits.
+    pub fn close(&self) {
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
+    }
+
     /// Announces that no descriptor follows, so that the helper does not wait for one.
     pub fn send_no_more(&self) {
         let _ = shutdown(self.0.as_raw_fd(), Shutdown::Write);
     }
 
-    /// Waits until the program was executed. On an error, kills the processes that were started. If the caller's own
-    /// part of the set-up has failed with `failed`, that error is returned: the error that the helper reports is its
-    /// consequence.
-    pub fn wait_until_started(
+    /// Waits for the last report of the set-up, which is the one that `take` accepts. On an error, kills the processes that
+    /// were started. If the caller's own part of the set-up has failed with `failed`, that error is returned: the error that
+    /// the helper reports is its consequence.
+    pub fn wait_until<T>(
         &self,
         watched: Watched<'_>,
         failed: Option<Error>,
         write_maps: impl Fn() -> Result<()>,
-    ) -> Result<Started> {
-        let started = self.receive_until_started(watched, failed, write_maps);
-        started.inspect_err(|_| {
+        take: Take<T>,
+    ) -> Result<T> {
+        let taken = self.receive_until(watched, failed, write_maps, take);
+        taken.inspect_err(|_| {
             // The helper is killed first, so that it starts no further process.
             let _ = watched.helper.signal(libc::SIGKILL);
             // Where the caller may send no signals, the processes exit because the pipe closes.
@@ -136,14 +190,15 @@ impl Channel {
         })
     }
 
-    fn receive_until_started(
+    fn receive_until<T>(
         &self,
         watched: Watched<'_>,
         failed: Option<Error>,
         write_maps: impl Fn() -> Result<()>,
-    ) -> Result<Started> {
+        take: Take<T>,
+    ) -> Result<T> {
         let plan = watched.plan;
-        let (mut listener, mut namespaces) = (None, vec![]);
+        let mut earlier = Earlier::default();
         let cause = |error| Err(failed.clone().unwrap_or(error));
         loop {
             if !self.is_ready(watched.deadline)? {
@@ -155,15 +210,15 @@ impl Channel {
             };
             match report {
                 Report::MapsWanted => write_maps()?,
-                Report::Namespace(kind) => namespaces.extend(fds.into_iter().map(|fd| (kind, fd))),
-                Report::Listening => listener = fds.into_iter().next(),
+                Report::Namespace(kind) => earlier.namespaces.extend(fds.into_iter().map(|fd| (kind, fd))),
+                Report::Listening => earlier.listener = fds.into_iter().next(),
                 Report::Failed { part, call, errno } => return cause(failure(plan, part, call, errno)),
                 Report::NotExecuted(failures) => return cause(not_executed(&plan.search, &failures)),
-                // Only probes send this report.
-                Report::Tried(_) => {}
-                Report::Started(pids, at) => {
-                    let started = Started { listener, namespaces, ..started(pids, at, fds)? };
-                    return failed.clone().map_or(Ok(started), Err);
+                report => {
+                    let Some(taken) = take(Received { report, fds }, mem::take(&mut earlier)) else {
+                        return cause(Error::died("read a report"));
+                    };
+                    return taken.and_then(|taken| failed.clone().map_or(Ok(taken), Err));
                 }
             }
         }
@@ -171,7 +226,7 @@ impl Channel {
 
     /// Waits for a report, or until every process that could send one has exited. Returns false if the deadline
     /// expired.
-    fn is_ready(&self, deadline: Deadline) -> Result<bool> {
+    pub(super) fn is_ready(&self, deadline: Deadline) -> Result<bool> {
         loop {
             let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, deadline.left()) {
@@ -186,7 +241,7 @@ impl Channel {
         Ok(self.receive(longest)?.map(|received| received.report))
     }
 
-    fn receive(&self, longest: usize) -> Result<Option<Received>> {
+    pub(super) fn receive(&self, longest: usize) -> Result<Option<Received>> {
         let failed = Error::io("read the reports of the sandbox");
         let mut bytes = vec![0; longest];
         let message = scm_rights::receive(self.0.as_fd(), &mut bytes).map_err(&failed)?;
@@ -208,8 +263,24 @@ impl AsFd for Channel {
     }
 }
 
+/// Takes the report of a start: the processes, and the pseudo-terminal.
+pub(super) fn started(Received { report, fds }: Received, earlier: Earlier) -> Option<Result<Started>> {
+    let Report::Started(pids, at) = report else { return None };
+    Some(processes(pids, at, fds).map(|started| {
+        let Earlier { listener, namespaces } = earlier;
+        Started { listener, namespaces, ..started }
+    }))
+}
+
+/// Takes the report that a session is ready.
+pub(super) fn ready(Received { report, fds }: Received, earlier: Earlier) -> Option<Result<Ready>> {
+    let Report::Ready(init) = report else { return None };
+    let pidfd = fds.into_iter().next().ok_or_else(|| Error::died("pass the pidfd of init to the caller"));
+    Some(pidfd.map(|pidfd| Ready { init: Process::from_parts(init, pidfd), namespaces: earlier.namespaces }))
+}
+
 /// Returns the processes that were started, and the pseudo-terminal, from the descriptors that were passed.
-fn started(pids: Pids, at: Duration, fds: Vec<OwnedFd>) -> Result<Started> {
+fn processes(pids: Pids, at: Duration, fds: Vec<OwnedFd>) -> Result<Started> {
     let at = since(at);
     let lost = || Error::died("pass the pidfds of the processes to the caller");
     let mut fds = fds.into_iter();
@@ -226,7 +297,7 @@ fn started(pids: Pids, at: Duration, fds: Vec<OwnedFd>) -> Result<Started> {
 
 /// Converts the time of the start, by the real-time clock, to an [`Instant`]. The start was just now, so a large
 /// difference means that the clock was set in the meantime, and is cut off.
-fn since(epoch: Duration) -> Instant {
+pub(super) fn since(epoch: Duration) -> Instant {
     const LONGEST: Duration = Duration::from_secs(1);
     let passed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(epoch);
     let now = Instant::now();
@@ -287,7 +358,7 @@ pub(super) fn failure_of(script: &Script, call: usize, errno: i32) -> Error {
 
 /// Returns the error if no candidate could be executed. Like execvp(3), it reports the first candidate that exists,
 /// before those that do not.
-fn not_executed(search: &Search, failures: &[(i32, bool)]) -> Error {
+pub(super) fn not_executed(search: &Search, failures: &[(i32, bool)]) -> Error {
     let tried: Vec<(&PathBuf, i32, bool)> =
         search.candidates.iter().zip(failures).map(|(path, &(errno, visible))| (path, errno, visible)).collect();
     let absent = |errno| matches!(errno, libc::ENOENT | libc::ENOTDIR);

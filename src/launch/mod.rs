@@ -21,6 +21,7 @@ mod reaper;
 mod relay;
 mod reopen;
 mod running;
+mod session;
 mod setuid_helpers;
 mod setup_deadline;
 mod streams;
@@ -41,7 +42,9 @@ pub(crate) use minimal_filter::{NO_ROOM, Remaining, allow_only, check_filters};
 use placeholder::HeldPlaceholder;
 pub(crate) use placeholder::is_placeholder_directory;
 use process::Process;
+use running::Keeper;
 pub(crate) use running::{ReapedSandbox, Running};
+pub(crate) use session::LaunchedSession;
 use setup_deadline::Deadline;
 pub(crate) use setup_deadline::poll_timeout;
 
@@ -51,7 +54,7 @@ use crate::error::{Error, Result};
 use crate::plan::{Input, Part, Plan};
 use crate::sys::affinity::{PinnedCpu, Processors};
 use crate::sys::layout::Layout;
-use handshake::{Channel, Watched};
+use handshake::{Channel, Started, Watched};
 use image::Image;
 use streams::Streams;
 
@@ -62,7 +65,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 /// Launches a plan. Returns once the program was executed.
 pub(crate) fn launch(plan: &Plan, cgroup: Option<&Spec>) -> Result<Running> {
     reaper::reap_abandoned();
-    let deadline = Deadline::of(plan);
+    let deadline = Deadline::of(plan.setup_timeout);
     let mut pause = Duration::from_millis(1);
     loop {
         match Launch::prepare(plan, cgroup)?.run(deadline) {
@@ -73,6 +76,12 @@ pub(crate) fn launch(plan: &Plan, cgroup: Option<&Spec>) -> Result<Running> {
         }
         pause *= 2;
     }
+}
+
+/// Launches the set-up of a session. Returns once its helper waits for commands.
+pub(crate) fn launch_session(plan: &Plan, cgroup: Option<&Spec>) -> Result<LaunchedSession> {
+    reaper::reap_abandoned();
+    Launch::prepare(plan, cgroup)?.run_session(Deadline::of(plan.setup_timeout))
 }
 
 /// A launch in progress, with the resources that it holds in the caller.
@@ -111,7 +120,7 @@ impl<'a> Launch<'a> {
         let reserved = plan.own_ids.map(|range| id_maps::own_id(&control, range)).transpose()?;
         let own_id = reserved.as_ref().map_or(0, |reserved| reserved.id);
         let caller = process::own_pidfd().map_err(Error::io("open a pidfd of the caller"))?;
-        let streams = Streams::open(plan, inherited, own_id, caller.as_fd())?;
+        let streams = Streams::open(&plan.inherited, inherited, own_id, caller.as_fd())?;
         let processors = Processors::of_thread();
         let mut launch = Self {
             plan,
@@ -159,9 +168,11 @@ impl<'a> Launch<'a> {
             Input::Report => image_inputs.report,
             Input::Image => image_inputs.image,
             Input::Data => image_inputs.data,
-            Input::Descriptor(index) => self.plan.descriptors[index as usize].as_raw_fd(),
+            Input::Descriptor(index) => self.plan.inherited.descriptors[index as usize].as_raw_fd(),
             Input::Stdio(number) => self.streams.program[number as usize],
             Input::Handed(index) => self.streams.further(index),
+            // Of commands of a session alone.
+            Input::CgroupEntry(_) | Input::ScriptFile => -1,
             Input::IdMapping(index) => self.mappings[index as usize].as_raw_fd(),
         };
         fd as u64
@@ -169,6 +180,22 @@ impl<'a> Launch<'a> {
 
     /// Starts the helper, and waits until the program was executed.
     fn run(mut self, deadline: Deadline) -> Result<Running> {
+        let (helper, _, started) = self.set_up(deadline, handshake::started)?;
+        self.running(helper, started, deadline)
+    }
+
+    /// Starts the helper of a session, and waits until it is confined.
+    fn run_session(mut self, deadline: Deadline) -> Result<LaunchedSession> {
+        let (helper, channel, ready) = self.set_up(deadline, handshake::ready)?;
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.pass_on()?;
+        }
+        Ok(LaunchedSession::new(self, helper, channel, ready))
+    }
+
+    /// Starts the helper, and waits until `take` accepts a report. Returns the helper, the channel to it, and what `take` has
+    /// made of the report.
+    fn set_up<T>(&mut self, deadline: Deadline, take: handshake::Take<T>) -> Result<(Process, Channel, T)> {
         let (channel, report) = Channel::new()?;
         let mut image = Image::new().map_err(image::refused)?;
         let mut image_inputs = ImageInputs { report: report.as_raw_fd(), data: image.data(), ..ImageInputs::default() };
@@ -176,34 +203,37 @@ impl<'a> Launch<'a> {
         written.map_err(image::refused)?;
         image_inputs.image = image.executable();
         image_inputs.gaps = self.gaps(&image_inputs);
-        let mut helper = self.start(&self.layout(Part::Stub, &|input| self.input(input, &image_inputs)))?;
+        let helper = self.start(&self.layout(Part::Stub, &|input| self.input(input, &image_inputs)))?;
         drop(report);
         // The helper runs at the same time. If it receives no descriptor of the cgroup, it fails too, and its report
         // says less about the cause than this error.
         let cgroup_error = self.create_cgroup(&channel).inspect_err(|_| channel.send_no_more()).err();
         let control = &self.control;
         let watched = Watched { plan: self.plan, helper: &helper, image: &image, control, deadline };
-        let started = channel.wait_until_started(watched, cgroup_error, || self.write_maps(&helper));
+        let taken = channel.wait_until(watched, cgroup_error, || self.write_maps(&helper), take);
         // The kernel kills a process of the set-up if the memory limit is too low for it. The kill is counted in the
         // caller's cgroup if the process still shared the caller's memory, so only the limit itself is checked.
         let out_of_memory = || self.cgroup.as_ref().is_some_and(CreatedCgroup::exceeded_memory_limit);
-        let started = started.map_err(|error| if out_of_memory() { error.for_memory() } else { error })?;
+        let taken = taken.map_err(|error| if out_of_memory() { error.for_memory() } else { error })?;
+        Ok((helper, channel, taken))
+    }
+
+    /// Takes over the processes of a sandbox whose program was executed.
+    fn running(mut self, mut helper: Process, started: Started, deadline: Deadline) -> Result<Running> {
         if started.init.is_some() {
             // The helper exits by itself now. Waiting here avoids killing it, which takes longer.
             let _ = helper.has_exited(deadline.left());
             helper.finish().map_err(Error::io("wait for the helper"))?;
         }
-        let keeper = started.init.unwrap_or(helper);
+        let keeper = started.init.map_or_else(|| Keeper::Helper(helper), Keeper::Init);
         let (streams, held) = self.streams.take();
-        let has_pid_namespace = !self.plan.helper_stays;
         let members = self.cgroup.as_ref().map(CreatedCgroup::members).unwrap_or_default();
-        let kill_switch =
-            KillSwitch::new(&started.program, has_pid_namespace.then_some(&keeper), members, self.control);
+        let init = if let Keeper::Init(init) = &keeper { Some(init) } else { None };
+        let kill_switch = KillSwitch::new(&started.program, init, members, self.control);
         Ok(Running {
             creator: Creator::this(),
             program: started.program,
             keeper,
-            has_pid_namespace,
             kill_switch: Some(Arc::new(kill_switch)),
             streams,
             pty: started.pty,

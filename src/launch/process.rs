@@ -22,6 +22,8 @@ use crate::unix::ToErrno;
 
 /// The interval at which `unblock_exit` is called while a killed process has not exited, in milliseconds.
 const UNBLOCK_INTERVAL: u8 = 20;
+/// The first such interval. Each is twice as long as the one before.
+const FIRST_INTERVAL: u8 = 2;
 /// The time that a killed process may take to exit.
 pub(super) const MAX_EXIT_TIME: Duration = Duration::from_secs(10);
 
@@ -136,6 +138,11 @@ impl Process {
         self.target.signal(signal)
     }
 
+    /// Returns whether SIGKILL was sent to it.
+    pub fn is_killed(&self) -> bool {
+        self.target.killed_at.get().is_some()
+    }
+
     /// Returns whether it was killed more than [`MAX_EXIT_TIME`] ago.
     pub fn is_overdue(&self) -> bool {
         self.target.killed_at.get().is_some_and(|killed| killed.elapsed() > MAX_EXIT_TIME)
@@ -196,8 +203,9 @@ impl Process {
             let _ = self.signal(libc::SIGKILL);
         }
         self.target.killed_at.get_or_init(Instant::now);
+        let mut interval = FIRST_INTERVAL;
         loop {
-            if self.has_exited(UNBLOCK_INTERVAL.into()) != Ok(false) {
+            if self.has_exited(interval.into()) != Ok(false) {
                 if let Some(exit) = self.reap()? {
                     return Ok(exit);
                 }
@@ -208,6 +216,7 @@ impl Process {
                 return Err(Errno::ETIMEDOUT);
             }
             unblock_exit();
+            interval = (2 * interval).min(UNBLOCK_INTERVAL);
         }
     }
 

@@ -17,6 +17,7 @@ use super::listener::Listener;
 use super::placeholder::HeldPlaceholder;
 use super::process::Process;
 use super::reaper::Reaper;
+use super::session::LaunchedSession;
 use super::unkillable;
 use crate::cgroup::{Account, CreatedCgroup, freezer};
 use crate::creator::Creator;
@@ -33,10 +34,7 @@ use crate::unix::Pid;
 pub(crate) struct Running {
     pub(super) creator: Creator,
     pub(super) program: Process,
-    /// The init, or a helper that stays. It exits when the control pipe closes, which the kill switch holds.
-    pub(super) keeper: Process,
-    /// Whether the kernel kills every process of the sandbox with the keeper.
-    pub(super) has_pid_namespace: bool,
+    pub(super) keeper: Keeper,
     /// Shared with other threads. `None` after the sandbox was reaped.
     pub(super) kill_switch: Option<Arc<KillSwitch>>,
     /// The caller's ends of pipes.
@@ -57,6 +55,36 @@ pub(crate) struct Running {
     pub(super) reserved: Option<Reserved>,
     /// Released after every process has exited.
     pub(super) placeholders: Vec<HeldPlaceholder>,
+}
+
+/// The process whose end is that of the sandbox.
+#[derive(Debug)]
+pub(super) enum Keeper {
+    /// The init of its PID namespace, with which the kernel kills all other processes in it. It exits when the control pipe
+    /// closes, which the kill switch holds.
+    Init(Process),
+    /// The helper, which stays where there is no PID namespace. It exits in the same way.
+    Helper(Process),
+    /// The init of a session, which goes on without this program.
+    Session(Arc<LaunchedSession>),
+}
+
+impl Keeper {
+    /// The process, unless it is that of a session.
+    fn own(&mut self) -> Option<&mut Process> {
+        match self {
+            Self::Init(process) | Self::Helper(process) => Some(process),
+            Self::Session(_) => None,
+        }
+    }
+
+    /// Returns whether all processes of the sandbox were killed.
+    fn has_exited(&self) -> bool {
+        match self {
+            Self::Init(process) | Self::Helper(process) => process.has_exited(PollTimeout::ZERO).unwrap_or(false),
+            Self::Session(session) => session.has_ended(),
+        }
+    }
 }
 
 /// A sandbox whose processes have exited.
@@ -109,6 +137,22 @@ impl Running {
         }
     }
 
+    /// Kills what does not outlive the program, which has exited or is to be killed: all of the sandbox, but in a session only
+    /// what the caller or a limit kills.
+    pub fn kill_with_program(&self) {
+        if !self.outlives_program() {
+            self.kill();
+        }
+    }
+
+    /// Returns whether other processes go on: those of a session whose program has exited by itself.
+    fn outlives_program(&self) -> bool {
+        matches!(self.keeper, Keeper::Session(_))
+            && !self.is_kill_requested()
+            && !self.program.is_killed()
+            && self.program.has_exited(PollTimeout::ZERO).unwrap_or(false)
+    }
+
     /// Returns a handle by which other threads can kill the sandbox. It is empty after the sandbox was reaped.
     pub fn kill_switch(&self) -> Weak<KillSwitch> {
         self.kill_switch.as_ref().map(Arc::downgrade).unwrap_or_default()
@@ -122,6 +166,7 @@ impl Running {
     /// Returns whether the caller has killed the sandbox: [`KillSwitch::request`].
     pub fn is_kill_requested(&self) -> bool {
         self.kill_switch.as_ref().is_some_and(|switch| switch.is_requested())
+            || matches!(&self.keeper, Keeper::Session(session) if session.is_kill_requested())
     }
 
     /// Thaws the killed program, which cannot exit while it is frozen.
@@ -142,7 +187,10 @@ impl Running {
     /// [`ErrorKind::Unkillable`](crate::ErrorKind::Unkillable) if the program does not exit. It is reaped later then.
     pub fn reap(&mut self, alone: bool) -> Result<ReapedSandbox> {
         self.close_entries();
-        self.kill();
+        let goes_on = self.outlives_program();
+        if !goes_on {
+            self.kill();
+        }
         let (switch, pid) = (self.kill_switch.as_deref(), self.program.pid());
         // The program is reaped before the init, which cannot exit until every process of its namespace was reaped.
         let exit = match self.program.finish_while(|| unblock_exit(switch, pid)) {
@@ -159,9 +207,15 @@ impl Running {
         let is_removed = alone && self.cgroup.as_mut().is_none_or(CreatedCgroup::remove);
         let keeper = self.finish_keeper();
         let account = if is_removed { account } else { self.account() };
+        if let (Keeper::Session(session), Some(cgroup)) =
+            (&self.keeper, self.cgroup.take_if(|_| goes_on && !is_removed))
+        {
+            // Processes that the program has started are in it.
+            session.keep(cgroup);
+        }
         let mut lost = mem::take(&mut self.lost);
         lost.extend(self.held.finish());
-        let status = keeper.as_ref().ok();
+        let status = keeper.as_ref().ok().copied().flatten();
         if let Err(error) = &keeper {
             let requested = "kill every process of the sandbox".into();
             lost.push(Unenforced { layer: Layer::Namespaces, requested, reason: error.to_string() });
@@ -172,8 +226,8 @@ impl Running {
             exit,
             account,
             was_killed: self.is_kill_requested(),
-            wall_time_exceeded: status == Some(&Status::Exited(WALL_TIME_EXCEEDED)),
-            killed_by_init: status == Some(&Status::Exited(PROGRAM_EXITED)),
+            wall_time_exceeded: status == Some(Status::Exited(WALL_TIME_EXCEEDED)),
+            killed_by_init: status == Some(Status::Exited(PROGRAM_EXITED)),
             lost,
         };
         self.kill_switch = None;
@@ -216,7 +270,7 @@ impl Running {
             vec![]
         });
         // A process that no longer exists has exited by itself, unless the init has killed all processes.
-        let all_killed = || self.keeper.has_exited(PollTimeout::ZERO).unwrap_or(false);
+        let all_killed = || self.keeper.has_exited();
         let named = |pid| {
             let name = fs::read(format!("/proc/{pid}/comm")).ok().or_else(|| all_killed().then(Vec::new))?;
             Some(Leaked { pid: Pid::from_raw(pid), name: shown(name.strip_suffix(b"\n").unwrap_or(&name)) })
@@ -239,19 +293,21 @@ impl Running {
     }
 
     /// Closes the control pipe, and reaps the keeper. Returns its status, or an error that names the process that
-    /// prevents it from exiting.
-    fn finish_keeper(&mut self) -> Result<Status> {
+    /// prevents it from exiting. The keeper of a session stays.
+    fn finish_keeper(&mut self) -> Result<Option<Status>> {
         /// The time that a helper may take to exit by itself, in milliseconds.
         const HELPER_EXIT_TIME: u8 = 100;
         self.close_control();
-        if !self.has_pid_namespace {
+        if let Keeper::Helper(helper) = &self.keeper {
             // The exit status of a helper says why it has killed the program, so it is not killed at once.
-            let _ = self.keeper.has_exited(HELPER_EXIT_TIME.into());
+            let _ = helper.has_exited(HELPER_EXIT_TIME.into());
         }
-        let (init, program) = (self.keeper.pid(), Some(self.program.pid()));
+        let program = Some(self.program.pid());
+        let Some(keeper) = self.keeper.own() else { return Ok(None) };
+        let init = keeper.pid();
         let thaw = || self.kill_switch.iter().for_each(|switch| switch.thaw());
-        match self.keeper.finish_init_of(program, thaw) {
-            Ok(exit) => Ok(exit.status),
+        match keeper.finish_init_of(program, thaw) {
+            Ok(exit) => Ok(Some(exit.status)),
             Err(errno) => Err(unkillable::explain(Reaper::of(init, program).member().unwrap_or(init), errno)),
         }
     }
@@ -265,9 +321,11 @@ impl Running {
     /// Gives up a sandbox whose program does not exit. The reaper reaps its processes later.
     fn abandon(&mut self) {
         self.held.finish();
-        let _ = self.keeper.signal(libc::SIGKILL);
         self.close_control();
-        self.keeper.abandon();
+        if let Some(keeper) = self.keeper.own() {
+            let _ = keeper.signal(libc::SIGKILL);
+            keeper.abandon();
+        }
         // A process still uses these.
         mem::forget((self.reserved.take(), mem::take(&mut self.placeholders)));
     }
@@ -293,7 +351,9 @@ impl Running {
     /// closes its copies of the descriptors.
     fn disown(&mut self) {
         self.program.disown();
-        self.keeper.disown();
+        if let Some(keeper) = self.keeper.own() {
+            keeper.disown();
+        }
         mem::forget((
             mem::take(&mut self.held),
             self.cgroup.take(),

@@ -4,8 +4,6 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollTimeout;
 
-use crate::plan::Plan;
-
 /// The deadline of a set-up.
 #[derive(Clone, Copy)]
 pub(super) struct Deadline {
@@ -15,8 +13,7 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    pub fn of(plan: &Plan) -> Self {
-        let limit = plan.setup_timeout;
+    pub fn of(limit: Duration) -> Self {
         Self { at: Instant::now().checked_add(limit), limit }
     }
 

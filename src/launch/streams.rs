@@ -9,7 +9,7 @@ use nix::unistd::pipe2;
 use super::descriptors::{Handed, HeldForProgram, Recipient, give};
 use super::memory_file;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Stream};
+use crate::plan::{Inherited, Stream};
 
 /// The descriptors of a launch.
 #[derive(Default)]
@@ -28,21 +28,21 @@ pub(super) struct Streams {
 const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
 
 impl Streams {
-    pub fn open(plan: &Plan, inherited: [bool; 3], own_id: u32, caller: BorrowedFd<'_>) -> Result<Self> {
-        let owner = plan.owner.map(|(uid, gid)| (uid.number(own_id), gid.number(own_id)));
-        let program = Recipient { owner, most_written: plan.most_written, caller };
+    pub fn open(given: &Inherited, is_open: [bool; 3], own_id: u32, caller: BorrowedFd<'_>) -> Result<Self> {
+        let owner = given.owner.map(|(uid, gid)| (uid.number(own_id), gid.number(own_id)));
+        let program = Recipient { owner, most_written: given.most_written, caller };
         let mut opened = Self::default();
-        for (number, stream) in plan.stdio.into_iter().enumerate() {
+        for (number, stream) in given.stdio.into_iter().enumerate() {
             opened.program[number] = match stream {
-                Stream::Inherit if inherited[number] => {
+                Stream::Inherit if is_open[number] => {
                     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
                     let fd = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()][number];
                     opened.handed.hand(fd, NAMES[number], &program)?
                 }
                 Stream::Inherit | Stream::Null | Stream::Pty => opened.handed.keep(null()?),
-                Stream::Input => opened.handed.keep(memory_file::of_bytes(&plan.input)?.into()),
+                Stream::Input => opened.handed.keep(memory_file::of_bytes(&given.input)?.into()),
                 Stream::Descriptor(index) => {
-                    let fd = plan.descriptors[index as usize].as_fd();
+                    let fd = given.descriptors[index as usize].as_fd();
                     opened.handed.hand(fd, NAMES[number], &program)?
                 }
                 Stream::Piped => {
@@ -54,8 +54,8 @@ impl Streams {
                 }
             };
         }
-        for &(index, number) in &plan.handed {
-            let fd = plan.descriptors[index as usize].as_fd();
+        for &(index, number) in &given.handed {
+            let fd = given.descriptors[index as usize].as_fd();
             let given = opened.handed.hand(fd, &format!("descriptor {number}"), &program)?;
             opened.further.push((index, given));
         }
@@ -73,7 +73,7 @@ impl Streams {
     }
 }
 
-fn null() -> Result<OwnedFd> {
+pub(super) fn null() -> Result<OwnedFd> {
     let null = File::options().read(true).write(true).open("/dev/null");
     null.map(OwnedFd::from).map_err(Error::io("open /dev/null"))
 }

@@ -21,6 +21,12 @@ macro_rules! nr {
 }
 pub(crate) use nr;
 
+/// Goes on with the script whose slots are at the first argument. The interpreter does that itself, with this number in the
+/// place of a system call's.
+pub(super) const SWITCH: Nr = &SyscallName { number: -3i16 as u16 as u32, name: "switch" };
+/// The result is the first argument, in the same way.
+pub(super) const VALUE: Nr = &SyscallName { number: -4i16 as u16 as u32, name: "value" };
+
 /// An argument with the name of the constants that it is made of, as in `flags!(MS_REC | MS_PRIVATE)`.
 macro_rules! flags {
     ($($flag:ident)|+) => {

@@ -7,6 +7,9 @@ use super::call::{Arg, flags, nr};
 use super::script::Script;
 use super::value::{Input, Ref, Slot, Word};
 
+/// The number of the first descriptor that the helper of a session receives with a command. It has no others from there on.
+pub(crate) const FIRST_RECEIVED: u32 = 3;
+
 /// The control part of a message: `struct cmsghdr {size_t len; int level, type; int fds[]}`.
 pub(crate) struct Rights {
     len: Slot,

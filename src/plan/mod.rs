@@ -22,8 +22,6 @@ mod stub;
 mod syscalls;
 mod value;
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use call::{Arg, Call, Constant, ConstantNames, Nr, OnError, SyscallName, flags, names, nr};
@@ -35,7 +33,7 @@ pub use report::Part;
 pub(crate) use report::Part;
 pub(crate) use report::{Pids, Report};
 pub(crate) use resources::{
-    Absent, HostId, HostRange, IdMaps, MapLine, MapWriter, Placeholder, Search, Stream, intern, share,
+    Absent, HostId, HostRange, IdMaps, Inherited, MapLine, MapWriter, Placeholder, Search, Stream, intern, share,
 };
 pub(crate) use script::{Added, Script, Step};
 pub(crate) use stub::stub;
@@ -50,28 +48,27 @@ pub(crate) struct Plan {
     pub(crate) helper: Script,
     /// The ID maps of the user namespace. The helper requests those that it cannot write itself.
     pub(crate) maps: Option<IdMaps>,
-    /// Whether the helper stays to kill the program, because no PID namespace terminates with the sandbox.
-    pub(crate) helper_stays: bool,
-    pub(crate) stdio: [Stream; 3],
-    /// What the program reads from a stream of [`Stream::Input`].
-    pub(crate) input: Arc<[u8]>,
-    pub(crate) descriptors: Vec<Arc<OwnedFd>>,
-    /// The indices of those that the program inherits beside its standard streams, and their numbers in the program.
-    pub(crate) handed: Vec<(u16, u32)>,
+    pub(crate) inherited: Inherited,
     pub(crate) id_mappings: Vec<IdMaps>,
     /// The host IDs from which the sandbox gets one of its own.
     pub(crate) own_ids: Option<HostRange>,
     /// Placeholders on the host, which prevent the program from creating these paths.
     pub(crate) placeholders: Vec<Placeholder>,
-    /// Bytes of the largest file that the program may write (`RLIMIT_FSIZE`).
-    pub(crate) most_written: Option<u64>,
-    /// The owner of the program's pipes, if the caller may change it.
-    pub(crate) owner: Option<(HostId, HostId)>,
     /// The time that the set-up may take.
     pub(crate) setup_timeout: Duration,
     pub(crate) search: Search,
     /// A call that a test makes fail.
     pub(crate) fault: Option<(Part, usize)>,
+}
+
+/// The calls of the process of a command in a session, which is a clone of the session's helper.
+#[derive(Clone, Debug)]
+pub(crate) struct CommandPlan {
+    pub(crate) script: Script,
+    pub(crate) inherited: Inherited,
+    pub(crate) search: Search,
+    /// The time that the set-up of the process may take.
+    pub(crate) setup_timeout: Duration,
 }
 
 impl Plan {
@@ -83,7 +80,7 @@ impl Plan {
     pub(crate) fn script(&self, part: Part) -> &Script {
         match part {
             Part::Stub => &self.stub,
-            Part::Helper => &self.helper,
+            Part::Helper | Part::Command => &self.helper,
         }
     }
 }

@@ -10,11 +10,15 @@ use std::time::Duration;
 pub enum Part {
     Stub,
     Helper,
+    Command,
 }
 
 impl Part {
-    #[allow(missing_docs)]
+    /// Those of a plan.
+    #[cfg(feature = "_testing")]
     pub const ALL: [Self; 2] = [Self::Stub, Self::Helper];
+    /// All whose calls can fail.
+    const REPORTING: [Self; 3] = [Self::Stub, Self::Helper, Self::Command];
 
     /// The number that the interpreter adds to the index of a failed call.
     pub(crate) fn tag(self) -> u64 {
@@ -35,6 +39,12 @@ pub(crate) const LISTENING: u64 = 19 << 32;
 pub(crate) const TRIED: u64 = 20 << 32;
 /// `{NAMESPACE, flag of clone(2)}`, with a descriptor of the namespace as a passed descriptor
 pub(crate) const NAMESPACE: u64 = 21 << 32;
+/// `{READY, pid of init}`, with the pidfd of init as a passed descriptor
+pub(crate) const READY: u64 = 22 << 32;
+/// `{NOT_CLONED, result of clone}`
+pub(crate) const NOT_CLONED: u64 = 23 << 32;
+/// `{PASSED}`, with a descriptor that the process of a command has opened for the caller
+pub(crate) const PASSED: u64 = 24 << 32;
 
 /// The exit status of init, or of a helper that stays, when it has terminated the sandbox at the wall-clock limit.
 pub(crate) const WALL_TIME_EXCEEDED: i32 = 3;
@@ -64,6 +74,12 @@ pub(crate) enum Report {
     Started(Pids, Duration),
     /// No candidate could be executed: the errno of each, and whether it is visible in the sandbox.
     NotExecuted(Vec<(i32, bool)>),
+    /// The helper of a session waits for commands, and this is its init.
+    Ready(i32),
+    /// The process of a command could not be cloned, because of this errno.
+    NotCloned(i32),
+    /// The process of a command has opened a descriptor for the caller.
+    Passed,
     /// The slots of a script of probes, without the reserved ones.
     Tried(Vec<u64>),
 }
@@ -85,6 +101,9 @@ impl Report {
             MAPS_WANTED => Some(Self::MapsWanted),
             LISTENING => Some(Self::Listening),
             NAMESPACE => Some(Self::Namespace(*words.get(1)? as u32)),
+            READY => Some(Self::Ready(*words.get(1)? as i32)),
+            NOT_CLONED => Some(Self::NotCloned(-(*words.get(1)? as i64) as i32)),
+            PASSED => Some(Self::Passed),
             TRIED => Some(Self::Tried(words)),
             EXEC_FAILED => {
                 let (results, visible) = words[1..].split_at((words.len() - 1) / 2);
@@ -92,7 +111,7 @@ impl Report {
                 Some(Self::NotExecuted(failures.map(|(&result, &seen)| (-(result as i64) as i32, seen == 0)).collect()))
             }
             index => {
-                let part = *Part::ALL.get(((index >> 32) as usize).checked_sub(1)?)?;
+                let part = *Part::REPORTING.get(((index >> 32) as usize).checked_sub(1)?)?;
                 let (call, errno) = (index as u32 as usize, *words.get(1)? as i32);
                 Some(Self::Failed { part, call, errno })
             }

@@ -126,13 +126,28 @@ pub(crate) enum Stream {
     Null,
     Piped,
     Descriptor(u16),
-    /// The bytes of [`Plan::input`](super::Plan::input).
+    /// The bytes of [`Inherited::input`].
     Input,
     Pty,
 }
 
-/// The paths at which the program is searched.
+/// The descriptors that a program inherits, and those that the scripts of its plan name.
 #[derive(Clone, Debug)]
+pub(crate) struct Inherited {
+    pub stdio: [Stream; 3],
+    /// What the program reads from a stream of [`Stream::Input`].
+    pub input: Arc<[u8]>,
+    pub descriptors: Vec<Arc<OwnedFd>>,
+    /// The indices of those that the program inherits beside its standard streams, and their numbers in the program.
+    pub handed: Vec<(u16, u32)>,
+    /// Bytes of the largest file that the program may write (`RLIMIT_FSIZE`).
+    pub most_written: Option<u64>,
+    /// The owner of the program's pipes, if the caller may change it.
+    pub owner: Option<(HostId, HostId)>,
+}
+
+/// The paths at which the program is searched.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Search {
     pub program: PathBuf,
     pub candidates: Vec<PathBuf>,

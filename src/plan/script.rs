@@ -6,7 +6,7 @@ use std::mem;
 use std::path::PathBuf;
 
 use super::arena::Arena;
-use super::call::{Arg, Call, Nr, OnError};
+use super::call::{Arg, Call, Nr, OnError, SWITCH, VALUE};
 use super::value::{Address, Input, Label, Ref, Slot, Word};
 use crate::advice::Need;
 use crate::layer::Layer;
@@ -127,6 +127,16 @@ impl Script {
         }
     }
 
+    /// Creates a script for a process under the same filter, whose calls carry the pass like those that are added to this
+    /// one from here on.
+    pub fn with_same_pass(&self) -> Self {
+        let mut script = Self::new(self.title);
+        if let Some((_, calls)) = &self.pass {
+            script.carry_pass(calls.clone());
+        }
+        script
+    }
+
     /// Begins a step: the calls from here on belong to it.
     pub fn step(&mut self, step: Step) {
         self.steps.push(Step { layer: self.layer, ..step });
@@ -194,6 +204,13 @@ impl Script {
     pub fn free(&mut self, slot: Slot) {
         let name = self.slots[slot.0 as usize].name.clone();
         self.free.entry(name).or_default().push(slot);
+    }
+
+    /// Adds a slot that holds the address of data.
+    pub fn data_pointer(&mut self, name: &'static str, to: Ref) -> Slot {
+        let slot = self.slot(name);
+        self.slots[slot.0 as usize].first = Some(Address::Data(to));
+        slot
     }
 
     /// Returns the slot that holds an input, and adds it if it is new.
@@ -323,6 +340,17 @@ impl Script {
     /// Goes on at a label, by a call that never fails and never returns 0.
     pub fn jump(&mut self, label: Label) {
         self.call(super::nr!(SYS_gettid), []).above_zero(label);
+    }
+
+    /// Goes on with another script, whose slots are at an address. It is laid out for that address, and all that it has
+    /// in common with this one is the process.
+    pub fn switch_to(&mut self, slots: u64) {
+        self.call(SWITCH, [slots.into()]);
+    }
+
+    /// Sets a slot to a number, other than 0.
+    pub fn set(&mut self, slot: Slot, value: u64) {
+        self.call(VALUE, [value.into()]).store_in(slot);
     }
 
     /// Returns the last call, to change it.

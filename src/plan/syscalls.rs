@@ -1,5 +1,6 @@
 //! System calls that more than one layer makes, with names for their arguments.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -64,9 +65,28 @@ impl Script {
         self.open_with(dir, path, libc::O_PATH | libc::O_CLOEXEC, resolve, shown)
     }
 
+    /// Opens a file for the caller, through no magic link.
+    pub fn open_file(&mut self, path: &Path, flags: i32, mode: u32) -> Slot {
+        // The kernel refuses a mode for a file that is not created.
+        let mode = if flags & libc::O_CREAT != 0 { mode } else { 0 };
+        let how = [flags as u64, mode.into(), libc::RESOLVE_NO_MAGICLINKS];
+        let shown = format!("{{{flags:#x}, {mode:#o}, RESOLVE_NO_MAGICLINKS}}");
+        self.open_how_with(Arg::CWD, path.as_os_str(), how, shown).store("file")
+    }
+
     fn open_with(&mut self, dir: Arg, path: &OsStr, flags: i32, resolve: u64, shown: &'static str) -> Added<'_> {
+        self.open_how_with(dir, path, [flags as u64, 0, resolve], shown)
+    }
+
+    /// `how` is a `struct open_how`: flags, mode, and how the path is resolved.
+    fn open_how_with(
+        &mut self,
+        dir: Arg,
+        path: &OsStr,
+        how: [u64; 3],
+        shown: impl Into<Cow<'static, str>>,
+    ) -> Added<'_> {
         let path = self.text(path);
-        let how = [flags as u64, 0, resolve];
         let how: Vec<u8> = how.into_iter().flat_map(u64::to_ne_bytes).collect();
         let how = self.arena.bytes(&how, shown);
         // EAGAIN: a rename or a mount on the machine raced with the path resolution (openat2(2)).

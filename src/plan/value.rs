@@ -64,6 +64,10 @@ pub(crate) enum Input {
     Stdio(u8),
     /// The descriptor that the program inherits for one that the plan holds, by index.
     Handed(u16),
+    /// A file by which the process of a command enters a cgroup, by index.
+    CgroupEntry(u16),
+    /// A file that holds a script.
+    ScriptFile,
     /// A user namespace with the maps of an ID mapping of the plan, by index.
     IdMapping(u16),
     /// The sandbox's own host ID.
@@ -99,6 +103,8 @@ impl Input {
             Self::Stdio(1) => "<stdout>".into(),
             Self::Stdio(_) => "<stderr>".into(),
             Self::Handed(n) => format!("<descriptor {n}>").into(),
+            Self::CgroupEntry(n) => format!("<cgroup {n}>").into(),
+            Self::ScriptFile => "<script>".into(),
             Self::IdMapping(n) => format!("<ID mapping {n}>").into(),
             Self::OwnId | Self::OwnIdText(_) => "<own id>".into(),
             Self::Affinity(_) => "<processors>".into(),

@@ -15,6 +15,8 @@
 //                       2 go to the target if the error leads there, else as 0; and 128: make the call again if the
 //                       error is EAGAIN
 //   target above 0      index of the next entry if the result is above 0; 0: the next one in the table
+//   number              two are no system calls: -3 goes on with the script whose slots are at the first argument, and
+//                       the result of -4 is its first argument
 //
 // x20 = slots, x21 = table, x19 = the entry at hand: no system call changes them.
 
@@ -70,7 +72,10 @@ stockade_interpreter:
   argument 4, 40, x4
   argument 5, 48, x5
   ldrsh w8, [x19]
+  tbnz  w8, #31, 11f
+10:
   svc   #0
+12:
   ldrh  w10, [x19, #4]
   cmn   x0, #4095                 // x0 >= -4095, unsigned: an error
   b.hs  5f
@@ -124,5 +129,14 @@ stockade_interpreter:
 6:                                // the entry with index w10
   add   x19, x21, x10, lsl #6
   b     1b
+11:                               // no system call
+  cmn   w8, #3
+  b.eq  13f
+  cmn   w8, #4
+  b.eq  12b                       // the first argument is where results are
+  b     10b
+13:
+  mov   x20, x0
+  b     stockade_interpreter
 stockade_interpreter_end:
   .purgem argument

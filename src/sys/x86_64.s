@@ -13,6 +13,8 @@
 #   on error            0 write {tag + index, errno, slots 4 and 5} to the descriptor of reports and exit; 1 go on; 2 go to the target if
 #                       the error leads there, else as 0; and 128: make the call again if the error is EAGAIN
 #   target above 0      index of the next entry if the result is above 0; 0: the next one in the table
+#   number              two are no system calls: -3 goes on with the script whose slots are at the first argument, and the result of
+#                       -4 is its first argument
 #
 # r13 = slots, r14 = table, r12 = the entry at hand: no system call changes them.
 
@@ -71,7 +73,11 @@ stockade_interpreter:
   argument 4, 40, %r8
   argument 5, 48, %r9
   movswl (%r12), %eax
+  test  %eax, %eax
+  js    11f
+10:
   syscall
+12:
   cmp   $-4096, %rax
   ja    5f
   test  %rax, %rax
@@ -132,5 +138,15 @@ stockade_interpreter:
   shl   $6, %rcx
   lea   (%r14, %rcx), %r12
   jmp   1b
+11:                               # no system call
+  cmp   $-3, %eax
+  je    13f
+  cmp   $-4, %eax
+  jne   10b
+  mov   %rdi, %rax
+  jmp   12b
+13:
+  mov   %rdi, %r13
+  jmp   stockade_interpreter
 stockade_interpreter_end:
   .purgem argument

@@ -18,8 +18,9 @@ pub(crate) struct Filter {
     pub carrying: Vec<u32>,
 }
 
-/// Calls that the set-up may make after the filter has been installed.
-const SET_UP: [&SyscallName; 15] = [
+/// Calls that the set-up may make after the filter has been installed. The helper of a session makes more of them than the
+/// process of a program, since it is confined before it waits for commands.
+const SET_UP: [&SyscallName; 29] = [
     nr!(SYS_setsid),
     nr!(SYS_ioctl),
     nr!(SYS_futex),
@@ -35,6 +36,20 @@ const SET_UP: [&SyscallName; 15] = [
     nr!(SYS_write),
     nr!(SYS_sendmsg),
     nr!(SYS_exit_group),
+    nr!(SYS_ppoll),
+    nr!(SYS_recvmsg),
+    nr!(SYS_clone),
+    nr!(SYS_clock_gettime),
+    nr!(SYS_close_range),
+    nr!(SYS_dup3),
+    nr!(SYS_fcntl),
+    nr!(SYS_openat),
+    nr!(SYS_pread64),
+    nr!(SYS_socket),
+    nr!(SYS_setsockopt),
+    nr!(SYS_bind),
+    nr!(SYS_listen),
+    nr!(SYS_connect),
 ];
 
 /// The numbers of the calls that the set-up may make after a compiled program has been installed: those after a filter,

@@ -68,6 +68,15 @@ pub(crate) fn install(process: &mut Script, filter: &Filter, policy: &Seccomp, k
     }
 }
 
+/// Returns the calls of the set-up that carry the pass after these filters: a compiled policy, and programs of raw BPF.
+/// `None` without a filter.
+pub(crate) fn carrying(filter: Option<&Filter>, has_programs: bool) -> Option<Vec<u32>> {
+    match filter {
+        _ if has_programs => Some(all_calls()),
+        filter => filter.map(|filter| filter.carrying.clone()),
+    }
+}
+
 /// The message that sends the listener of a seccomp filter to the caller.
 struct ListenerMessage {
     header: Ref,

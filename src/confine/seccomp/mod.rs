@@ -29,7 +29,7 @@ use crate::plan::Word;
 use crate::unix::Errno;
 pub(crate) use filter::{Filter, compile};
 use guards::Exemptions;
-pub(crate) use install::{install, install_programs};
+pub(crate) use install::{carrying, install, install_programs};
 pub(crate) use policy::{LAST_ERRNO, Policy, Verdict};
 pub use rule::{Action, Comparison, Condition, Rule};
 

@@ -1,0 +1,312 @@
+//! [`Session`]: one sandbox for many commands. How its helper starts them is in `compile/session.rs` and `launch/session.rs`.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::child::{Child, usage_of_session};
+use crate::command::{Command, Stdio};
+use crate::compile::{CompiledSession, Opened, SessionFrame, SocketAddress, compile_command, compile_opening};
+use crate::confine::Namespaces;
+use crate::error::{Error, Result};
+use crate::launch::{LaunchedSession, launch_session};
+use crate::outcome::{Enforcement, Outcome, Output, Usage};
+
+/// A sandbox that is kept for many commands, one after another or at once. Dropping it kills every process in it.
+///
+/// [`Sandbox::start`](crate::Sandbox::start) creates it. The sandbox is set up once: a command costs little more than without a
+/// sandbox. Its files, its network and its background processes stay between commands.
+///
+/// # Commands
+///
+/// The commands of a session trust one another: they have the same user and the same files, and see and signal one another's
+/// processes. None of them can have more rights than the session, reach what starts them, or outlive the session.
+///
+/// Each has an outcome and limits of its own: those of [`Sandbox::limits`](crate::Sandbox::limits) hold for each. Those of
+/// [`Sandbox::cgroup`](crate::Sandbox::cgroup) hold for all together. Each command then has a cgroup of its own below that of
+/// the session, which counts what the command and its descendants use.
+///
+/// What a command has started goes on when the command exits, until the session ends. [`Outcome::leaked`] lists it, if there is
+/// a cgroup. A command that is killed, by a limit or by [`Child::kill`], is killed with its process group and, if there is a
+/// cgroup, with all that it has started.
+///
+/// A program can stop a command that is just being started (`SIGSTOP`). Then [`Session::spawn`] fails when
+/// [`Sandbox::setup_timeout`](crate::Sandbox::setup_timeout) has expired. It can never be less confined.
+///
+/// # Differences from a sandbox for each command
+///
+/// - It needs [`Namespaces::PID`].
+/// - It cannot have a seccomp policy by which the caller decides or records system calls.
+/// - Each command leads a session of its own (setsid(2)), also without [`Command::new_session`].
+/// - Where Landlock denies writing to files outside of writable binds, a program cannot open a regular file by
+///   `/dev/stdout` or `/dev/fd` to write to it, though it can write to the descriptor.
+///
+/// # Example
+///
+/// ```
+/// use std::io::Write;
+///
+/// use stockade::{Command, Sandbox};
+///
+/// let session = Sandbox::new().start()?;
+/// session.create("/tmp/numbers")?.write_all(b"3\n1\n2\n")?;
+/// let sorted = session.output(Command::new("sort").args(["-o", "/tmp/sorted", "/tmp/numbers"]))?;
+/// assert!(sorted.outcome.success());
+/// let output = session.output(Command::new("head").args(["-n", "1", "/tmp/sorted"]))?;
+/// assert_eq!(output.stdout, b"1\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping a `Session` kills its processes"]
+pub struct Session {
+    launched: Arc<LaunchedSession>,
+    frame: SessionFrame,
+    enforcement: Enforcement,
+    namespaces: Vec<(Namespaces, OwnedFd)>,
+}
+
+impl Session {
+    pub(crate) fn launch(compiled: CompiledSession) -> Result<Self> {
+        let mut launched = launch_session(&compiled.plan, compiled.cgroup.as_ref())?;
+        let namespaces = std::mem::take(&mut launched.namespaces).into_iter();
+        let namespaces = namespaces.map(|(kind, fd)| (Namespaces::from_bits_truncate(kind), fd)).collect();
+        let CompiledSession { frame, enforcement, .. } = compiled;
+        Ok(Self { launched: Arc::new(launched), frame, enforcement, namespaces })
+    }
+
+    /// Starts a command. Standard streams that the command does not set are inherited, as by
+    /// [`Sandbox::spawn`](crate::Sandbox::spawn).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sandbox::spawn`](crate::Sandbox::spawn) that are about the command, and
+    ///
+    /// - [`ErrorKind::SetupTimedOut`](crate::ErrorKind::SetupTimedOut) if a program of the session has stopped the process.
+    /// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the session has ended, or a program of the session has
+    ///   killed the process.
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox};
+    ///
+    /// let session = Sandbox::new().start()?;
+    /// let mut first = session.spawn(Command::new("sleep").arg("0.1"))?;
+    /// let mut second = session.spawn(Command::new("sleep").arg("0.1"))?;
+    /// assert!(first.wait()?.success() && second.wait()?.success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn spawn(&self, command: impl Into<Command>) -> Result<Child> {
+        self.start(&command.into(), [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()])
+    }
+
+    /// Runs a command, and waits for it: [`Session::spawn`] and [`Child::wait`].
+    ///
+    /// # Errors
+    ///
+    /// Those of both, and [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a command with a
+    /// pseudo-terminal.
+    pub fn status(&self, command: impl Into<Command>) -> Result<Outcome> {
+        let command = command.into();
+        command.check_unattended()?;
+        self.spawn(command)?.wait()
+    }
+
+    /// Runs a command, and collects its output: see [`Sandbox::output`](crate::Sandbox::output).
+    ///
+    /// What a process in the background writes to the same pipes after the command has exited is not collected.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Session::status`] and [`Child::wait_with_output`].
+    pub fn output(&self, command: impl Into<Command>) -> Result<Output> {
+        let command = command.into();
+        command.check_unattended()?;
+        self.start(&command, [Stdio::null(), Stdio::piped(), Stdio::piped()])?.wait_with_output()
+    }
+
+    fn start(&self, command: &Command, default: [Stdio; 3]) -> Result<Child> {
+        let (plan, bounds) = compile_command(&self.frame, &command.job(default)?)?;
+        let mut running = self.launched.spawn(&plan)?;
+        let (ends, pty) = (std::mem::take(&mut running.streams), running.pty.take());
+        let mut enforcement = self.enforcement.clone();
+        enforcement.unenforced.extend(running.lost());
+        Ok(Child::new(running, ends, pty, vec![], bounds, enforcement, None))
+    }
+
+    /// Creates a regular file inside, or truncates it, and opens it for writing. The mode is 0666 without the bits of
+    /// [`Sandbox::umask`](crate::Sandbox::umask).
+    ///
+    /// A process of the session opens it, with the rights of the programs: the path is resolved inside, and the file belongs to
+    /// the user of the programs. A relative path begins at `/`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be opened, also because it is a directory, a FIFO or a device. Those
+    /// of [`Session::spawn`].
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// use stockade::{Command, Sandbox};
+    ///
+    /// let session = Sandbox::new().start()?;
+    /// session.create("/tmp/input")?.write_all(b"hello")?;
+    /// assert_eq!(session.output(Command::new("cat").arg("/tmp/input"))?.stdout, b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<File> {
+        self.open_file(path.as_ref(), libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC)
+    }
+
+    /// Opens a regular file inside for reading. A process of the session opens it, as for [`Session::create`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Session::create`].
+    ///
+    /// ```
+    /// use std::io::Read;
+    ///
+    /// use stockade::{Command, Sandbox};
+    ///
+    /// let session = Sandbox::new().start()?;
+    /// assert!(session.status(Command::new("sh").args(["-c", "echo result > /tmp/output"]))?.success());
+    /// let mut text = String::new();
+    /// session.open("/tmp/output")?.read_to_string(&mut text)?;
+    /// assert_eq!(text, "result\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<File> {
+        self.open_file(path.as_ref(), libc::O_RDONLY)
+    }
+
+    fn open_file(&self, path: &Path, flags: i32) -> Result<File> {
+        const MODE: u32 = 0o666;
+        let file = File::from(self.open_inside(Opened::File(path.to_owned(), flags, MODE))?);
+        let kind = file.metadata().map_err(Error::io("read the type of a file"))?.file_type();
+        match kind.is_file() {
+            true => Ok(file),
+            false => Err(Error::not_a_regular_file(path)),
+        }
+    }
+
+    /// Listens for connections of TCP that programs of the session make to `address`. The caller accepts them.
+    ///
+    /// It needs no privilege. Port 0 is a free one, which [`TcpListener::local_addr`] returns. The session's network is its
+    /// own if it has [`Namespaces::NET`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the address is in use, or its port is below 1,024. Those of
+    /// [`Session::spawn`].
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// use stockade::{Command, Sandbox, Stdio};
+    ///
+    /// let session = Sandbox::new().start()?;
+    /// let listener = session.listen_tcp("127.0.0.1:8080".parse()?)?;
+    /// let mut command = Command::new("bash");
+    /// command.args(["-c", "cat < /dev/tcp/127.0.0.1/8080"]).stdout(Stdio::piped());
+    /// let child = session.spawn(command)?;
+    /// listener.accept()?.0.write_all(b"served")?;
+    /// assert_eq!(child.wait_with_output()?.stdout, b"served");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn listen_tcp(&self, address: SocketAddr) -> Result<TcpListener> {
+        self.open_inside(Opened::Listening(SocketAddress::tcp(address))).map(TcpListener::from)
+    }
+
+    /// Connects by TCP to a program of the session that listens at `address`. It needs no privilege.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if no program listens there. Those of [`Session::spawn`].
+    pub fn connect_tcp(&self, address: SocketAddr) -> Result<TcpStream> {
+        self.open_inside(Opened::Connected(SocketAddress::tcp(address))).map(TcpStream::from)
+    }
+
+    /// Listens for connections that programs of the session make to a UNIX socket at a path inside, of at most 107 bytes. The
+    /// caller accepts them.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if something exists at the path, or the programs may not create it. Those of
+    /// [`Session::spawn`].
+    pub fn listen_unix(&self, path: impl AsRef<Path>) -> Result<UnixListener> {
+        self.open_inside(Opened::Listening(SocketAddress::unix(path.as_ref())?)).map(UnixListener::from)
+    }
+
+    /// Connects to a UNIX socket at which a program of the session listens, at a path inside.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if no program listens there. Those of [`Session::spawn`].
+    pub fn connect_unix(&self, path: impl AsRef<Path>) -> Result<UnixStream> {
+        self.open_inside(Opened::Connected(SocketAddress::unix(path.as_ref())?)).map(UnixStream::from)
+    }
+
+    fn open_inside(&self, opened: Opened) -> Result<OwnedFd> {
+        self.launched.open(&compile_opening(&self.frame, &opened)?).map_err(Error::of_caller)
+    }
+
+    /// Returns a descriptor of each namespace that the session has created or joined, the user namespace first. They were
+    /// opened before any program was executed: see [`Child::namespaces`].
+    ///
+    /// An outside tool can give the session a network by them, such as pasta(1) and slirp4netns(1).
+    #[must_use]
+    pub fn namespaces(&self) -> &[(Namespaces, OwnedFd)] {
+        &self.namespaces
+    }
+
+    /// Returns the layers that are in force for every command.
+    #[must_use]
+    pub fn enforcement(&self) -> &Enforcement {
+        &self.enforcement
+    }
+
+    /// Returns the resource usage of all commands together so far, as counted by the session's cgroup. Without one, all values
+    /// but [`Usage::wall_time`] are `None`, which is the time since the session was started.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        usage_of_session(self.launched.started().elapsed(), self.launched.account())
+    }
+
+    /// Freezes all processes of the session, until [`Session::thaw`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Child::freeze`].
+    pub fn freeze(&self) -> Result<()> {
+        self.launched.freeze(true)
+    }
+
+    /// Thaws all processes of the session, after [`Session::freeze`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Child::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        self.launched.freeze(false)
+    }
+
+    /// Ends the session: kills and reaps every process in it. The commands that were running report
+    /// [`Termination::Killed`](crate::Termination::Killed). Returns `Ok` if it has ended already.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unkillable`](crate::ErrorKind::Unkillable) if a process does not terminate within 10 seconds.
+    pub fn kill(&self) -> Result<()> {
+        self.launched.end()
+    }
+}
+
+impl Drop for Session {
+    /// Ends the session, also if a [`Child`] of it is left.
+    fn drop(&mut self) {
+        let _ = self.launched.end_if_own();
+    }
+}

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use stockade::mount::Bind;
+use stockade::pool::Pool;
 use stockade::{Cgroup, Command, Namespaces, Root, Sandbox, Seccomp, Stdio};
 use tempfile::TempDir;
 
@@ -20,10 +21,15 @@ const THREADS: [usize; 3] = [1, 2, 4];
 const STD: &str = "std";
 
 /// What the ratios should be at most, in a host of +0 GB and from one thread.
-const GOALS: [(&str, f64); 3] = [(NO_NET, 2.6), (ALL, 3.9), (DEFAULT, 6.0)];
+const GOALS: [(&str, f64); 5] = [(NO_NET, 2.6), (ALL, 3.9), (DEFAULT, 6.0), (SESSION, 1.2), (SESSION_CGROUP, 1.8)];
 const NO_NET: &str = "a: all namespaces but net";
 const ALL: &str = "b: all namespaces";
 const DEFAULT: &str = "c: Sandbox::new()";
+const SESSION: &str = "d: a command of a session";
+const SESSION_CGROUP: &str = "e: the same with a cgroup";
+
+/// The same for [`print_pool`].
+const POOL_GOAL: f64 = 1.4;
 
 /// What a layer may add to a sandbox, in runs of `std`.
 const CGROUP_ADDS: f64 = 0.5;
@@ -78,6 +84,17 @@ fn writing_to(sandbox: Sandbox, path: &'static str, output: Stdio) -> Run {
     })
 }
 
+/// Commands of a session, which is started once.
+fn in_session(sandbox: &Sandbox, path: &'static str) -> Run {
+    let session = sandbox.start().expect("a session");
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Box::new(move || {
+        let outcome = session.status(&command);
+        assert!(black_box(outcome).expect("a command").success());
+    })
+}
+
 /// What is compared, `std` first.
 fn contestants(program: &Program) -> Vec<(&'static str, Run)> {
     let path = program.path.clone();
@@ -94,12 +111,17 @@ fn contestants(program: &Program) -> Vec<(&'static str, Run)> {
         (NO_NET, sandboxed(no_net, "/bin/true")),
         (ALL, sandboxed(all, "/bin/true")),
         (DEFAULT, sandboxed(default(program), "/mnt/true")),
+        (SESSION, in_session(&default(program), "/mnt/true")),
+        (SESSION_CGROUP, in_session(&default(program).cgroup(limits()), "/mnt/true")),
     ]
+}
+
+fn limits() -> Cgroup {
+    Cgroup::new().memory_max(256 << 20).pids_max(64).cpu_max(1.5)
 }
 
 /// What a layer adds: a sandbox without it, and with it.
 fn layers(program: &Program) -> Vec<(&'static str, f64, Run, Run)> {
-    let limits = Cgroup::new().memory_max(256 << 20).pids_max(64).cpu_max(1.5);
     let (all, default) = (all_namespaces(program), default(program));
     let without_filter = default.clone().seccomp(Seccomp::unconfined());
     vec![
@@ -107,7 +129,7 @@ fn layers(program: &Program) -> Vec<(&'static str, f64, Run, Run)> {
             "a cgroup of memory, pids and cpu, to b",
             CGROUP_ADDS,
             sandboxed(all.clone(), "/bin/true"),
-            sandboxed(all.cgroup(limits), "/bin/true"),
+            sandboxed(all.cgroup(limits()), "/bin/true"),
         ),
         (
             "the filter of system calls, in c",
@@ -123,6 +145,36 @@ fn layers(program: &Program) -> Vec<(&'static str, f64, Run, Run)> {
             writing_to(default, "/mnt/true", fs::File::create(program.folder().join("output")).expect("a file").into()),
         ),
     ]
+}
+
+/// Prints what a run in a fresh session of a pool costs while it has some, against `std` in turns.
+fn print_pool(std: &Run, program: &Program, turns: u32) {
+    const SIZE: usize = 4;
+    let pool = Pool::new(default(program), SIZE).expect("a pool");
+    let mut command = Command::new("/mnt/true");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let timed = |run: &mut dyn FnMut()| {
+        let start = Instant::now();
+        run();
+        start.elapsed().as_secs_f64()
+    };
+    let mut ratios: Vec<f64> = (0..turns)
+        .map(|_| {
+            while pool.stats().ready < SIZE {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let of_std = timed(&mut || std());
+            let mut taken = None;
+            let of_pool = timed(&mut || {
+                let session = taken.insert(pool.take().expect("a session"));
+                assert!(session.status(&command).expect("a command").success());
+            });
+            of_pool / of_std
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    println!("{:<31} {:>5.2}x   goal {POOL_GOAL:.2}x", "f: Pool::take, and a command", ratios[ratios.len() / 2]);
+    assert_eq!(pool.stats().taken_unprepared, 0, "it had some");
 }
 
 /// Time that `threads` threads take for `iterations` runs each.
@@ -216,6 +268,7 @@ fn main() {
     let smoke = std::env::args().any(|arg| arg == "--test");
     let turns = if smoke { 1 } else { 100 };
     print_paired(&contestants, turns);
+    print_pool(&contestants[0].1, &program, if smoke { 3 } else { 300 });
     print_layers(&contestants[0].1, &layers(&program), turns);
     let mut groups = vec![];
     let mut memory: Vec<u8> = vec![];

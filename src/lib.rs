@@ -46,6 +46,7 @@
 //! | `profile` | Ready-made sandboxes: [`profile`]. |
 //! | `learn` | The files and system calls that a program needs, learned by running it: [`Learned`](learn::Learned). |
 //! | `probe` | The features that this host supports, found by trying them: [`Support`](probe::Support). |
+//! | `pool` | Sessions that are kept ready: [`Pool`](pool::Pool). |
 //! | `sandbox` | The builder, [`Sandbox`], and its entry points. |
 //! | `session` | One sandbox for many commands: [`Session`]. |
 //! | `best_effort` | The configurations to try if the host does not support a best-effort layer. |
@@ -117,6 +118,7 @@ mod layer;
 mod mountinfo;
 pub mod outcome;
 mod plan;
+pub mod pool;
 pub mod probe;
 mod process_status;
 pub mod profile;

@@ -249,6 +249,11 @@ impl Session {
         self.open_inside(Opened::Connected(SocketAddress::unix(path.as_ref())?)).map(UnixStream::from)
     }
 
+    /// Returns whether it can still run commands: neither was it ended, nor were its processes killed from outside.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.launched.is_alive()
+    }
+
     fn open_inside(&self, opened: Opened) -> Result<OwnedFd> {
         self.launched.open(&compile_opening(&self.frame, &opened)?).map_err(Error::of_caller)
     }

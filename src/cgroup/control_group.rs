@@ -27,6 +27,8 @@ pub(super) struct ControlGroup {
     pub controllers: Vec<Controller>,
     /// The out-of-memory notification of a v1 cgroup below which the program may create others.
     pub alarm: Option<OomAlarm>,
+    /// The cgroup above it whose limits hold for it, where that is not itself.
+    limits: Option<Arc<Directory>>,
     parent: Arc<Directory>,
     /// The cgroup below it that the program enters, if that is another one.
     inside: Option<Arc<Directory>>,
@@ -112,7 +114,7 @@ impl ControlGroup {
     ) -> Self {
         let (parent, name) = (parent.clone(), name.to_owned());
         let (directory, controllers) = (Arc::new(directory), controllers.to_vec());
-        Self { version, directory, controllers, alarm: None, parent, inside: None, name, exists: true }
+        Self { version, directory, controllers, alarm: None, limits: None, parent, inside: None, name, exists: true }
     }
 
     /// Creates a cgroup with its limits, and opens the descriptors by which the program enters it, or enters another
@@ -144,6 +146,11 @@ impl ControlGroup {
         let clones = spec.version == HierarchyVersion::V2 && entrant.is_cloned_by_caller;
         let directory = clones.then(|| group.open(".", OFlag::O_PATH | OFlag::O_DIRECTORY)).transpose()?;
         Ok((group, GroupEntry { file, directory }))
+    }
+
+    /// The cgroup with the limits.
+    pub fn limiting(&self) -> &Directory {
+        self.limits.as_ref().unwrap_or(&self.directory)
     }
 
     /// The cgroup that processes enter.
@@ -188,7 +195,8 @@ impl ControlGroup {
         let entered = self.entered();
         let directory =
             entered.create(name).map_err(failed("create a cgroup".into(), "mkdir", &entered.path.join(name)))?;
-        let group = Self::new(self.version, directory, &self.controllers, entered, name);
+        let mut group = Self::new(self.version, directory, &self.controllers, entered, name);
+        group.limits = Some(self.directory.clone());
         if self.version == HierarchyVersion::V1 && self.controllers.contains(&Controller::Cpuset) {
             inherit_cpuset(entered, &group.directory).map_err(Error::io(COPY_CPUSET))?;
         }

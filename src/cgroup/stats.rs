@@ -100,7 +100,7 @@ impl ControlGroup {
     /// exceeded, so the peak usage is compared with the limit. (`failcnt` stays 0 on some kernels.)
     fn oom_v1(&self) -> Option<Oom> {
         let kills = self.total(|group| keyed(&group.read("memory.oom_control").ok()?, "oom_kill"));
-        let own = reached_limit_v1(&self.directory);
+        let own = reached_limit_v1(self.limiting());
         // For a kill in a cgroup that was removed.
         let is_triggered = own && self.alarm.as_ref().is_some_and(OomAlarm::is_triggered);
         reason(kills.max(is_triggered.into()), own, || self.total(|group| Some(reached_limit_v1(group).into())))
@@ -114,7 +114,7 @@ impl ControlGroup {
             let local = self.total(|group| of(group, "memory.events.local", key));
             local.max(of(&self.directory, "memory.events", key).unwrap_or_default())
         };
-        reason(count("oom_kill"), reached_limit_v2(&self.directory), || count("oom"))
+        reason(count("oom_kill"), reached_limit_v2(self.limiting()), || count("oom"))
     }
 
     /// Returns whether its own memory limit was exceeded, whichever process was killed.
@@ -123,7 +123,7 @@ impl ControlGroup {
             HierarchyVersion::V1 => reached_limit_v1,
             HierarchyVersion::V2 => reached_limit_v2,
         };
-        self.controllers.contains(&Controller::Memory) && reached_limit(&self.directory)
+        self.controllers.contains(&Controller::Memory) && reached_limit(self.limiting())
     }
 
     /// A failed fork is counted in the cgroup of the process. On v2, since Linux 6.11, it is counted in the cgroup

@@ -147,7 +147,10 @@ impl Channel {
                     let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
                     match poll(&mut fds, deadline.left()) {
                         Ok(0) => {
-                            return Err(Error::timed_out("send a command to the helper of the session", deadline.limit));
+                            return Err(Error::timed_out(
+                                "send a command to the helper of the session",
+                                deadline.limit,
+                            ));
                         }
                         Ok(_) | Err(Errno::EINTR) => {}
                         Err(errno) => return Err(failed()(errno)),

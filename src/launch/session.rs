@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::PollTimeout;
 
 use super::control_pipe::ControlPipe;
 use super::handshake::{Channel, Ready, Received, failure_of, not_executed, since};
@@ -109,6 +110,12 @@ impl LaunchedSession {
     /// Returns whether all processes were killed.
     pub fn has_ended(&self) -> bool {
         lock(&self.processes).is_none()
+    }
+
+    /// Returns whether its helper and its init have not exited.
+    pub fn is_alive(&self) -> bool {
+        let runs = |process: &Process| process.has_exited(PollTimeout::ZERO) == Ok(false);
+        lock(&self.processes).as_ref().is_some_and(|processes| runs(&processes.helper) && runs(&processes.init))
     }
 
     /// Keeps the cgroup of a command whose processes go on.

@@ -18,6 +18,7 @@ mod interpreter;
 mod limits;
 mod namespaces;
 mod nesting;
+mod pools;
 mod quickstart;
 mod root;
 mod spawn;
@@ -41,6 +42,7 @@ with_features! {
     mod run;
     mod runtimes;
     mod seccomp;
+    mod sessions;
     mod support_probe;
     mod systemd;
 }

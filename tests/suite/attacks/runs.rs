@@ -1,16 +1,20 @@
 //! State that one run of a sandbox could leave for the next run of the same sandbox.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::process::{Command as Host, Stdio as HostStdio};
+use std::sync::Mutex;
+use std::time::Duration;
 
-use stockade::{Cgroup, Layer, Outcome};
+use stockade::pool::Pool;
+use stockade::{Cgroup, Command, Layer, Outcome, Output, Session};
 
 use crate::attacks::common::{Attempts, alone, attempt, sandbox, tell, unfiltered};
 use crate::attacks::ipc::{KINDS, objects};
-use crate::support::{eventually, own_path, payload, text};
+use crate::support::{eventually, field, is_root, own_path, payload, text};
 
 payloads![("run", first_run), ("run_again", second_run), ("both_runs", both_runs), ("serve", serve)];
 
@@ -87,28 +91,66 @@ fn runs_see_nothing_of_earlier_runs() {
     let _alone = alone();
     let counted = sandbox().cgroup(Cgroup::new()).best_effort([Layer::Cgroup]);
     for sandbox in [counted.clone(), unfiltered(&counted)] {
-        let run = |name: &str| -> (Attempts, Outcome) {
-            let output = sandbox.output(payload(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-            assert!(output.outcome.success(), "{name}: {}, {}", output.outcome, text(&output.stderr));
-            let said = text(&output.stdout);
-            (Attempts::parse(said.split("then\n").last().unwrap_or_default()), output.outcome)
-        };
-        let everything = [&KINDS[..], &FILES[..], &["port", "socket", "processes"]].concat();
-        run("both_runs").0.assert_done(&everything);
-
-        let (_, first) = run("run");
-        let (found, second) = run("run_again");
-        found.assert_refused(&everything);
-        // Where a cgroup counts it.
-        let peaks = |outcome: &Outcome| {
-            let usage = &outcome.usage;
-            [usage.memory_peak.map(|peak| peak.value), usage.pids_peak.map(|peak| peak.value)]
-        };
-        for (before, after) in peaks(&first).into_iter().zip(peaks(&second)) {
-            if let (Some(before), Some(after)) = (before, after) {
-                assert!(after < before / 2, "{before}, and then {after}");
-            }
-        }
-        assert_eq!(second.leaked, []);
+        see_nothing_of_earlier_ones(&|command| sandbox.output(command));
     }
+}
+
+/// The same of a pool, whose sessions are started before the first run.
+#[apply(test)]
+fn sessions_of_a_pool_see_nothing_of_earlier_ones() {
+    let _alone = alone();
+    let counted = sandbox().cgroup(Cgroup::new()).best_effort([Layer::Cgroup]);
+    for sandbox in [counted.clone(), unfiltered(&counted)] {
+        let pool = Pool::new(sandbox, 3).expect("a pool");
+        eventually("they are ready", || pool.stats().ready == 3);
+        // Those that have run stay while the next one does.
+        let taken = Mutex::new(vec![]);
+        see_nothing_of_earlier_ones(&|command| {
+            let session = pool.take()?;
+            let before = session.usage();
+            assert!(before.cpu_time.is_none_or(|time| time.value < Duration::from_millis(50)), "{before:?}");
+            assert!(before.memory_peak.is_none_or(|peak| peak.value < 16 << 20), "{before:?}");
+            let output = session.output(command);
+            taken.lock().expect("no panic").push(session);
+            output
+        });
+        let sessions = taken.into_inner().expect("no panic");
+        if is_root() {
+            let ids: BTreeSet<String> = sessions.iter().map(host_id).collect();
+            assert_eq!(ids.len(), sessions.len(), "each has a host ID of its own: {ids:?}");
+        }
+    }
+}
+
+/// The host ID of the programs of a session.
+fn host_id(session: &Session) -> String {
+    let child = session.spawn(Command::new("sleep").arg("1000")).expect("a command");
+    let status = fs::read_to_string(format!("/proc/{}/status", child.pid().number())).expect("its status");
+    field(&status, "Uid").split_whitespace().next().expect("an ID").to_owned()
+}
+
+fn see_nothing_of_earlier_ones(output: &dyn Fn(&Command) -> stockade::Result<Output>) {
+    let run = |name: &str| -> (Attempts, Outcome) {
+        let output = output(&payload(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(output.outcome.success(), "{name}: {}, {}", output.outcome, text(&output.stderr));
+        let said = text(&output.stdout);
+        (Attempts::parse(said.split("then\n").last().unwrap_or_default()), output.outcome)
+    };
+    let everything = [&KINDS[..], &FILES[..], &["port", "socket", "processes"]].concat();
+    run("both_runs").0.assert_done(&everything);
+
+    let (_, first) = run("run");
+    let (found, second) = run("run_again");
+    found.assert_refused(&everything);
+    // Where a cgroup counts it.
+    let peaks = |outcome: &Outcome| {
+        let usage = &outcome.usage;
+        [usage.memory_peak.map(|peak| peak.value), usage.pids_peak.map(|peak| peak.value)]
+    };
+    for (before, after) in peaks(&first).into_iter().zip(peaks(&second)) {
+        if let (Some(before), Some(after)) = (before, after) {
+            assert!(after < before / 2, "{before}, and then {after}");
+        }
+    }
+    assert_eq!(second.leaked, []);
 }

@@ -15,6 +15,7 @@ mod parents;
 mod payloads;
 mod processes;
 mod reach;
+mod sessions;
 mod sweep;
 mod usage;
 mod view;

@@ -1,0 +1,181 @@
+//! Sessions with a cgroup: each command has one of its own below it.
+
+use std::time::Duration;
+
+use stockade::cgroup::CgroupParent;
+use stockade::{Cgroup, Command, ErrorKind, Limits, Sandbox, Session, Stdio, Termination};
+
+use crate::cgroups::groups::{left_by, unless_accounts, unless_freezer, unless_limits, unless_peak};
+use crate::cgroups::{MB, MS, eventually, group, quiet, with};
+use crate::support::{self, at_most, on_host, text};
+
+payloads![("caller_with_a_session", caller_with_a_session)];
+
+fn start(cgroup: Cgroup) -> Session {
+    with(cgroup).start().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn script(script: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]);
+    command
+}
+
+fn payload(session: &Session, name: &str, args: &[&str]) -> stockade::Output {
+    session.output(support::payload(name).args(args)).unwrap_or_else(|error| panic!("{name} {args:?}: {error}"))
+}
+
+#[apply(test)]
+#[skip(unless_peak)]
+fn each_command_is_counted_by_itself_and_all_by_the_session() {
+    let session = start(group());
+    let large = payload(&session, "touch", &["64"]).outcome.usage;
+    let small = payload(&session, "touch", &["1"]).outcome.usage;
+    let peak = |usage: stockade::outcome::Usage| usage.memory_peak.expect("the peak").value;
+    assert!(peak(large) >= 64 * MB && peak(small) < 32 * MB, "{} {}", peak(large), peak(small));
+    assert!(peak(session.usage()) >= 64 * MB, "{:?}", session.usage());
+    let used = |usage: stockade::outcome::Usage| usage.cpu_time.expect("CPU time").value;
+    assert!(used(session.usage()) >= used(large) + used(small), "{:?}", session.usage());
+}
+
+#[apply(test)]
+#[skip(unless_peak)]
+fn the_limit_on_memory_holds_for_all_commands_together() {
+    let session = start(group().memory_max(64 * MB));
+    assert!(payload(&session, "touch", &["32"]).outcome.success());
+    let killed = payload(&session, "touch", &["128"]).outcome;
+    assert_eq!(killed.termination, Termination::Memory, "{killed}");
+    // The session goes on, and no later command is blamed for it.
+    let next = payload(&session, "touch", &["32"]).outcome;
+    assert_eq!(next.termination, Termination::Exited(0), "{next}");
+}
+
+#[apply(test)]
+#[skip(unless_limits)]
+fn the_limit_on_processes_holds_for_all_commands_together() {
+    let session = start(group().pids_max(8));
+    let many = "for n in 1 2 3 4 5 6; do sleep 1000 >/dev/null 2>&1 & done; echo started";
+    assert_eq!(text(&session.output(script(many)).unwrap().stdout), "started");
+    let output = session.output(script("sleep 1000 & sleep 1000 & sleep 1000 & echo never")).unwrap();
+    assert!(!output.outcome.success(), "{}", output.outcome);
+    assert_ne!(text(&output.stdout), "never");
+}
+
+#[apply(test)]
+#[skip(unless_accounts)]
+fn everything_that_a_command_has_started_is_killed_with_it() {
+    let session = start(group());
+    let counting = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -o '[s]leep 100[0-9]' | sort | tr '\\n' ' '";
+    // It leaves its process group, so that only the cgroup has it.
+    let mut child = session.spawn(script("setsid sleep 1001 & sleep 1002").stdin(Stdio::null())).unwrap();
+    let mut other = session.spawn(quiet("sleep").arg("1003")).unwrap();
+    eventually("all run", || {
+        text(&session.output(script(counting)).unwrap().stdout) == "sleep 1001 sleep 1002 sleep 1003 "
+    });
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().termination, Termination::Killed);
+    assert_eq!(text(&session.output(script(counting)).unwrap().stdout), "sleep 1003 ");
+    assert_eq!(other.try_wait().unwrap(), None);
+}
+
+#[apply(test)]
+#[skip(unless_accounts)]
+fn what_goes_on_is_listed() {
+    let session = start(group());
+    let outcome = session.output(script("sleep 1000 >/dev/null 2>&1 & exit 3")).unwrap().outcome;
+    assert_eq!(outcome.termination, Termination::Exited(3));
+    assert_eq!(outcome.leaked.len(), 1, "{outcome}");
+    let found = session.output(script("cat /proc/[0-9]*/comm | grep sleep")).unwrap();
+    assert_eq!(text(&found.stdout), "sleep");
+    assert_eq!(found.outcome.leaked, [], "it belongs to another command");
+}
+
+#[apply(test)]
+#[skip(unless_accounts)]
+fn each_command_has_its_own_cpu_time() {
+    let limited = with(group()).limits(Limits::new().cpu_time(300 * MS).wall_time(at_most(60_000 * MS)));
+    let session = limited.start().unwrap();
+    for _ in 0..2 {
+        let outcome = session.status(script("while :; do :; done").stdin(Stdio::null())).unwrap();
+        assert_eq!(outcome.termination, Termination::CpuTime, "{outcome}");
+        assert!(session.status(script("true").stdin(Stdio::null())).unwrap().success());
+    }
+    assert!(session.usage().cpu_time.expect("CPU time").value >= 600 * MS);
+}
+
+#[apply(test)]
+#[skip(unless_freezer)]
+fn a_session_and_each_command_can_be_frozen() {
+    let session = start(group().freezable());
+    let ticking = || script("while :; do echo; sleep 0.01; done");
+    let mut one = session.spawn(ticking().stdout(Stdio::null()).stdin(Stdio::null())).unwrap();
+    let used = |child: &stockade::Child| child.usage().cpu_time.expect("CPU time").value;
+    let is_still = |child: &stockade::Child| {
+        std::thread::sleep(100 * MS);
+        let before = used(child);
+        std::thread::sleep(300 * MS);
+        used(child) < before + at_most(5 * MS)
+    };
+    eventually("it runs", || used(&one) > 20 * MS);
+    session.freeze().unwrap();
+    assert!(is_still(&one));
+    session.thaw().unwrap();
+    let before = used(&one);
+    eventually("it goes on", || used(&one) > before + 20 * MS);
+    let mut other = session.spawn(ticking().stdout(Stdio::null()).stdin(Stdio::null())).unwrap();
+    one.freeze().unwrap();
+    assert!(is_still(&one));
+    let before = used(&other);
+    eventually("the other one goes on", || used(&other) > before + 20 * MS);
+    // A frozen one ends with the session.
+    session.kill().unwrap();
+    assert_eq!(one.wait().unwrap().termination, Termination::Killed);
+    assert_eq!(other.wait().unwrap().termination, Termination::Killed);
+}
+
+#[apply(test)]
+#[skip(unless_accounts)]
+fn programs_see_the_cgroup_of_the_session_as_the_root() {
+    let session = start(group());
+    for _ in 0..2 {
+        let output =
+            session.output(script("cut -d: -f3 /proc/self/cgroup | sort -u; cat /proc/1/cgroup | head -n 1")).unwrap();
+        let said = text(&output.stdout);
+        assert!(said.lines().any(|line| line.starts_with("/command-")), "{said}");
+        assert!(!said.contains("stockade"), "{said}");
+    }
+}
+
+/// A caller that has created cgroups for a session and its commands, and has none left.
+fn caller_with_a_session(args: &[String]) -> i32 {
+    let cgroup = args.first().map_or(Cgroup::new(), |name| Cgroup::new().parent(CgroupParent::Path(name.into())));
+    let own = std::process::id();
+    for end in [|session| drop(session), |session: Session| session.kill().expect("its end")] {
+        let session = Sandbox::new().cgroup(cgroup.clone()).start().expect("a session");
+        for _ in 0..3 {
+            session.output(script("sleep 1000 >/dev/null 2>&1 &")).expect("a command");
+            session.output(script("true")).expect("a command");
+            session.spawn(Command::new("missing")).expect_err("no such program");
+        }
+        assert!(!left_by(own).is_empty(), "it has cgroups");
+        end(session);
+        assert_eq!(left_by(own), Vec::<std::path::PathBuf>::new());
+    }
+    0
+}
+
+#[apply(test)]
+#[skip(unless_accounts)]
+fn no_cgroup_of_a_session_is_left() {
+    let name = crate::cgroups::delegation::name();
+    on_host(&[], "caller_with_a_session", &name.as_deref().into_iter().collect::<Vec<_>>());
+}
+
+#[apply(test)]
+#[skip(unless_accounts)]
+fn a_session_that_cannot_be_frozen_says_so() {
+    let session = start(group());
+    let error = session.freeze().expect_err("it is not freezable");
+    assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{error}");
+    assert!(session.usage().wall_time < Duration::from_secs(600));
+}

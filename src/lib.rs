@@ -46,6 +46,7 @@
 //! | `profile` | Ready-made sandboxes: [`profile`]. |
 //! | `learn` | The files and system calls that a program needs, learned by running it: [`Learned`](learn::Learned). |
 //! | `probe` | The features that this host supports, found by trying them: [`Support`](probe::Support). |
+//! | `tokio` | The entry points as async functions (feature `tokio`). |
 //! | `pool` | Sessions that are kept ready: [`Pool`](pool::Pool). |
 //! | `sandbox` | The builder, [`Sandbox`], and its entry points. |
 //! | `session` | One sandbox for many commands: [`Session`]. |
@@ -133,6 +134,9 @@ mod stored;
 pub mod stored_form {}
 mod sys;
 mod syscall;
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub mod tokio;
 mod unix;
 
 // Stands last, so that `Sandbox::new` is the first method in the documentation of `Sandbox`.

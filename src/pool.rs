@@ -157,24 +157,34 @@ impl Pool {
     /// pauses from 50 ms to 10 s, and so does the next call. Otherwise those of [`Sandbox::start`], and
     /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the pool was shut down.
     pub fn take(&self) -> Result<Session> {
+        match self.take_ready() {
+            Some(taken) => taken,
+            None => self.start(),
+        }
+    }
+
+    /// Takes a session that is ready. `None` if one has to be started: [`start`](Self::start).
+    pub(crate) fn take_ready(&self) -> Option<Result<Session>> {
         let mut state = self.shared.lock();
         loop {
             if state.is_shut_down {
-                return Err(Error::invalid("the pool was shut down", "create another one (Pool::new)"));
+                let error = Error::invalid("the pool was shut down", "create another one (Pool::new)");
+                return Some(Err(error));
             }
             let Some(session) = state.ready.pop_front() else { break };
             self.shared.changed.notify_all();
             if session.is_alive() {
                 state.stats.taken_ready += 1;
-                return Ok(session);
+                return Some(Ok(session));
             }
             state.stats.lost += 1;
         }
-        if let Some(error) = state.untold.take() {
-            return Err(error);
-        }
-        state.stats.taken_unprepared += 1;
-        drop(state);
+        state.untold.take().map(Err)
+    }
+
+    /// Starts a session for a taker.
+    pub(crate) fn start(&self) -> Result<Session> {
+        self.shared.lock().stats.taken_unprepared += 1;
         self.shared.sandbox.start()
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::best_effort::with_best_effort;
 use crate::cgroup::Cgroup;
-use crate::child::{Callback, Child, Decision, Killer, Notification, Supervisor};
+use crate::child::{Callback, Child, Decision, Killer, Notification, Programs, Supervision, Supervisor};
 use crate::command::{Command, Stdio};
 use crate::compile::{Compiled, Config, compile, compile_session};
 use crate::confine::{
@@ -670,7 +670,12 @@ impl Sandbox {
     }
 
     /// Spawns a command. If the host does not support a best-effort layer, it tries again without that layer.
-    fn spawn_with(&self, command: &Command, default: [Stdio; 3], callback: Option<Callback>) -> Result<Child> {
+    pub(crate) fn spawn_with(
+        &self,
+        command: &Command,
+        default: [Stdio; 3],
+        callback: Option<Callback>,
+    ) -> Result<Child> {
         let job = command.job(default)?;
         let (compiled, launching) = with_best_effort(&self.config, |config, unenforced| {
             let compiled = compile(config, &job, unenforced, can_idmap)?;
@@ -686,7 +691,7 @@ impl Sandbox {
     /// Those of [`Sandbox::spawn`] that are not about the command, and
     ///
     /// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) without [`Namespaces::PID`], and for a
-    ///   seccomp policy by which the caller decides or records system calls.
+    ///   seccomp policy with calls for a callback ([`Action::Notify`](crate::seccomp::Action::Notify)).
     ///
     /// ```
     /// use stockade::{Command, Sandbox};
@@ -806,7 +811,8 @@ impl Launching {
         let namespaces = namespaces.into_iter().map(|(kind, fd)| (Namespaces::from_bits_truncate(kind), fd)).collect();
         let supervisor = match (&compiled.supervision.policy, launched.listener.take()) {
             (Some(policy), Some(listener)) => {
-                Some(Supervisor::start(listener, policy.clone(), callback, Killer::of(&launched))?)
+                let programs = Programs::One(Killer::of(&launched));
+                Some(Supervision::Own(Supervisor::start(listener, policy.clone(), callback, programs)?))
             }
             _ => None,
         };

@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::child::{Child, usage_of_session};
+use crate::child::{Child, Killer, Programs, SessionCommands, Supervision, Supervisor, usage_of_session};
 use crate::command::{Command, Stdio};
 use crate::compile::{CompiledSession, Opened, SessionFrame, SocketAddress, compile_command, compile_opening};
 use crate::confine::Namespaces;
@@ -39,7 +39,7 @@ use crate::outcome::{Enforcement, Outcome, Output, Usage};
 /// # Differences from a sandbox for each command
 ///
 /// - It needs [`Namespaces::PID`].
-/// - It cannot have a seccomp policy by which the caller decides or records system calls.
+/// - It cannot have a seccomp policy with calls for a callback ([`Action::Notify`](crate::seccomp::Action::Notify)).
 /// - Each command leads a session of its own (setsid(2)), also without [`Command::new_session`].
 /// - Where Landlock denies writing to files outside of writable binds, a program cannot open a regular file by
 ///   `/dev/stdout` or `/dev/fd` to write to it, though it can write to the descriptor.
@@ -63,6 +63,8 @@ use crate::outcome::{Enforcement, Outcome, Output, Usage};
 #[must_use = "dropping a `Session` kills its processes"]
 pub struct Session {
     launched: Arc<LaunchedSession>,
+    /// The commands whose system calls the supervisor decides, if there is one.
+    supervised: Option<(Arc<SessionCommands>, Supervisor)>,
     frame: SessionFrame,
     enforcement: Enforcement,
     namespaces: Vec<(Namespaces, OwnedFd)>,
@@ -73,8 +75,16 @@ impl Session {
         let mut launched = launch_session(&compiled.plan, compiled.cgroup.as_ref())?;
         let namespaces = std::mem::take(&mut launched.namespaces).into_iter();
         let namespaces = namespaces.map(|(kind, fd)| (Namespaces::from_bits_truncate(kind), fd)).collect();
+        let supervised = match (compiled.policy, launched.listener.take()) {
+            (Some(policy), Some(listener)) => {
+                let commands = Arc::new(SessionCommands::default());
+                let programs = Programs::Session(commands.clone());
+                Some((commands, Supervisor::start(listener, policy, None, programs)?))
+            }
+            _ => None,
+        };
         let CompiledSession { frame, enforcement, .. } = compiled;
-        Ok(Self { launched: Arc::new(launched), frame, enforcement, namespaces })
+        Ok(Self { launched: Arc::new(launched), supervised, frame, enforcement, namespaces })
     }
 
     /// Starts a command. Standard streams that the command does not set are inherited, as by
@@ -98,7 +108,7 @@ impl Session {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn spawn(&self, command: impl Into<Command>) -> Result<Child> {
-        self.start(&command.into(), [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()])
+        self.spawn_with(&command.into(), [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()])
     }
 
     /// Runs a command, and waits for it: [`Session::spawn`] and [`Child::wait`].
@@ -123,16 +133,19 @@ impl Session {
     pub fn output(&self, command: impl Into<Command>) -> Result<Output> {
         let command = command.into();
         command.check_unattended()?;
-        self.start(&command, [Stdio::null(), Stdio::piped(), Stdio::piped()])?.wait_with_output()
+        self.spawn_with(&command, [Stdio::null(), Stdio::piped(), Stdio::piped()])?.wait_with_output()
     }
 
-    fn start(&self, command: &Command, default: [Stdio; 3]) -> Result<Child> {
+    pub(crate) fn spawn_with(&self, command: &Command, default: [Stdio; 3]) -> Result<Child> {
         let (plan, bounds) = compile_command(&self.frame, &command.job(default)?)?;
+        let starting = self.supervised.as_ref().map(|(commands, _)| commands.starting());
         let mut running = self.launched.spawn(&plan)?;
+        let supervision = starting.map(|command| command.started(running.pid(), Killer::of(&running)));
         let (ends, pty) = (std::mem::take(&mut running.streams), running.pty.take());
         let mut enforcement = self.enforcement.clone();
         enforcement.unenforced.extend(running.lost());
-        Ok(Child::new(running, ends, pty, vec![], bounds, enforcement, None))
+        let supervision = supervision.map(Supervision::OfSession);
+        Ok(Child::new(running, ends, pty, vec![], bounds, enforcement, supervision))
     }
 
     /// Creates a regular file inside, or truncates it, and opens it for writing. The mode is 0666 without the bits of

@@ -7,6 +7,7 @@ mod deadline;
 mod killer;
 mod output;
 mod polling;
+mod session_commands;
 mod supervisor;
 mod violations;
 
@@ -24,7 +25,8 @@ use deadline::{LimitAction, Stage};
 pub use killer::Killer;
 use output::{CapturedStreams, Counted};
 use polling::UsagePoller;
-pub(crate) use supervisor::{Callback, Supervisor};
+pub(crate) use session_commands::{SessionCommands, SupervisedCommand};
+pub(crate) use supervisor::{Callback, Programs, Supervisor};
 pub use supervisor::{Decision, Notification};
 use violations::ViolationLog;
 
@@ -103,12 +105,31 @@ pub struct Child {
     /// When the limits were checked last.
     checked: Instant,
     enforcement: Enforcement,
-    supervisor: Option<Supervisor>,
+    supervision: Option<Supervision>,
     /// The processes that were still running when the program had exited, and how many more there were.
     leaked: Option<(Vec<Leaked>, u64)>,
     outcome: Option<Outcome>,
     /// Why there is no outcome, though the program was killed or has exited.
     failed: Option<Error>,
+}
+
+/// How the caller decides system calls of a program.
+#[derive(Debug)]
+pub(crate) enum Supervision {
+    /// By a supervisor of its own.
+    Own(Supervisor),
+    /// By that of its session.
+    OfSession(SupervisedCommand),
+}
+
+impl Supervision {
+    /// Returns the log after the program has exited.
+    fn finish(&mut self) -> ViolationLog {
+        match self {
+            Self::Own(supervisor) => supervisor.finish(),
+            Self::OfSession(command) => command.finish(),
+        }
+    }
 }
 
 /// The time between two attempts to thaw a killed program that has not exited.
@@ -127,7 +148,7 @@ impl Child {
         namespaces: Vec<(Namespaces, OwnedFd)>,
         bounds: Bounds,
         enforcement: Enforcement,
-        supervisor: Option<Supervisor>,
+        supervision: Option<Supervision>,
     ) -> Self {
         let stage = Stage::new(&bounds, running.started());
         let poller = UsagePoller::new(&bounds, running.started());
@@ -146,7 +167,7 @@ impl Child {
             poller,
             checked,
             enforcement,
-            supervisor,
+            supervision,
             leaked: None,
             outcome: None,
             failed: None,
@@ -324,25 +345,10 @@ impl Child {
     /// assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"result\n"[..], &b"warning\n"[..]));
     /// # Ok::<(), stockade::Error>(())
     /// ```
-    pub fn wait_with_output(mut self) -> Result<Output> {
-        drop(self.stdin.take());
-        let mut streams = CapturedStreams::new([self.stdout.take(), self.stderr.take()], &self.bounds)?;
-        while !self.is_finished()
-            && !streams.take_with(&self.running, poll_timeout(self.next_deadline()))?
-            && !self.running.is_overdue()
-        {
-            self.enforce_limits(streams.has_overflowed().then_some(Termination::Output));
-        }
-        // Processes are killed first, so that the rest of the pipes is read after the last write.
-        self.record_leaked();
-        self.running.kill_with_program();
-        streams.take()?;
-        if streams.has_overflowed() {
-            self.enforce_limits(Some(Termination::Output));
-        }
-        let (counted, [(stdout, stdout_truncated), (stderr, stderr_truncated)]) = streams.finish();
-        let outcome = self.finish(counted)?;
-        Ok(Output { outcome, stdout, stderr, stdout_truncated, stderr_truncated })
+    pub fn wait_with_output(self) -> Result<Output> {
+        let mut collecting = Collecting::new(self)?;
+        while !collecting.advance(poll_timeout(collecting.child().next_deadline()))? {}
+        collecting.finish()
     }
 
     /// Returns the time by which [`Child::try_wait`] must be called next to enforce the limits in time. Returns `None`
@@ -391,6 +397,12 @@ impl Child {
         let is_shared = self.running.is_kill_switch_shared();
         let kill = is_shared.then(|| self.checked.checked_add(KILLER_INTERVAL)).flatten();
         [self.stage.deadline(), poll, kill].into_iter().flatten().min()
+    }
+
+    /// Returns whether the program has exited, or does not exit though it was killed. Enforces the limits if it has not.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_exited_now(&mut self) -> Result<bool> {
+        self.has_exited(PollTimeout::ZERO)
     }
 
     /// Returns whether the sandbox was reaped, or given up.
@@ -537,7 +549,7 @@ impl Child {
         let mut reaped = self.running.reap(alone).inspect_err(|error| self.failed = Some(error.clone()))?;
         self.enforcement.unenforced.append(&mut reaped.lost);
         self.enforcement.gaps.extend(unbounded_output(&self.bounds, counted));
-        let mut log = self.supervisor.as_mut().map(Supervisor::finish).unwrap_or_default();
+        let mut log = self.supervision.as_mut().map(Supervision::finish).unwrap_or_default();
         let termination = self.termination(&reaped, &log).inspect_err(|error| self.failed = Some(error.clone()))?;
         let (leaked, omitted) = self.leaked.take().unwrap_or_default();
         let outcome = Outcome {
@@ -589,6 +601,72 @@ impl Child {
             Status::Lost => Err(Error::status_lost()),
         }
     }
+}
+
+/// A program whose output is collected: what [`Child::wait_with_output`] does, step by step.
+#[derive(Debug)]
+pub(crate) struct Collecting {
+    child: Child,
+    streams: CapturedStreams,
+}
+
+impl Collecting {
+    pub fn new(mut child: Child) -> Result<Self> {
+        drop(child.stdin.take());
+        let streams = CapturedStreams::new([child.stdout.take(), child.stderr.take()], &child.bounds)?;
+        Ok(Self { child, streams })
+    }
+
+    pub fn child(&self) -> &Child {
+        &self.child
+    }
+
+    /// Returns the streams that are open. After [`advance`](Self::advance) there may be fewer.
+    #[cfg(feature = "tokio")]
+    pub fn streams(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        self.streams.open()
+    }
+
+    /// Returns whether there is output that was not read.
+    #[cfg(feature = "tokio")]
+    pub fn has_unread(&self) -> Result<bool> {
+        self.streams.has_unread()
+    }
+
+    /// Waits until there is something to do, for at most `timeout`, reads what was written, and enforces the limits. Returns
+    /// whether the program has exited, or does not exit though it was killed.
+    pub fn advance(&mut self, timeout: PollTimeout) -> Result<bool> {
+        let Self { child, streams } = self;
+        if child.is_finished() || streams.take_with(&child.running, timeout)? || child.running.is_overdue() {
+            return Ok(true);
+        }
+        child.enforce_limits(streams.has_overflowed().then_some(Termination::Output));
+        Ok(false)
+    }
+
+    /// Returns the output of a program that has exited.
+    pub fn finish(self) -> Result<Output> {
+        let Self { mut child, mut streams } = self;
+        // Processes are killed first, so that the rest of the pipes is read after the last write.
+        child.record_leaked();
+        child.running.kill_with_program();
+        streams.take()?;
+        if streams.has_overflowed() {
+            child.enforce_limits(Some(Termination::Output));
+        }
+        let (counted, [(stdout, stdout_truncated), (stderr, stderr_truncated)]) = streams.finish();
+        let outcome = child.finish(counted)?;
+        Ok(Output { outcome, stdout, stderr, stdout_truncated, stderr_truncated })
+    }
+}
+
+/// Reads what a program that has exited has written to its pipes, up to what they hold.
+#[cfg(feature = "tokio")]
+pub(crate) fn collect_rest(files: [Option<File>; 2], outcome: Outcome) -> Result<Output> {
+    let mut streams = CapturedStreams::new(files, &Bounds::default())?;
+    streams.take()?;
+    let (_, [(stdout, stdout_truncated), (stderr, stderr_truncated)]) = streams.finish();
+    Ok(Output { outcome, stdout, stderr, stdout_truncated, stderr_truncated })
 }
 
 /// The pidfd of the program, which becomes readable when the program exits (pidfd_open(2)).

@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
+#[cfg(feature = "tokio")]
+use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno as NixErrno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -27,6 +29,7 @@ const KEPT: u64 = 16 << 20;
 pub(super) struct Counted(pub [Option<Reading<u64>>; 2]);
 
 /// A stream that is being collected.
+#[derive(Debug)]
 struct CapturedStream {
     file: Option<File>,
     kept: Vec<u8>,
@@ -91,6 +94,7 @@ impl CapturedStream {
 }
 
 /// Standard output and standard error.
+#[derive(Debug)]
 pub(super) struct CapturedStreams {
     streams: [CapturedStream; 2],
     buffer: Vec<u8>,
@@ -101,6 +105,19 @@ impl CapturedStreams {
         let [stdout, stderr] = files;
         let stream = |file, index: usize| CapturedStream::new(file, bounds.output[index], bounds.overflow[index]);
         Ok(Self { streams: [stream(stdout, 0)?, stream(stderr, 1)?], buffer: vec![0; PIECE] })
+    }
+
+    /// Returns the streams that are open.
+    #[cfg(feature = "tokio")]
+    pub fn open(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [0, 1].map(|index| self.streams[index].file.as_ref().map(AsFd::as_fd))
+    }
+
+    /// Returns whether there is data that was not read. A stream of which all was read is not waited for twice.
+    #[cfg(feature = "tokio")]
+    pub fn has_unread(&self) -> Result<bool> {
+        let mut open = self.streams.iter().filter_map(|stream| stream.file.as_ref());
+        open.try_fold(false, |any, file| pipe::unread(file.as_fd()).map(|unread| any || unread > 0)).map_err(reading)
     }
 
     /// Waits for data, or until the program has exited, and reads the data. Returns whether the program has exited.

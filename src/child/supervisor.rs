@@ -15,6 +15,7 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid as NixPid;
 
 use super::killer::Killer;
+use super::session_commands::{SessionCommands, Supervised};
 use super::violations::ViolationLog;
 use crate::confine::{LAST_ERRNO, Policy, Verdict};
 use crate::creator::Creator;
@@ -170,12 +171,21 @@ impl<'a> Notification<'a> {
 /// A callback that decides system calls.
 pub(crate) type Callback = Box<dyn FnMut(&Notification<'_>) -> Decision + Send>;
 
+/// The programs whose calls a supervisor decides.
+pub(crate) enum Programs {
+    /// That of a sandbox, with a handle that kills it.
+    One(Killer),
+    /// The commands of a session.
+    Session(Arc<SessionCommands>),
+}
+
 /// The supervisor thread. It exits with the sandbox.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     /// A write to it stops the thread. Closing a pipe would not: a forked child of the caller may have a copy.
     stop: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
+    /// The log of the one program.
     log: Arc<Mutex<ViolationLog>>,
     creator: Creator,
 }
@@ -185,18 +195,45 @@ struct SupervisorThread {
     listener: Listener,
     policy: Arc<Policy>,
     callback: Option<Callback>,
-    killer: Killer,
-    log: Arc<Mutex<ViolationLog>>,
+    programs: Supervisees,
+}
+
+/// The programs whose calls the thread decides, with their logs.
+enum Supervisees {
+    One(Supervised),
+    Session(Arc<SessionCommands>),
+}
+
+impl Supervisees {
+    /// Returns the program that a call belongs to. `None` for a process of a session whose command has exited.
+    fn of(&self, request: &Request) -> Option<Supervised> {
+        match self {
+            Self::One(program) => Some(program.clone()),
+            Self::Session(commands) => commands.of(request.pid),
+        }
+    }
 }
 
 impl Supervisor {
     /// Starts the thread.
-    pub fn start(listener: Listener, policy: Arc<Policy>, callback: Option<Callback>, killer: Killer) -> Result<Self> {
+    pub fn start(
+        listener: Listener,
+        policy: Arc<Policy>,
+        callback: Option<Callback>,
+        programs: Programs,
+    ) -> Result<Self> {
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(Error::io("create an eventfd"))?;
         let stop = Arc::new(stop);
         let stopped = stop.clone();
-        let log = Arc::new(Mutex::new(ViolationLog::default()));
-        let mut supervisor = SupervisorThread { listener, policy, callback, killer, log: log.clone() };
+        let (programs, log) = match programs {
+            Programs::One(killer) => {
+                let program = Supervised::new(killer);
+                let log = program.log.clone();
+                (Supervisees::One(program), log)
+            }
+            Programs::Session(commands) => (Supervisees::Session(commands), Arc::default()),
+        };
+        let mut supervisor = SupervisorThread { listener, policy, callback, programs };
         let thread = std::thread::Builder::new().name("stockade-seccomp".into()).spawn(move || {
             // The caller's other threads handle signals.
             let _ = SigSet::all().thread_block();
@@ -240,7 +277,9 @@ impl SupervisorThread {
             Verdict::Allow => Response::Continue,
             Verdict::Deny(errno) => {
                 let (call, args, path) = self.describe(request);
-                lock(&self.log).add(call, args, path);
+                if let Some(program) = self.programs.of(request) {
+                    program.log().add(call, args, path);
+                }
                 errno_response(errno)
             }
             Verdict::AskCallback => match self.ask(request) {
@@ -279,16 +318,18 @@ impl SupervisorThread {
         })
     }
 
-    /// Kills the sandbox, and does not respond to the call. Also kills the process that makes the call: without a PID
-    /// namespace, a process in another session is not killed with the sandbox.
+    /// Kills the program, and does not respond to the call. Also kills the process that makes the call: without a PID
+    /// namespace, and in a session, a process that has left the program's own session (setsid(2)) is not killed with it.
     fn kill(&self, request: &Request) {
-        if is_foreign(request.architecture, request.number) {
-            lock(&self.log).killed_for.get_or_insert(Termination::ForeignSyscall(request.number));
-        } else {
-            let (call, args, path) = self.describe(request);
-            lock(&self.log).add_kill(call, args, path);
+        if let Some(program) = self.programs.of(request) {
+            if is_foreign(request.architecture, request.number) {
+                program.log().killed_for.get_or_insert(Termination::ForeignSyscall(request.number));
+            } else {
+                let (call, args, path) = self.describe(request);
+                program.log().add_kill(call, args, path);
+            }
+            let _ = program.killer.kill();
         }
-        let _ = self.killer.kill();
         self.listener.kill(request);
     }
 

@@ -129,6 +129,8 @@ pub(crate) struct CompiledSession {
     pub plan: Plan,
     pub cgroup: Option<Spec>,
     pub enforcement: Enforcement,
+    /// The policy that decides the calls which the seccomp filter passes to the caller, if there are any.
+    pub policy: Option<Arc<Policy>>,
     pub frame: SessionFrame,
 }
 
@@ -160,9 +162,10 @@ pub(crate) fn compile_session(
         shares_user: order.decisions.ids.shares_user(order.decisions.has(Namespaces::USER)),
         memory_is_limited: config.limits_memory() && has_cgroup,
     };
+    let policy = order.decisions.supervised_policy();
     let inherited = order.inherited([Stream::Null; 3], Arc::default(), None);
     let (cgroup, enforcement) = (order.decisions.cgroup.take(), std::mem::take(&mut order.enforcement));
-    Ok(CompiledSession { plan: order.plan(helper, inherited, Search::default())?, cgroup, enforcement, frame })
+    Ok(CompiledSession { plan: order.plan(helper, inherited, Search::default())?, cgroup, enforcement, policy, frame })
 }
 
 /// Refuses what a session cannot have.
@@ -173,10 +176,10 @@ fn check_session(decisions: &Decisions<'_>) -> Result<()> {
             "add Namespaces::PID, or use Sandbox::spawn for each command",
         ));
     }
-    if decisions.supervised_policy().is_some() {
+    if decisions.config.seccomp.needs_callback() {
         return Err(Error::invalid(
-            "a session cannot have a seccomp policy by which the caller decides or records system calls",
-            "remove Seccomp::record, Action::Notify and Action::Kill, or use Sandbox::spawn for each command",
+            "a session cannot have a seccomp policy with calls for a callback (Action::Notify)",
+            "remove Action::Notify, or use Sandbox::spawn_supervised for each command",
         ));
     }
     Ok(())

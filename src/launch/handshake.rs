@@ -48,6 +48,7 @@ pub(super) struct Started {
 /// The init of a session whose helper waits for commands.
 pub(super) struct Ready {
     pub init: Process,
+    pub listener: Option<OwnedFd>,
     /// Namespaces of the session, with their kinds as flags of clone(2).
     pub namespaces: Vec<(u32, OwnedFd)>,
 }
@@ -279,7 +280,10 @@ pub(super) fn started(Received { report, fds }: Received, earlier: Earlier) -> O
 pub(super) fn ready(Received { report, fds }: Received, earlier: Earlier) -> Option<Result<Ready>> {
     let Report::Ready(init) = report else { return None };
     let pidfd = fds.into_iter().next().ok_or_else(|| Error::died("pass the pidfd of init to the caller"));
-    Some(pidfd.map(|pidfd| Ready { init: Process::from_parts(init, pidfd), namespaces: earlier.namespaces }))
+    Some(pidfd.map(|pidfd| {
+        let Earlier { listener, namespaces } = earlier;
+        Ready { init: Process::from_parts(init, pidfd), listener, namespaces }
+    }))
 }
 
 /// Returns the processes that were started, and the pseudo-terminal, from the descriptors that were passed.

@@ -26,6 +26,8 @@ use crate::escape::shown;
 use crate::layer::Layer;
 use crate::outcome::{Leaked, Unenforced};
 use crate::plan::report::{PROGRAM_EXITED, WALL_TIME_EXCEEDED};
+use crate::process_status::ProcessStatus;
+use crate::sys::pidfd;
 use crate::sys::wait::{Exit, Status};
 use crate::unix::Pid;
 
@@ -193,7 +195,14 @@ impl Running {
         }
         let (switch, pid) = (self.kill_switch.as_deref(), self.program.pid());
         // The program is reaped before the init, which cannot exit until every process of its namespace was reaped.
-        let exit = match self.program.finish_while(|| unblock_exit(switch, pid)) {
+        let keeper = &self.keeper;
+        let unblock = || {
+            unblock_exit(switch, pid);
+            if let Keeper::Session(session) = keeper {
+                end_tracer(session, pid);
+            }
+        };
+        let exit = match self.program.finish_while(unblock) {
             Ok(exit) => exit,
             Err(errno) => {
                 let error = unkillable::explain(pid, errno);
@@ -337,6 +346,19 @@ fn still_exists(path: &Path) -> Unenforced {
                   next caller that creates one beside it";
     let error = Error::set_up("remove the cgroup", "rmdir", Errno::EBUSY, Some(remedy));
     Unenforced::new("kill every process of the sandbox", &error.on(path).of(Layer::Cgroup))
+}
+
+/// Kills the process that traces the program of a session, which cannot be reaped until it is let go (ptrace(2)). It is a
+/// process of the session: the caller traces none, and others of the host can reach the program only if they are the caller's
+/// user.
+fn end_tracer(session: &LaunchedSession, program: i32) {
+    let tracer = ProcessStatus::of(program).ok().and_then(|status| status.field("TracerPid").parse::<i32>().ok());
+    if let Some(tracer) = tracer.filter(|&tracer| tracer > 0)
+        && let Ok(pidfd) = pidfd::open(tracer)
+        && session.has(tracer)
+    {
+        let _ = pidfd::send(pidfd.as_fd(), libc::SIGKILL);
+    }
 }
 
 /// Thaws the program of a sandbox, so that it can exit. It is called repeatedly, because another process of the sandbox

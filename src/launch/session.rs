@@ -13,8 +13,10 @@ use super::control_pipe::ControlPipe;
 use super::handshake::{Channel, Ready, Received, failure_of, not_executed, since};
 use super::host_ids::Reserved;
 use super::kill_switch::KillSwitch;
+use super::listener::Listener;
 use super::placeholder::HeldPlaceholder;
 use super::process::Process;
+use super::reaper::Reaper;
 use super::setup_deadline::Deadline;
 use super::streams::{self, Streams};
 use super::{Keeper, LONGEST_PAUSE, Launch, Running, memory_file, reaper, unkillable};
@@ -40,6 +42,8 @@ pub(crate) struct LaunchedSession {
     caller: OwnedFd,
     /// Namespaces of the session, with their kinds as flags of clone(2).
     pub namespaces: Vec<(u32, OwnedFd)>,
+    /// The listener of the seccomp filter, if the policy passes calls to the caller.
+    pub listener: Option<Listener>,
     started: Instant,
     is_kill_requested: AtomicBool,
     /// The number of cgroups of commands that were created.
@@ -70,7 +74,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl LaunchedSession {
     pub(super) fn new(launch: Launch<'_>, helper: Process, channel: Channel, ready: Ready) -> Self {
         let Launch { own_id, reserved, pass, caller, control, cgroup, placeholders, .. } = launch;
-        let Ready { init, namespaces } = ready;
+        let Ready { init, listener, namespaces } = ready;
         Self {
             creator: Creator::this(),
             channel,
@@ -78,6 +82,7 @@ impl LaunchedSession {
             own_id,
             caller,
             namespaces,
+            listener: listener.map(Listener::new),
             started: Instant::now(),
             is_kill_requested: AtomicBool::new(false),
             cgroups: AtomicU64::new(0),
@@ -116,6 +121,12 @@ impl LaunchedSession {
     pub fn is_alive(&self) -> bool {
         let runs = |process: &Process| process.has_exited(PollTimeout::ZERO) == Ok(false);
         lock(&self.processes).as_ref().is_some_and(|processes| runs(&processes.helper) && runs(&processes.init))
+    }
+
+    /// Returns whether a process is in the PID namespace of the session.
+    pub(super) fn has(&self, pid: i32) -> bool {
+        let init = lock(&self.processes).as_ref().map(|processes| processes.init.pid());
+        init.is_some_and(|init| Reaper::of(init, None).is_in_namespace(pid))
     }
 
     /// Keeps the cgroup of a command whose processes go on.
@@ -315,12 +326,16 @@ impl LaunchedSession {
 
     /// Leaves the session to the process that has created it: see `Running::disown`.
     fn disown(&mut self) {
-        if let Some(mut processes) = lock(&self.processes).take() {
+        // Not by locking: another thread may have held a lock when this process was forked.
+        fn take<T: Default>(mutex: &mut Mutex<T>) -> T {
+            mem::take(mutex.get_mut().unwrap_or_else(PoisonError::into_inner))
+        }
+        if let Some(mut processes) = take(&mut self.processes) {
             processes.helper.disown();
             processes.init.disown();
             mem::forget(processes);
         }
-        mem::forget((mem::take(&mut *lock(&self.kept)), lock(&self.cgroup).take()));
+        mem::forget((take(&mut self.kept), take(&mut self.cgroup)));
     }
 }
 

@@ -8,6 +8,8 @@
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub(crate) mod affinity;
+#[cfg(feature = "tokio")]
+pub(crate) mod async_fd;
 pub(crate) mod auxv;
 pub(crate) mod clone;
 pub(crate) mod in_caller;

@@ -26,12 +26,13 @@ mod spawn;
 /// What needs features of the crate in most of its tests, or examples that do.
 macro_rules! with_features {
     ($(mod $area:ident;)*) => {
-        $(#[cfg(all(feature = "serde", feature = "systemd", feature = "_testing"))] mod $area;)*
+        $(#[cfg(all(feature = "serde", feature = "systemd", feature = "tokio", feature = "_testing"))] mod $area;)*
         const WITH_FEATURES: &[&str] = &[$(stringify!($area)),*];
     };
 }
 
 with_features! {
+    mod async_interface;
     mod attacks;
     mod best_effort;
     mod collect;
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     if code == ExitCode::SUCCESS && run.has("root") {
         code = root::again_as_on_an_old_kernel();
     }
-    let has_all = cfg!(all(feature = "serde", feature = "systemd", feature = "_testing"));
+    let has_all = cfg!(all(feature = "serde", feature = "systemd", feature = "tokio", feature = "_testing"));
     if !has_all && !run.lists() {
         println!("not tested without all features of the crate: {}", WITH_FEATURES.join(", "));
     }

@@ -153,8 +153,8 @@ fn caller_with_a_session(args: &[String]) -> i32 {
     for end in [|session| drop(session), |session: Session| session.kill().expect("its end")] {
         let session = Sandbox::new().cgroup(cgroup.clone()).start().expect("a session");
         for _ in 0..3 {
-            session.output(script("sleep 1000 >/dev/null 2>&1 &")).expect("a command");
-            session.output(script("true")).expect("a command");
+            drop(session.output(script("sleep 1000 >/dev/null 2>&1 &")).expect("a command"));
+            drop(session.output(script("true")).expect("a command"));
             session.spawn(Command::new("missing")).expect_err("no such program");
         }
         assert!(!left_by(own).is_empty(), "it has cgroups");

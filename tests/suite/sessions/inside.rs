@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::thread;
 
-use stockade::{Command, Errno, ErrorKind, Root, Sandbox, Seccomp, Stdio};
+use stockade::seccomp::SystemCall;
+use stockade::{Command, Errno, ErrorKind, Root, Sandbox, Seccomp, Stdio, Termination};
 
 use super::{script, session, start, stdout};
 use crate::support::{payload, text, with_payload};
@@ -159,20 +160,41 @@ fn addresses_that_cannot_be_had_are_errors() {
     assert_eq!(stdout(&session, "echo works"), "works");
 }
 
-/// A policy that lets a program do next to nothing restricts neither the set-up of a command nor what the caller opens.
+/// A policy that lets a program do next to nothing restricts neither the set-up of a command nor what the caller opens. Each
+/// command is killed for its own calls.
 #[apply(test)]
 fn a_strict_policy_restricts_the_programs_alone() {
     let session = start(&Sandbox::new().root(with_payload(Root::host())).seccomp(Seccomp::pure_computation()));
-    session.create("/tmp/input").unwrap().write_all(b"placed").unwrap();
-    session.listen_tcp("127.0.0.1:8080".parse().unwrap()).unwrap();
-    session.listen_unix("/tmp/socket").unwrap();
-    // A shell may start no other program here.
-    let output = session.output(script("read line </tmp/input; echo $line; ls")).unwrap();
-    assert_eq!(text(&output.stdout), "placed");
-    assert!(!output.outcome.success(), "{}", output.outcome);
-    let mut command = Command::new("/bin/sh");
-    let output = session.output(command.args(["-c", "echo works"]).current_dir("/tmp")).unwrap();
-    assert_eq!(text(&output.stdout), "works");
+    for _ in 0..3 {
+        session.create("/tmp/input").unwrap().write_all(b"placed").unwrap();
+        session.listen_tcp("127.0.0.1:8080".parse().unwrap()).unwrap();
+        let mut waiting = Command::new("cat");
+        let mut waiting = session.spawn(waiting.stdin(Stdio::piped()).stdout(Stdio::piped())).unwrap();
+        // A program may make no directory here.
+        let outcome = session.status(Command::new("mkdir").arg("/tmp/made").stdin(Stdio::null())).unwrap();
+        let call = SystemCall::named("mkdir").expect("a call");
+        assert_eq!(outcome.termination, Termination::Syscall(call), "{outcome}");
+        assert_eq!(outcome.violations.len(), 1, "{outcome}");
+        let mut command = Command::new("cat");
+        let output = session.output(command.arg("input").current_dir("/tmp")).unwrap();
+        assert_eq!(text(&output.stdout), "placed", "{}", output.outcome);
+        assert_eq!(output.outcome.violations, []);
+        waiting.stdin.take().unwrap().write_all(b"waited").unwrap();
+        let output = waiting.wait_with_output().unwrap();
+        assert_eq!((text(&output.stdout), output.outcome.success()), ("waited".into(), true), "{}", output.outcome);
+    }
+}
+
+/// What is recorded belongs to the command that has made the call.
+#[apply(test)]
+fn denied_calls_are_recorded_for_the_command_that_made_them() {
+    let session = start(&Sandbox::new().seccomp(Seccomp::new().record()));
+    for _ in 0..2 {
+        let denied = session.output(script("unshare -U true; setsid sh -c 'unshare -m true; sleep 0.1'")).unwrap();
+        assert!(denied.outcome.violations.len() >= 2, "{}", denied.outcome);
+        let clean = session.output(script("true")).unwrap();
+        assert_eq!(clean.outcome.violations, [], "{}", clean.outcome);
+    }
 }
 
 #[apply(test)]

@@ -16,7 +16,7 @@ payloads![
     ("holds_session", holds_session),
     ("leaves_nothing", leaves_nothing),
     ("forks_with_session", forks_with_session),
-    ("few_descriptors", few_descriptors),
+    ("session_of_few_descriptors", few_descriptors),
 ];
 
 /// Processes of the host with this argument.
@@ -189,7 +189,7 @@ fn few_descriptors(_: &[String]) -> i32 {
 
 #[apply(test)]
 fn a_caller_at_its_limit_on_descriptors_gets_an_error_and_goes_on() {
-    on_host(&["prlimit", "--nofile=100:100"], "few_descriptors", &[]);
+    on_host(&["prlimit", "--nofile=100:100"], "session_of_few_descriptors", &[]);
 }
 
 #[apply(test)]

@@ -40,6 +40,7 @@ use crate::outcome::{Enforcement, Outcome, Output, Usage};
 ///
 /// - It needs [`Namespaces::PID`].
 /// - It cannot have a seccomp policy with calls for a callback ([`Action::Notify`](crate::seccomp::Action::Notify)).
+/// - It has a `/dev/pts` with room for 16 pseudo-terminals of [`Command::pty`], also before a command has one.
 /// - Each command leads a session of its own (setsid(2)), also without [`Command::new_session`].
 /// - Where Landlock denies writing to files outside of writable binds, a program cannot open a regular file by
 ///   `/dev/stdout` or `/dev/fd` to write to it, though it can write to the descriptor.

@@ -304,6 +304,10 @@ impl ControlGroup {
 
     /// Removes it with all cgroups below it. Returns false if it still exists, for example because a process is in it.
     pub fn remove(&mut self) -> bool {
+        if self.inside.is_some() {
+            // It takes no descriptor, of which the caller may have none left.
+            let _ = self.directory.remove_empty(INSIDE);
+        }
         self.exists = self.parent.remove(&self.name).is_err();
         !self.exists
     }

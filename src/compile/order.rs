@@ -563,7 +563,7 @@ impl<'a> Order<'a> {
 const DESCRIPTORS: &str = "files for reading stay read-only, files for writing stay write-only, flags are not shared";
 
 /// The pseudo-terminals of commands that a session has room for.
-const SESSION_TERMINALS: u32 = 64;
+const SESSION_TERMINALS: u32 = 16;
 
 /// What the set-up is for, as far as it matters up to the root.
 struct Purpose<'a> {

@@ -105,11 +105,13 @@ pub(crate) fn serve(helper: &mut Script) {
     helper.jump(over);
     helper.bind(received);
     helper.call(nr!(SYS_clock_gettime), [flags!(CLOCK_REALTIME), Arg::SlotAddress(started.time)]).ignore();
-    let how = flags!(CLONE_PARENT | CLONE_PIDFD | SIGCHLD);
-    let clone = [how, Arg::NULL, Arg::SlotAddress(started.program), Arg::NULL, Arg::NULL];
+    // The kernel writes the PID, so that the caller can reap the process even if the helper is killed now.
+    let how = flags!(CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD);
+    let clone = [how, Arg::NULL, Arg::SlotAddress(Script::COMMAND), Arg::NULL, Arg::NULL];
     helper.call(nr!(SYS_clone), clone).or_goto(failed).above_zero(parent).store_in(Script::COMMAND);
     helper.switch_to(COMMAND);
     helper.bind(parent);
+    helper.call(nr!(SYS_pidfd_open), [Script::COMMAND.into(), 0.into()]).or_goto(next).store_in(started.program);
     for (label, message) in [(None, started.header), (Some(failed), not_cloned)] {
         label.into_iter().for_each(|label| helper.bind(label));
         // The caller may have given up.

@@ -100,7 +100,16 @@ const SLOTS: usize = Script::PROGRESS.0 as usize + 1;
 pub(super) struct Received {
     pub report: Report,
     pub fds: Vec<OwnedFd>,
+    /// Whether the caller is at its limit of open descriptors, so that some were not received.
+    pub is_cut: bool,
 }
+
+/// The error of a report of which not all descriptors were received.
+pub(super) fn cut() -> Error {
+    Error::io(READ)(Errno::EMFILE)
+}
+
+const READ: &str = "read the reports of the sandbox";
 
 /// What came before the last report of a set-up.
 #[derive(Default)]
@@ -209,9 +218,12 @@ impl Channel {
                 return cause(watched.timed_out());
             }
             let received = self.receive(Report::longest(plan.search.candidates.len()))?;
-            let Some(Received { report, fds }) = received else {
+            let Some(Received { report, fds, is_cut }) = received else {
                 return cause(Error::died("set up the sandbox"));
             };
+            if is_cut {
+                return Err(cut());
+            }
             match report {
                 Report::MapsWanted => write_maps()?,
                 Report::Namespace(kind) => earlier.namespaces.extend(fds.into_iter().map(|fd| (kind, fd))),
@@ -219,7 +231,7 @@ impl Channel {
                 Report::Failed { part, call, errno } => return cause(failure(plan, part, call, errno)),
                 Report::NotExecuted(failures) => return cause(not_executed(&plan.search, &failures)),
                 report => {
-                    let Some(taken) = take(Received { report, fds }, mem::take(&mut earlier)) else {
+                    let Some(taken) = take(Received { report, fds, is_cut }, mem::take(&mut earlier)) else {
                         return cause(Error::died("read a report"));
                     };
                     return taken.and_then(|taken| failed.clone().map_or(Ok(taken), Err));
@@ -246,18 +258,13 @@ impl Channel {
     }
 
     pub(super) fn receive(&self, longest: usize) -> Result<Option<Received>> {
-        let failed = Error::io("read the reports of the sandbox");
         let mut bytes = vec![0; longest];
-        let message = scm_rights::receive(self.0.as_fd(), &mut bytes).map_err(&failed)?;
-        if message.is_cut {
-            // The caller is at its limit of open descriptors, and some were not received.
-            return Err(failed(Errno::EMFILE));
-        }
+        let message = scm_rights::receive(self.0.as_fd(), &mut bytes).map_err(Error::io(READ))?;
         if message.len == 0 {
             return Ok(None);
         }
         let report = Report::decode(&bytes[..message.len]).ok_or(Error::died("read a report"))?;
-        Ok(Some(Received { report, fds: message.fds }))
+        Ok(Some(Received { report, fds: message.fds, is_cut: message.is_cut }))
     }
 }
 
@@ -268,7 +275,7 @@ impl AsFd for Channel {
 }
 
 /// Takes the report of a start: the processes, and the pseudo-terminal.
-pub(super) fn started(Received { report, fds }: Received, earlier: Earlier) -> Option<Result<Started>> {
+pub(super) fn started(Received { report, fds, .. }: Received, earlier: Earlier) -> Option<Result<Started>> {
     let Report::Started(pids, at) = report else { return None };
     Some(processes(pids, at, fds).map(|started| {
         let Earlier { listener, namespaces } = earlier;
@@ -277,7 +284,7 @@ pub(super) fn started(Received { report, fds }: Received, earlier: Earlier) -> O
 }
 
 /// Takes the report that a session is ready.
-pub(super) fn ready(Received { report, fds }: Received, earlier: Earlier) -> Option<Result<Ready>> {
+pub(super) fn ready(Received { report, fds, .. }: Received, earlier: Earlier) -> Option<Result<Ready>> {
     let Report::Ready(init) = report else { return None };
     let pidfd = fds.into_iter().next().ok_or_else(|| Error::died("pass the pidfd of init to the caller"));
     Some(pidfd.map(|pidfd| {
@@ -313,7 +320,7 @@ pub(super) fn since(epoch: Duration) -> Instant {
 
 /// Kills and reaps processes by their PIDs: the program first, as in [`Started`]. The PID of a child is not reused
 /// until it is reaped. A process that is no longer a child of the caller is not killed.
-fn kill_and_reap(pids: Pids) {
+pub(super) fn kill_and_reap(pids: Pids) {
     const PAUSE: Duration = Duration::from_millis(1);
     for pid in [pids.command, pids.init].into_iter().filter(|&pid| pid > 0) {
         let process = || Id::Pid(Pid::from_raw(pid));

@@ -27,6 +27,7 @@ const MACHINE: u16 = 183;
 
 /// The executable of an image, and its data, which its processes share with the caller. Both are the same memfd or, if
 /// memfds may not be executed, two unnamed files.
+#[derive(Debug)]
 pub(super) struct Image {
     data: File,
     executable: Option<File>,

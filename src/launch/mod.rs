@@ -102,6 +102,15 @@ struct Launch<'a> {
     streams: Streams,
 }
 
+/// What a set-up has started.
+struct SetUp<T> {
+    helper: Process,
+    channel: Channel,
+    image: Image,
+    /// What was made of the last report.
+    taken: T,
+}
+
 /// The inputs whose values are known only when the image of the helper is created.
 #[derive(Default)]
 struct ImageInputs {
@@ -180,22 +189,21 @@ impl<'a> Launch<'a> {
 
     /// Starts the helper, and waits until the program was executed.
     fn run(mut self, deadline: Deadline) -> Result<Running> {
-        let (helper, _, started) = self.set_up(deadline, handshake::started)?;
+        let SetUp { helper, taken: started, .. } = self.set_up(deadline, handshake::started)?;
         self.running(helper, started, deadline)
     }
 
     /// Starts the helper of a session, and waits until it is confined.
     fn run_session(mut self, deadline: Deadline) -> Result<LaunchedSession> {
-        let (helper, channel, ready) = self.set_up(deadline, handshake::ready)?;
+        let SetUp { helper, channel, image, taken: ready } = self.set_up(deadline, handshake::ready)?;
         if let Some(cgroup) = &self.cgroup {
             cgroup.pass_on()?;
         }
-        Ok(LaunchedSession::new(self, helper, channel, ready))
+        Ok(LaunchedSession::new(self, helper, channel, image, ready))
     }
 
-    /// Starts the helper, and waits until `take` accepts a report. Returns the helper, the channel to it, and what `take` has
-    /// made of the report.
-    fn set_up<T>(&mut self, deadline: Deadline, take: handshake::Take<T>) -> Result<(Process, Channel, T)> {
+    /// Starts the helper, and waits until `take` accepts a report.
+    fn set_up<T>(&mut self, deadline: Deadline, take: handshake::Take<T>) -> Result<SetUp<T>> {
         let (channel, report) = Channel::new()?;
         let mut image = Image::new().map_err(image::refused)?;
         let mut image_inputs = ImageInputs { report: report.as_raw_fd(), data: image.data(), ..ImageInputs::default() };
@@ -215,7 +223,7 @@ impl<'a> Launch<'a> {
         // caller's cgroup if the process still shared the caller's memory, so only the limit itself is checked.
         let out_of_memory = || self.cgroup.as_ref().is_some_and(CreatedCgroup::exceeded_memory_limit);
         let taken = taken.map_err(|error| if out_of_memory() { error.for_memory() } else { error })?;
-        Ok((helper, channel, taken))
+        Ok(SetUp { helper, channel, image, taken })
     }
 
     /// Takes over the processes of a sandbox whose program was executed.

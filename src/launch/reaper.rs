@@ -42,6 +42,11 @@ pub(super) fn register(pid: i32) -> ProcessKey {
     key
 }
 
+/// Returns whether a process with this PID has a [`Process`](super::process::Process).
+pub(super) fn is_registered(pid: i32) -> bool {
+    status_of(&mut lock(&KNOWN), pid).is_some()
+}
+
 /// Removes a process that was reaped. Returns its status if the reaper has reaped it.
 pub(super) fn forget(key: ProcessKey) -> Option<Exit> {
     lock(&KNOWN).remove(&key).flatten()

@@ -1,5 +1,6 @@
 //! A session that is launched: its helper, which clones a process for each command, and its init.
 
+use std::cell::Cell;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,8 +11,9 @@ use nix::errno::Errno;
 use nix::poll::PollTimeout;
 
 use super::control_pipe::ControlPipe;
-use super::handshake::{Channel, Ready, Received, failure_of, not_executed, since};
+use super::handshake::{self, Channel, Ready, Received, failure_of, not_executed, since};
 use super::host_ids::Reserved;
+use super::image::Image;
 use super::kill_switch::KillSwitch;
 use super::listener::Listener;
 use super::placeholder::HeldPlaceholder;
@@ -31,11 +33,16 @@ use crate::sys::layout::{ImageWords, Layout};
 /// The most descriptors that the kernel passes with a message (unix(7), `SCM_MAX_FD`).
 const MOST_DESCRIPTORS: usize = 253;
 
+/// The number of looks at an init that does not exit, after which no other thread is about to take over a process.
+const UNREPORTED_ROUND: u32 = 4;
+
 /// The processes of a session, and what they use. Dropping it kills and reaps all of them.
 #[derive(Debug)]
 pub(crate) struct LaunchedSession {
     creator: Creator,
     channel: Channel,
+    /// The image of the helper, whose slots the caller can read.
+    image: Image,
     pass: u64,
     own_id: u32,
     /// A pidfd of the caller.
@@ -72,12 +79,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl LaunchedSession {
-    pub(super) fn new(launch: Launch<'_>, helper: Process, channel: Channel, ready: Ready) -> Self {
+    pub(super) fn new(launch: Launch<'_>, helper: Process, channel: Channel, image: Image, ready: Ready) -> Self {
         let Launch { own_id, reserved, pass, caller, control, cgroup, placeholders, .. } = launch;
         let Ready { init, listener, namespaces } = ready;
         Self {
             creator: Creator::this(),
             channel,
+            image,
             pass,
             own_id,
             caller,
@@ -156,8 +164,15 @@ impl LaunchedSession {
         members.thaw();
         let _ = processes.helper.finish();
         let init = processes.init.pid();
-        let ended =
-            processes.init.finish_init_of(None, || members.thaw()).map_err(|errno| unkillable::explain(init, errno));
+        let rounds = Cell::new(0);
+        let unblock = || {
+            members.thaw();
+            rounds.set(rounds.get() + 1);
+            if rounds.get() == UNREPORTED_ROUND {
+                self.reap_unreported();
+            }
+        };
+        let ended = processes.init.finish_init_of(None, unblock).map_err(|errno| unkillable::explain(init, errno));
         lock(&self.kept).clear();
         if let Some(cgroup) = cgroup.take() {
             let _ = cgroup.remove_or_give_up();
@@ -172,6 +187,16 @@ impl LaunchedSession {
     /// Ends the session, unless this process is a forked child of the one that has started it.
     pub fn end_if_own(&self) -> Result<()> {
         if self.creator.is_this() { self.end() } else { Ok(()) }
+    }
+
+    /// Reaps the process that the helper has cloned last, if the helper was killed before it could report it. Init cannot exit
+    /// before.
+    fn reap_unreported(&self) {
+        let slots: [u64; Script::COMMAND.0 as usize + 1] = self.image.slots();
+        let command = slots[usize::from(Script::COMMAND.0)] as i32;
+        if command > 0 && !reaper::is_registered(command) {
+            handshake::kill_and_reap(Pids { command, init: 0 });
+        }
     }
 
     /// Starts a command. Returns once its program was executed.
@@ -294,14 +319,17 @@ impl LaunchedSession {
                               or raise the timeout (Sandbox::setup_timeout)";
                 return Err(error.advised(Some(remedy.into())));
             }
-            let Some(Received { report, fds }) = channel.receive(Report::longest(plan.search.candidates.len()))? else {
-                break;
-            };
+            let received = channel.receive(Report::longest(plan.search.candidates.len()))?;
+            let Some(Received { report, fds, is_cut }) = received else { break };
+            if is_cut {
+                failed = Some(handshake::cut());
+            }
             match report {
-                Report::Started(Pids { command, .. }, at) => {
-                    let pidfd = fds.into_iter().next().ok_or_else(|| Error::died("pass a pidfd to the caller"))?;
-                    program = Some((Process::from_parts(command, pidfd), since(at)));
-                }
+                Report::Started(Pids { command, .. }, at) => match fds.into_iter().next() {
+                    Some(pidfd) => program = Some((Process::from_parts(command, pidfd), since(at))),
+                    // Nobody could wait for it.
+                    None => handshake::kill_and_reap(Pids { command, init: 0 }),
+                },
                 Report::Passed => passed = fds.into_iter().next(),
                 Report::Failed { call, errno, .. } => failed = Some(failure_of(&plan.script, call, errno)),
                 Report::NotExecuted(failures) => failed = Some(not_executed(&plan.search, &failures)),

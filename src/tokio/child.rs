@@ -59,7 +59,14 @@ enum State {
     Running(Box<child::Child>),
     /// The program has exited, and is reaped on another thread.
     Finishing(JoinHandle<Result<Outcome>>),
-    Finished(Result<Outcome>),
+    Finished(Box<Result<Outcome>>),
+}
+
+impl State {
+    /// The state if the runtime is shut down before the next one is known.
+    fn lost() -> Self {
+        Self::Finished(Box::new(Err(shut_down())))
+    }
 }
 
 impl Child {
@@ -122,17 +129,17 @@ impl Child {
         drop(self.stdin.take());
         loop {
             match &mut self.state {
-                State::Finished(outcome) => return outcome.clone(),
+                State::Finished(outcome) => return (**outcome).clone(),
                 State::Finishing(task) => {
                     let outcome = task.await.unwrap_or_else(|_| Err(shut_down()));
-                    self.state = State::Finished(outcome);
+                    self.state = State::Finished(Box::new(outcome));
                 }
                 State::Running(child) => {
                     if !child.has_exited_now()? {
                         wait_for(&[Some(&self.pidfd)], child.next_deadline()).await?;
                         continue;
                     }
-                    let placeholder = State::Finished(Err(shut_down()));
+                    let placeholder = State::lost();
                     if let State::Running(mut child) = std::mem::replace(&mut self.state, placeholder) {
                         self.state = State::Finishing(spawn_blocking(move || child.wait()));
                     }
@@ -151,7 +158,7 @@ impl Child {
     /// Those of [`crate::Child::wait_with_output`].
     pub async fn wait_with_output(mut self) -> Result<Output> {
         drop(self.stdin.take());
-        let placeholder = State::Finished(Err(shut_down()));
+        let placeholder = State::lost();
         let mut child = match std::mem::replace(&mut self.state, placeholder) {
             State::Running(child) => *child,
             // A program that has exited: its pipes are read to their end.
@@ -218,7 +225,7 @@ impl Drop for KilledOnDrop {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        let placeholder = State::Finished(Err(shut_down()));
+        let placeholder = State::lost();
         if let State::Running(child) = std::mem::replace(&mut self.state, placeholder) {
             let _ = self.killer.kill();
             drop_elsewhere(child);

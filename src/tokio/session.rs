@@ -280,6 +280,10 @@ impl Pool {
     pub async fn shut_down(&self) {
         let pool = self.0.clone();
         // The only error is a runtime that is shut down.
-        let _ = blocking(move || Ok(pool.shut_down())).await;
+        let _ = blocking(move || {
+            pool.shut_down();
+            Ok(())
+        })
+        .await;
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Filter {
 
 /// Calls that the set-up may make after the filter has been installed. The helper of a session makes more of them than the
 /// process of a program, since it is confined before it waits for commands.
-const SET_UP: [&SyscallName; 29] = [
+const SET_UP: [&SyscallName; 30] = [
     nr!(SYS_setsid),
     nr!(SYS_ioctl),
     nr!(SYS_futex),
@@ -39,6 +39,7 @@ const SET_UP: [&SyscallName; 29] = [
     nr!(SYS_ppoll),
     nr!(SYS_recvmsg),
     nr!(SYS_clone),
+    nr!(SYS_pidfd_open),
     nr!(SYS_clock_gettime),
     nr!(SYS_close_range),
     nr!(SYS_dup3),

@@ -65,7 +65,7 @@ fn the_limit_on_processes_holds_for_all_commands_together() {
 #[skip(unless_accounts)]
 fn everything_that_a_command_has_started_is_killed_with_it() {
     let session = start(group());
-    let counting = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -o '[s]leep 100[0-9]' | sort | tr '\\n' ' '";
+    let counting = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -o '[s]leep 100[0-9]' | sort -u | tr '\\n' ' '";
     // It leaves its process group, so that only the cgroup has it.
     let mut child = session.spawn(script("setsid sleep 1001 & sleep 1002").stdin(Stdio::null())).unwrap();
     let mut other = session.spawn(quiet("sleep").arg("1003")).unwrap();

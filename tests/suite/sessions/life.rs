@@ -169,15 +169,18 @@ fn a_forked_child_ends_no_session() {
 /// A caller that may have few descriptors.
 fn few_descriptors(_: &[String]) -> i32 {
     let session = start(&Sandbox::new());
+    let before = children();
     let mut taken = vec![];
     while let Ok(file) = std::fs::File::open("/dev/null") {
         taken.push(file);
     }
     for _ in 0..40 {
-        match session.output(script("echo works")) {
+        let result = session.output(script("echo works"));
+        // Neither a process that runs nor one that has exited.
+        assert_eq!(children(), before, "with {} taken: {result:?}", taken.len());
+        match result {
             Ok(output) => {
                 assert_eq!(output.stdout, b"works\n");
-                println!("works with {} taken", taken.len());
                 return 0;
             }
             Err(error) => assert!(error.to_string().contains("(EMFILE)"), "{error}"),

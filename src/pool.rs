@@ -78,6 +78,10 @@ struct State {
     stats: PoolStats,
 }
 
+/// The time after which a session is replaced that was taken, if more than half of the others are ready. Until then the taker has
+/// the processors.
+const DELAY: Duration = Duration::from_millis(5);
+
 /// The first pause after a failure of the thread. Each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -96,6 +100,12 @@ impl Shared {
         loop {
             let is_idle = |state: &mut State| !state.is_shut_down && state.ready.len() >= self.size;
             state = self.changed.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner);
+            let is_on = |state: &mut State| !state.is_shut_down;
+            if state.ready.len() > self.size / 2 {
+                // There are enough for now, and the taker is about to start a command.
+                let waited = self.changed.wait_timeout_while(state, DELAY, is_on);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
             if state.is_shut_down {
                 return;
             }
@@ -116,7 +126,6 @@ impl Shared {
                     state.stats.failed += 1;
                     state.stats.last_error = Some(error.clone());
                     state.untold = Some(error);
-                    let is_on = |state: &mut State| !state.is_shut_down;
                     let waited = self.changed.wait_timeout_while(state, pause, is_on);
                     state = waited.unwrap_or_else(PoisonError::into_inner).0;
                     pause = (2 * pause).min(LONGEST_PAUSE);

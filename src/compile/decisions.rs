@@ -19,7 +19,7 @@ use crate::confine::landlock::{self, Handled, Implied, Ruleset};
 use crate::confine::landlock_fallback;
 use crate::confine::mount::{self, Endpoints};
 use crate::confine::namespaces::{self, Chosen};
-use crate::confine::seccomp::{self, Filter, Policy, Verdict};
+use crate::confine::seccomp::{self, Filter, Policy, SetUpUnderFilter, Verdict};
 use crate::confine::secure_bits::SecureBits;
 use crate::confine::{Action, Capabilities, Capability, Namespaces, Operation};
 use crate::error::{Error, Result};
@@ -53,6 +53,7 @@ impl<'a> Decisions<'a> {
     /// unenforced, and gaps, to `enforcement`.
     pub fn new(
         config: &'a Config,
+        set_up: SetUpUnderFilter,
         can_idmap: fn(&Path) -> Option<bool>,
         descriptors: &mut Vec<Arc<OwnedFd>>,
         enforcement: &mut Enforcement,
@@ -78,7 +79,7 @@ impl<'a> Decisions<'a> {
             policy = Cow::Owned(policy.into_owned().guard_other_processes());
         }
         let programs = config.seccomp.programs()?;
-        let filter = (!config.seccomp.is_unconfined()).then(|| seccomp::compile(&policy)).transpose()?;
+        let filter = (!config.seccomp.is_unconfined()).then(|| seccomp::compile(&policy, set_up)).transpose()?;
         enforcement.gaps.extend(shown_terminals(config, &landlock));
         enforcement.gaps.extend(changeable_processes(config, &ids, &landlock));
         check_fallback(config, &facts)?;

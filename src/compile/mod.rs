@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cgroup::{Cgroup, Spec};
+use crate::confine::seccomp::SetUpUnderFilter;
 use crate::confine::{Bounds, Namespaces, Policy};
 use crate::error::{Error, Result};
 use crate::layer::Layer;
@@ -105,7 +106,7 @@ pub(crate) fn compile(
     let mut descriptors = vec![];
     let mut enforcement = Enforcement::default();
     enforcement.unenforced = unenforced;
-    let decisions = Decisions::new(config, can_idmap, &mut descriptors, &mut enforcement)?;
+    let decisions = Decisions::new(config, SetUpUnderFilter::OfProgram, can_idmap, &mut descriptors, &mut enforcement)?;
     let (stdio, input) = streams(job, &mut descriptors)?;
     let search = search(job)?;
     let mut order = Order::new(decisions, descriptors, enforcement);
@@ -146,7 +147,7 @@ pub(crate) fn compile_session(
     let mut descriptors = vec![];
     let mut enforcement = Enforcement::default();
     enforcement.unenforced = unenforced;
-    let decisions = Decisions::new(config, can_idmap, &mut descriptors, &mut enforcement)?;
+    let decisions = Decisions::new(config, SetUpUnderFilter::OfSession, can_idmap, &mut descriptors, &mut enforcement)?;
     check_session(&decisions)?;
     let mut order = Order::new(decisions, descriptors, enforcement);
     let helper = order.session()?;

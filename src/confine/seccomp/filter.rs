@@ -18,9 +18,8 @@ pub(crate) struct Filter {
     pub carrying: Vec<u32>,
 }
 
-/// Calls that the set-up may make after the filter has been installed. The helper of a session makes more of them than the
-/// process of a program, since it is confined before it waits for commands.
-const SET_UP: [&SyscallName; 30] = [
+/// Calls that the process of a program may make after the filter has been installed.
+const SET_UP: [&SyscallName; 15] = [
     nr!(SYS_setsid),
     nr!(SYS_ioctl),
     nr!(SYS_futex),
@@ -36,6 +35,11 @@ const SET_UP: [&SyscallName; 30] = [
     nr!(SYS_write),
     nr!(SYS_sendmsg),
     nr!(SYS_exit_group),
+];
+
+/// The further calls of the helper of a session, which is confined before it waits for commands, and of the processes that it
+/// clones.
+const SESSION: [&SyscallName; 15] = [
     nr!(SYS_ppoll),
     nr!(SYS_recvmsg),
     nr!(SYS_clone),
@@ -53,10 +57,25 @@ const SET_UP: [&SyscallName; 30] = [
     nr!(SYS_connect),
 ];
 
+/// The processes of the set-up that make calls under the filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SetUpUnderFilter {
+    OfProgram,
+    OfSession,
+}
+
+impl SetUpUnderFilter {
+    /// The numbers of their calls.
+    fn calls(self) -> impl Iterator<Item = u32> + Clone {
+        let further = if self == Self::OfSession { &SESSION[..] } else { &[] };
+        SET_UP.iter().chain(further).map(|call| call.number)
+    }
+}
+
 /// The numbers of the calls that the set-up may make after a compiled program has been installed: those after a filter,
 /// and the call that installs the next one.
 pub(super) fn all_calls() -> Vec<u32> {
-    SET_UP.iter().map(|call| call.number).chain([libc::SYS_seccomp as u32]).collect()
+    SetUpUnderFilter::OfSession.calls().chain([libc::SYS_seccomp as u32]).collect()
 }
 
 /// Calls with which the interpreter reports a failed call and exits. They have the sixth argument of the failed call.
@@ -66,21 +85,21 @@ const REPORTING: [&SyscallName; 2] = [nr!(SYS_write), nr!(SYS_exit_group)];
 const MAX_INSTRUCTIONS: usize = 4096;
 
 /// Compiles a policy. The last result is cached, since most callers use one policy.
-pub(crate) fn compile(seccomp: &Seccomp) -> Result<Arc<Filter>> {
-    static LAST: Mutex<Option<(Seccomp, Arc<Filter>)>> = Mutex::new(None);
+pub(crate) fn compile(seccomp: &Seccomp, set_up: SetUpUnderFilter) -> Result<Arc<Filter>> {
+    static LAST: Mutex<Option<(Seccomp, SetUpUnderFilter, Arc<Filter>)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, filter)) = last.as_ref().filter(|(known, _)| known == seccomp) {
+    if let Some((_, _, filter)) = last.as_ref().filter(|(known, of, _)| known == seccomp && *of == set_up) {
         return Ok(filter.clone());
     }
-    let filter = Arc::new(Filter::new(Policy::resolve(seccomp)?)?);
-    *last = Some((seccomp.clone(), filter.clone()));
+    let filter = Arc::new(Filter::new(Policy::resolve(seccomp)?, set_up)?);
+    *last = Some((seccomp.clone(), set_up, filter.clone()));
     Ok(filter)
 }
 
 impl Filter {
-    fn new(policy: Policy) -> Result<Self> {
+    fn new(policy: Policy, set_up: SetUpUnderFilter) -> Result<Self> {
         let needs_pass = |&number: &u32| !policy.always_allows(number as i32);
-        let numbers = SET_UP.iter().map(|call| call.number);
+        let numbers = set_up.calls();
         let passed: Vec<u32> = numbers.clone().filter(needs_pass).collect();
         let carrying =
             if REPORTING.iter().any(|call| passed.contains(&call.number)) { numbers.collect() } else { passed.clone() };
@@ -161,7 +180,7 @@ mod tests {
     const I386: u32 = 0x4000_0003;
 
     fn of(seccomp: &Seccomp) -> Filter {
-        Filter::new(Policy::resolve(seccomp).expect("a policy")).expect("a filter")
+        Filter::new(Policy::resolve(seccomp).expect("a policy"), SetUpUnderFilter::OfProgram).expect("a filter")
     }
 
     fn number(name: &str) -> i32 {
@@ -199,7 +218,8 @@ mod tests {
 
     #[test]
     fn a_policy_is_compiled_once_and_has_no_pass() {
-        let [one, other] = [(); 2].map(|_| compile(&Seccomp::allow_list()).expect("a filter"));
+        let [one, other] =
+            [(); 2].map(|_| compile(&Seccomp::allow_list(), SetUpUnderFilter::OfProgram).expect("a filter"));
         assert!(Arc::ptr_eq(&one, &other));
         let halves = one.instructions.iter().filter(|word| matches!(word, Word::Address(_))).count();
         assert_eq!(halves, 2, "one check that all calls of the set-up share");

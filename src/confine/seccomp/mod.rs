@@ -27,7 +27,7 @@ use std::collections::BTreeSet;
 use crate::error::Result;
 use crate::plan::Word;
 use crate::unix::Errno;
-pub(crate) use filter::{Filter, compile};
+pub(crate) use filter::{Filter, SetUpUnderFilter, compile};
 use guards::Exemptions;
 pub(crate) use install::{carrying, install, install_programs};
 pub(crate) use policy::{LAST_ERRNO, Policy, Verdict};
@@ -358,7 +358,7 @@ impl Seccomp {
 
     /// Returns the default policy, with a listener if this one needs one. Probes of what the host supports install it.
     pub(crate) fn reference(&self) -> Self {
-        let listens = compile(self).is_ok_and(|filter| filter.policy.needs_listener());
+        let listens = compile(self, SetUpUnderFilter::OfProgram).is_ok_and(|filter| filter.policy.needs_listener());
         if listens { Self::new().record() } else { Self::new() }
     }
 

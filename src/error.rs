@@ -324,6 +324,13 @@ impl Error {
         error.while_doing(step)
     }
 
+    /// The process of a command of a session that was killed before it executed its program.
+    pub(crate) fn killed_before_execution() -> Self {
+        let cause = "its process was killed: by a program of the session, from outside, or for want of memory";
+        let hint = "kill the program of the session that kills others, or end the session";
+        Self::stated(ErrorKind::SetupFailed, cause, hint).while_doing("execute the program")
+    }
+
     /// A command of a session that has ended.
     pub(crate) fn session_ended() -> Self {
         Self::stated(ErrorKind::SetupFailed, "the session has ended", "start another one (Sandbox::start)")

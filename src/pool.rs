@@ -64,13 +64,13 @@ pub struct PoolStats {
 struct Shared {
     sandbox: Sandbox,
     size: usize,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     /// Notified when the thread has something to do.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PoolState {
     ready: VecDeque<Session>,
     /// The error of the thread that no taker has been told.
     untold: Option<Error>,
@@ -87,7 +87,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -98,9 +98,9 @@ impl Shared {
         let mut pause = FIRST_PAUSE;
         let mut state = self.lock();
         loop {
-            let is_idle = |state: &mut State| !state.is_shut_down && state.ready.len() >= self.size;
+            let is_idle = |state: &mut PoolState| !state.is_shut_down && state.ready.len() >= self.size;
             state = self.changed.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner);
-            let is_on = |state: &mut State| !state.is_shut_down;
+            let is_on = |state: &mut PoolState| !state.is_shut_down;
             if state.ready.len() > self.size / 2 {
                 // There are enough for now, and the taker is about to start a command.
                 let waited = self.changed.wait_timeout_while(state, DELAY, is_on);
@@ -150,7 +150,7 @@ impl Pool {
             ));
         }
         let first = sandbox.start()?;
-        let state = State { ready: VecDeque::from([first]), ..State::default() };
+        let state = PoolState { ready: VecDeque::from([first]), ..PoolState::default() };
         let shared = Arc::new(Shared { sandbox, size, state: Mutex::new(state), changed: Condvar::new() });
         let building = shared.clone();
         let builder = std::thread::Builder::new().name("stockade-pool".into()).spawn(move || building.build());
@@ -174,6 +174,8 @@ impl Pool {
 
     /// Takes a session that is ready. `None` if one has to be started: [`start`](Self::start).
     pub(crate) fn take_ready(&self) -> Option<Result<Session>> {
+        // Dropped after the lock, since that takes a while.
+        let mut dead = vec![];
         let mut state = self.shared.lock();
         loop {
             if state.is_shut_down {
@@ -187,6 +189,7 @@ impl Pool {
                 return Some(Ok(session));
             }
             state.stats.lost += 1;
+            dead.push(session);
         }
         state.untold.take().map(Err)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::best_effort::with_best_effort;
 use crate::cgroup::Cgroup;
-use crate::child::{Callback, Child, Decision, Killer, Notification, Programs, Supervision, Supervisor};
+use crate::child::{Callback, Child, Decision, Killer, Notification, ProgramSupervisor, Programs, Supervisor};
 use crate::command::{Command, Stdio};
 use crate::compile::{Compiled, Config, compile, compile_session};
 use crate::confine::{
@@ -812,7 +812,7 @@ impl Launching {
         let supervisor = match (&compiled.supervision.policy, launched.listener.take()) {
             (Some(policy), Some(listener)) => {
                 let programs = Programs::One(Killer::of(&launched));
-                Some(Supervision::Own(Supervisor::start(listener, policy.clone(), callback, programs)?))
+                Some(ProgramSupervisor::Own(Supervisor::start(listener, policy.clone(), callback, programs)?))
             }
             _ => None,
         };

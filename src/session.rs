@@ -1,4 +1,4 @@
-//! [`Session`]: one sandbox for many commands. How its helper starts them is in `compile/session.rs` and `launch/session.rs`.
+//! [`Session`]: one sandbox for many commands. How its helper starts them is in `compile/session_helper.rs` and `launch/session_spawn.rs`.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,9 +7,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::child::{Child, Killer, Programs, SessionCommands, Supervision, Supervisor, usage_of_session};
+use crate::child::{Child, Killer, ProgramSupervisor, Programs, SessionCommands, Supervisor, usage_of_session};
 use crate::command::{Command, Stdio};
-use crate::compile::{CompiledSession, Opened, SessionFrame, SocketAddress, compile_command, compile_opening};
+use crate::compile::{CompiledSession, InsideAddress, Opened, SessionFrame, compile_command, compile_opening};
 use crate::confine::Namespaces;
 use crate::error::{Error, Result};
 use crate::launch::{LaunchedSession, launch_session};
@@ -41,6 +41,8 @@ use crate::outcome::{Enforcement, Outcome, Output, Usage};
 /// - It needs [`Namespaces::PID`].
 /// - It cannot have a seccomp policy with calls for a callback ([`Action::Notify`](crate::seccomp::Action::Notify)).
 /// - It has a `/dev/pts` with room for 16 pseudo-terminals of [`Command::pty`], also before a command has one.
+/// - A call that the policy answers by killing ([`Action::Kill`](crate::seccomp::Action::Kill)) kills the command that it belongs
+///   to. A process that has left the command (setsid(2)) and lost its parents is killed alone, and logged nowhere.
 /// - Each command leads a session of its own (setsid(2)), also without [`Command::new_session`].
 /// - Where Landlock denies writing to files outside of writable binds, a program cannot open a regular file by
 ///   `/dev/stdout` or `/dev/fd` to write to it, though it can write to the descriptor.
@@ -95,7 +97,8 @@ impl Session {
     ///
     /// Those of [`Sandbox::spawn`](crate::Sandbox::spawn) that are about the command, and
     ///
-    /// - [`ErrorKind::SetupTimedOut`](crate::ErrorKind::SetupTimedOut) if a program of the session has stopped the process.
+    /// - [`ErrorKind::SetupTimedOut`](crate::ErrorKind::SetupTimedOut) if a program of the session has stopped the process, or the
+    ///   session is frozen. If it was the helper that did not answer, the session ends.
     /// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the session has ended, or a program of the session has
     ///   killed the process.
     ///
@@ -145,7 +148,7 @@ impl Session {
         let (ends, pty) = (std::mem::take(&mut running.streams), running.pty.take());
         let mut enforcement = self.enforcement.clone();
         enforcement.unenforced.extend(running.lost());
-        let supervision = supervision.map(Supervision::OfSession);
+        let supervision = supervision.map(ProgramSupervisor::OfSession);
         Ok(Child::new(running, ends, pty, vec![], bounds, enforcement, supervision))
     }
 
@@ -231,7 +234,7 @@ impl Session {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn listen_tcp(&self, address: SocketAddr) -> Result<TcpListener> {
-        self.open_inside(Opened::Listening(SocketAddress::tcp(address))).map(TcpListener::from)
+        self.open_inside(Opened::Listening(InsideAddress::tcp(address))).map(TcpListener::from)
     }
 
     /// Connects by TCP to a program of the session that listens at `address`. It needs no privilege.
@@ -240,7 +243,7 @@ impl Session {
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if no program listens there. Those of [`Session::spawn`].
     pub fn connect_tcp(&self, address: SocketAddr) -> Result<TcpStream> {
-        self.open_inside(Opened::Connected(SocketAddress::tcp(address))).map(TcpStream::from)
+        self.open_inside(Opened::Connected(InsideAddress::tcp(address))).map(TcpStream::from)
     }
 
     /// Listens for connections that programs of the session make to a UNIX socket at a path inside, of at most 107 bytes. The
@@ -251,7 +254,7 @@ impl Session {
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if something exists at the path, or the programs may not create it. Those of
     /// [`Session::spawn`].
     pub fn listen_unix(&self, path: impl AsRef<Path>) -> Result<UnixListener> {
-        self.open_inside(Opened::Listening(SocketAddress::unix(path.as_ref())?)).map(UnixListener::from)
+        self.open_inside(Opened::Listening(InsideAddress::unix(path.as_ref())?)).map(UnixListener::from)
     }
 
     /// Connects to a UNIX socket at which a program of the session listens, at a path inside.
@@ -260,7 +263,12 @@ impl Session {
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if no program listens there. Those of [`Session::spawn`].
     pub fn connect_unix(&self, path: impl AsRef<Path>) -> Result<UnixStream> {
-        self.open_inside(Opened::Connected(SocketAddress::unix(path.as_ref())?)).map(UnixStream::from)
+        self.open_inside(Opened::Connected(InsideAddress::unix(path.as_ref())?)).map(UnixStream::from)
+    }
+
+    /// Ends the session, unless this process is a forked child of the one that has started it.
+    pub(crate) fn end(&self) {
+        let _ = self.launched.end_if_own();
     }
 
     /// Returns whether it can still run commands: neither was it ended, nor were its processes killed from outside.
@@ -326,6 +334,6 @@ impl Session {
 impl Drop for Session {
     /// Ends the session, also if a [`Child`] of it is left.
     fn drop(&mut self) {
-        let _ = self.launched.end_if_own();
+        self.end();
     }
 }

@@ -285,7 +285,8 @@ fn unsafe_code_stands_in_sys_alone() {
 #[test]
 fn no_two_types_have_the_same_name() {
     let mut places: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    for file in sources().values() {
+    // The async interface has the names of the blocking one.
+    for file in sources().values().filter(|file| !file.path.parent().is_some_and(|room| room.ends_with("tokio"))) {
         for line in file.code.lines() {
             let declaration =
                 line.strip_prefix("pub").map_or(line, |rest| rest.split_once(' ').map_or(rest, |(_, rest)| rest));

@@ -287,9 +287,9 @@ const ERRORS: &[(&str, Option<usize>, Option<usize>)] = &[
 
 /// The verbs with which a step begins.
 const STEPS: &str = "\
-    add allow attach bind bring change check close collect compare copy create cut deny detach drop duplicate empty \
-    enable enforce enter execute find freeze ignore inspect install join keep kill leave limit list lock make map \
-    mount move open pass probe protect query raise read record release remount remove report reserve reset resolve \
+    add allow attach bind bring call change check close collect compare connect copy create cut deny detach drop duplicate empty \
+    enable enforce enter execute find freeze ignore inspect install join keep kill leave limit list listen lock make map \
+    mount move open pass probe protect query raise read record register release remount remove report reserve reset resolve \
     restore resume send set start stat tell use wait write";
 
 /// Returns whether a step is an infinitive, as it follows "failed to". One that begins with `{` continues another.

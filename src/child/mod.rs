@@ -105,7 +105,7 @@ pub struct Child {
     /// When the limits were checked last.
     checked: Instant,
     enforcement: Enforcement,
-    supervision: Option<Supervision>,
+    supervision: Option<ProgramSupervisor>,
     /// The processes that were still running when the program had exited, and how many more there were.
     leaked: Option<(Vec<Leaked>, u64)>,
     outcome: Option<Outcome>,
@@ -115,14 +115,14 @@ pub struct Child {
 
 /// How the caller decides system calls of a program.
 #[derive(Debug)]
-pub(crate) enum Supervision {
+pub(crate) enum ProgramSupervisor {
     /// By a supervisor of its own.
     Own(Supervisor),
     /// By that of its session.
     OfSession(SupervisedCommand),
 }
 
-impl Supervision {
+impl ProgramSupervisor {
     /// Returns the log after the program has exited.
     fn finish(&mut self) -> ViolationLog {
         match self {
@@ -148,7 +148,7 @@ impl Child {
         namespaces: Vec<(Namespaces, OwnedFd)>,
         bounds: Bounds,
         enforcement: Enforcement,
-        supervision: Option<Supervision>,
+        supervision: Option<ProgramSupervisor>,
     ) -> Self {
         let stage = Stage::new(&bounds, running.started());
         let poller = UsagePoller::new(&bounds, running.started());
@@ -549,7 +549,7 @@ impl Child {
         let mut reaped = self.running.reap(alone).inspect_err(|error| self.failed = Some(error.clone()))?;
         self.enforcement.unenforced.append(&mut reaped.lost);
         self.enforcement.gaps.extend(unbounded_output(&self.bounds, counted));
-        let mut log = self.supervision.as_mut().map(Supervision::finish).unwrap_or_default();
+        let mut log = self.supervision.as_mut().map(ProgramSupervisor::finish).unwrap_or_default();
         let termination = self.termination(&reaped, &log).inspect_err(|error| self.failed = Some(error.clone()))?;
         let (leaked, omitted) = self.leaked.take().unwrap_or_default();
         let outcome = Outcome {

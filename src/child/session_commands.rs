@@ -1,12 +1,13 @@
 //! The commands of a session whose system calls the caller decides: one filter has them all, so that each call has to be
 //! attributed to the command that it belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::killer::Killer;
 use super::violations::ViolationLog;
+use crate::creator::Creator;
 use crate::process_status::ProcessStatus;
 
 /// What the decisions about the calls of a program need: a handle that kills it, and its log.
@@ -29,14 +30,16 @@ impl Supervised {
 /// The commands of a session that run, by their PIDs.
 #[derive(Debug, Default)]
 pub(crate) struct SessionCommands {
-    state: Mutex<State>,
+    state: Mutex<KnownCommands>,
     /// Notified when a command was started, or could not be.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct KnownCommands {
     running: BTreeMap<i32, Supervised>,
+    /// The last commands that have exited.
+    ended: VecDeque<i32>,
     /// The number of commands that are being started: their programs may run already.
     starting: usize,
 }
@@ -47,7 +50,7 @@ const START: Duration = Duration::from_secs(1);
 const GENERATIONS: usize = 64;
 
 impl SessionCommands {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, KnownCommands> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -59,12 +62,23 @@ impl SessionCommands {
 
     /// Returns the command that a thread belongs to. `None` for a process that goes on after its command has exited.
     pub(super) fn of(&self, thread: i32) -> Option<Supervised> {
-        let known = |state: &mut State| command_of(&state.running, thread);
+        let known = |state: &mut KnownCommands| command_of(&state.running, thread);
         let state = self.lock();
-        let unknown = |state: &mut State| state.starting > 0 && known(state).is_none();
+        // A process that goes on after its command waits for nobody.
+        let session = session_of(thread);
+        let unknown = |state: &mut KnownCommands| {
+            state.starting > 0
+                && !session.is_some_and(|session| state.ended.contains(&session))
+                && known(state).is_none()
+        };
         let waited = self.changed.wait_timeout_while(state, START, unknown);
         known(&mut waited.unwrap_or_else(PoisonError::into_inner).0)
     }
+}
+
+/// Returns the session of a process (setsid(2)), as the caller sees it.
+fn session_of(thread: i32) -> Option<i32> {
+    ProcessStatus::of(thread).ok()?.words("NSsid").next()?.parse().ok()
 }
 
 /// Each command leads a session (setsid(2)). A process that has left it is found by its parents.
@@ -88,8 +102,11 @@ impl StartingCommand {
     /// Makes the command known.
     pub fn started(self, pid: i32, killer: Killer) -> SupervisedCommand {
         let supervised = Supervised::new(killer);
-        self.0.lock().running.insert(pid, supervised.clone());
-        SupervisedCommand { commands: self.0.clone(), pid, supervised }
+        let mut state = self.0.lock();
+        state.ended.retain(|&ended| ended != pid);
+        state.running.insert(pid, supervised.clone());
+        drop(state);
+        SupervisedCommand { commands: self.0.clone(), pid, supervised, creator: Creator::this() }
     }
 }
 
@@ -106,18 +123,35 @@ pub(crate) struct SupervisedCommand {
     commands: Arc<SessionCommands>,
     pid: i32,
     supervised: Supervised,
+    creator: Creator,
 }
 
 impl SupervisedCommand {
     /// Returns the log of a command that has exited.
     pub(super) fn finish(&mut self) -> ViolationLog {
-        self.commands.lock().running.remove(&self.pid);
+        self.forget();
         std::mem::take(&mut *self.supervised.log())
+    }
+}
+
+impl SupervisedCommand {
+    fn forget(&self) {
+        /// The number of commands that have exited and are remembered.
+        const REMEMBERED: usize = 256;
+        // In a forked child, another thread may have held the lock when it was forked.
+        if !self.creator.is_this() {
+            return;
+        }
+        let mut state = self.commands.lock();
+        if state.running.remove(&self.pid).is_some() {
+            state.ended.truncate(REMEMBERED - 1);
+            state.ended.push_front(self.pid);
+        }
     }
 }
 
 impl Drop for SupervisedCommand {
     fn drop(&mut self) {
-        self.commands.lock().running.remove(&self.pid);
+        self.forget();
     }
 }

@@ -7,7 +7,7 @@ mod helper;
 mod init;
 mod job;
 mod order;
-mod session;
+mod session_helper;
 
 use std::fmt::{self, Display, Formatter};
 use std::os::fd::OwnedFd;
@@ -29,7 +29,7 @@ use decisions::Decisions;
 use job::search;
 pub(crate) use job::{Job, StreamSource, Terminal};
 use order::Order;
-pub(crate) use session::{Opened, SessionFrame, SocketAddress};
+pub(crate) use session_helper::{InsideAddress, Opened, SessionFrame};
 
 /// A compiled sandbox and command: a plan of all system calls of the set-up.
 ///
@@ -210,7 +210,7 @@ pub(crate) fn compile_opening(frame: &SessionFrame, opened: &Opened) -> Result<C
         most_written: None,
         owner: None,
     };
-    let script = session::opening(frame, opened)?;
+    let script = session_helper::opening(frame, opened)?;
     Ok(CommandPlan { script, inherited, search: Search::default(), setup_timeout: frame.config.setup_timeout })
 }
 

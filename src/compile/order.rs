@@ -4,7 +4,7 @@
 //! These two are clones of the helper, so their steps are part of its script. [`Order::session`] is the same for a session:
 //! its helper is confined itself, and the process of each command is a clone of it that executes [`command`]. Both begin with
 //! [`Order::set_up`]. How a step is carried out does not belong here: a layer's system calls are in its file in `confine`,
-//! those between the processes in `helper.rs`, `init.rs` and `session.rs`.
+//! those between the processes in `helper.rs`, `init.rs` and `session_helper.rs`.
 //!
 //! A new layer adds one line here, at the place where it takes effect.
 
@@ -20,7 +20,7 @@ use super::decisions::Decisions;
 use super::helper::{self, Groups, Placed, ProgramProcess, place_of};
 use super::init::{self, Init};
 use super::job::{Job, Terminal, argv, envp};
-use super::session::{self, SessionFrame};
+use super::session_helper::{self, SessionFrame};
 use crate::confine::identity::Resolved;
 use crate::confine::landlock::Implied;
 use crate::confine::limits::{self, Rlimits};
@@ -190,7 +190,7 @@ impl<'a> Order<'a> {
             let entries = helper.within(Layer::Cgroup, |helper| groups.receive(helper));
             if let Some(proc) = proc.filter(|_| self.decisions.creates(Namespaces::CGROUP)) {
                 let view = self.decisions.cgroup_view();
-                session::create_cgroup_namespace(helper, &entries, proc, |process| {
+                session_helper::create_cgroup_namespace(helper, &entries, proc, |process| {
                     process.within(Layer::Cgroup, |process| helper::show_cgroups(process, view));
                 });
                 namespaces::send(helper, proc, Namespaces::CGROUP);
@@ -203,14 +203,14 @@ impl<'a> Order<'a> {
         }
 
         // From here on the helper is as confined as the programs will be.
-        session::reserve_memory(helper);
-        session::close_descriptors(helper);
+        session_helper::reserve_memory(helper);
+        session_helper::close_descriptors(helper);
         helper.reset_signals();
         self.confine(helper);
         self.active(Layer::Session, "new");
         self.active(Layer::Descriptors, DESCRIPTORS);
-        session::report_ready(helper);
-        session::serve(helper);
+        session_helper::report_ready(helper);
+        session_helper::serve(helper);
         limits::raise_for_mounts(helper)?;
         Ok(script)
     }
@@ -597,17 +597,17 @@ pub(super) fn command(
     let (argv, envp) = (argv(job)?, envp(job)?);
     let cwd = job.cwd.unwrap_or(Path::new("/"));
     no_zero("the working directory", cwd.as_os_str())?;
-    let mut script = session::begin_command(frame.carrying.as_deref());
+    let mut script = session_helper::begin_command(frame.carrying.as_deref());
     let process = &mut script;
-    session::enter_cgroups(process, frame.groups);
+    session_helper::enter_cgroups(process, frame.groups);
     // The session of the helper is not one of a program: a signal to a process group reaches all of it.
     helper::create_session(process);
     let pty = job.pty.map(|Terminal { rows, columns }| helper::open_pty(process, rows, columns));
     let placed = placed(process, job, stdio, pty.map(|(_, slave)| slave), (descriptors, handed))?;
     if let Some((master, _)) = pty {
-        session::pass(process, master);
+        session_helper::pass(process, master);
     }
-    session::place_descriptors(process, &placed, &[]);
+    session_helper::place_descriptors(process, &placed, &[]);
     if pty.is_some() {
         helper::set_controlling_terminal(process);
     }

@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{Mode, fchmod};
 
 use crate::advice::{Denial, Need};
 use crate::environment;
@@ -72,6 +73,17 @@ impl Image {
     /// Returns the file to execute.
     pub fn executable(&self) -> RawFd {
         self.executable.as_ref().unwrap_or(&self.data).as_raw_fd()
+    }
+
+    /// Lets nobody open or execute it again. The processes that run it are not affected.
+    ///
+    /// A program could lead a process that is to execute another one to this one, by `/proc/self/exe`, and then read it: it has
+    /// the pass of the filter.
+    pub fn close_off(&self) -> nix::Result<()> {
+        [Some(&self.data), self.executable.as_ref()]
+            .into_iter()
+            .flatten()
+            .try_for_each(|file| fchmod(file, Mode::empty()))
     }
 
     /// Reads the current values of the first slots.

@@ -2,6 +2,7 @@
 //!
 //! This room knows plans. It does not know the layers that wrote their calls.
 
+mod busy;
 mod control_pipe;
 mod descriptors;
 mod filter_pass;
@@ -12,6 +13,7 @@ mod idmapped_mount;
 mod image;
 mod kill_switch;
 mod listener;
+mod live_session;
 mod memory_file;
 mod minimal_filter;
 mod placeholder;
@@ -21,7 +23,7 @@ mod reaper;
 mod relay;
 mod reopen;
 mod running;
-mod session;
+mod session_spawn;
 mod setuid_helpers;
 mod setup_deadline;
 mod streams;
@@ -29,22 +31,25 @@ mod terminal;
 mod unkillable;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
+use busy::while_busy;
 use control_pipe::ControlPipe;
 pub(crate) use host_ids::OWN_IDS;
 use host_ids::Reserved;
 pub(crate) use idmapped_mount::{can_idmap, maps_of_nobody};
 pub(crate) use kill_switch::KillSwitch;
 pub(crate) use listener::Listener;
+pub(crate) use live_session::LaunchedSession;
+use live_session::SessionProcesses;
 pub(crate) use minimal_filter::{NO_ROOM, Remaining, allow_only, check_filters};
 use placeholder::HeldPlaceholder;
 pub(crate) use placeholder::is_placeholder_directory;
 use process::Process;
 use running::Keeper;
 pub(crate) use running::{ReapedSandbox, Running};
-pub(crate) use session::LaunchedSession;
 use setup_deadline::Deadline;
 pub(crate) use setup_deadline::poll_timeout;
 
@@ -54,28 +59,15 @@ use crate::error::{Error, Result};
 use crate::plan::{Input, Part, Plan};
 use crate::sys::affinity::{PinnedCpu, Processors};
 use crate::sys::layout::Layout;
-use handshake::{Channel, Started, Watched};
+use handshake::{Channel, Ready, Started, Watched};
 use image::Image;
 use streams::Streams;
-
-/// The longest pause before the launch is retried because the program's file is open for writing. The first pause is 1
-/// ms, and each is twice as long as the one before.
-const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
 /// Launches a plan. Returns once the program was executed.
 pub(crate) fn launch(plan: &Plan, cgroup: Option<&Spec>) -> Result<Running> {
     reaper::reap_abandoned();
     let deadline = Deadline::of(plan.setup_timeout);
-    let mut pause = Duration::from_millis(1);
-    loop {
-        match Launch::prepare(plan, cgroup)?.run(deadline) {
-            // ETXTBSY is often temporary: another thread of the caller has just written the program's file, and a
-            // child that was forked meanwhile holds a copy of the descriptor until it executes its own program.
-            Err(error) if error.is_busy() && pause <= LONGEST_PAUSE => std::thread::sleep(pause),
-            other => return other,
-        }
-        pause *= 2;
-    }
+    while_busy(|| Launch::prepare(plan, cgroup)?.run(deadline))
 }
 
 /// Launches the set-up of a session. Returns once its helper waits for commands.
@@ -103,7 +95,7 @@ struct Launch<'a> {
 }
 
 /// What a set-up has started.
-struct SetUp<T> {
+struct StartedHelper<T> {
     helper: Process,
     channel: Channel,
     image: Image,
@@ -189,21 +181,41 @@ impl<'a> Launch<'a> {
 
     /// Starts the helper, and waits until the program was executed.
     fn run(mut self, deadline: Deadline) -> Result<Running> {
-        let SetUp { helper, taken: started, .. } = self.set_up(deadline, handshake::started)?;
+        let StartedHelper { helper, taken: started, .. } = self.set_up(deadline, handshake::started)?;
         self.running(helper, started, deadline)
     }
 
     /// Starts the helper of a session, and waits until it is confined.
     fn run_session(mut self, deadline: Deadline) -> Result<LaunchedSession> {
-        let SetUp { helper, channel, image, taken: ready } = self.set_up(deadline, handshake::ready)?;
+        let StartedHelper { helper, channel, image, taken: ready } = self.set_up(deadline, handshake::ready)?;
         if let Some(cgroup) = &self.cgroup {
             cgroup.pass_on()?;
         }
-        Ok(LaunchedSession::new(self, helper, channel, image, ready))
+        image.close_off().map_err(Error::io("change the mode of the helper's image"))?;
+        let Self { own_id, reserved, pass, caller, control, cgroup, placeholders, .. } = self;
+        let Ready { init, listener, namespaces } = ready;
+        Ok(LaunchedSession {
+            creator: Creator::this(),
+            channel,
+            image,
+            pass,
+            own_id,
+            caller,
+            namespaces,
+            listener: listener.map(Listener::new),
+            started: Instant::now(),
+            is_kill_requested: AtomicBool::new(false),
+            ending: Mutex::default(),
+            has_ended: AtomicBool::new(false),
+            cgroups: AtomicU64::new(0),
+            cgroup: Mutex::new(cgroup),
+            kept: Mutex::default(),
+            processes: Mutex::new(Some(SessionProcesses { helper, init, control, reserved, placeholders })),
+        })
     }
 
     /// Starts the helper, and waits until `take` accepts a report.
-    fn set_up<T>(&mut self, deadline: Deadline, take: handshake::Take<T>) -> Result<SetUp<T>> {
+    fn set_up<T>(&mut self, deadline: Deadline, take: handshake::Take<T>) -> Result<StartedHelper<T>> {
         let (channel, report) = Channel::new()?;
         let mut image = Image::new().map_err(image::refused)?;
         let mut image_inputs = ImageInputs { report: report.as_raw_fd(), data: image.data(), ..ImageInputs::default() };
@@ -223,7 +235,7 @@ impl<'a> Launch<'a> {
         // caller's cgroup if the process still shared the caller's memory, so only the limit itself is checked.
         let out_of_memory = || self.cgroup.as_ref().is_some_and(CreatedCgroup::exceeded_memory_limit);
         let taken = taken.map_err(|error| if out_of_memory() { error.for_memory() } else { error })?;
-        Ok(SetUp { helper, channel, image, taken })
+        Ok(StartedHelper { helper, channel, image, taken })
     }
 
     /// Takes over the processes of a sandbox whose program was executed.

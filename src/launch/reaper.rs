@@ -182,6 +182,11 @@ impl Reaper {
     }
 }
 
+/// Returns whether a process is a zombie child of the caller in a PID namespace of a sandbox.
+pub(super) fn is_zombie_inside(pid: i32) -> bool {
+    ProcessStatus::of(pid).is_ok_and(|status| is_zombie_in_namespace(&status, std::process::id()))
+}
+
 /// Returns whether a process is a zombie child of `parent` in a descendant PID namespace, by its status.
 fn is_zombie_in_namespace(status: &ProcessStatus, parent: u32) -> bool {
     status.field("State").starts_with('Z')

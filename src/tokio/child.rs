@@ -7,9 +7,10 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::task::JoinHandle;
 use nix::poll::PollTimeout;
 
-use super::pipe::{ChildStderr, ChildStdin, ChildStdout, Terminal};
+use super::async_pipe::{ChildStderr, ChildStdin, ChildStdout, Terminal};
 use super::{drop_elsewhere, finished, register, shut_down, spawn_blocking, wait_for};
 use crate::child::{self, Collecting, Killer};
+use crate::creator::Creator;
 use crate::error::Result;
 use crate::outcome::{Outcome, Output};
 use crate::unix::{Pid, Signal};
@@ -51,18 +52,19 @@ pub struct Child {
     pid: Pid,
     pidfd: AsyncFd<OwnedFd>,
     killer: Killer,
-    state: State,
+    creator: Creator,
+    state: Progress,
 }
 
 #[derive(Debug)]
-enum State {
+enum Progress {
     Running(Box<child::Child>),
     /// The program has exited, and is reaped on another thread.
     Finishing(JoinHandle<Result<Outcome>>),
     Finished(Box<Result<Outcome>>),
 }
 
-impl State {
+impl Progress {
     /// The state if the runtime is shut down before the next one is known.
     fn lost() -> Self {
         Self::Finished(Box::new(Err(shut_down())))
@@ -80,7 +82,8 @@ impl Child {
             pid: child.pid(),
             pidfd,
             killer: child.killer(),
-            state: State::Running(Box::new(child)),
+            creator: Creator::this(),
+            state: Progress::Running(Box::new(child)),
         })
     }
 
@@ -97,7 +100,7 @@ impl Child {
     /// Those of [`crate::Child::signal`].
     pub fn signal(&self, signal: Signal) -> Result<()> {
         match &self.state {
-            State::Running(child) => child.signal(signal),
+            Progress::Running(child) => child.signal(signal),
             _ => Ok(()),
         }
     }
@@ -129,19 +132,19 @@ impl Child {
         drop(self.stdin.take());
         loop {
             match &mut self.state {
-                State::Finished(outcome) => return (**outcome).clone(),
-                State::Finishing(task) => {
+                Progress::Finished(outcome) => return (**outcome).clone(),
+                Progress::Finishing(task) => {
                     let outcome = task.await.unwrap_or_else(|_| Err(shut_down()));
-                    self.state = State::Finished(Box::new(outcome));
+                    self.state = Progress::Finished(Box::new(outcome));
                 }
-                State::Running(child) => {
+                Progress::Running(child) => {
                     if !child.has_exited_now()? {
                         wait_for(&[Some(&self.pidfd)], child.next_deadline()).await?;
                         continue;
                     }
-                    let placeholder = State::lost();
-                    if let State::Running(mut child) = std::mem::replace(&mut self.state, placeholder) {
-                        self.state = State::Finishing(spawn_blocking(move || child.wait()));
+                    let placeholder = Progress::lost();
+                    if let Progress::Running(mut child) = std::mem::replace(&mut self.state, placeholder) {
+                        self.state = Progress::Finishing(spawn_blocking(move || child.wait()));
                     }
                 }
             }
@@ -158,9 +161,9 @@ impl Child {
     /// Those of [`crate::Child::wait_with_output`].
     pub async fn wait_with_output(mut self) -> Result<Output> {
         drop(self.stdin.take());
-        let placeholder = State::lost();
+        let placeholder = Progress::lost();
         let mut child = match std::mem::replace(&mut self.state, placeholder) {
-            State::Running(child) => *child,
+            Progress::Running(child) => *child,
             // A program that has exited: its pipes are read to their end.
             state => {
                 self.state = state;
@@ -183,7 +186,7 @@ impl Child {
 
 /// Collects the output of a program that runs.
 async fn collect(collecting: Collecting, pidfd: &AsyncFd<OwnedFd>) -> Result<Output> {
-    let mut collecting = KilledOnDrop(Some(collecting));
+    let mut collecting = KilledOnDrop(Some(collecting), Creator::this());
     let running = collecting.get();
     let mut streams = [None, None];
     for (stream, open) in streams.iter_mut().zip(running.streams()) {
@@ -206,7 +209,7 @@ async fn collect(collecting: Collecting, pidfd: &AsyncFd<OwnedFd>) -> Result<Out
 }
 
 /// A program whose output is collected by a future. If that is dropped, the program is killed at once, and reaped elsewhere.
-struct KilledOnDrop(Option<Collecting>);
+struct KilledOnDrop(Option<Collecting>, Creator);
 
 impl KilledOnDrop {
     fn get(&mut self) -> &mut Collecting {
@@ -217,7 +220,9 @@ impl KilledOnDrop {
 impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         if let Some(collecting) = self.0.take() {
-            let _ = collecting.child().killer().kill();
+            if self.1.is_this() {
+                let _ = collecting.child().killer().kill();
+            }
             drop_elsewhere(collecting);
         }
     }
@@ -225,9 +230,11 @@ impl Drop for KilledOnDrop {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        let placeholder = State::lost();
-        if let State::Running(child) = std::mem::replace(&mut self.state, placeholder) {
-            let _ = self.killer.kill();
+        let placeholder = Progress::lost();
+        if let Progress::Running(child) = std::mem::replace(&mut self.state, placeholder) {
+            if self.creator.is_this() {
+                let _ = self.killer.kill();
+            }
             drop_elsewhere(child);
         }
     }

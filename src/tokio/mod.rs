@@ -35,11 +35,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod async_pipe;
+mod async_session;
 mod child;
-mod pipe;
-mod session;
 
 use std::future::{Future, poll_fn};
+use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::task::Poll;
@@ -55,9 +56,9 @@ use crate::error::{Error, Result};
 use crate::outcome::{Outcome, Output};
 use crate::sandbox::Sandbox;
 use crate::sys::async_fd;
+pub use async_pipe::{ChildStderr, ChildStdin, ChildStdout, Terminal};
+pub use async_session::{Pool, Session, start};
 pub use child::Child;
-pub use pipe::{ChildStderr, ChildStdin, ChildStdout, Terminal};
-pub use session::{Pool, Session, start};
 
 /// Spawns a command: see [`Sandbox::spawn`].
 ///
@@ -101,7 +102,38 @@ pub async fn output(sandbox: &Sandbox, command: impl Into<Command>) -> Result<Ou
 /// Calls a function that blocks on a thread for that. If the future is dropped, the function is called nevertheless, and its result
 /// is dropped.
 async fn blocking<T: Send + 'static>(function: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    finished(spawn_blocking(function)).await
+    // If the future is dropped, this drops the result, which may be a sandbox to kill.
+    finished(spawn_blocking(move || function().map(DroppedElsewhere::new))).await.map(DroppedElsewhere::into_inner)
+}
+
+/// A value that is dropped on a thread for blocking work.
+#[derive(Debug)]
+struct DroppedElsewhere<T: Send + 'static>(Option<T>);
+
+impl<T: Send + 'static> DroppedElsewhere<T> {
+    fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    fn into_inner(mut self) -> T {
+        self.0.take().expect("it is taken once")
+    }
+}
+
+impl<T: Send + 'static> Deref for DroppedElsewhere<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("it is taken when this is consumed")
+    }
+}
+
+impl<T: Send + 'static> Drop for DroppedElsewhere<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.0.take() {
+            drop_elsewhere(value);
+        }
+    }
 }
 
 fn spawn_blocking<T: Send + 'static>(function: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {

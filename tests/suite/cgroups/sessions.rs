@@ -85,8 +85,10 @@ fn what_goes_on_is_listed() {
     let outcome = session.output(script("sleep 1000 >/dev/null 2>&1 & exit 3")).unwrap().outcome;
     assert_eq!(outcome.termination, Termination::Exited(3));
     assert_eq!(outcome.leaked.len(), 1, "{outcome}");
-    let found = session.output(script("cat /proc/[0-9]*/comm | grep sleep")).unwrap();
-    assert_eq!(text(&found.stdout), "sleep");
+    let found = || session.output(script("cat /proc/[0-9]*/comm | grep sleep")).unwrap();
+    // Its name is that of the shell until it is executed.
+    eventually("it goes on", || text(&found().stdout) == "sleep");
+    let found = found();
     assert_eq!(found.outcome.leaked, [], "it belongs to another command");
 }
 

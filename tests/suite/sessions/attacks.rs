@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal as NixSignal, kill};
 use nix::unistd::Pid;
-use stockade::{ErrorKind, Limits, Namespaces, Stdio, Termination, profile};
+use stockade::{Errno, ErrorKind, Limits, Namespaces, Stdio, Termination, profile};
 
 use super::{MS, script, session, start, stdout};
 use crate::attacks::common::{Attempts, attempt, sandbox, tell, unfiltered};
@@ -196,8 +196,11 @@ fn a_command_that_is_stopped_while_it_is_started_is_an_error_in_time() {
                     assert!(kinds.contains(&error.kind()), "{error}");
                     failed += 1;
                 }
-                // It was stopped or killed after the program was executed.
-                Ok(child) => drop(child),
+                // It was stopped or killed after the program was executed, which another name shows.
+                Ok(child) => {
+                    let name = fs::read_to_string(format!("/proc/{}/comm", child.pid().number())).unwrap_or_default();
+                    assert_eq!(name.trim_end(), "payload", "a program that was never executed");
+                }
             }
             assert!(begin.elapsed() < at_most(timeout) * 4, "{:?}", begin.elapsed());
         }
@@ -268,6 +271,23 @@ fn a_program_that_traces_commands_delays_no_outcome() {
     }
     let output = session.output(script("echo works")).unwrap();
     assert_eq!(text(&output.stdout), "works");
+}
+
+/// A program that a later command executes leads to the helper's image, which has the pass of the filter.
+#[apply(test)]
+fn the_image_of_the_helper_cannot_be_executed_again() {
+    let session = start(&unfiltered(&sandbox()));
+    stdout(
+        &session,
+        "ln -s /proc/self/exe /tmp/link; printf '#!/proc/self/exe\n' >/tmp/script; chmod 755 /tmp/script; \
+         ln -s /proc/thread-self/exe /tmp/thread",
+    );
+    // What the link leads to can be executed where it is a program.
+    assert_eq!(stdout(&session, "cp /bin/true /tmp/true; /tmp/true && echo runs"), "runs");
+    for path in ["/tmp/link", "/tmp/script", "/tmp/thread", "/proc/self/exe"] {
+        let error = session.spawn(stockade::Command::new(path)).expect_err("it would be the helper's image");
+        assert_eq!((error.kind(), error.errno()), (ErrorKind::NotExecutable, Some(Errno::EACCES)), "{path}: {error}");
+    }
 }
 
 /// Files of the session's root that a program has exchanged lead a later command nowhere else.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ::tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::child::Child;
-use super::{blocking, drop_elsewhere};
+use super::{DroppedElsewhere, blocking, drop_elsewhere};
 use crate::child::Child as BlockingChild;
 use crate::command::{Command, Stdio};
 use crate::confine::Namespaces;
@@ -236,13 +236,13 @@ struct EndedOnDrop(Arc<session::Session>);
 
 impl Drop for EndedOnDrop {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        self.0.end();
     }
 }
 
 /// Sessions that a thread keeps ready, as [`pool::Pool`](crate::pool::Pool) does, whose functions do not block.
 #[derive(Clone, Debug)]
-pub struct Pool(Arc<pool::Pool>);
+pub struct Pool(Arc<DroppedElsewhere<pool::Pool>>);
 
 impl Pool {
     /// Creates a pool: see [`pool::Pool::new`](crate::pool::Pool::new). If the future is dropped, so is the pool.
@@ -251,7 +251,7 @@ impl Pool {
     ///
     /// Those of [`pool::Pool::new`](crate::pool::Pool::new).
     pub async fn new(sandbox: Sandbox, size: usize) -> Result<Self> {
-        blocking(move || pool::Pool::new(sandbox, size)).await.map(|pool| Self(Arc::new(pool)))
+        blocking(move || pool::Pool::new(sandbox, size)).await.map(|pool| Self(Arc::new(DroppedElsewhere::new(pool))))
     }
 
     /// Takes a session: see [`pool::Pool::take`](crate::pool::Pool::take). If the future is dropped, the session ends.

@@ -86,7 +86,7 @@ pub(crate) fn report_ready(helper: &mut Script) {
 /// script in the message. It shares no memory with the helper.
 pub(crate) fn serve(helper: &mut Script) {
     helper.step(Step::new("wait for a command"));
-    let request = Request::new(helper);
+    let request = CommandRequest::new(helper);
     let started = StartedMessage::new(helper, false, false);
     let not_cloned = not_cloned(helper);
     let [next, ready, over, received, parent, failed] = [(); 6].map(|()| helper.label());
@@ -122,14 +122,14 @@ pub(crate) fn serve(helper: &mut Script) {
 }
 
 /// The `struct msghdr` that receives a command, in slots, since the kernel changes it.
-struct Request {
+struct CommandRequest {
     /// The first slot of the structure.
     header: Slot,
     /// The size of its control part.
     room: Slot,
 }
 
-impl Request {
+impl CommandRequest {
     fn new(helper: &mut Script) -> Self {
         let control = helper.arena.buffer(CONTROL_LEN);
         let data = helper.value("script of a command", COMMAND);
@@ -228,21 +228,21 @@ pub(crate) enum Opened {
     /// A file, with the flags of open(2) and the mode of a new one.
     File(PathBuf, i32, u32),
     /// A socket that listens.
-    Listening(SocketAddress),
+    Listening(InsideAddress),
     /// A socket that is connected.
-    Connected(SocketAddress),
+    Connected(InsideAddress),
 }
 
 /// An address for sockets, as the kernel takes it.
 #[derive(Clone, Debug)]
-pub(crate) struct SocketAddress {
+pub(crate) struct InsideAddress {
     family: i32,
     /// A `struct sockaddr`.
     bytes: Vec<u8>,
     shown: String,
 }
 
-impl SocketAddress {
+impl InsideAddress {
     pub fn tcp(address: SocketAddr) -> Self {
         let (family, rest) = match address {
             SocketAddr::V4(v4) => (libc::AF_INET, [&v4.ip().octets()[..], &[0; 8]].concat()),
@@ -319,7 +319,7 @@ pub(crate) fn opening(frame: &SessionFrame, opened: &Opened) -> Result<Script> {
 }
 
 /// Opens a socket. Returns it with the place of its address.
-fn socket(process: &mut Script, address: &SocketAddress) -> (Slot, Ref) {
+fn socket(process: &mut Script, address: &InsideAddress) -> (Slot, Ref) {
     let place = process.arena.bytes(&address.bytes, address.shown.clone());
     let kind = flags!(SOCK_STREAM | SOCK_CLOEXEC);
     (process.call(nr!(SYS_socket), [address.family.into(), kind, 0.into()]).store("socket"), place)

@@ -1,0 +1,201 @@
+//! A session that is launched: its helper and its init, from their start to their end. How commands are started is in
+//! `session_spawn.rs`.
+
+use std::cell::Cell;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use nix::poll::PollTimeout;
+
+use super::control_pipe::ControlPipe;
+use super::handshake::{self, Channel};
+use super::host_ids::Reserved;
+use super::image::Image;
+use super::listener::Listener;
+use super::placeholder::HeldPlaceholder;
+use super::process::Process;
+use super::reaper::{self, Reaper};
+use super::unkillable;
+use crate::cgroup::{Account, CreatedCgroup};
+use crate::creator::Creator;
+use crate::error::Result;
+use crate::plan::{Pids, Script};
+
+/// The number of looks at an init that does not exit, after which no other thread is about to take over a process.
+const UNREPORTED_ROUND: u32 = 4;
+
+/// The processes of a session, and what they use. Dropping it kills and reaps all of them.
+#[derive(Debug)]
+pub(crate) struct LaunchedSession {
+    pub(super) creator: Creator,
+    pub(super) channel: Channel,
+    /// The image of the helper, whose slots the caller can read.
+    pub(super) image: Image,
+    pub(super) pass: u64,
+    pub(super) own_id: u32,
+    /// A pidfd of the caller.
+    pub(super) caller: OwnedFd,
+    /// Namespaces of the session, with their kinds as flags of clone(2).
+    pub namespaces: Vec<(u32, OwnedFd)>,
+    /// The listener of the seccomp filter, if the policy passes calls to the caller.
+    pub listener: Option<Listener>,
+    pub(super) started: Instant,
+    pub(super) is_kill_requested: AtomicBool,
+    /// Held while it is ended.
+    pub(super) ending: Mutex<()>,
+    pub(super) has_ended: AtomicBool,
+    /// The number of cgroups of commands that were created.
+    pub(super) cgroups: AtomicU64,
+    /// Removed after every process has exited.
+    pub(super) cgroup: Mutex<Option<CreatedCgroup>>,
+    /// Cgroups of commands that have exited, with processes that go on.
+    pub(super) kept: Mutex<Vec<CreatedCgroup>>,
+    /// `None` once the session has ended.
+    pub(super) processes: Mutex<Option<SessionProcesses>>,
+}
+
+#[derive(Debug)]
+pub(super) struct SessionProcesses {
+    pub helper: Process,
+    pub init: Process,
+    pub control: ControlPipe,
+    /// The host ID of the processes. Released after they have exited.
+    pub reserved: Option<Reserved>,
+    /// Released after every process has exited.
+    pub placeholders: Vec<HeldPlaceholder>,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LaunchedSession {
+    /// Returns when the session was started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Returns the current statistics of the session's cgroup, if there is one.
+    pub fn account(&self) -> Option<Account> {
+        lock(&self.cgroup).as_ref().and_then(CreatedCgroup::account)
+    }
+
+    /// Freezes all processes of the programs, or thaws them.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        lock(&self.cgroup).as_ref().unwrap_or(&CreatedCgroup::default()).freeze(frozen)
+    }
+
+    /// Returns whether [`end`](Self::end) was called.
+    pub fn is_kill_requested(&self) -> bool {
+        self.is_kill_requested.load(Ordering::Acquire)
+    }
+
+    /// Returns whether all processes were killed.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
+    }
+
+    /// Returns whether its helper and its init have not exited.
+    pub fn is_alive(&self) -> bool {
+        let runs = |process: &Process| process.has_exited(PollTimeout::ZERO) == Ok(false);
+        lock(&self.processes).as_ref().is_some_and(|processes| runs(&processes.helper) && runs(&processes.init))
+    }
+
+    /// Returns whether a process is in the PID namespace of the session.
+    pub(super) fn has(&self, pid: i32) -> bool {
+        let init = lock(&self.processes).as_ref().map(|processes| processes.init.pid());
+        init.is_some_and(|init| Reaper::of(init, None).is_in_namespace(pid))
+    }
+
+    /// Keeps the cgroup of a command whose processes go on.
+    pub(super) fn keep(&self, cgroup: CreatedCgroup) {
+        let mut kept = lock(&self.kept);
+        // Those of processes that have exited meanwhile.
+        kept.retain_mut(|cgroup| !cgroup.remove());
+        kept.push(cgroup);
+    }
+
+    /// Kills and reaps every process of the session. Does nothing once it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unkillable`](crate::ErrorKind::Unkillable) if init does not exit. It is reaped later then.
+    pub fn end(&self) -> Result<()> {
+        self.is_kill_requested.store(true, Ordering::Release);
+        // Another thread that ends it at the same time returns when it has ended.
+        let _ending = lock(&self.ending);
+        let Some(mut processes) = lock(&self.processes).take() else { return Ok(()) };
+        // The helper first, so that it starts no further process.
+        let _ = processes.helper.signal(libc::SIGKILL);
+        let _ = processes.init.signal(libc::SIGKILL);
+        // Where the caller may send no signals, both exit because of these.
+        processes.control.close();
+        self.channel.close();
+        let mut cgroup = lock(&self.cgroup).take();
+        let members = cgroup.as_ref().map(CreatedCgroup::members).unwrap_or_default();
+        members.thaw();
+        let _ = processes.helper.finish();
+        let init = processes.init.pid();
+        let rounds = Cell::new(0);
+        let unblock = || {
+            members.thaw();
+            rounds.set(rounds.get() + 1);
+            if rounds.get() == UNREPORTED_ROUND {
+                self.reap_unreported();
+            }
+        };
+        let ended = processes.init.finish_init_of(None, unblock).map_err(|errno| unkillable::explain(init, errno));
+        lock(&self.kept).clear();
+        if let Some(cgroup) = cgroup.take() {
+            let _ = cgroup.remove_or_give_up();
+        }
+        if ended.is_err() {
+            // A process still uses these.
+            mem::forget((processes.reserved.take(), mem::take(&mut processes.placeholders)));
+        }
+        self.has_ended.store(true, Ordering::Release);
+        ended.map(drop)
+    }
+
+    /// Ends the session, unless this process is a forked child of the one that has started it.
+    pub fn end_if_own(&self) -> Result<()> {
+        if self.creator.is_this() { self.end() } else { Ok(()) }
+    }
+
+    /// Reaps the process that the helper has cloned last, if the helper was killed before it could report it. Init cannot exit
+    /// before.
+    fn reap_unreported(&self) {
+        let slots: [u64; Script::COMMAND.0 as usize + 1] = self.image.slots();
+        let command = slots[usize::from(Script::COMMAND.0)] as i32;
+        if command > 0 && !reaper::is_registered(command) && reaper::is_zombie_inside(command) {
+            handshake::kill_and_reap(Pids { command, init: 0 });
+        }
+    }
+
+    /// Leaves the session to the process that has created it: see `Running::disown`.
+    fn disown(&mut self) {
+        // Not by locking: another thread may have held a lock when this process was forked.
+        fn take<T: Default>(mutex: &mut Mutex<T>) -> T {
+            mem::take(mutex.get_mut().unwrap_or_else(PoisonError::into_inner))
+        }
+        if let Some(mut processes) = take(&mut self.processes) {
+            processes.helper.disown();
+            processes.init.disown();
+            mem::forget(processes);
+        }
+        mem::forget((take(&mut self.kept), take(&mut self.cgroup)));
+    }
+}
+
+impl Drop for LaunchedSession {
+    fn drop(&mut self) {
+        if self.creator.is_this() {
+            let _ = self.end();
+        } else {
+            self.disown();
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Starts commands of a session: sends their scripts to its helper, and waits until their programs were executed.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use nix::errno::Errno;
+
+use super::busy::while_busy;
+use super::control_pipe::ControlPipe;
+use super::handshake::{self, Channel, Received, failure_of, not_executed, since};
+use super::kill_switch::KillSwitch;
+use super::live_session::{LaunchedSession, lock};
+use super::process::Process;
+use super::running::{Keeper, Running};
+use super::setup_deadline::Deadline;
+use super::streams::{self, Streams};
+use super::{memory_file, reaper};
+use crate::cgroup::{CreatedCgroup, Members, freezer};
+use crate::creator::Creator;
+use crate::error::{Error, Result};
+use crate::plan::memory_map::{COMMAND, COMMAND_LEN, LONG_COMMAND, LONG_COMMAND_LEN};
+use crate::plan::message::FIRST_RECEIVED;
+use crate::plan::{CommandPlan, Input, Part, Pids, Report, Script, Step, nr};
+use crate::sys::layout::{ImageWords, Layout};
+
+/// The most descriptors that the kernel passes with a message (unix(7), `SCM_MAX_FD`).
+const MOST_DESCRIPTORS: usize = 253;
+
+impl LaunchedSession {
+    /// Starts a command. Returns once its program was executed.
+    pub fn spawn(self: &Arc<Self>, plan: &CommandPlan) -> Result<Running> {
+        self.check_creator()?;
+        reaper::reap_abandoned();
+        let deadline = Deadline::of(plan.setup_timeout);
+        while_busy(|| self.spawn_once(plan, deadline))
+    }
+
+    fn spawn_once(self: &Arc<Self>, plan: &CommandPlan, deadline: Deadline) -> Result<Running> {
+        // Checked first: descriptors that are opened from here on may take the numbers of closed standard streams.
+        let is_open = streams::inherited();
+        let mut streams = Streams::open(&plan.inherited, is_open, self.own_id, self.caller.as_fd())?;
+        let mut cgroup = self.create_cgroup()?;
+        let (channel, report) = Channel::new()?;
+        self.send(plan, &Sent::new(plan, &report, &streams, cgroup.as_ref())?, deadline)?;
+        drop(report);
+        let members = cgroup.as_ref().map(CreatedCgroup::members).unwrap_or_default();
+        let StartedCommand { program, at, passed } = self.wait_until_executed(plan, &channel, deadline, &members)?;
+        if has_died(&program) {
+            return Err(Error::killed_before_execution());
+        }
+        if let Some(cgroup) = &mut cgroup {
+            cgroup.close_entries();
+        }
+        let (streams, held) = streams.take();
+        let kill_switch = KillSwitch::new(&program, None, members, ControlPipe::closed());
+        Ok(Running {
+            creator: Creator::this(),
+            program,
+            keeper: Keeper::Session(self.clone()),
+            kill_switch: Some(Arc::new(kill_switch)),
+            streams,
+            pty: passed,
+            listener: None,
+            namespaces: vec![],
+            started: at,
+            held,
+            lost: vec![],
+            cgroup,
+            reserved: None,
+            placeholders: vec![],
+        })
+    }
+
+    /// Has a process of the session make the calls of a plan and exit. Returns the descriptor that it has opened for the caller.
+    pub fn open(self: &Arc<Self>, plan: &CommandPlan) -> Result<OwnedFd> {
+        self.check_creator()?;
+        let deadline = Deadline::of(plan.setup_timeout);
+        let mut streams = Streams::default();
+        let nothing = streams::null()?;
+        streams.program = [nothing.as_raw_fd(); 3];
+        let (channel, report) = Channel::new()?;
+        self.send(plan, &Sent::new(plan, &report, &streams, None)?, deadline)?;
+        drop(report);
+        // It exits by itself.
+        let StartedCommand { mut program, passed, .. } =
+            self.wait_until_executed(plan, &channel, deadline, &Members::default())?;
+        let _ = program.wait();
+        passed.ok_or_else(|| Error::died("pass a descriptor to the caller"))
+    }
+
+    /// Refuses a forked child of the process that has started the session: it could not wait for what it starts.
+    fn check_creator(&self) -> Result<()> {
+        match self.creator.is_this() {
+            true => Ok(()),
+            false => Err(Error::invalid(
+                "the session belongs to the process that has started it, of which this one is a forked child",
+                "start another session in this process",
+            )),
+        }
+    }
+
+    /// Creates the cgroup of a command, if the session has one.
+    fn create_cgroup(&self) -> Result<Option<CreatedCgroup>> {
+        let name = || format!("command-{}", self.cgroups.fetch_add(1, Ordering::Relaxed));
+        lock(&self.cgroup).as_ref().map(|cgroup| cgroup.create_below(&name())).transpose()
+    }
+
+    /// Sends a command to the helper.
+    fn send(&self, plan: &CommandPlan, sent: &Sent, deadline: Deadline) -> Result<()> {
+        let at = |address| self.layout(&plan.script, sent, address);
+        if plan.script.is_too_long() {
+            return Err(Error::invalid("the command has more than 65,535 values", "pass fewer descriptors"));
+        }
+        let words = at(COMMAND);
+        if words.bytes().len() as u64 <= COMMAND_LEN && self.channel.send_all(words.bytes(), &sent.fds, deadline)? {
+            return Ok(());
+        }
+        // It is too large for a message.
+        let words = at(LONG_COMMAND);
+        let len = words.bytes().len() as u64;
+        if len > LONG_COMMAND_LEN {
+            let remedy = "pass fewer or shorter arguments and environment variables";
+            return Err(Error::invalid("the command is larger than 32 MiB", remedy));
+        }
+        let file = memory_file::of_bytes(words.bytes())?;
+        let fds: Vec<RawFd> = sent.fds.iter().copied().chain([file.as_raw_fd()]).collect();
+        let reading = self.layout(&reading(&plan.script, len), sent, COMMAND);
+        match self.channel.send_all(reading.bytes(), &fds, deadline)? {
+            true => Ok(()),
+            false => Err(Error::io("send a command to the helper of the session")(Errno::EMSGSIZE)),
+        }
+    }
+
+    fn layout(&self, script: &Script, sent: &Sent, address: u64) -> ImageWords {
+        let resolve = |input| match input {
+            Input::Pass => self.pass,
+            Input::OwnId => self.own_id.into(),
+            Input::Value(value) => value,
+            input => sent.number(input).into(),
+        };
+        Layout { script, tag: Part::Command.tag(), fault: None, resolve: &resolve }.at(address)
+    }
+
+    /// Waits until the program was executed: its process had the other end of the channel until then. On an error, kills the
+    /// process; `members` are those of its cgroup.
+    fn wait_until_executed(
+        &self,
+        plan: &CommandPlan,
+        channel: &Channel,
+        deadline: Deadline,
+        members: &Members,
+    ) -> Result<StartedCommand> {
+        let (mut program, mut passed) = (None, None);
+        let mut is_unanswered = true;
+        let result =
+            self.receive_until_executed(plan, channel, deadline, (&mut program, &mut passed, &mut is_unanswered));
+        match (program, result) {
+            (Some((program, at)), Ok(())) => Ok(StartedCommand { program, at, passed }),
+            (program, result) => {
+                if let Some((mut program, _)) = program {
+                    // It may be frozen.
+                    let pid = program.pid();
+                    let _ = program.finish_while(|| {
+                        members.thaw();
+                        freezer::release(pid);
+                    });
+                }
+                // The helper was killed, or stopped, from outside, and may have started the process nevertheless.
+                let error = result.err().unwrap_or_else(|| self.ended());
+                if is_unanswered {
+                    let _ = self.end();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Receives reports up to the end of the channel. Returns the first error among them.
+    fn receive_until_executed(
+        &self,
+        plan: &CommandPlan,
+        channel: &Channel,
+        deadline: Deadline,
+        (program, passed, is_unanswered): (&mut Option<(Process, Instant)>, &mut Option<OwnedFd>, &mut bool),
+    ) -> Result<()> {
+        let mut failed = Ok(());
+        loop {
+            if !channel.is_ready(deadline)? {
+                let remedy = "kill the program of the session that has stopped the process, end the session, or raise \
+                              Sandbox::setup_timeout";
+                return Err(Error::timed_out("execute the program", deadline.limit).advised(Some(remedy.into())));
+            }
+            let received = channel.receive(Report::longest(plan.search.candidates.len()))?;
+            let Some(Received { report, fds, is_cut }) = received else { return failed };
+            if is_cut {
+                failed = Err(handshake::cut());
+            }
+            *is_unanswered &= !matches!(report, Report::Started(..) | Report::NotCloned(_));
+            match report {
+                Report::Started(Pids { command, .. }, at) => match fds.into_iter().next() {
+                    Some(pidfd) => *program = Some((Process::from_parts(command, pidfd), since(at))),
+                    // Nobody could wait for it.
+                    None => handshake::kill_and_reap(Pids { command, init: 0 }),
+                },
+                Report::Passed => *passed = fds.into_iter().next(),
+                Report::Failed { call, errno, .. } => failed = Err(failure_of(&plan.script, call, errno)),
+                Report::NotExecuted(failures) => failed = Err(not_executed(&plan.search, &failures)),
+                Report::NotCloned(errno) => failed = Err(not_cloned(errno)),
+                _ => failed = Err(Error::died("read a report")),
+            }
+        }
+    }
+
+    /// Returns the error of a command that was not started, because the helper has exited.
+    fn ended(&self) -> Error {
+        match self.is_kill_requested() {
+            true => Error::session_ended(),
+            false => Error::died("start the command"),
+        }
+    }
+}
+
+/// The process of a command whose program was executed.
+struct StartedCommand {
+    program: Process,
+    at: Instant,
+    /// The descriptor that it has opened for the caller.
+    passed: Option<OwnedFd>,
+}
+
+/// The descriptors that are sent with a command, in the order of their numbers in its process.
+struct Sent {
+    fds: Vec<RawFd>,
+    /// The indices of those that the program inherits beside its standard streams.
+    handed: Vec<u16>,
+}
+
+/// The number of descriptors before those in [`Sent::handed`]: the report channel and the standard streams.
+const STANDARD: usize = 4;
+
+impl Sent {
+    fn new(plan: &CommandPlan, report: &OwnedFd, streams: &Streams, cgroup: Option<&CreatedCgroup>) -> Result<Self> {
+        let mut handed: Vec<u16> = vec![];
+        for &(index, _) in &plan.inherited.handed {
+            if !handed.contains(&index) {
+                handed.push(index);
+            }
+        }
+        let entries = cgroup.into_iter().flat_map(CreatedCgroup::entries);
+        let fds: Vec<RawFd> = [report.as_raw_fd()]
+            .into_iter()
+            .chain(streams.program)
+            .chain(handed.iter().map(|&index| streams.further(index)))
+            .chain(entries.map(|entry: BorrowedFd<'_>| entry.as_raw_fd()))
+            .collect();
+        // One more may be needed for the script.
+        if fds.len() >= MOST_DESCRIPTORS {
+            let remedy = format!("pass at most {}", MOST_DESCRIPTORS - 16);
+            return Err(Error::invalid("a command of a session cannot have that many descriptors", remedy));
+        }
+        Ok(Self { fds, handed })
+    }
+
+    /// Returns the number of a descriptor in the process of the command.
+    fn number(&self, input: Input) -> u32 {
+        let position = match input {
+            Input::Report => 0,
+            Input::Stdio(number) => 1 + usize::from(number),
+            Input::Handed(index) => STANDARD + self.handed.iter().position(|&known| known == index).unwrap_or_default(),
+            Input::CgroupEntry(index) => STANDARD + self.handed.len() + usize::from(index),
+            Input::ScriptFile => self.fds.len(),
+            // Of the set-up alone.
+            _ => return u32::MAX,
+        };
+        FIRST_RECEIVED + position as u32
+    }
+}
+
+/// Returns whether a process has not executed its program (`PF_FORKNOEXEC` of linux/sched.h, in proc_pid_stat(5)), though it has
+/// closed the channel: it was killed. It need not have exited yet.
+fn has_died(process: &Process) -> bool {
+    const FORK_NO_EXEC: u64 = 0x40;
+    /// The position of the flags after the name.
+    const FLAGS: usize = 6;
+    let flags = || {
+        let stat = std::fs::read(format!("/proc/{}/stat", process.pid())).ok()?;
+        let name = stat.iter().rposition(|&byte| byte == b')')?;
+        String::from_utf8_lossy(&stat[name + 1..]).split_whitespace().nth(FLAGS)?.parse::<u64>().ok()
+    };
+    flags().is_some_and(|flags| flags & FORK_NO_EXEC != 0)
+}
+
+/// Compiles the script that reads a larger one from a file, and goes on with it.
+fn reading(larger: &Script, len: u64) -> Script {
+    let mut script = larger.with_same_pass();
+    script.step(Step::new("read the script of the command"));
+    let file = script.input(Input::ScriptFile);
+    script.call(nr!(SYS_pread64), [file.into(), LONG_COMMAND.into(), len.into(), 0.into()]);
+    script.switch_to(LONG_COMMAND);
+    script
+}
+
+/// Returns the error of a process that could not be cloned.
+fn not_cloned(errno: i32) -> Error {
+    let remedy = match errno {
+        libc::EAGAIN => Some(
+            "raise the limit on processes that is reached (RLIMIT_NPROC, pids.max, kernel.pid_max), or end the session, \
+             whose programs may have too many",
+        ),
+        libc::ENOMEM => {
+            Some("init was killed from outside, or memory is short: look in the kernel's log for the reason")
+        }
+        _ => None,
+    };
+    Error::set_up("start the process of the command", "clone", Errno::from_raw(errno), remedy)
+}

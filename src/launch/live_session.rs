@@ -17,7 +17,7 @@ use super::image::Image;
 use super::listener::Listener;
 use super::placeholder::HeldPlaceholder;
 use super::process::Process;
-use super::reaper::{self, Reaper};
+use super::reaper;
 use super::unkillable;
 use crate::cgroup::{Account, CreatedCgroup};
 use crate::creator::Creator;
@@ -102,12 +102,6 @@ impl LaunchedSession {
     pub fn is_alive(&self) -> bool {
         let runs = |process: &Process| process.has_exited(PollTimeout::ZERO) == Ok(false);
         lock(&self.processes).as_ref().is_some_and(|processes| runs(&processes.helper) && runs(&processes.init))
-    }
-
-    /// Returns whether a process is in the PID namespace of the session.
-    pub(super) fn has(&self, pid: i32) -> bool {
-        let init = lock(&self.processes).as_ref().map(|processes| processes.init.pid());
-        init.is_some_and(|init| Reaper::of(init, None).is_in_namespace(pid))
     }
 
     /// Keeps the cgroup of a command whose processes go on.

@@ -163,7 +163,7 @@ impl Reaper {
     }
 
     /// Returns whether a process is in the PID namespace of the init, or in a descendant of that.
-    pub fn is_in_namespace(&self, pid: i32) -> bool {
+    fn is_in_namespace(&self, pid: i32) -> bool {
         let mut next = open_namespace(pid);
         while let Some(namespace) = next {
             if self.is_namespace_of_init(&namespace) {

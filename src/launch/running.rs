@@ -195,11 +195,11 @@ impl Running {
         }
         let (switch, pid) = (self.kill_switch.as_deref(), self.program.pid());
         // The program is reaped before the init, which cannot exit until every process of its namespace was reaped.
-        let keeper = &self.keeper;
+        let is_of_session = matches!(self.keeper, Keeper::Session(_));
         let unblock = || {
             unblock_exit(switch, pid);
-            if let Keeper::Session(session) = keeper {
-                end_tracer(session, pid);
+            if is_of_session {
+                end_tracer(pid);
             }
         };
         let exit = match self.program.finish_while(unblock) {
@@ -348,14 +348,14 @@ fn still_exists(path: &Path) -> Unenforced {
     Unenforced::new("kill every process of the sandbox", &error.on(path).of(Layer::Cgroup))
 }
 
-/// Kills the process that traces the program of a session, which cannot be reaped until it is let go (ptrace(2)). It is a
-/// process of the session: the caller traces none, and others of the host can reach the program only if they are the caller's
-/// user.
-fn end_tracer(session: &LaunchedSession, program: i32) {
+/// Kills the process that traces the program of a session, which cannot be reaped until it is let go (ptrace(2)), if it is one of
+/// the session: one outside is in a PID namespace above, and so has fewer PIDs.
+fn end_tracer(program: i32) {
+    let pids = |pid: i32| ProcessStatus::of(pid).map_or(0, |status| status.words("NSpid").count());
     let tracer = ProcessStatus::of(program).ok().and_then(|status| status.field("TracerPid").parse::<i32>().ok());
     if let Some(tracer) = tracer.filter(|&tracer| tracer > 0)
         && let Ok(pidfd) = pidfd::open(tracer)
-        && session.has(tracer)
+        && pids(tracer) >= pids(program)
     {
         let _ = pidfd::send(pidfd.as_fd(), libc::SIGKILL);
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use nix::errno::Errno;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use super::busy::while_busy;
 use super::control_pipe::ControlPipe;
@@ -279,9 +280,11 @@ impl Sent {
 }
 
 /// Returns whether a process has not executed its program (`PF_FORKNOEXEC` of linux/sched.h, in proc_pid_stat(5)), though it has
-/// closed the channel: it was killed. It need not have exited yet.
+/// closed the channel: a signal has killed it, or is about to.
 fn has_died(process: &Process) -> bool {
     const FORK_NO_EXEC: u64 = 0x40;
+    /// The time that it may take to exit, in milliseconds.
+    const EXIT: u16 = 1000;
     /// The position of the flags after the name.
     const FLAGS: usize = 6;
     let flags = || {
@@ -289,7 +292,12 @@ fn has_died(process: &Process) -> bool {
         let name = stat.iter().rposition(|&byte| byte == b')')?;
         String::from_utf8_lossy(&stat[name + 1..]).split_whitespace().nth(FLAGS)?.parse::<u64>().ok()
     };
-    flags().is_some_and(|flags| flags & FORK_NO_EXEC != 0)
+    let is_killed = || {
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
+        process.has_exited(EXIT.into()) == Ok(true)
+            && matches!(waitid(Id::PIDFd(process.as_fd()), peek), Ok(WaitStatus::Signaled(..)))
+    };
+    flags().is_some_and(|flags| flags & FORK_NO_EXEC != 0) && is_killed()
 }
 
 /// Compiles the script that reads a larger one from a file, and goes on with it.

@@ -38,10 +38,8 @@ pub async fn start(sandbox: &Sandbox) -> Result<Session> {
 ///
 /// # ::tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// let session = stockade::tokio::start(&Sandbox::new()).await?;
-/// let (first, second) = ::tokio::join!(
-///     session.output(Command::new("echo").arg("first")),
-///     session.output(Command::new("echo").arg("second")),
-/// );
+/// let (mut one, mut other) = (Command::new("echo"), Command::new("echo"));
+/// let (first, second) = ::tokio::join!(session.output(one.arg("first")), session.output(other.arg("second")));
 /// assert_eq!((first?.stdout, second?.stdout), (b"first\n".to_vec(), b"second\n".to_vec()));
 /// # Ok::<(), stockade::Error>(())
 /// # })?;

@@ -23,7 +23,7 @@
 //! assert_eq!(output.stdout, b"hello\n");
 //!
 //! // Two at once, on one thread.
-//! let sleep = |time| stockade::tokio::status(&sandbox, Command::new("sleep").arg(time));
+//! let sleep = async |time: &str| stockade::tokio::status(&sandbox, Command::new("sleep").arg(time)).await;
 //! let (first, second) = ::tokio::join!(sleep("0.2"), sleep("0.1"));
 //! assert!(first?.success() && second?.success());
 //!

@@ -129,13 +129,13 @@ fn what_is_dropped_is_killed() {
                 1 => drop(timeout(300 * MS, stockade::tokio::output(&sandbox, sleep(&argument))).await),
                 2 => {
                     let child = stockade::tokio::spawn(&sandbox, sleep(&argument)).await.unwrap();
-                    assert!(sleeps(&argument));
+                    eventually("it runs", || sleeps(&argument));
                     drop(child);
                 }
                 _ => {
                     let session = start(&sandbox).await.unwrap();
                     let mut child = session.spawn(sleep(&argument)).await.unwrap();
-                    assert!(sleeps(&argument));
+                    eventually("it runs", || sleeps(&argument));
                     drop(session);
                     assert_eq!(child.wait().await.unwrap().termination, Termination::Killed);
                 }
@@ -149,7 +149,7 @@ fn what_is_dropped_is_killed() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let argument = argument(9);
     let child = runtime.block_on(stockade::tokio::spawn(&Sandbox::new(), sleep(&argument))).unwrap();
-    assert!(sleeps(&argument));
+    eventually("it runs", || sleeps(&argument));
     drop(runtime);
     drop(child);
     assert!(!sleeps(&argument));

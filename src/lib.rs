@@ -18,7 +18,7 @@
 //! | script | The part of a plan that one process executes. |
 //! | set-up | The part of a spawn in which the set-up processes execute the plan. It ends when the program is executed. |
 //! | helper | The set-up process that creates namespaces and mounts, and starts init and the program's process. |
-//! | session | A sandbox that is kept for many commands: [`Session`]. Where the session of setsid(2) is meant, that is said. |
+//! | session | A sandbox that is kept for many commands: [`Session`]. A session of setsid(2) is always named as such. |
 //! | init | Process 1 of the sandbox's PID namespace. |
 //! | limit | A bound on a resource. A program *exceeds* it. |
 //! | enforcement | The layers that were in force. A layer that was requested and is not in force is *unenforced*. See [`Enforcement`](outcome::Enforcement). |

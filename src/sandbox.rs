@@ -811,7 +811,7 @@ impl Launching {
         let namespaces = namespaces.into_iter().map(|(kind, fd)| (Namespaces::from_bits_truncate(kind), fd)).collect();
         let supervisor = match (&compiled.supervision.policy, launched.listener.take()) {
             (Some(policy), Some(listener)) => {
-                let programs = Programs::One(Killer::of(&launched));
+                let programs = Programs::one(Killer::of(&launched));
                 Some(ProgramSupervisor::Own(Supervisor::start(listener, policy.clone(), callback, programs)?))
             }
             _ => None,

@@ -399,7 +399,7 @@ impl Child {
         [self.stage.deadline(), poll, kill].into_iter().flatten().min()
     }
 
-    /// Returns whether the program has exited, or does not exit though it was killed. Enforces the limits if it has not.
+    /// Does the same as `has_exited` without waiting.
     #[cfg(feature = "tokio")]
     pub(crate) fn has_exited_now(&mut self) -> Result<bool> {
         self.has_exited(PollTimeout::ZERO)

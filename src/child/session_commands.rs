@@ -12,17 +12,17 @@ use crate::process_status::ProcessStatus;
 
 /// What the decisions about the calls of a program need: a handle that kills it, and its log.
 #[derive(Clone, Debug)]
-pub(super) struct Supervised {
-    pub killer: Killer,
-    pub log: Arc<Mutex<ViolationLog>>,
+pub(crate) struct Supervised {
+    pub(super) killer: Killer,
+    pub(super) log: Arc<Mutex<ViolationLog>>,
 }
 
 impl Supervised {
-    pub fn new(killer: Killer) -> Self {
+    pub(super) fn new(killer: Killer) -> Self {
         Self { killer, log: Arc::default() }
     }
 
-    pub fn log(&self) -> MutexGuard<'_, ViolationLog> {
+    pub(super) fn log(&self) -> MutexGuard<'_, ViolationLog> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -132,9 +132,7 @@ impl SupervisedCommand {
         self.forget();
         std::mem::take(&mut *self.supervised.log())
     }
-}
 
-impl SupervisedCommand {
     fn forget(&self) {
         /// The number of commands that have exited and are remembered.
         const REMEMBERED: usize = 256;

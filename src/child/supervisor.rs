@@ -171,12 +171,27 @@ impl<'a> Notification<'a> {
 /// A callback that decides system calls.
 pub(crate) type Callback = Box<dyn FnMut(&Notification<'_>) -> Decision + Send>;
 
-/// The programs whose calls a supervisor decides.
+/// The programs whose calls a supervisor decides, with their logs.
 pub(crate) enum Programs {
-    /// That of a sandbox, with a handle that kills it.
-    One(Killer),
+    /// That of a sandbox.
+    One(Supervised),
     /// The commands of a session.
     Session(Arc<SessionCommands>),
+}
+
+impl Programs {
+    /// The program of a sandbox, with a handle that kills it.
+    pub fn one(killer: Killer) -> Self {
+        Self::One(Supervised::new(killer))
+    }
+
+    /// Returns the program that a call belongs to. `None` for a process of a session whose command has exited.
+    fn of(&self, request: &Request) -> Option<Supervised> {
+        match self {
+            Self::One(program) => Some(program.clone()),
+            Self::Session(commands) => commands.of(request.pid),
+        }
+    }
 }
 
 /// The supervisor thread. It exits with the sandbox.
@@ -195,23 +210,7 @@ struct SupervisorThread {
     listener: Listener,
     policy: Arc<Policy>,
     callback: Option<Callback>,
-    programs: Supervisees,
-}
-
-/// The programs whose calls the thread decides, with their logs.
-enum Supervisees {
-    One(Supervised),
-    Session(Arc<SessionCommands>),
-}
-
-impl Supervisees {
-    /// Returns the program that a call belongs to. `None` for a process of a session whose command has exited.
-    fn of(&self, request: &Request) -> Option<Supervised> {
-        match self {
-            Self::One(program) => Some(program.clone()),
-            Self::Session(commands) => commands.of(request.pid),
-        }
-    }
+    programs: Programs,
 }
 
 impl Supervisor {
@@ -225,13 +224,9 @@ impl Supervisor {
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(Error::io("create an eventfd"))?;
         let stop = Arc::new(stop);
         let stopped = stop.clone();
-        let (programs, log) = match programs {
-            Programs::One(killer) => {
-                let program = Supervised::new(killer);
-                let log = program.log.clone();
-                (Supervisees::One(program), log)
-            }
-            Programs::Session(commands) => (Supervisees::Session(commands), Arc::default()),
+        let log = match &programs {
+            Programs::One(program) => program.log.clone(),
+            Programs::Session(_) => Arc::default(),
         };
         let mut supervisor = SupervisorThread { listener, policy, callback, programs };
         let thread = std::thread::Builder::new().name("stockade-seccomp".into()).spawn(move || {

@@ -18,7 +18,6 @@ use crate::cgroup::{Cgroup, Spec};
 use crate::confine::seccomp::SetUpUnderFilter;
 use crate::confine::{Bounds, Namespaces, Policy};
 use crate::error::{Error, Result};
-use crate::layer::Layer;
 use crate::outcome::{Enforcement, Unenforced};
 #[cfg(feature = "_testing")]
 use crate::plan::Part;
@@ -98,18 +97,13 @@ pub(crate) fn compile(
     unenforced: Vec<Unenforced>,
     can_idmap: fn(&Path) -> Option<bool>,
 ) -> Result<Compiled> {
-    config.check_best_effort()?;
     let masked = with_landlock_masks(config);
     let config = masked.as_ref().unwrap_or(config);
     let env = job.env_over(&config.env);
     let job = &Job { env: &env, ..job.clone() };
-    let mut descriptors = vec![];
-    let mut enforcement = Enforcement::default();
-    enforcement.unenforced = unenforced;
-    let decisions = Decisions::new(config, SetUpUnderFilter::OfProgram, can_idmap, &mut descriptors, &mut enforcement)?;
-    let (stdio, input) = streams(job, &mut descriptors)?;
+    let mut order = Order::of(config, SetUpUnderFilter::OfProgram, unenforced, can_idmap)?;
+    let (stdio, input) = streams(job, &mut order.descriptors)?;
     let search = search(job)?;
-    let mut order = Order::new(decisions, descriptors, enforcement);
     let helper = order.helper(job, &stdio, &search)?;
     let bounds = bounds(config, &stdio);
     let policy = order.decisions.supervised_policy();
@@ -141,28 +135,12 @@ pub(crate) fn compile_session(
     unenforced: Vec<Unenforced>,
     can_idmap: fn(&Path) -> Option<bool>,
 ) -> Result<CompiledSession> {
-    config.check_best_effort()?;
     let masked = with_landlock_masks(config);
     let config = masked.as_ref().unwrap_or(config);
-    let mut descriptors = vec![];
-    let mut enforcement = Enforcement::default();
-    enforcement.unenforced = unenforced;
-    let decisions = Decisions::new(config, SetUpUnderFilter::OfSession, can_idmap, &mut descriptors, &mut enforcement)?;
-    check_session(&decisions)?;
-    let mut order = Order::new(decisions, descriptors, enforcement);
+    let mut order = Order::of(config, SetUpUnderFilter::OfSession, unenforced, can_idmap)?;
+    check_session(&order.decisions)?;
     let helper = order.session()?;
-    if !config.limits.is_empty() {
-        order.enforcement.activate(Layer::Limits, config.limits.to_string());
-    }
-    let has_cgroup = !order.enforcement.unenforced.iter().any(|unenforced| unenforced.layer == Layer::Cgroup);
-    let frame = SessionFrame {
-        config: config.clone(),
-        groups: order.decisions.cgroup.as_ref().map(Spec::groups).unwrap_or_default(),
-        carrying: order.carrying(),
-        owner: order.decisions.owner(),
-        shares_user: order.decisions.ids.shares_user(order.decisions.has(Namespaces::USER)),
-        memory_is_limited: config.limits_memory() && has_cgroup,
-    };
+    let frame = order.frame();
     let policy = order.decisions.supervised_policy();
     let inherited = order.inherited([Stream::Null; 3], Arc::default(), None);
     let (cgroup, enforcement) = (order.decisions.cgroup.take(), std::mem::take(&mut order.enforcement));

@@ -16,15 +16,18 @@ use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, fcntl};
 
+use super::config::Config;
 use super::decisions::Decisions;
 use super::helper::{self, Groups, Placed, ProgramProcess, place_of};
 use super::init::{self, Init};
 use super::job::{Job, Terminal, argv, envp};
 use super::session_helper::{self, SessionFrame};
+use crate::cgroup::Spec;
 use crate::confine::identity::Resolved;
 use crate::confine::landlock::Implied;
 use crate::confine::limits::{self, Rlimits};
 use crate::confine::mount::{self, Endpoints, Names, OldRoot};
+use crate::confine::seccomp::SetUpUnderFilter;
 use crate::confine::secure_bits::SecureBits;
 use crate::confine::{
     Namespaces, Operation, capabilities, identity, namespaces, network, no_zero, priorities, quotas, seccomp,
@@ -52,8 +55,18 @@ pub(super) struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
-    pub fn new(decisions: Decisions<'a>, descriptors: Vec<Arc<OwnedFd>>, enforcement: Enforcement) -> Self {
-        Self {
+    /// Resolves a configuration. `unenforced` are the layers that best effort has dropped already.
+    pub fn of(
+        config: &'a Config,
+        set_up: SetUpUnderFilter,
+        unenforced: Vec<Unenforced>,
+        can_idmap: fn(&Path) -> Option<bool>,
+    ) -> Result<Self> {
+        config.check_best_effort()?;
+        let (mut descriptors, mut enforcement) = (vec![], Enforcement::default());
+        enforcement.unenforced = unenforced;
+        let decisions = Decisions::new(config, set_up, can_idmap, &mut descriptors, &mut enforcement)?;
+        Ok(Self {
             decisions,
             id_mappings: vec![],
             placeholders: vec![],
@@ -62,7 +75,7 @@ impl<'a> Order<'a> {
             enforcement,
             reset_preferences: Preferences::empty(),
             implied: None,
-        }
+        })
     }
 
     /// The plan of the helper's script.
@@ -89,12 +102,6 @@ impl<'a> Order<'a> {
     pub fn inherited(&mut self, stdio: [Stream; 3], input: Arc<[u8]>, most_written: Option<u64>) -> Inherited {
         let (descriptors, handed) = (mem::take(&mut self.descriptors), mem::take(&mut self.handed));
         Inherited { stdio, input, descriptors, handed, most_written, owner: self.decisions.owner() }
-    }
-
-    /// The calls that carry the pass once the filters are installed. `None` without a filter.
-    pub fn carrying(&self) -> Option<Vec<u32>> {
-        let Decisions { filter, programs, .. } = &self.decisions;
-        seccomp::carrying(filter.as_deref(), !programs.is_empty())
     }
 
     /// Compiles the script of the helper, with the steps of init and of the program's process.
@@ -209,6 +216,7 @@ impl<'a> Order<'a> {
         self.confine(helper);
         self.active(Layer::Session, "new");
         self.active(Layer::Descriptors, DESCRIPTORS);
+        self.limits_are_active();
         session_helper::report_ready(helper);
         session_helper::serve(helper);
         limits::raise_for_mounts(helper)?;
@@ -403,18 +411,38 @@ impl<'a> Order<'a> {
         }
     }
 
+    /// The limits of each process of the program.
     fn rlimits(&mut self) -> Result<Rlimits> {
+        self.limits_are_active();
+        let Decisions { config, ids, .. } = &self.decisions;
+        let shares_user = ids.shares_user(self.decisions.has(Namespaces::USER));
+        config.limits.of_process(shares_user, self.memory_is_limited(), config.seccomp.allows_netlink())
+    }
+
+    fn limits_are_active(&mut self) {
         let limits = &self.decisions.config.limits;
         if !limits.is_empty() {
             self.enforcement.activate(Layer::Limits, limits.to_string());
         }
-        let memory_is_limited = self.decisions.config.limits_memory()
-            && !self.enforcement.unenforced.iter().any(|unenforced| unenforced.layer == Layer::Cgroup);
-        limits.of_process(
-            self.decisions.ids.shares_user(self.decisions.has(Namespaces::USER)),
-            memory_is_limited,
-            self.decisions.config.seccomp.allows_netlink(),
-        )
+    }
+
+    /// Whether a cgroup limits memory, and is not one of the layers that best effort has dropped.
+    fn memory_is_limited(&self) -> bool {
+        let is_dropped = self.enforcement.unenforced.iter().any(|unenforced| unenforced.layer == Layer::Cgroup);
+        self.decisions.config.limits_memory() && !is_dropped
+    }
+
+    /// What the commands of a session depend on.
+    pub fn frame(&self) -> SessionFrame {
+        let Decisions { config, cgroup, ids, filter, programs, .. } = &self.decisions;
+        SessionFrame {
+            config: (*config).clone(),
+            groups: cgroup.as_ref().map(Spec::groups).unwrap_or_default(),
+            carrying: seccomp::carrying(filter.as_deref(), !programs.is_empty()),
+            owner: self.decisions.owner(),
+            shares_user: ids.shares_user(self.decisions.has(Namespaces::USER)),
+            memory_is_limited: self.memory_is_limited(),
+        }
     }
 
     /// The cgroups that the program's process enters.

@@ -75,7 +75,7 @@ impl Image {
         self.executable.as_ref().unwrap_or(&self.data).as_raw_fd()
     }
 
-    /// Lets nobody open or execute it again. The processes that run it are not affected.
+    /// Removes all permissions, so that no process can open or execute it again. Does not affect those that run it.
     ///
     /// A program could lead a process that is to execute another one to this one, by `/proc/self/exe`, and then read it: it has
     /// the pass of the filter.

@@ -279,8 +279,8 @@ impl Sent {
     }
 }
 
-/// Returns whether a process has not executed its program (`PF_FORKNOEXEC` of linux/sched.h, in proc_pid_stat(5)), though it has
-/// closed the channel: a signal has killed it, or is about to.
+/// Returns whether a process that has closed the channel was killed before it executed its program (`PF_FORKNOEXEC` of
+/// linux/sched.h, in proc_pid_stat(5)).
 fn has_died(process: &Process) -> bool {
     const FORK_NO_EXEC: u64 = 0x40;
     /// The time that it may take to exit, in milliseconds.

@@ -159,7 +159,7 @@ fn what_is_dropped_is_killed() {
 fn a_wait_that_is_cancelled_can_be_repeated() {
     on_runtimes(async || {
         let mut child =
-            stockade::tokio::spawn(&Sandbox::new(), script("sleep 0.3; exit 5").stdin(Stdio::null())).await.unwrap();
+            stockade::tokio::spawn(&Sandbox::new(), script("sleep 1; exit 5").stdin(Stdio::null())).await.unwrap();
         for _ in 0..5 {
             assert!(timeout(10 * MS, child.wait()).await.is_err());
         }

@@ -100,7 +100,7 @@ impl Session {
     /// - [`ErrorKind::SetupTimedOut`](crate::ErrorKind::SetupTimedOut) if a program of the session has stopped the process, or the
     ///   session is frozen. If it was the helper that did not answer, the session ends.
     /// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the session has ended, or a program of the session has
-    ///   killed the process.
+    ///   killed the process. [`Child::wait`] returns that error if the process had not exited yet.
     ///
     /// ```
     /// use stockade::{Command, Sandbox};

@@ -266,6 +266,8 @@ impl Child {
     /// # Errors
     ///
     /// - [`ErrorKind::StatusLost`] if another wait of the caller took the exit status. Does not occur since Linux 6.15.
+    /// - [`ErrorKind::SetupFailed`] if another program of the [`Session`](crate::Session) killed the process before it
+    ///   executed this program.
     /// - [`ErrorKind::Unkillable`] if the program was killed and does not terminate within 10 seconds. Another process
     ///   that does not terminate is reported in [`Enforcement::unenforced`].
     ///
@@ -597,6 +599,7 @@ impl Child {
             Status::Exited(code) => Ok(Termination::Exited(code)),
             Status::Signaled { signal: libc::SIGKILL, .. } if reaped.wall_time_exceeded => Ok(Termination::WallTime),
             Status::Signaled { signal: libc::SIGKILL, .. } if reaped.was_killed => Ok(Termination::Killed),
+            Status::Signaled { .. } if reaped.never_executed => Err(Error::killed_before_execution()),
             Status::Signaled { signal, core } => Ok(Termination::Signaled { signal: Signal::reported(signal), core }),
             Status::Lost => Err(Error::status_lost()),
         }

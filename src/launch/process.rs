@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::reaper::{self, ProcessKey, Reaper};
@@ -158,6 +159,23 @@ impl Process {
         let start = Instant::now();
         while start.elapsed() < MAX_EXIT_TIME && !self.has_exited(UNBLOCK_INTERVAL.into())? {}
         self.finish()
+    }
+
+    /// Returns whether it has exited because of a signal before it executed a program (`PF_FORKNOEXEC` of linux/sched.h, in
+    /// proc_pid_stat(5)), and was not reaped.
+    pub(super) fn was_killed_before_execution(&self) -> bool {
+        const FORK_NO_EXEC: u64 = 0x40;
+        /// The position of the flags after the name.
+        const FLAGS: usize = 6;
+        let flags = || {
+            let stat = std::fs::read(format!("/proc/{}/stat", self.pid())).ok()?;
+            let name = stat.iter().rposition(|&byte| byte == b')')?;
+            String::from_utf8_lossy(&stat[name + 1..]).split_whitespace().nth(FLAGS)?.parse::<u64>().ok()
+        };
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
+        self.has_exited(PollTimeout::ZERO) == Ok(true)
+            && matches!(waitid(Id::PIDFd(self.as_fd()), peek), Ok(WaitStatus::Signaled(..)))
+            && flags().is_some_and(|flags| flags & FORK_NO_EXEC != 0)
     }
 
     /// Takes the status of a process that has exited. `None` if a tracer has not released the status yet (ptrace(2)).

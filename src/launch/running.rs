@@ -93,6 +93,8 @@ impl Keeper {
 pub(crate) struct ReapedSandbox {
     /// How the program exited.
     pub exit: Exit,
+    /// Whether its process was killed before it executed the program. Only programs of the same session can do that.
+    pub never_executed: bool,
     /// The final statistics of the sandbox's cgroup.
     pub account: Option<Account>,
     /// Whether the caller has killed the sandbox: [`KillSwitch::request`].
@@ -196,6 +198,8 @@ impl Running {
         let (switch, pid) = (self.kill_switch.as_deref(), self.program.pid());
         // The program is reaped before the init, which cannot exit until every process of its namespace was reaped.
         let is_of_session = matches!(self.keeper, Keeper::Session(_));
+        // Programs of the session can kill it as soon as it is cloned.
+        let never_executed = is_of_session && self.program.was_killed_before_execution();
         let unblock = || {
             unblock_exit(switch, pid);
             if is_of_session {
@@ -233,6 +237,7 @@ impl Running {
         }
         let mut reaped = ReapedSandbox {
             exit,
+            never_executed,
             account,
             was_killed: self.is_kill_requested(),
             wall_time_exceeded: status == Some(Status::Exited(WALL_TIME_EXCEEDED)),

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use super::busy::while_busy;
 use super::control_pipe::ControlPipe;
@@ -48,7 +47,7 @@ impl LaunchedSession {
         drop(report);
         let members = cgroup.as_ref().map(CreatedCgroup::members).unwrap_or_default();
         let StartedCommand { program, at, passed } = self.wait_until_executed(plan, &channel, deadline, &members)?;
-        if has_died(&program) {
+        if program.was_killed_before_execution() {
             return Err(Error::killed_before_execution());
         }
         if let Some(cgroup) = &mut cgroup {
@@ -277,27 +276,6 @@ impl Sent {
         };
         FIRST_RECEIVED + position as u32
     }
-}
-
-/// Returns whether a process that has closed the channel was killed before it executed its program (`PF_FORKNOEXEC` of
-/// linux/sched.h, in proc_pid_stat(5)).
-fn has_died(process: &Process) -> bool {
-    const FORK_NO_EXEC: u64 = 0x40;
-    /// The time that it may take to exit, in milliseconds.
-    const EXIT: u16 = 1000;
-    /// The position of the flags after the name.
-    const FLAGS: usize = 6;
-    let flags = || {
-        let stat = std::fs::read(format!("/proc/{}/stat", process.pid())).ok()?;
-        let name = stat.iter().rposition(|&byte| byte == b')')?;
-        String::from_utf8_lossy(&stat[name + 1..]).split_whitespace().nth(FLAGS)?.parse::<u64>().ok()
-    };
-    let is_killed = || {
-        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
-        process.has_exited(EXIT.into()) == Ok(true)
-            && matches!(waitid(Id::PIDFd(process.as_fd()), peek), Ok(WaitStatus::Signaled(..)))
-    };
-    flags().is_some_and(|flags| flags & FORK_NO_EXEC != 0) && is_killed()
 }
 
 /// Compiles the script that reads a larger one from a file, and goes on with it.

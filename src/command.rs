@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::child::first_size;
 use crate::compile::{Job, StreamSource, Terminal};
 use crate::confine::Descriptor;
 use crate::error::{Error, Result};
@@ -369,7 +370,8 @@ impl Command {
     }
 
     /// Creates a pseudo-terminal of this size for the program (pty(7)). It becomes the standard streams and the
-    /// controlling terminal of the program, in a new session. The caller's side is [`Child::pty`](crate::Child::pty).
+    /// controlling terminal of the program, in a new session. The caller's side is [`Child::pty`](crate::Child::pty), which
+    /// [`Child::interact`](crate::Child::interact) connects to the caller's own terminal.
     ///
     /// The root of the sandbox needs a `/dev` ([`Root::dev`](crate::Root::dev)). The program can open other
     /// pseudo-terminals only if [`Root::terminals`](crate::Root::terminals) allows them, which also describes the CPU
@@ -391,13 +393,20 @@ impl Command {
         self
     }
 
+    /// Returns the command with a pseudo-terminal of the size of the caller's.
+    pub(crate) fn for_interaction(command: impl Into<Self>) -> Self {
+        let (mut command, [rows, columns]) = (command.into(), first_size());
+        command.pty(rows, columns);
+        command
+    }
+
     /// Refuses a terminal where nobody can read it.
     pub(crate) fn check_unattended(&self) -> Result<()> {
         match self.pty {
             None => Ok(()),
             Some(_) => Err(Error::invalid(
                 "Sandbox::status and Sandbox::output do not read the program's terminal",
-                "call Sandbox::spawn, and read Child::pty, or remove Command::pty",
+                "call Sandbox::interact, or Sandbox::spawn and read Child::pty, or remove Command::pty",
             )),
         }
     }

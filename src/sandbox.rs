@@ -669,6 +669,24 @@ impl Sandbox {
         self.spawn_with(&command, streams, None)?.wait_with_output()
     }
 
+    /// Runs a command on a pseudo-terminal ([`Command::pty`]) that is connected to the caller's terminal, and waits for it: see
+    /// [`Child::interact`]. The pseudo-terminal has the size of the caller's terminal.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sandbox::spawn`] and [`Child::interact`].
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox};
+    ///
+    /// // For example a shell.
+    /// assert!(Sandbox::new().interact(Command::new("tty"))?.success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn interact(&self, command: impl Into<Command>) -> Result<Outcome> {
+        self.spawn(Command::for_interaction(command))?.interact()
+    }
+
     /// Spawns a command. If the host does not support a best-effort layer, it tries again without that layer.
     pub(crate) fn spawn_with(
         &self,

@@ -140,6 +140,25 @@ impl Session {
         self.spawn_with(&command, [Stdio::null(), Stdio::piped(), Stdio::piped()])?.wait_with_output()
     }
 
+    /// Runs a command on a pseudo-terminal that is connected to the caller's terminal, and waits for it: see
+    /// [`Sandbox::interact`](crate::Sandbox::interact).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Session::spawn`] and [`Child::interact`].
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox};
+    ///
+    /// let session = Sandbox::new().start()?;
+    /// // For example a shell.
+    /// assert!(session.interact(Command::new("tty"))?.success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn interact(&self, command: impl Into<Command>) -> Result<Outcome> {
+        self.spawn(Command::for_interaction(command))?.interact()
+    }
+
     pub(crate) fn spawn_with(&self, command: &Command, default: [Stdio; 3]) -> Result<Child> {
         let (plan, bounds) = compile_command(&self.frame, &command.job(default)?)?;
         let starting = self.supervised.as_ref().map(|(commands, _)| commands.starting());

@@ -69,10 +69,7 @@ fn run(options: &Options) -> u8 {
         command.stdin(Stdio::inherit());
     }
     let result = match options.collects_output() {
-        _ if options.pty => match terminal::run(&sandbox, command) {
-            Ok(result) => result,
-            Err(error) => return fail(FAILED, format_args!("failed to copy from or to the terminal: {error}")),
-        },
+        _ if options.pty => terminal::run(&sandbox, command),
         true => match sandbox.output(command).map(show) {
             Ok(Err(error)) => return fail(FAILED, format_args!("failed to write the program's output: {error}")),
             Ok(Ok(outcome)) => Ok(outcome),

@@ -1,9 +1,12 @@
-//! A handle that kills a sandbox from another thread.
+//! A handle that kills a sandbox, or sends it a signal, from another thread.
 
 use std::sync::Weak;
 
+use nix::errno::Errno;
+
 use crate::error::{Error, Result};
 use crate::launch::{KillSwitch, Running};
+use crate::unix::Signal;
 
 /// A handle that kills a program and everything that it has started, also while another thread waits for it.
 ///
@@ -32,6 +35,19 @@ impl Killer {
         match self.0.upgrade() {
             Some(switch) => switch.request().map_err(Error::io("kill the program")),
             None => Ok(()),
+        }
+    }
+
+    /// Sends a signal to the program, as [`Child::signal`](crate::Child::signal) does. Returns `Ok` if the program has exited or
+    /// the `Child` was dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the signal cannot be sent.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        match self.0.upgrade().map(|switch| switch.signal(signal.number())) {
+            None | Some(Ok(()) | Err(Errno::ESRCH)) => Ok(()),
+            Some(Err(errno)) => Err(Error::io("send a signal to the program")(errno)),
         }
     }
 }

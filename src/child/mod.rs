@@ -4,9 +4,11 @@
 
 mod child_set;
 mod deadline;
+mod interaction;
 mod killer;
 mod output;
 mod polling;
+mod pty;
 mod session_commands;
 mod supervisor;
 mod violations;
@@ -22,9 +24,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Layer;
 pub use child_set::ChildSet;
 use deadline::{LimitAction, Stage};
+pub(crate) use interaction::first_size;
 pub use killer::Killer;
 use output::{CapturedStreams, Counted};
 use polling::UsagePoller;
+pub use pty::Pty;
+#[cfg(feature = "tokio")]
+pub(crate) use pty::end_if_closed;
 pub(crate) use session_commands::{SessionCommands, SupervisedCommand};
 pub(crate) use supervisor::{Callback, Programs, Supervisor};
 pub use supervisor::{Decision, Notification};
@@ -95,7 +101,7 @@ pub struct Child {
     /// The read end of the pipe of standard error. `None` if that is not piped.
     pub stderr: Option<File>,
     /// The caller's side of the pseudo-terminal of [`Command::pty`](crate::Command::pty). `None` without one.
-    pub pty: Option<File>,
+    pub pty: Option<Pty>,
     /// Namespaces of the sandbox, if they are kept.
     namespaces: Vec<(Namespaces, OwnedFd)>,
     running: Running,
@@ -154,7 +160,7 @@ impl Child {
         let poller = UsagePoller::new(&bounds, running.started());
         let checked = running.started();
         let [stdin, stdout, stderr] = ends.map(|end| end.map(File::from));
-        let pty = pty.map(File::from);
+        let pty = pty.map(Pty::new);
         Self {
             stdin,
             stdout,

@@ -40,6 +40,11 @@ impl KillSwitch {
         self.kill().inspect_err(|_| self.is_requested.store(false, Ordering::Release))
     }
 
+    /// Sends a signal to the program.
+    pub fn signal(&self, signal: i32) -> nix::Result<()> {
+        self.program.signal(signal)
+    }
+
     /// Returns whether [`request`](Self::request) has killed the sandbox.
     pub fn is_requested(&self) -> bool {
         self.is_requested.load(Ordering::Acquire)

@@ -52,6 +52,7 @@ use running::Keeper;
 pub(crate) use running::{ReapedSandbox, Running};
 use setup_deadline::Deadline;
 pub(crate) use setup_deadline::poll_timeout;
+pub(crate) use terminal::Modes;
 
 use crate::cgroup::{CreatedCgroup, Spec};
 use crate::creator::Creator;

@@ -1,16 +1,16 @@
-//! Saves and restores the modes of a terminal that a program inherits. The modes belong to the terminal, so a change by
-//! the program also affects the caller. They are restored when the sandbox is reaped.
+//! Saves and restores the modes of the caller's terminal. They belong to the terminal, so a program that inherits it changes
+//! them for the caller too: they are restored when the sandbox is reaped.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, tcgetpgrp};
 
-/// A terminal, with its modes before the program was started.
+/// A terminal of the caller, with its modes when they were read.
 #[derive(Debug)]
-pub(super) struct Modes {
+pub(crate) struct Modes {
     terminal: OwnedFd,
     /// A structure of the kernel, because [`Termios`] cannot be shared between threads.
     modes: libc::termios,
@@ -21,6 +21,13 @@ impl Modes {
     pub fn read(terminal: OwnedFd) -> Option<Self> {
         let modes = tcgetattr(&terminal).ok().filter(|_| is_ours(terminal.as_fd()))?;
         Some(Self { terminal, modes: modes.into() })
+    }
+
+    /// Lets the terminal pass on each byte at once, and interpret none (cfmakeraw(3)).
+    pub fn make_raw(&self) {
+        let mut raw = Termios::from(self.modes);
+        cfmakeraw(&mut raw);
+        let _ = tcsetattr(&self.terminal, SetArg::TCSANOW, &raw);
     }
 
     /// Restores the modes if they have changed.

@@ -25,4 +25,5 @@ pub(crate) mod scm_rights;
 pub(crate) mod seccomp_notify;
 mod shared_memory;
 pub(crate) mod wait;
+pub(crate) mod window_size;
 pub(crate) mod xattr;

@@ -10,26 +10,27 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use crate::child::end_if_closed;
 use crate::error::{Error, Result};
-use crate::sys::async_fd;
+use crate::sys::{async_fd, window_size};
 
 /// A descriptor that does not block.
 #[derive(Debug)]
 struct Pipe(AsyncFd<OwnedFd>);
 
 impl Pipe {
-    fn new(file: File, interest: Interest) -> Result<Self> {
+    fn new(file: OwnedFd, interest: Interest) -> Result<Self> {
         let flags = fcntl(&file, FcntlArg::F_GETFL).map_err(Error::io("read the flags of a pipe"))?;
         let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
         fcntl(&file, FcntlArg::F_SETFL(flags)).map_err(Error::io("set the flags of a pipe"))?;
-        async_fd::register(file.into(), interest).map(Self).map_err(Error::io("register a pipe with the runtime"))
+        async_fd::register(file, interest).map(Self).map_err(Error::io("register a pipe with the runtime"))
     }
 
     fn poll_read(&self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(context))?;
             let unfilled = buffer.initialize_unfilled();
-            match guard.try_io(|fd| Ok(nix::unistd::read(fd.get_ref(), unfilled)?)) {
+            match guard.try_io(|fd| end_if_closed(nix::unistd::read(fd.get_ref(), unfilled).map_err(io::Error::from))) {
                 Ok(Ok(len)) => {
                     buffer.advance(len);
                     return Poll::Ready(Ok(()));
@@ -61,8 +62,8 @@ macro_rules! ends {
             pub struct $name(Pipe);
 
             impl $name {
-                pub(super) fn new(file: File) -> Result<Self> {
-                    Pipe::new(file, $interest).map(Self)
+                pub(super) fn new(file: impl Into<OwnedFd>) -> Result<Self> {
+                    Pipe::new(file.into(), $interest).map(Self)
                 }
             }
 
@@ -89,8 +90,19 @@ ends! {
     ChildStdout: Interest::READABLE;
     /// The read end of the pipe of standard error.
     ChildStderr: Interest::READABLE;
-    /// The caller's side of a pseudo-terminal. Reading it fails with `EIO` once every process has closed the other side.
-    Terminal: Interest::READABLE | Interest::WRITABLE;
+    /// The caller's side of a pseudo-terminal: see [`crate::child::Pty`].
+    Pty: Interest::READABLE | Interest::WRITABLE;
+}
+
+impl Pty {
+    /// Changes the size of the terminal: see [`crate::child::Pty::resize`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`crate::child::Pty::resize`].
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        window_size::set(self.as_fd(), [rows, columns]).map_err(Error::io("change the size of the terminal"))
+    }
 }
 
 macro_rules! reads {
@@ -106,7 +118,7 @@ macro_rules! reads {
         })+
     };
 }
-reads!(ChildStdout, ChildStderr, Terminal);
+reads!(ChildStdout, ChildStderr, Pty);
 
 macro_rules! writes {
     ($($name:ident),+) => {
@@ -125,7 +137,7 @@ macro_rules! writes {
         })+
     };
 }
-writes!(ChildStdin, Terminal);
+writes!(ChildStdin, Pty);
 
 macro_rules! files {
     ($($name:ident),+) => {

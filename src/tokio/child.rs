@@ -7,7 +7,7 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::task::JoinHandle;
 use nix::poll::PollTimeout;
 
-use super::async_pipe::{ChildStderr, ChildStdin, ChildStdout, Terminal};
+use super::async_pipe::{ChildStderr, ChildStdin, ChildStdout, Pty};
 use super::{drop_elsewhere, finished, register, shut_down, spawn_blocking, wait_for};
 use crate::child::{self, Collecting, Killer};
 use crate::creator::Creator;
@@ -48,7 +48,7 @@ pub struct Child {
     /// The read end of the pipe of standard error. `None` if that is not piped.
     pub stderr: Option<ChildStderr>,
     /// The caller's side of the pseudo-terminal of [`Command::pty`](crate::Command::pty). `None` without one.
-    pub pty: Option<Terminal>,
+    pub pty: Option<Pty>,
     pid: Pid,
     pidfd: AsyncFd<OwnedFd>,
     killer: Killer,
@@ -78,7 +78,7 @@ impl Child {
             stdin: child.stdin.take().map(ChildStdin::new).transpose()?,
             stdout: child.stdout.take().map(ChildStdout::new).transpose()?,
             stderr: child.stderr.take().map(ChildStderr::new).transpose()?,
-            pty: child.pty.take().map(Terminal::new).transpose()?,
+            pty: child.pty.take().map(Pty::new).transpose()?,
             pid: child.pid(),
             pidfd,
             killer: child.killer(),

@@ -56,7 +56,7 @@ use crate::error::{Error, Result};
 use crate::outcome::{Outcome, Output};
 use crate::sandbox::Sandbox;
 use crate::sys::async_fd;
-pub use async_pipe::{ChildStderr, ChildStdin, ChildStdout, Terminal};
+pub use async_pipe::{ChildStderr, ChildStdin, ChildStdout, Pty};
 pub use async_session::{Pool, Session, start};
 pub use child::Child;
 

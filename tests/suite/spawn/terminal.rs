@@ -1,25 +1,23 @@
 //! A program with a terminal of its own.
 
-use std::fs::File;
 use std::io::{Read, Write};
-use std::process::Command as Host;
+use std::time::Duration;
 
 use super::script;
-use crate::support::stdout;
-use stockade::{Command, ErrorKind, Sandbox, Signal, Stdio, Termination};
+use crate::support::{on_host, stdout};
+use stockade::child::Pty;
+use stockade::{Command, ErrorKind, Limits, Sandbox, Signal, Stdio, Termination};
+
+payloads![
+    ("interacts", interacts),
+    ("interacts_in_a_session", interacts_in_a_session),
+    ("interacts_without_output", interacts_without_output),
+];
 
 /// What a terminal says until its other side is closed.
-fn read_terminal(terminal: &mut File) -> String {
+fn read_terminal(terminal: &mut Pty) -> String {
     let mut bytes = vec![];
-    let mut buffer = [0; 4096];
-    loop {
-        match terminal.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => bytes.extend(&buffer[..count]),
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => break,
-            Err(error) => panic!("read the terminal: {error}"),
-        }
-    }
+    terminal.read_to_end(&mut bytes).expect("what the terminal shows");
     String::from_utf8_lossy(&bytes).replace("\r\n", "\n")
 }
 
@@ -86,9 +84,77 @@ fn an_interrupt_typed_at_the_terminal_kills_the_program() {
 fn a_terminal_can_be_resized_and_read_after_exit() {
     let mut child = Sandbox::new().spawn(script("read line; echo \"got $line\"; stty size").pty(24, 80)).unwrap();
     let mut terminal = child.pty.take().unwrap();
-    let resized = Host::new("stty").args(["rows", "40", "cols", "132"]).stdin(terminal.try_clone().unwrap()).status();
-    assert!(resized.unwrap().success());
+    terminal.resize(40, 132).unwrap();
     terminal.write_all(b"typed\n").unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(read_terminal(&mut terminal), "typed\ngot typed\n40 132\n");
+}
+
+#[apply(test)]
+fn a_program_is_told_of_another_size() {
+    let script = script("trap 'stty size; exit 7' WINCH; echo ready; while :; do sleep 0.05; done");
+    let mut child = Sandbox::new().spawn({ script }.pty(24, 80)).unwrap();
+    let terminal = child.pty.take().unwrap();
+    let mut ready = [0; 7];
+    (&terminal).read_exact(&mut ready).unwrap();
+    terminal.try_clone().unwrap().resize(50, 60).unwrap();
+    assert_eq!(child.wait().unwrap().termination, Termination::Exited(7));
+    assert_eq!(read_terminal(&mut { terminal }), "50 60\n");
+}
+
+/// A caller whose input and output are no terminals: `run/terminal.rs` has those that are.
+fn interacts(_: &[String]) -> i32 {
+    let said = "read line; echo \"<$line>\"; stty size; exit 3";
+    assert_eq!(Sandbox::new().interact(script(said)).expect("an outcome").termination, Termination::Exited(3));
+    // The input has ended.
+    let limited = Sandbox::new().limits(Limits::new().wall_time(Duration::from_millis(200)));
+    let outcome = limited.interact(script("stty -echo; cat; exec sleep 1000")).expect("an outcome");
+    assert_eq!(outcome.termination, Termination::WallTime);
+    let mut child = Sandbox::new().spawn(script("exit 4").pty(24, 80)).expect("a program");
+    let taken = child.pty.take();
+    let error = child.interact().expect_err("nothing to connect");
+    assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{error}");
+    child.pty = taken;
+    assert_eq!(child.interact().expect("an outcome").termination, Termination::Exited(4));
+    assert!(child.pty.is_some());
+    0
+}
+
+#[apply(test)]
+fn input_and_output_are_connected_to_the_terminal_of_a_program() {
+    let said = on_host(&["sh", "-c", "echo typed | \"$@\"", "sh"], "interacts", &[]);
+    // Whether the input is echoed depends on who comes first.
+    assert!(said.ends_with("<typed>\r\n24 80\r"), "{said:?}");
+}
+
+/// A session whose background process goes on writing to a terminal.
+fn interacts_in_a_session(_: &[String]) -> i32 {
+    let session = Sandbox::new().start().expect("a session");
+    let flooding = "trap '' HUP; while :; do echo flood; done & echo kept >/tmp/file; exit 5";
+    assert_eq!(session.interact(script(flooding)).expect("an outcome").termination, Termination::Exited(5));
+    assert_eq!(session.interact(script("cat /tmp/file")).expect("an outcome").termination, Termination::Exited(0));
+    0
+}
+
+#[apply(test)]
+fn a_background_process_of_a_session_delays_no_interaction() {
+    let said = on_host(&[], "interacts_in_a_session", &[]);
+    assert!(said.ends_with("kept\r"), "{:?}", &said[said.len().saturating_sub(200)..]);
+}
+
+fn interacts_without_output(_: &[String]) -> i32 {
+    let mut child = Sandbox::new().spawn(script("echo shown; exec sleep 1000").pty(24, 80)).expect("a program");
+    let error = child.interact().expect_err("nothing takes the output");
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert_eq!(error.errno().map(|errno| errno.number()), Some(libc::ENOSPC), "{error}");
+    // The program goes on.
+    assert_eq!(child.try_wait().expect("no outcome"), None);
+    child.kill().expect("a signal");
+    assert_eq!(child.wait().expect("an outcome").termination, Termination::Killed);
+    0
+}
+
+#[apply(test)]
+fn output_that_cannot_be_written_is_an_error() {
+    on_host(&["sh", "-c", "\"$@\" >/dev/full", "sh"], "interacts_without_output", &[]);
 }

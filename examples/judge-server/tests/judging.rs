@@ -119,7 +119,8 @@ async fn a_submission_is_killed_when_its_client_disconnects() {
     let times = [1, 2].map(long_time);
     let mut clients = vec![];
     for time in &times {
-        let source = format!("sleep {time} & sleep {time}");
+        // The first one leaves the process group of the command.
+        let source = format!("setsid sleep {time} & sleep {time}");
         clients.push(begin(server.address, &submission("sh", &source, "")).await);
     }
     until("both run", || times.iter().all(|time| runs(time))).await;

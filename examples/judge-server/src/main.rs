@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use judge_server::judging::Judge;
@@ -19,6 +20,10 @@ struct Options {
     /// Address to listen on; port 0 is a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+
+    /// Wall-clock limit of a program, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    wall_time: u64,
 }
 
 #[tokio::main]
@@ -35,7 +40,8 @@ async fn main() -> ExitCode {
 
 async fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let mut signals = Signals::new()?;
-    let judge = Arc::new(Judge::new(&Settings::default()).await?);
+    let settings = Settings { wall_time: Duration::from_secs(options.wall_time), ..Settings::default() };
+    let judge = Arc::new(Judge::new(&settings).await?);
     for unenforced in &judge.enforcement().unenforced {
         eprintln!("not enforced: {}: {}: {}", unenforced.layer, unenforced.requested, unenforced.reason);
     }

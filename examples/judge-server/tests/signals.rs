@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 /// Starts the program, and returns it with the address that it prints.
 async fn start() -> (Child, SocketAddr) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_judge-server"));
-    command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).kill_on_drop(true);
+    command.args(["--listen", "127.0.0.1:0", "--wall-time", "1000"]).stdout(Stdio::piped()).kill_on_drop(true);
     let mut program = command.spawn().unwrap();
     let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
     let line = lines.next_line().await.unwrap().expect("it prints its address");

@@ -31,7 +31,7 @@ pub async fn alone() -> MutexGuard<'static, ()> {
 
 /// Limits that a program exceeds soon, and that a busy machine does not.
 pub fn settings() -> Settings {
-    Settings { wall_time: Duration::from_secs(20), cpu_time: Duration::from_secs(1), ..Settings::default() }
+    Settings { wall_time: Duration::from_secs(30), cpu_time: Duration::from_secs(1), ..Settings::default() }
 }
 
 /// Limits that no program of a test exceeds.

@@ -1,4 +1,4 @@
-//! Why a submission has no verdict, and the answer to its client: a status code, and a JSON object with `error` and `hint`.
+//! Why a submission has no verdict, and the answer to its client: a status code, and JSON with `error` and `hint`.
 
 use std::io;
 

@@ -24,7 +24,7 @@ const LARGEST_EXECUTABLE: u64 = 32 << 20;
 #[derive(Debug)]
 pub struct Judge {
     places: Places,
-    /// A session has the same limits for all of its commands, so that compilers and programs have sessions of their own.
+    /// A session has the same limits for all of its commands, so compilers and programs have sessions of their own.
     compilers: Pool,
     programs: Pool,
     enforcement: Enforcement,
@@ -99,7 +99,7 @@ fn terminated(output: &Output) -> Failure {
     Failure::Terminated(output.outcome.termination)
 }
 
-/// A session of a submission, with its place. Dropping it kills what runs in the session, and gives up the place after that.
+/// A session of a submission, with its place. Dropping it kills what runs in the session, and then gives up the place.
 struct Room(Option<(Session, Arc<Place>)>);
 
 impl Room {

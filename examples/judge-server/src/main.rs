@@ -22,7 +22,7 @@ struct Options {
     listen: SocketAddr,
 
     /// Wall-clock limit of a program, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     wall_time: u64,
 }
 

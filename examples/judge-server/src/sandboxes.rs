@@ -1,8 +1,8 @@
 //! What compilers and programs may do. Each submission gets a fresh sandbox of each kind that it needs.
 //!
 //! Both show the programs and libraries of the host, and no other file of it ([`profile::judge`]). Both may start
-//! processes: a shell can do little without, and a compiler has parts. The only directory to write to is [`WORK`], a file
-//! system in memory.
+//! processes: a shell can do little without, and a compiler has parts. The only directory to write to is [`WORK`], a
+//! file system in memory.
 
 use std::time::Duration;
 

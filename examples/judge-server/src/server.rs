@@ -57,7 +57,7 @@ async fn status(State(judge): State<Arc<Judge>>) -> Json<Value> {
     }))
 }
 
-/// Serves until `stop` is ready. Submissions that run then are judged and answered, and those that wait are turned away.
+/// Serves until `stop` is ready. Submissions that run then are judged and answered. Those that wait are turned away.
 pub async fn serve(
     listener: TcpListener,
     judge: Arc<Judge>,

@@ -1,5 +1,5 @@
-//! What holds for submissions, over HTTP, with a server in this process. Started by root, all of it holds for the ordinary
-//! user 1000 too: the last test runs the others as that user.
+//! What holds for submissions, over HTTP, with a server in this process. Started by root, it holds for an ordinary user
+//! too: one test runs the others as the user 1000.
 
 mod support;
 

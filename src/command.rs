@@ -405,8 +405,8 @@ impl Command {
         match self.pty {
             None => Ok(()),
             Some(_) => Err(Error::invalid(
-                "Sandbox::status and Sandbox::output do not read the program's terminal",
-                "call Sandbox::interact, or Sandbox::spawn and read Child::pty, or remove Command::pty",
+                "status and output do not read the program's terminal",
+                "call interact, or spawn and read Child::pty, or remove Command::pty",
             )),
         }
     }
@@ -448,7 +448,7 @@ impl Command {
         if self.pty.is_some() && is_any_set {
             return Err(Error::invalid(
                 "a standard stream is set, and a terminal that becomes the standard streams",
-                "leave out Command::pty, or Command::stdin, Command::stdin_bytes, Command::stdout and Command::stderr",
+                "leave out Command::pty or interact, or Command::stdin, Command::stdin_bytes, Command::stdout and Command::stderr",
             ));
         }
         let [stdin, stdout, stderr] = default;

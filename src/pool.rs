@@ -1,4 +1,4 @@
-//! [`Pool`]: sessions that are kept ready. What a session is does not belong here.
+//! Sessions that are kept ready: [`Pool`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,9 @@ use crate::session::Session;
 ///
 /// A session that was taken is never used again: nothing of one taker is left for the next one. So a program that needs a fresh
 /// sandbox starts in about the time that it takes without any.
+///
+/// A taker that finds none ready waits until one is started for it. So a pool wants as many sessions as are taken in a burst; a
+/// larger one costs only memory. It does not limit how many sessions are in use at a time.
 ///
 /// Dropping the pool ends the sessions that nobody has taken, and leaves the others to their takers.
 ///
@@ -48,15 +51,15 @@ pub struct Pool {
 pub struct PoolStats {
     /// Sessions that are ready now.
     pub ready: usize,
-    /// Sessions that were taken, and had been kept ready.
+    /// Takes that found a session ready.
     pub taken_ready: u64,
-    /// Sessions that were taken, and were started for the taker, since none was ready.
+    /// Takes that found none ready, for which one was started.
     pub taken_unprepared: u64,
-    /// Sessions that the thread could not start.
+    /// Sessions that the thread could not start. Those that could not be started for a taker are not counted.
     pub failed: u64,
     /// Sessions that were found dead before they were taken.
     pub lost: u64,
-    /// The last error of the thread.
+    /// The last error of the thread. It stays when a later session was started.
     pub last_error: Option<Error>,
 }
 

@@ -670,7 +670,10 @@ impl Sandbox {
     }
 
     /// Runs a command on a pseudo-terminal ([`Command::pty`]) that is connected to the caller's terminal, and waits for it: see
-    /// [`Child::interact`]. The pseudo-terminal has the size of the caller's terminal.
+    /// [`Child::interact`]. The pseudo-terminal has the size of the caller's terminal, or 24 rows and 80 columns, whatever
+    /// [`Command::pty`] says.
+    ///
+    /// To leave a program that does not exit, use [`Sandbox::spawn`], [`Child::killer`] and [`Child::interact`].
     ///
     /// # Errors
     ///

@@ -23,18 +23,20 @@ use crate::outcome::{Enforcement, Outcome, Output, Usage};
 /// # Commands
 ///
 /// The commands of a session trust one another: they have the same user and the same files, and see and signal one another's
-/// processes. None of them can have more rights than the session, reach what starts them, or outlive the session.
+/// processes. No command has more rights than the session. None can reach the helper that starts them. All end with the session.
 ///
 /// Each has an outcome and limits of its own: those of [`Sandbox::limits`](crate::Sandbox::limits) hold for each. Those of
 /// [`Sandbox::cgroup`](crate::Sandbox::cgroup) hold for all together. Each command then has a cgroup of its own below that of
 /// the session, which counts what the command and its descendants use.
 ///
-/// What a command has started goes on when the command exits, until the session ends. [`Outcome::leaked`] lists it, if there is
-/// a cgroup. A command that is killed, by a limit or by [`Child::kill`], is killed with its process group and, if there is a
+/// What a command has started goes on when the command exits, until the session ends, under no limit but the rlimits and those of
+/// the cgroup. [`Outcome::leaked`] lists it, if there is a cgroup: [`Cgroup::new`](crate::Cgroup::new) suffices. Files in memory, as
+/// in `/tmp`, stay too, and count to the cgroup's limit on memory. A command that is killed, by a limit or by [`Child::kill`], is killed with its process group and, if there is a
 /// cgroup, with all that it has started.
 ///
 /// A program can stop a command that is just being started (`SIGSTOP`). Then [`Session::spawn`] fails when
-/// [`Sandbox::setup_timeout`](crate::Sandbox::setup_timeout) has expired. It can never be less confined.
+/// [`Sandbox::setup_timeout`](crate::Sandbox::setup_timeout) has expired. The command is never less confined for that. The same
+/// timeout holds for [`Session::create`], [`Session::open`] and the sockets.
 ///
 /// # Differences from a sandbox for each command
 ///
@@ -43,6 +45,10 @@ use crate::outcome::{Enforcement, Outcome, Output, Usage};
 /// - It has a `/dev/pts` with room for 16 pseudo-terminals of [`Command::pty`], also before a command has one.
 /// - A call that the policy answers by killing ([`Action::Kill`](crate::seccomp::Action::Kill)) kills the command that it belongs
 ///   to. A process that has left the command (setsid(2)) and lost its parents is killed alone, and logged nowhere.
+/// - No limit on time is enforced while the caller does not wait: the limits of a sandbox of its own are kept by its init.
+/// - A command has room for 237 descriptors of [`Command::fd`].
+/// - Once [`Cgroup::memory_max`](crate::Cgroup::memory_max) was reached, a later kill for want of the machine's memory is reported as
+///   [`Termination::Memory`](crate::Termination::Memory) too.
 /// - Each command leads a session of its own (setsid(2)), also without [`Command::new_session`].
 /// - Where Landlock denies writing to files outside of writable binds, a program cannot open a regular file by
 ///   `/dev/stdout` or `/dev/fd` to write to it, though it can write to the descriptor.
@@ -97,10 +103,13 @@ impl Session {
     ///
     /// Those of [`Sandbox::spawn`](crate::Sandbox::spawn) that are about the command, and
     ///
-    /// - [`ErrorKind::SetupTimedOut`](crate::ErrorKind::SetupTimedOut) if a program of the session has stopped the process, or the
-    ///   session is frozen. If it was the helper that did not answer, the session ends.
+    /// - [`ErrorKind::SetupTimedOut`](crate::ErrorKind::SetupTimedOut) if a program of the session has stopped the process. If it
+    ///   was the helper (see the glossary at the crate root) that did not answer, the session ends.
     /// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if the session has ended, or a program of the session has
-    ///   killed the process. [`Child::wait`] returns that error if the process had not exited yet.
+    ///   killed the process. If it is killed before the program is executed, but exits after `spawn` has returned, [`Child::wait`]
+    ///   returns this error.
+    /// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the session is frozen, or was started by
+    ///   another process, of which this one is a forked child.
     ///
     /// ```
     /// use stockade::{Command, Sandbox};
@@ -129,7 +138,8 @@ impl Session {
 
     /// Runs a command, and collects its output: see [`Sandbox::output`](crate::Sandbox::output).
     ///
-    /// What a process in the background writes to the same pipes after the command has exited is not collected.
+    /// The pipes are closed when this returns: a process in the background that writes to them later gets SIGPIPE. Redirect the
+    /// output of what a command leaves in the background: `server >log 2>&1 &`.
     ///
     /// # Errors
     ///
@@ -141,7 +151,7 @@ impl Session {
     }
 
     /// Runs a command on a pseudo-terminal that is connected to the caller's terminal, and waits for it: see
-    /// [`Sandbox::interact`](crate::Sandbox::interact).
+    /// [`Sandbox::interact`](crate::Sandbox::interact). Background jobs of a shell go on if they ignore SIGHUP.
     ///
     /// # Errors
     ///
@@ -171,11 +181,12 @@ impl Session {
         Ok(Child::new(running, ends, pty, vec![], bounds, enforcement, supervision))
     }
 
-    /// Creates a regular file inside, or truncates it, and opens it for writing. The mode is 0666 without the bits of
-    /// [`Sandbox::umask`](crate::Sandbox::umask).
+    /// Creates a regular file inside, or truncates it, and opens it for writing. The mode of a new one is 0666 without the bits of
+    /// [`Sandbox::umask`](crate::Sandbox::umask). To make it executable, call [`File::set_permissions`], and close it before it is
+    /// executed.
     ///
     /// A process of the session opens it, with the rights of the programs: the path is resolved inside, and the file belongs to
-    /// the user of the programs. A relative path begins at `/`.
+    /// the user of the programs. A relative path begins at `/`. To create a directory or remove a file, run a command.
     ///
     /// # Errors
     ///
@@ -230,8 +241,9 @@ impl Session {
 
     /// Listens for connections of TCP that programs of the session make to `address`. The caller accepts them.
     ///
-    /// It needs no privilege. Port 0 is a free one, which [`TcpListener::local_addr`] returns. The session's network is its
-    /// own if it has [`Namespaces::NET`].
+    /// It needs no privilege. Port 0 is a free one, which [`TcpListener::local_addr`] returns. Without [`Namespaces::NET`] the
+    /// network is the caller's, and the port is open there. When the session ends, nobody connects any more, and `accept` waits for
+    /// ever.
     ///
     /// # Errors
     ///
@@ -260,7 +272,30 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if no program listens there. Those of [`Session::spawn`].
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if no program listens there yet: [`Error::io_kind`] is `ConnectionRefused`. Those of
+    /// [`Session::spawn`].
+    ///
+    /// ```
+    /// use std::io::{ErrorKind, Read};
+    /// use std::time::Duration;
+    ///
+    /// use stockade::{Command, Sandbox, Stdio};
+    ///
+    /// let session = Sandbox::new().start()?;
+    /// let server = "import socket; s = socket.create_server(('127.0.0.1', 8080)); s.accept()[0].sendall(b'served')";
+    /// let mut command = Command::new("python3");
+    /// let _server = session.spawn(command.args(["-c", server]).stdin(Stdio::null()))?;
+    /// let mut stream = loop {
+    ///     match session.connect_tcp("127.0.0.1:8080".parse()?) {
+    ///         Err(error) if error.io_kind() == ErrorKind::ConnectionRefused => std::thread::sleep(Duration::from_millis(10)),
+    ///         connected => break connected?,
+    ///     }
+    /// };
+    /// let mut text = String::new();
+    /// stream.read_to_string(&mut text)?;
+    /// assert_eq!(text, "served");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn connect_tcp(&self, address: SocketAddr) -> Result<TcpStream> {
         self.open_inside(Opened::Connected(InsideAddress::tcp(address))).map(TcpStream::from)
     }
@@ -303,6 +338,7 @@ impl Session {
     /// opened before any program was executed: see [`Child::namespaces`].
     ///
     /// An outside tool can give the session a network by them, such as pasta(1) and slirp4netns(1).
+    /// [`Sandbox::keep_namespaces`](crate::Sandbox::keep_namespaces) is not needed.
     #[must_use]
     pub fn namespaces(&self) -> &[(Namespaces, OwnedFd)] {
         &self.namespaces
@@ -314,14 +350,16 @@ impl Session {
         &self.enforcement
     }
 
-    /// Returns the resource usage of all commands together so far, as counted by the session's cgroup. Without one, all values
-    /// but [`Usage::wall_time`] are `None`, which is the time since the session was started.
+    /// Returns the resource usage of all commands together so far, as counted by the session's cgroup, up to its end.
+    /// [`Usage::wall_time`] is the time since the start. Without a cgroup all other values are `None`. [`Usage::pids_denied`] is
+    /// counted for each command only.
     #[must_use]
     pub fn usage(&self) -> Usage {
         usage_of_session(self.launched.started().elapsed(), self.launched.account())
     }
 
-    /// Freezes all processes of the session, until [`Session::thaw`].
+    /// Freezes the processes of all programs, until [`Session::thaw`]. Meanwhile [`Session::spawn`] is an error. The caller can still
+    /// open files and sockets inside. Does nothing once the session has ended.
     ///
     /// # Errors
     ///
@@ -330,7 +368,7 @@ impl Session {
         self.launched.freeze(true)
     }
 
-    /// Thaws all processes of the session, after [`Session::freeze`].
+    /// Thaws the processes of all programs, after [`Session::freeze`].
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ use crate::unix::Signal;
 /// A handle that kills a program and everything that it has started, also while another thread waits for it.
 ///
 /// [`Child::killer`](crate::Child::killer) creates it. It holds no descriptor and keeps no part of the sandbox in
-/// existence. Once the program has exited, or the [`Child`](crate::Child) was dropped, it does nothing, even if another
+/// existence. In a forked child of the caller it works as in the caller. Once the program has exited, or the [`Child`](crate::Child) was dropped, it does nothing, even if another
 /// process has the same PID then.
 #[derive(Clone, Debug)]
 pub struct Killer(Weak<KillSwitch>);
@@ -25,8 +25,7 @@ impl Killer {
     /// if the program has exited or the `Child` was dropped.
     ///
     /// [`Child::wait`](crate::Child::wait) then reports [`Termination::Killed`](crate::Termination::Killed), unless the
-    /// program had exited before, or a wait had found it to exceed a limit. If the wall-clock limit expired while no
-    /// thread waited, and then `kill` is called, the termination is `Killed`.
+    /// program had exited before, or a wait had found it to exceed a limit. A limit that no wait has noticed does not count.
     ///
     /// # Errors
     ///

@@ -74,6 +74,15 @@ use crate::unix::{Pid, Signal};
 ///
 /// A [`Killer`] kills the program from another thread in the meantime.
 ///
+/// # In a session
+///
+/// What is said here of the sandbox holds for the command in a [`Session`](crate::Session), with three differences:
+///
+/// - A process that still runs when the program exits goes on, until the session ends. [`Child::wait`] does not kill it.
+/// - Killing or dropping the `Child`, and a limit, kill the program's process group, and everything that the program has started if
+///   the session has a cgroup.
+/// - No limit on time is enforced while the caller does not wait.
+///
 /// # Example
 ///
 /// ```
@@ -188,14 +197,15 @@ impl Child {
 
     /// Returns a descriptor of each namespace that the sandbox has created or joined, if
     /// [`Sandbox::keep_namespaces`](crate::Sandbox::keep_namespaces) is set. The user namespace is the first, as it is
-    /// entered first.
+    /// entered first. [`Session::namespaces`](crate::Session::namespaces) returns those of a session.
     ///
     /// They are opened before the program is executed, and stay open as long as this `Child`: the namespaces remain
     /// when the program has exited, without processes. They close when the caller executes a program (`FD_CLOEXEC`).
-    /// Clear that flag in a child that runs a tool, and name the namespace as `/proc/self/fd/N` there.
+    /// A tool opens the namespace as `/proc/PID/fd/N`, with the PID of the caller and the number of the descriptor.
     ///
-    /// Entering a namespace requires `CAP_SYS_ADMIN` in the user namespace that owns it (setns(2)). Root and the caller
-    /// have it. **A process that enters is not confined by the other layers of the sandbox**, and the program can
+    /// Entering a namespace requires `CAP_SYS_ADMIN` in the user namespace that owns it (setns(2)). Root has it: `nsenter
+    /// --net=/proc/PID/fd/N ip link`. Any other caller has it inside the user namespace, if the sandbox has a root user
+    /// ([`Identity::uid`](crate::Identity::uid) of 0): `nsenter --preserve-credentials --user=… --net=… ip link`. **A process that enters is not confined by the other layers of the sandbox**, and the program can
     /// attack it: the process sees the files and processes that the program has prepared.
     ///
     /// ```
@@ -229,8 +239,7 @@ impl Child {
     /// Kills the program and everything that it has started. Returns `Ok` if the program has exited.
     ///
     /// [`Child::wait`] then reports [`Termination::Killed`], unless the program had exited before, or a wait had found
-    /// it to exceed a limit. If the wall-clock limit expired while no thread waited, and then `kill` is called, the
-    /// termination is `Killed`.
+    /// it to exceed a limit. A limit that no wait has noticed does not count.
     ///
     /// # Errors
     ///
@@ -261,7 +270,8 @@ impl Child {
         Killer::of(&self.running)
     }
 
-    /// Waits until the program has exited, and kills the processes that it has left running.
+    /// Waits until the program has exited, and kills the processes that it has left running, but for those of a
+    /// [`Session`](crate::Session).
     ///
     /// Closes the pipe of standard input first. Every call returns the same outcome.
     ///
@@ -490,7 +500,7 @@ impl Child {
         }
     }
 
-    /// Freezes all processes of the sandbox, until [`Child::thaw`]. The wall-clock limit and the idle timeout still
+    /// Freezes all processes of the sandbox, or of this command of a session, until [`Child::thaw`]. The wall-clock limit and the idle timeout still
     /// apply. Does nothing once [`Child::wait`] or [`Child::try_wait`] has returned the outcome.
     ///
     /// # Errors
@@ -552,6 +562,10 @@ impl Child {
             return Err(error.clone());
         }
         let wall = self.running.started().elapsed();
+        if self.stage.exceeded().is_some() {
+            // In a session what it has started goes on otherwise, if the program itself has exited when it was asked to.
+            self.running.kill();
+        }
         self.record_leaked();
         let alone = self.leaked.as_ref().is_some_and(|(leaked, _)| leaked.is_empty());
         let mut reaped = self.running.reap(alone).inspect_err(|error| self.failed = Some(error.clone()))?;

@@ -242,7 +242,8 @@ impl Limits {
     /// [`Termination::WallTime`](crate::Termination::WallTime).
     ///
     /// The caller enforces it while it waits. If the caller does not wait or is stopped, the sandbox enforces it one
-    /// second later. A program that exits before the caller checks has not exceeded the limit.
+    /// second later. A program that exits before the caller checks has not exceeded the limit. In a
+    /// [`Session`](crate::Session) only a wait enforces it.
     ///
     /// Default: no limit.
     #[must_use]

@@ -385,7 +385,7 @@ pub struct Outcome {
     ///
     /// With a PID namespace these processes are killed within 50 ms after the program has exited. If the caller begins
     /// to wait later than 40 ms after the exit, some may be missing here: see [`Omitted::leaked_late`]. Without a PID
-    /// namespace see [`Child`](crate::Child), "Leaked processes".
+    /// namespace see [`Child`](crate::Child), "Leaked processes". In a [`Session`](crate::Session) they go on.
     #[cfg_attr(feature = "serde", serde(default))]
     pub leaked: Vec<Leaked>,
     /// System calls that the seccomp policy denied, if it records them ([`Seccomp::record`](crate::Seccomp::record)),

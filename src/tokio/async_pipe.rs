@@ -84,7 +84,7 @@ macro_rules! ends {
 }
 
 ends! {
-    /// The write end of the pipe of standard input. Dropping it closes the pipe.
+    /// The write end of the pipe of standard input. Dropping it closes the pipe; `shutdown` does not.
     ChildStdin: Interest::WRITABLE;
     /// The read end of the pipe of standard output.
     ChildStdout: Interest::READABLE;

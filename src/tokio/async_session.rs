@@ -38,6 +38,7 @@ pub async fn start(sandbox: &Sandbox) -> Result<Session> {
 ///
 /// # ::tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// let session = stockade::tokio::start(&Sandbox::new()).await?;
+/// // A future borrows the command that it is given by reference.
 /// let (mut one, mut other) = (Command::new("echo"), Command::new("echo"));
 /// let (first, second) = ::tokio::join!(session.output(one.arg("first")), session.output(other.arg("second")));
 /// assert_eq!((first?.stdout, second?.stdout), (b"first\n".to_vec(), b"second\n".to_vec()));
@@ -110,6 +111,8 @@ impl Session {
     }
 
     /// Creates a regular file inside: see [`crate::Session::create`]. If the future is dropped, it may be created nevertheless.
+    ///
+    /// Writing to the file blocks as long as writing to the file system of the sandbox does.
     ///
     /// # Errors
     ///

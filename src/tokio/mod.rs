@@ -1,12 +1,14 @@
-//! The same entry points as async functions, for a runtime of tokio (feature `tokio`).
+//! Entry points as async functions, for a runtime of tokio (feature `tokio`).
 //!
 //! [`spawn`], [`status`] and [`output`] are those of [`Sandbox`]; [`start`] starts a [`Session`]; [`Pool`] keeps sessions ready.
-//! They need a runtime with I/O and time (`enable_all`), of one thread or of several.
+//! They need a runtime with I/O and time (`enable_all`), of one thread or of several, and panic without. What is missing here is in
+//! the blocking interface, for example `spawn_supervised`, `interact`, `Child::usage` and `Child::freeze`.
 //!
 //! - **No thread of the runtime is blocked.** What starts and reaps processes runs on the runtime's threads for blocking work.
 //! - **Limits are enforced** by the same code as in the blocking interface, as long as the future of a wait is polled. Otherwise
-//!   only the wall-clock limit is, one second late, by the sandbox itself.
-//! - **Dropping** a [`Child`], a [`Session`] or the future of [`spawn`], [`status`] or [`output`] kills the processes.
+//!   only the wall-clock limit is, one second late, by the sandbox itself, and in a session none is.
+//! - **Dropping** a [`Child`], a [`Session`] or the future of [`spawn`], [`status`] or [`output`] kills the processes. Whoever has to
+//!   know when they are gone calls [`Session::kill`], and waits for it.
 //! - **Cancellation.** Each function says what happens if its future is dropped.
 //!
 //! Other runtimes and event loops need nothing of this module: [`AsFd`] of [`crate::Child`] and

@@ -22,6 +22,8 @@ use super::unkillable;
 use crate::cgroup::{Account, CreatedCgroup};
 use crate::creator::Creator;
 use crate::error::Result;
+#[cfg(feature = "_testing")]
+use crate::plan::{CommandFaults, Part};
 use crate::plan::{Pids, Script};
 
 /// The number of looks at an init that does not exit, after which no other thread is about to take over a process.
@@ -55,6 +57,8 @@ pub(crate) struct LaunchedSession {
     pub(super) kept: Mutex<Vec<CreatedCgroup>>,
     /// `None` once the session has ended.
     pub(super) processes: Mutex<Option<SessionProcesses>>,
+    #[cfg(feature = "_testing")]
+    pub(super) faults: Mutex<CommandFaults>,
 }
 
 #[derive(Debug)]
@@ -181,6 +185,19 @@ impl LaunchedSession {
             mem::forget(processes);
         }
         mem::forget((take(&mut self.kept), take(&mut self.cgroup)));
+    }
+}
+
+#[cfg(feature = "_testing")]
+impl LaunchedSession {
+    /// Makes a call of every later command fail.
+    pub fn set_fault(&self, fault: Option<(Part, usize)>) {
+        lock(&self.faults).fault = fault;
+    }
+
+    /// Returns the calls of a part of the last command.
+    pub fn last_calls(&self, part: Part) -> Vec<(&'static str, bool)> {
+        lock(&self.faults).calls(part)
     }
 }
 

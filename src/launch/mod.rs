@@ -211,6 +211,8 @@ impl<'a> Launch<'a> {
             cgroup: Mutex::new(cgroup),
             kept: Mutex::default(),
             processes: Mutex::new(Some(SessionProcesses { helper, init, control, reserved, placeholders })),
+            #[cfg(feature = "_testing")]
+            faults: Mutex::default(),
         })
     }
 

@@ -47,8 +47,8 @@ impl LaunchedSession {
         drop(report);
         let members = cgroup.as_ref().map(CreatedCgroup::members).unwrap_or_default();
         let StartedCommand { program, at, passed } = self.wait_until_executed(plan, &channel, deadline, &members)?;
-        if program.was_killed_before_execution() {
-            return Err(Error::killed_before_execution());
+        if program.exited_before_execution() {
+            return Err(Error::never_executed());
         }
         if let Some(cgroup) = &mut cgroup {
             cgroup.close_entries();
@@ -109,7 +109,7 @@ impl LaunchedSession {
 
     /// Sends a command to the helper.
     fn send(&self, plan: &CommandPlan, sent: &Sent, deadline: Deadline) -> Result<()> {
-        let at = |address| self.layout(&plan.script, sent, address);
+        let at = |address| self.layout(Part::Command, &plan.script, sent, address);
         if plan.script.is_too_long() {
             return Err(Error::invalid("the command has more than 65,535 values", "pass fewer descriptors"));
         }
@@ -126,21 +126,25 @@ impl LaunchedSession {
         }
         let file = memory_file::of_bytes(words.bytes())?;
         let fds: Vec<RawFd> = sent.fds.iter().copied().chain([file.as_raw_fd()]).collect();
-        let reading = self.layout(&reading(&plan.script, len), sent, COMMAND);
-        match self.channel.send_all(reading.bytes(), &fds, deadline)? {
+        let loader = self.layout(Part::Loader, &loader(&plan.script, len), sent, COMMAND);
+        match self.channel.send_all(loader.bytes(), &fds, deadline)? {
             true => Ok(()),
             false => Err(Error::io("send a command to the helper of the session")(Errno::EMSGSIZE)),
         }
     }
 
-    fn layout(&self, script: &Script, sent: &Sent, address: u64) -> ImageWords {
+    fn layout(&self, part: Part, script: &Script, sent: &Sent, address: u64) -> ImageWords {
         let resolve = |input| match input {
             Input::Pass => self.pass,
             Input::OwnId => self.own_id.into(),
             Input::Value(value) => value,
             input => sent.number(input).into(),
         };
-        Layout { script, tag: Part::Command.tag(), fault: None, resolve: &resolve }.at(address)
+        #[cfg(feature = "_testing")]
+        let fault = lock(&self.faults).of(part, script);
+        #[cfg(not(feature = "_testing"))]
+        let fault = None;
+        Layout { script, tag: part.tag(), fault, resolve: &resolve }.at(address)
     }
 
     /// Waits until the program was executed: its process had the other end of the channel until then. On an error, kills the
@@ -205,6 +209,9 @@ impl LaunchedSession {
                     None => handshake::kill_and_reap(Pids { command, init: 0 }),
                 },
                 Report::Passed => *passed = fds.into_iter().next(),
+                Report::Failed { part: Part::Loader, call, errno } => {
+                    failed = Err(failure_of(&loader(&plan.script, 0), call, errno));
+                }
                 Report::Failed { call, errno, .. } => failed = Err(failure_of(&plan.script, call, errno)),
                 Report::NotExecuted(failures) => failed = Err(not_executed(&plan.search, &failures)),
                 Report::NotCloned(errno) => failed = Err(not_cloned(errno)),
@@ -279,7 +286,7 @@ impl Sent {
 }
 
 /// Compiles the script that reads a larger one from a file, and goes on with it.
-fn reading(larger: &Script, len: u64) -> Script {
+fn loader(larger: &Script, len: u64) -> Script {
     let mut script = larger.with_same_pass();
     script.step(Step::new("read the script of the command"));
     let file = script.input(Input::ScriptFile);

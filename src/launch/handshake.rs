@@ -67,13 +67,6 @@ pub(super) struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    /// Returns the processes that the helper has started so far.
-    fn started(self) -> Pids {
-        let slots: [u64; SLOTS] = self.image.slots();
-        let [init, command] = [Script::INIT, Script::COMMAND].map(|slot| slots[slot.0 as usize] as i32);
-        Pids { init, command }
-    }
-
     /// Returns the error of a set-up that exceeded its time limit. It names the step of the call that was started last.
     fn timed_out(self) -> Error {
         const PROGRESS_SLOTS: [Slot; 2] = [Script::PROGRESS, Script::TABLE];
@@ -199,7 +192,7 @@ impl Channel {
             // Where the caller may send no signals, the processes exit because the pipe closes.
             watched.control.close();
             let _ = watched.helper.has_exited(EXIT_TIMEOUT.into());
-            kill_and_reap(watched.started());
+            kill_and_reap(watched.image.started());
         })
     }
 

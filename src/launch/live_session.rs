@@ -22,9 +22,9 @@ use super::unkillable;
 use crate::cgroup::{Account, CreatedCgroup};
 use crate::creator::Creator;
 use crate::error::Result;
+use crate::plan::Pids;
 #[cfg(feature = "_testing")]
 use crate::plan::{CommandFaults, Part};
-use crate::plan::{Pids, Script};
 
 /// The number of looks at an init that does not exit, after which no other thread is about to take over a process.
 const UNREPORTED_ROUND: u32 = 4;
@@ -166,8 +166,7 @@ impl LaunchedSession {
     /// Reaps the process that the helper has cloned last, if the helper was killed before it could report it. Init cannot exit
     /// before.
     fn reap_unreported(&self) {
-        let slots: [u64; Script::COMMAND.0 as usize + 1] = self.image.slots();
-        let command = slots[usize::from(Script::COMMAND.0)] as i32;
+        let Pids { command, .. } = self.image.started();
         if command > 0 && !reaper::is_registered(command) && reaper::is_zombie_inside(command) {
             handshake::kill_and_reap(Pids { command, init: 0 });
         }

@@ -56,7 +56,7 @@ pub(crate) use setup_deadline::poll_timeout;
 use crate::cgroup::{CreatedCgroup, Spec};
 use crate::creator::Creator;
 use crate::error::{Error, Result};
-use crate::plan::{Input, Part, Plan};
+use crate::plan::{Input, Part, Pids, Plan};
 use crate::sys::affinity::{PinnedCpu, Processors};
 use crate::sys::layout::Layout;
 use handshake::{Channel, Ready, Started, Watched};
@@ -189,6 +189,8 @@ impl<'a> Launch<'a> {
     fn run_session(mut self, deadline: Deadline) -> Result<LaunchedSession> {
         let StartedHelper { helper, channel, image, taken: ready } = self.set_up(deadline, handshake::ready)?;
         if let Some(cgroup) = &self.cgroup {
+            // The process that has created the cgroup namespace.
+            handshake::kill_and_reap(Pids { init: 0, ..image.started() });
             cgroup.pass_on()?;
         }
         image.close_off().map_err(Error::io("change the mode of the helper's image"))?;

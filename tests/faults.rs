@@ -152,6 +152,7 @@ const ENDED: &str = "the session has ended";
 fn attack_session(sandbox: &Sandbox) {
     let plan = sandbox.plan_session().expect("a plan");
     let start = |fault: Option<Fault>| {
+        let before = children();
         let session = match fault {
             Some((part, index)) => plan.clone().with_fault(part, index).start(),
             None => plan.start(),
@@ -163,6 +164,7 @@ fn attack_session(sandbox: &Sandbox) {
             let is_of_command = matches!(call, Some("SYS_clone" | "switch"));
             let expected = if is_of_command { error.to_string() } else { ENDED.into() };
             assert!(next.to_string().contains(&expected), "{call:?}: {error}, then {next}");
+            assert!(is_of_command || children() == before, "{call:?}: the session has ended, and its processes run");
         })
     };
     attack(&Part::ALL, start, |part| plan.calls(part), || ());

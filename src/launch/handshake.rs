@@ -53,6 +53,14 @@ pub(super) struct Ready {
     pub namespaces: Vec<(u32, OwnedFd)>,
 }
 
+/// What became of a message to the helper of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    Sent,
+    TooLarge,
+    HelperExited,
+}
+
 /// The time that a killed helper may take to exit, in milliseconds.
 const EXIT_TIMEOUT: u8 = 100;
 
@@ -133,8 +141,8 @@ impl Channel {
         }
     }
 
-    /// Sends a message to the helper of a session, and waits until there is room for it. Returns false if it is too large.
-    pub fn send_all(&self, bytes: &[u8], fds: &[RawFd], deadline: Deadline) -> Result<bool> {
+    /// Sends a message to the helper of a session, and waits until there is room for it.
+    pub fn send_all(&self, bytes: &[u8], fds: &[RawFd], deadline: Deadline) -> Result<Delivery> {
         let failed = || Error::io("send a command to the helper of the session");
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         loop {
@@ -143,8 +151,8 @@ impl Channel {
                 sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(bytes)], &rights, flags, None)
             };
             match sent {
-                Ok(_) => return Ok(true),
-                Err(Errno::EMSGSIZE) => return Ok(false),
+                Ok(_) => return Ok(Delivery::Sent),
+                Err(Errno::EMSGSIZE) => return Ok(Delivery::TooLarge),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
                     let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
@@ -159,7 +167,7 @@ impl Channel {
                         Err(errno) => return Err(failed()(errno)),
                     }
                 }
-                Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => return Err(Error::session_ended()),
+                Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => return Ok(Delivery::HelperExited),
                 Err(errno) => return Err(failed()(errno)),
             }
         }

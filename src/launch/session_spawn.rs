@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::busy::while_busy;
 use super::control_pipe::ControlPipe;
-use super::handshake::{self, Channel, Received, failure_of, not_executed, since};
+use super::handshake::{self, Channel, Delivery, Received, failure_of, not_executed, since};
 use super::kill_switch::KillSwitch;
 use super::live_session::{LaunchedSession, lock};
 use super::process::Process;
@@ -107,15 +107,19 @@ impl LaunchedSession {
         lock(&self.cgroup).as_ref().map(|cgroup| cgroup.create_below(&name())).transpose()
     }
 
-    /// Sends a command to the helper.
+    /// Sends a command to the helper. If it has exited, ends the session.
     fn send(&self, plan: &CommandPlan, sent: &Sent, deadline: Deadline) -> Result<()> {
         let at = |address| self.layout(Part::Command, &plan.script, sent, address);
         if plan.script.is_too_long() {
             return Err(Error::invalid("the command has more than 65,535 values", "pass fewer descriptors"));
         }
         let words = at(COMMAND);
-        if words.bytes().len() as u64 <= COMMAND_LEN && self.channel.send_all(words.bytes(), &sent.fds, deadline)? {
-            return Ok(());
+        if words.bytes().len() as u64 <= COMMAND_LEN {
+            match self.channel.send_all(words.bytes(), &sent.fds, deadline)? {
+                Delivery::Sent => return Ok(()),
+                Delivery::TooLarge => {}
+                Delivery::HelperExited => return Err(self.end_without_helper()),
+            }
         }
         // It is too large for a message.
         let words = at(LONG_COMMAND);
@@ -128,9 +132,17 @@ impl LaunchedSession {
         let fds: Vec<RawFd> = sent.fds.iter().copied().chain([file.as_raw_fd()]).collect();
         let loader = self.layout(Part::Loader, &loader(&plan.script, len), sent, COMMAND);
         match self.channel.send_all(loader.bytes(), &fds, deadline)? {
-            true => Ok(()),
-            false => Err(Error::io("send a command to the helper of the session")(Errno::EMSGSIZE)),
+            Delivery::Sent => Ok(()),
+            Delivery::TooLarge => Err(Error::io("send a command to the helper of the session")(Errno::EMSGSIZE)),
+            Delivery::HelperExited => Err(self.end_without_helper()),
         }
+    }
+
+    /// Ends a session whose helper has exited. Returns the error of the command.
+    fn end_without_helper(&self) -> Error {
+        let error = self.ended();
+        let _ = self.end();
+        error
     }
 
     fn layout(&self, part: Part, script: &Script, sent: &Sent, address: u64) -> ImageWords {

@@ -324,9 +324,10 @@ impl Error {
         error.while_doing(step)
     }
 
-    /// The process of a command of a session that was killed before it executed its program.
-    pub(crate) fn killed_before_execution() -> Self {
-        let cause = "its process was killed: by a program of the session, from outside, or for want of memory";
+    /// The process of a command of a session that exited before it executed its program.
+    pub(crate) fn never_executed() -> Self {
+        let cause =
+            "its process was killed before: by a program of the session, from outside, or because memory is short";
         let hint = "kill the program of the session that kills others, or end the session";
         Self::stated(ErrorKind::SetupFailed, cause, hint).while_doing("execute the program")
     }

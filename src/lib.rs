@@ -148,6 +148,9 @@ pub use cgroup::Cgroup;
 pub use child::Child;
 pub use command::{Command, Stdio};
 pub use compile::Compiled;
+#[cfg(feature = "_testing")]
+#[doc(hidden)]
+pub use compile::CompiledSession;
 pub use confine::{Capabilities, Identity, Landlock, Limits, Namespaces, Root, Seccomp};
 pub use error::{Error, ErrorKind, Result};
 pub use layer::Layer;

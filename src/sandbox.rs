@@ -8,6 +8,8 @@ use crate::best_effort::with_best_effort;
 use crate::cgroup::Cgroup;
 use crate::child::{Callback, Child, Decision, Killer, Notification, ProgramSupervisor, Programs, Supervisor};
 use crate::command::{Command, Stdio};
+#[cfg(feature = "_testing")]
+use crate::compile::CompiledSession;
 use crate::compile::{Compiled, Config, compile, compile_session};
 use crate::confine::{
     Capabilities, Identity, Join, Landlock, Limits, Mode, NamespaceRef, Namespaces, Root, Seccomp, TimeOffsets,
@@ -728,6 +730,13 @@ impl Sandbox {
             Session::launch(compile_session(config, unenforced, can_idmap)?)
         })
     }
+
+    /// Compiles the set-up of a session. For fault tests.
+    #[cfg(feature = "_testing")]
+    #[doc(hidden)]
+    pub fn plan_session(&self) -> Result<CompiledSession> {
+        compile_session(&self.config, vec![], can_idmap)
+    }
 }
 
 /// # Modifiers
@@ -803,6 +812,14 @@ impl Compiled {
     pub fn spawn(&self) -> Result<Child> {
         check_priorities(self.supervision.reset_preferences)?;
         Launching::of(self, false)?.child(self, None)
+    }
+}
+
+#[cfg(feature = "_testing")]
+impl CompiledSession {
+    /// Starts the session: see [`Sandbox::start`].
+    pub fn start(&self) -> Result<Session> {
+        Session::launch(self.clone())
     }
 }
 

@@ -14,6 +14,8 @@ use crate::confine::Namespaces;
 use crate::error::{Error, Result};
 use crate::launch::{LaunchedSession, launch_session};
 use crate::outcome::{Enforcement, Outcome, Output, Usage};
+#[cfg(feature = "_testing")]
+use crate::plan::Part;
 
 /// A sandbox that is kept for many commands, one after another or at once. Dropping it kills every process in it.
 ///
@@ -385,6 +387,23 @@ impl Session {
     /// [`ErrorKind::Unkillable`](crate::ErrorKind::Unkillable) if a process does not terminate within 10 seconds.
     pub fn kill(&self) -> Result<()> {
         self.launched.end()
+    }
+}
+
+#[cfg(feature = "_testing")]
+impl Session {
+    /// Makes a call of every later command fail, and of every process that opens a file or a socket: see
+    /// [`Compiled::with_fault`](crate::Compiled::with_fault). For fault tests.
+    #[doc(hidden)]
+    pub fn set_fault(&self, fault: Option<(Part, usize)>) {
+        self.launched.set_fault(fault);
+    }
+
+    /// Returns the calls of a part of the last of these: see [`Compiled::calls`](crate::Compiled::calls). For fault tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn last_calls(&self, part: Part) -> Vec<(&'static str, bool)> {
+        self.launched.last_calls(part)
     }
 }
 

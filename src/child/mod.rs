@@ -616,10 +616,10 @@ impl Child {
             return Ok(Termination::CpuTime);
         }
         match reaped.exit.status {
-            Status::Exited(code) => Ok(Termination::Exited(code)),
             Status::Signaled { signal: libc::SIGKILL, .. } if reaped.wall_time_exceeded => Ok(Termination::WallTime),
             Status::Signaled { signal: libc::SIGKILL, .. } if reaped.was_killed => Ok(Termination::Killed),
-            Status::Signaled { .. } if reaped.never_executed => Err(Error::killed_before_execution()),
+            Status::Exited(_) | Status::Signaled { .. } if reaped.never_executed => Err(Error::never_executed()),
+            Status::Exited(code) => Ok(Termination::Exited(code)),
             Status::Signaled { signal, core } => Ok(Termination::Signaled { signal: Signal::reported(signal), core }),
             Status::Lost => Err(Error::status_lost()),
         }

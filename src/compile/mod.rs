@@ -119,14 +119,29 @@ pub(crate) fn compile(
 }
 
 /// A compiled session: its set-up, and what its commands depend on.
-#[derive(Debug)]
-pub(crate) struct CompiledSession {
-    pub plan: Plan,
-    pub cgroup: Option<Spec>,
-    pub enforcement: Enforcement,
+#[derive(Clone, Debug)]
+pub struct CompiledSession {
+    pub(crate) plan: Plan,
+    pub(crate) cgroup: Option<Spec>,
+    pub(crate) enforcement: Enforcement,
     /// The policy that decides the calls which the seccomp filter passes to the caller, if there are any.
-    pub policy: Option<Arc<Policy>>,
-    pub frame: SessionFrame,
+    pub(crate) policy: Option<Arc<Policy>>,
+    pub(crate) frame: SessionFrame,
+}
+
+#[cfg(feature = "_testing")]
+#[allow(missing_docs)]
+impl CompiledSession {
+    /// See [`Compiled::calls`].
+    pub fn calls(&self, part: Part) -> Vec<(&'static str, bool)> {
+        self.plan.calls(part)
+    }
+
+    /// See [`Compiled::with_fault`].
+    #[must_use]
+    pub fn with_fault(self, part: Part, call: usize) -> Self {
+        Self { plan: self.plan.with_fault(part, call), ..self }
+    }
 }
 
 /// Compiles a session. `unenforced` are the layers that best effort has dropped already.

@@ -28,6 +28,9 @@ const CONTROL_LEN: usize = 1040;
 /// Creates the cgroup namespace of a session, whose root is the session's cgroup: a process of its own enters the cgroup
 /// and exits, since the helper is to stay outside, and a cgroup of v2 with processes cannot have cgroups with controllers
 /// below it. `show` are the calls that mount what the programs see of it.
+///
+/// It is a child of the caller, which reaps it: an orphan of the helper would be one of the host, and init cannot exit
+/// until that is reaped.
 pub(crate) fn create_cgroup_namespace(
     helper: &mut Script,
     entries: &CgroupEntries,
@@ -36,8 +39,9 @@ pub(crate) fn create_cgroup_namespace(
 ) {
     helper.step(Step::new("start the process that creates the cgroup namespace"));
     let parent = helper.label();
-    let sharing = flags!(CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD);
-    helper.call(nr!(SYS_clone), [sharing, Arg::NULL, Arg::NULL, Arg::NULL, Arg::NULL]).above_zero(parent);
+    let how = flags!(CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD);
+    let clone = [how, Arg::NULL, Arg::SlotAddress(Script::COMMAND), Arg::NULL, Arg::NULL];
+    helper.call(nr!(SYS_clone), clone).above_zero(parent);
     let process = &mut *helper;
     entries.enter(process);
     helper::create_cgroup_namespace(process);
@@ -47,7 +51,6 @@ pub(crate) fn create_cgroup_namespace(
     process.exit(0);
     helper.bind(parent);
     helper.step(Step::new("enter the cgroup namespace"));
-    helper.reap();
     helper.call(nr!(SYS_setns), [namespace.into(), flags!(CLONE_NEWCGROUP)]);
     helper.close(namespace);
 }

@@ -53,6 +53,14 @@ pub(super) struct Ready {
     pub namespaces: Vec<(u32, OwnedFd)>,
 }
 
+/// What became of a message to the helper of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    Sent,
+    TooLarge,
+    HelperExited,
+}
+
 /// The time that a killed helper may take to exit, in milliseconds.
 const EXIT_TIMEOUT: u8 = 100;
 
@@ -67,13 +75,6 @@ pub(super) struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    /// Returns the processes that the helper has started so far.
-    fn started(self) -> Pids {
-        let slots: [u64; SLOTS] = self.image.slots();
-        let [init, command] = [Script::INIT, Script::COMMAND].map(|slot| slots[slot.0 as usize] as i32);
-        Pids { init, command }
-    }
-
     /// Returns the error of a set-up that exceeded its time limit. It names the step of the call that was started last.
     fn timed_out(self) -> Error {
         const PROGRESS_SLOTS: [Slot; 2] = [Script::PROGRESS, Script::TABLE];
@@ -140,8 +141,8 @@ impl Channel {
         }
     }
 
-    /// Sends a message to the helper of a session, and waits until there is room for it. Returns false if it is too large.
-    pub fn send_all(&self, bytes: &[u8], fds: &[RawFd], deadline: Deadline) -> Result<bool> {
+    /// Sends a message to the helper of a session, and waits until there is room for it.
+    pub fn send_all(&self, bytes: &[u8], fds: &[RawFd], deadline: Deadline) -> Result<Delivery> {
         let failed = || Error::io("send a command to the helper of the session");
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         loop {
@@ -150,8 +151,8 @@ impl Channel {
                 sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(bytes)], &rights, flags, None)
             };
             match sent {
-                Ok(_) => return Ok(true),
-                Err(Errno::EMSGSIZE) => return Ok(false),
+                Ok(_) => return Ok(Delivery::Sent),
+                Err(Errno::EMSGSIZE) => return Ok(Delivery::TooLarge),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
                     let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
@@ -166,7 +167,7 @@ impl Channel {
                         Err(errno) => return Err(failed()(errno)),
                     }
                 }
-                Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => return Err(Error::session_ended()),
+                Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => return Ok(Delivery::HelperExited),
                 Err(errno) => return Err(failed()(errno)),
             }
         }
@@ -199,7 +200,7 @@ impl Channel {
             // Where the caller may send no signals, the processes exit because the pipe closes.
             watched.control.close();
             let _ = watched.helper.has_exited(EXIT_TIMEOUT.into());
-            kill_and_reap(watched.started());
+            kill_and_reap(watched.image.started());
         })
     }
 

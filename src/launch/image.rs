@@ -15,6 +15,7 @@ use crate::environment;
 use crate::error::Error;
 use crate::file_size;
 use crate::plan::memory_map::{CODE, SLOTS, offset};
+use crate::plan::{Pids, Script};
 use crate::sys::clone;
 use crate::sys::layout::Layout;
 use crate::unix::ToErrno;
@@ -84,6 +85,13 @@ impl Image {
             .into_iter()
             .flatten()
             .try_for_each(|file| fchmod(file, Mode::empty()))
+    }
+
+    /// Returns the processes that the helper has started so far, the last command among them.
+    pub fn started(&self) -> Pids {
+        let slots: [u64; Script::COMMAND.0 as usize + 1] = self.slots();
+        let [init, command] = [Script::INIT, Script::COMMAND].map(|slot| slots[usize::from(slot.0)] as i32);
+        Pids { init, command }
     }
 
     /// Reads the current values of the first slots.

@@ -22,7 +22,9 @@ use super::unkillable;
 use crate::cgroup::{Account, CreatedCgroup};
 use crate::creator::Creator;
 use crate::error::Result;
-use crate::plan::{Pids, Script};
+use crate::plan::Pids;
+#[cfg(feature = "_testing")]
+use crate::plan::{CommandFaults, Part};
 
 /// The number of looks at an init that does not exit, after which no other thread is about to take over a process.
 const UNREPORTED_ROUND: u32 = 4;
@@ -55,6 +57,8 @@ pub(crate) struct LaunchedSession {
     pub(super) kept: Mutex<Vec<CreatedCgroup>>,
     /// `None` once the session has ended.
     pub(super) processes: Mutex<Option<SessionProcesses>>,
+    #[cfg(feature = "_testing")]
+    pub(super) faults: Mutex<CommandFaults>,
 }
 
 #[derive(Debug)]
@@ -162,8 +166,7 @@ impl LaunchedSession {
     /// Reaps the process that the helper has cloned last, if the helper was killed before it could report it. Init cannot exit
     /// before.
     fn reap_unreported(&self) {
-        let slots: [u64; Script::COMMAND.0 as usize + 1] = self.image.slots();
-        let command = slots[usize::from(Script::COMMAND.0)] as i32;
+        let Pids { command, .. } = self.image.started();
         if command > 0 && !reaper::is_registered(command) && reaper::is_zombie_inside(command) {
             handshake::kill_and_reap(Pids { command, init: 0 });
         }
@@ -181,6 +184,19 @@ impl LaunchedSession {
             mem::forget(processes);
         }
         mem::forget((take(&mut self.kept), take(&mut self.cgroup)));
+    }
+}
+
+#[cfg(feature = "_testing")]
+impl LaunchedSession {
+    /// Makes a call of every later command fail.
+    pub fn set_fault(&self, fault: Option<(Part, usize)>) {
+        lock(&self.faults).fault = fault;
+    }
+
+    /// Returns the calls of a part of the last command.
+    pub fn last_calls(&self, part: Part) -> Vec<(&'static str, bool)> {
+        lock(&self.faults).calls(part)
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) use terminal::Modes;
 use crate::cgroup::{CreatedCgroup, Spec};
 use crate::creator::Creator;
 use crate::error::{Error, Result};
-use crate::plan::{Input, Part, Plan};
+use crate::plan::{Input, Part, Pids, Plan};
 use crate::sys::affinity::{PinnedCpu, Processors};
 use crate::sys::layout::Layout;
 use handshake::{Channel, Ready, Started, Watched};
@@ -190,6 +190,8 @@ impl<'a> Launch<'a> {
     fn run_session(mut self, deadline: Deadline) -> Result<LaunchedSession> {
         let StartedHelper { helper, channel, image, taken: ready } = self.set_up(deadline, handshake::ready)?;
         if let Some(cgroup) = &self.cgroup {
+            // The process that has created the cgroup namespace.
+            handshake::kill_and_reap(Pids { init: 0, ..image.started() });
             cgroup.pass_on()?;
         }
         image.close_off().map_err(Error::io("change the mode of the helper's image"))?;
@@ -212,6 +214,8 @@ impl<'a> Launch<'a> {
             cgroup: Mutex::new(cgroup),
             kept: Mutex::default(),
             processes: Mutex::new(Some(SessionProcesses { helper, init, control, reserved, placeholders })),
+            #[cfg(feature = "_testing")]
+            faults: Mutex::default(),
         })
     }
 

@@ -93,7 +93,7 @@ impl Keeper {
 pub(crate) struct ReapedSandbox {
     /// How the program exited.
     pub exit: Exit,
-    /// Whether its process was killed before it executed the program. Only programs of the same session can do that.
+    /// Whether its process exited before it executed the program. Only programs of the same session can kill it.
     pub never_executed: bool,
     /// The final statistics of the sandbox's cgroup.
     pub account: Option<Account>,
@@ -199,7 +199,7 @@ impl Running {
         // The program is reaped before the init, which cannot exit until every process of its namespace was reaped.
         let is_of_session = matches!(self.keeper, Keeper::Session(_));
         // Programs of the session can kill it as soon as it is cloned.
-        let never_executed = is_of_session && self.program.was_killed_before_execution();
+        let never_executed = is_of_session && self.program.exited_before_execution();
         let unblock = || {
             unblock_exit(switch, pid);
             if is_of_session {

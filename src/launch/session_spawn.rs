@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::busy::while_busy;
 use super::control_pipe::ControlPipe;
-use super::handshake::{self, Channel, Received, failure_of, not_executed, since};
+use super::handshake::{self, Channel, Delivery, Received, failure_of, not_executed, since};
 use super::kill_switch::KillSwitch;
 use super::live_session::{LaunchedSession, lock};
 use super::process::Process;
@@ -47,8 +47,8 @@ impl LaunchedSession {
         drop(report);
         let members = cgroup.as_ref().map(CreatedCgroup::members).unwrap_or_default();
         let StartedCommand { program, at, passed } = self.wait_until_executed(plan, &channel, deadline, &members)?;
-        if program.was_killed_before_execution() {
-            return Err(Error::killed_before_execution());
+        if program.exited_before_execution() {
+            return Err(Error::never_executed());
         }
         if let Some(cgroup) = &mut cgroup {
             cgroup.close_entries();
@@ -107,15 +107,19 @@ impl LaunchedSession {
         lock(&self.cgroup).as_ref().map(|cgroup| cgroup.create_below(&name())).transpose()
     }
 
-    /// Sends a command to the helper.
+    /// Sends a command to the helper. If it has exited, ends the session.
     fn send(&self, plan: &CommandPlan, sent: &Sent, deadline: Deadline) -> Result<()> {
-        let at = |address| self.layout(&plan.script, sent, address);
+        let at = |address| self.layout(Part::Command, &plan.script, sent, address);
         if plan.script.is_too_long() {
             return Err(Error::invalid("the command has more than 65,535 values", "pass fewer descriptors"));
         }
         let words = at(COMMAND);
-        if words.bytes().len() as u64 <= COMMAND_LEN && self.channel.send_all(words.bytes(), &sent.fds, deadline)? {
-            return Ok(());
+        if words.bytes().len() as u64 <= COMMAND_LEN {
+            match self.channel.send_all(words.bytes(), &sent.fds, deadline)? {
+                Delivery::Sent => return Ok(()),
+                Delivery::TooLarge => {}
+                Delivery::HelperExited => return Err(self.end_without_helper()),
+            }
         }
         // It is too large for a message.
         let words = at(LONG_COMMAND);
@@ -126,21 +130,33 @@ impl LaunchedSession {
         }
         let file = memory_file::of_bytes(words.bytes())?;
         let fds: Vec<RawFd> = sent.fds.iter().copied().chain([file.as_raw_fd()]).collect();
-        let reading = self.layout(&reading(&plan.script, len), sent, COMMAND);
-        match self.channel.send_all(reading.bytes(), &fds, deadline)? {
-            true => Ok(()),
-            false => Err(Error::io("send a command to the helper of the session")(Errno::EMSGSIZE)),
+        let loader = self.layout(Part::Loader, &loader(&plan.script, len), sent, COMMAND);
+        match self.channel.send_all(loader.bytes(), &fds, deadline)? {
+            Delivery::Sent => Ok(()),
+            Delivery::TooLarge => Err(Error::io("send a command to the helper of the session")(Errno::EMSGSIZE)),
+            Delivery::HelperExited => Err(self.end_without_helper()),
         }
     }
 
-    fn layout(&self, script: &Script, sent: &Sent, address: u64) -> ImageWords {
+    /// Ends a session whose helper has exited. Returns the error of the command.
+    fn end_without_helper(&self) -> Error {
+        let error = self.ended();
+        let _ = self.end();
+        error
+    }
+
+    fn layout(&self, part: Part, script: &Script, sent: &Sent, address: u64) -> ImageWords {
         let resolve = |input| match input {
             Input::Pass => self.pass,
             Input::OwnId => self.own_id.into(),
             Input::Value(value) => value,
             input => sent.number(input).into(),
         };
-        Layout { script, tag: Part::Command.tag(), fault: None, resolve: &resolve }.at(address)
+        #[cfg(feature = "_testing")]
+        let fault = lock(&self.faults).of(part, script);
+        #[cfg(not(feature = "_testing"))]
+        let fault = None;
+        Layout { script, tag: part.tag(), fault, resolve: &resolve }.at(address)
     }
 
     /// Waits until the program was executed: its process had the other end of the channel until then. On an error, kills the
@@ -205,6 +221,9 @@ impl LaunchedSession {
                     None => handshake::kill_and_reap(Pids { command, init: 0 }),
                 },
                 Report::Passed => *passed = fds.into_iter().next(),
+                Report::Failed { part: Part::Loader, call, errno } => {
+                    failed = Err(failure_of(&loader(&plan.script, 0), call, errno));
+                }
                 Report::Failed { call, errno, .. } => failed = Err(failure_of(&plan.script, call, errno)),
                 Report::NotExecuted(failures) => failed = Err(not_executed(&plan.search, &failures)),
                 Report::NotCloned(errno) => failed = Err(not_cloned(errno)),
@@ -279,7 +298,7 @@ impl Sent {
 }
 
 /// Compiles the script that reads a larger one from a file, and goes on with it.
-fn reading(larger: &Script, len: u64) -> Script {
+fn loader(larger: &Script, len: u64) -> Script {
     let mut script = larger.with_same_pass();
     script.step(Step::new("read the script of the command"));
     let file = script.input(Input::ScriptFile);

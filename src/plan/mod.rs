@@ -25,6 +25,8 @@ mod value;
 use std::time::Duration;
 
 pub(crate) use call::{Arg, Call, Constant, ConstantNames, Nr, OnError, SyscallName, flags, names, nr};
+#[cfg(feature = "_testing")]
+pub(crate) use fault::CommandFaults;
 pub(crate) use flag::Flag;
 pub(crate) use mount_attr::{Attributes, Change};
 #[cfg(feature = "_testing")]
@@ -80,7 +82,7 @@ impl Plan {
     pub(crate) fn script(&self, part: Part) -> &Script {
         match part {
             Part::Stub => &self.stub,
-            Part::Helper | Part::Command => &self.helper,
+            Part::Helper | Part::Command | Part::Loader => &self.helper,
         }
     }
 }

@@ -11,14 +11,16 @@ pub enum Part {
     Stub,
     Helper,
     Command,
+    Loader,
 }
 
 impl Part {
-    /// Those of a plan.
+    /// Those of a plan. `Command` is the script of a command of a session, and `Loader` the one that reads it from a file if it
+    /// is large.
     #[cfg(feature = "_testing")]
     pub const ALL: [Self; 2] = [Self::Stub, Self::Helper];
     /// All whose calls can fail.
-    const REPORTING: [Self; 3] = [Self::Stub, Self::Helper, Self::Command];
+    const REPORTING: [Self; 4] = [Self::Stub, Self::Helper, Self::Command, Self::Loader];
 
     /// The number that the interpreter adds to the index of a failed call.
     pub(crate) fn tag(self) -> u64 {

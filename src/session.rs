@@ -357,7 +357,8 @@ impl Session {
     /// counted for each command only.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        usage_of_session(self.launched.started().elapsed(), self.launched.account())
+        let (wall, account) = self.launched.usage();
+        usage_of_session(wall, account)
     }
 
     /// Freezes the processes of all programs, until [`Session::thaw`]. Meanwhile [`Session::spawn`] is an error. The caller can still
@@ -384,9 +385,11 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unkillable`](crate::ErrorKind::Unkillable) if a process does not terminate within 10 seconds.
+    /// - [`ErrorKind::Unkillable`](crate::ErrorKind::Unkillable) if a process does not terminate within 10 seconds.
+    /// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if another process has started the session, of
+    ///   which this one is a forked child.
     pub fn kill(&self) -> Result<()> {
-        self.launched.end()
+        self.launched.end_by_creator()
     }
 }
 

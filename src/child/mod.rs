@@ -701,7 +701,8 @@ impl AsFd for Child {
 
 /// Returns the usage of a session, by the figures of its cgroup.
 pub(crate) fn usage_of_session(wall: Duration, account: Option<Account>) -> Usage {
-    usage(wall, Counted::default(), None, account)
+    // The kernel counts a denied fork in the cgroup of the process, which is that of a command.
+    Usage { pids_denied: None, ..usage(wall, Counted::default(), None, account) }
 }
 
 fn wait_failed(errno: Errno) -> Error {

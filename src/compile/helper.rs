@@ -236,7 +236,10 @@ pub(crate) fn open_pty(helper: &mut Script, rows: u16, columns: u16) -> (Slot, S
             libc::ENOENT,
             "the sandbox has no /dev/ptmx: add Root::dev(\"/dev\"), or Root::terminals if the mount namespace is joined",
         ),
-        (libc::ENOSPC, "all pseudo-terminals of this machine are in use: close some, or raise kernel.pty.max"),
+        (
+            libc::ENOSPC,
+            "close some terminals: a session has room for 16, and all sandboxes of this machine for kernel.pty.max",
+        ),
     ]));
     let master = helper.openat(Arg::CWD, "/dev/ptmx", flags!(O_RDWR | O_NOCTTY | O_CLOEXEC), 0);
     let unlocked = helper.arena.bytes(&0i32.to_ne_bytes(), "[0]");

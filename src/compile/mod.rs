@@ -156,6 +156,8 @@ pub(crate) fn compile_session(
     check_session(&order.decisions)?;
     let helper = order.session()?;
     let frame = order.frame();
+    // Those of every command.
+    frame.rlimits()?;
     let policy = order.decisions.supervised_policy();
     let inherited = order.inherited([Stream::Null; 3], Arc::default(), None);
     let (cgroup, enforcement) = (order.decisions.cgroup.take(), std::mem::take(&mut order.enforcement));

@@ -51,6 +51,11 @@ pub(crate) fn create_cgroup_namespace(
     process.exit(0);
     helper.bind(parent);
     helper.step(Step::new("enter the cgroup namespace"));
+    // If the process was killed, for example since the memory limit is too low, the caller finds out by the end of the channel.
+    let created = helper.label();
+    helper.jump_if_set(namespace, created);
+    helper.exit(0);
+    helper.bind(created);
     helper.call(nr!(SYS_setns), [namespace.into(), flags!(CLONE_NEWCGROUP)]);
     helper.close(namespace);
 }
@@ -289,15 +294,25 @@ pub(crate) fn opening(frame: &SessionFrame, opened: &Opened) -> Result<Script> {
     let fd = match opened {
         Opened::File(path, flags, mode) => {
             no_zero("the path of a file", path.as_os_str())?;
-            process.step(Step::new("open").path(path));
+            if path.as_os_str().is_empty() {
+                return Err(Error::invalid("the path of a file is empty", "name a file inside the session"));
+            }
+            process.step(Step::new("open inside the session").path(path).remedies(&[
+                (libc::ENOENT, "have a command create the file, or the directory in which it is to be created"),
+                (libc::EISDIR, "name a file: this is a directory"),
+                (libc::EACCES, "name a file that the sandbox's user may open"),
+                (libc::ENXIO, "name a regular file: this is a FIFO, a socket or a device"),
+            ]));
             // A FIFO that has no other end, or a device, must not block.
             process.open_file(path, flags | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK, *mode)
         }
         Opened::Listening(address) => {
-            process.step(Step::new(format!("listen inside the session at {}", address.shown)).remedies(&[(
-                libc::EACCES,
-                "use a port of at least 1,024, or a directory that the sandbox's user may write to",
-            )]));
+            process.step(Step::new(format!("listen inside the session at {}", address.shown)).remedies(&[
+                (libc::EACCES, "use a port of at least 1,024, or a directory that the sandbox's user may write to"),
+                (libc::EADDRINUSE, "use port 0 for a free one, or remove the file that exists at the path"),
+                (libc::EADDRNOTAVAIL, "use an address that the session's network has, such as 127.0.0.1"),
+                (libc::ENOENT, "have a command create the directory of the path"),
+            ]));
             let (socket, place) = socket(process, address);
             let on = process.arena.bytes(&1i32.to_ne_bytes(), "[1]");
             let option = [socket.into(), flags!(SOL_SOCKET), flags!(SO_REUSEADDR), on.into(), 4.into()];
@@ -307,10 +322,10 @@ pub(crate) fn opening(frame: &SessionFrame, opened: &Opened) -> Result<Script> {
             socket
         }
         Opened::Connected(address) => {
-            process.step(Step::new(format!("connect inside the session to {}", address.shown)).remedies(&[(
-                libc::ECONNREFUSED,
-                "no program of the session listens there: start one, or wait until it does",
-            )]));
+            process.step(Step::new(format!("connect inside the session to {}", address.shown)).remedies(&[
+                (libc::ECONNREFUSED, "start a program of the session that listens there, or wait until it does"),
+                (libc::ENOENT, "start a program of the session that listens there, or wait until it does"),
+            ]));
             let (socket, place) = socket(process, address);
             process.call(nr!(SYS_connect), [socket.into(), place.into(), (address.bytes.len() as u64).into()]);
             socket

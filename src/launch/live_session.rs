@@ -6,7 +6,7 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::poll::PollTimeout;
 
@@ -46,11 +46,14 @@ pub(crate) struct LaunchedSession {
     pub listener: Option<Listener>,
     pub(super) started: Instant,
     pub(super) is_kill_requested: AtomicBool,
+    pub(super) is_frozen: AtomicBool,
     /// Held while it is ended.
     pub(super) ending: Mutex<()>,
     pub(super) has_ended: AtomicBool,
     /// The number of cgroups of commands that were created.
     pub(super) cgroups: AtomicU64,
+    /// What it has used, once it has ended.
+    pub(super) last: Mutex<Option<(Duration, Option<Account>)>>,
     /// Removed after every process has exited.
     pub(super) cgroup: Mutex<Option<CreatedCgroup>>,
     /// Cgroups of commands that have exited, with processes that go on.
@@ -77,19 +80,30 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl LaunchedSession {
-    /// Returns when the session was started.
-    pub fn started(&self) -> Instant {
-        self.started
+    /// Returns the time since the session was started, and the statistics of its cgroup, if there is one. Once it has ended,
+    /// these do not change.
+    pub fn usage(&self) -> (Duration, Option<Account>) {
+        let last = *lock(&self.last);
+        last.unwrap_or_else(|| self.measure())
     }
 
-    /// Returns the current statistics of the session's cgroup, if there is one.
-    pub fn account(&self) -> Option<Account> {
-        lock(&self.cgroup).as_ref().and_then(CreatedCgroup::account)
+    fn measure(&self) -> (Duration, Option<Account>) {
+        (self.started.elapsed(), lock(&self.cgroup).as_ref().and_then(CreatedCgroup::account))
     }
 
-    /// Freezes all processes of the programs, or thaws them.
+    /// Freezes all processes of the programs, or thaws them. Does nothing once the session has ended.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
-        lock(&self.cgroup).as_ref().unwrap_or(&CreatedCgroup::default()).freeze(frozen)
+        if self.is_kill_requested() {
+            return Ok(());
+        }
+        lock(&self.cgroup).as_ref().unwrap_or(&CreatedCgroup::default()).freeze(frozen)?;
+        self.is_frozen.store(frozen, Ordering::Release);
+        Ok(())
+    }
+
+    /// Returns whether the caller has frozen the programs.
+    pub fn is_frozen(&self) -> bool {
+        self.is_frozen.load(Ordering::Acquire)
     }
 
     /// Returns whether [`end`](Self::end) was called.
@@ -132,8 +146,7 @@ impl LaunchedSession {
         // Where the caller may send no signals, both exit because of these.
         processes.control.close();
         self.channel.close();
-        let mut cgroup = lock(&self.cgroup).take();
-        let members = cgroup.as_ref().map(CreatedCgroup::members).unwrap_or_default();
+        let members = lock(&self.cgroup).as_ref().map(CreatedCgroup::members).unwrap_or_default();
         members.thaw();
         let _ = processes.helper.finish();
         let init = processes.init.pid();
@@ -147,7 +160,8 @@ impl LaunchedSession {
         };
         let ended = processes.init.finish_init_of(None, unblock).map_err(|errno| unkillable::explain(init, errno));
         lock(&self.kept).clear();
-        if let Some(cgroup) = cgroup.take() {
+        *lock(&self.last) = Some(self.measure());
+        if let Some(cgroup) = lock(&self.cgroup).take() {
             let _ = cgroup.remove_or_give_up();
         }
         if ended.is_err() {
@@ -156,6 +170,12 @@ impl LaunchedSession {
         }
         self.has_ended.store(true, Ordering::Release);
         ended.map(drop)
+    }
+
+    /// Ends the session. It is an error in a forked child of the process that has started it.
+    pub fn end_by_creator(&self) -> Result<()> {
+        self.check_creator()?;
+        self.end()
     }
 
     /// Ends the session, unless this process is a forked child of the one that has started it.

@@ -32,6 +32,9 @@ impl LaunchedSession {
     /// Starts a command. Returns once its program was executed.
     pub fn spawn(self: &Arc<Self>, plan: &CommandPlan) -> Result<Running> {
         self.check_creator()?;
+        if self.is_frozen() {
+            return Err(Error::invalid("the session is frozen", "call Session::thaw"));
+        }
         reaper::reap_abandoned();
         let deadline = Deadline::of(plan.setup_timeout);
         while_busy(|| self.spawn_once(plan, deadline))
@@ -91,7 +94,7 @@ impl LaunchedSession {
     }
 
     /// Refuses a forked child of the process that has started the session: it could not wait for what it starts.
-    fn check_creator(&self) -> Result<()> {
+    pub(super) fn check_creator(&self) -> Result<()> {
         match self.creator.is_this() {
             true => Ok(()),
             false => Err(Error::invalid(
@@ -204,9 +207,7 @@ impl LaunchedSession {
         let mut failed = Ok(());
         loop {
             if !channel.is_ready(deadline)? {
-                let remedy = "kill the program of the session that has stopped the process, end the session, or raise \
-                              Sandbox::setup_timeout";
-                return Err(Error::timed_out("execute the program", deadline.limit).advised(Some(remedy.into())));
+                return Err(timed_out(plan, deadline));
             }
             let received = channel.receive(Report::longest(plan.search.candidates.len()))?;
             let Some(Received { report, fds, is_cut }) = received else { return failed };
@@ -295,6 +296,24 @@ impl Sent {
         };
         FIRST_RECEIVED + position as u32
     }
+}
+
+/// Returns the error of a process that did not answer in time.
+fn timed_out(plan: &CommandPlan, deadline: Deadline) -> Error {
+    let opens = plan.search.candidates.is_empty();
+    let (step, remedy) = match opens {
+        true => (
+            "open a file or a socket inside the session",
+            "have the program that listens accept connections, kill the one that has stopped the process, or raise \
+             Sandbox::setup_timeout",
+        ),
+        false => (
+            "execute the program",
+            "kill the program of the session that has stopped the process, end the session, or raise \
+             Sandbox::setup_timeout",
+        ),
+    };
+    Error::timed_out(step, deadline.limit).advised(Some(remedy.into()))
 }
 
 /// Compiles the script that reads a larger one from a file, and goes on with it.

@@ -353,6 +353,11 @@ impl Script {
         self.call(VALUE, [value.into()]).store_in(slot);
     }
 
+    /// Goes on at the label if a slot holds a number above 0.
+    pub fn jump_if_set(&mut self, slot: Slot, label: Label) {
+        self.call(VALUE, [slot.into()]).above_zero(label);
+    }
+
     /// Returns the last call, to change it.
     pub fn last(&mut self) -> Added<'_> {
         Added(self)

@@ -69,18 +69,22 @@ fn an_oom_kill_does_not_affect_the_next_run() {
 #[apply(test)]
 #[skip(unless_accounts)]
 fn tiny_limits_kill_the_program_and_hang_nothing() {
+    let is_clear = |error: &stockade::Error| {
+        let (message, hint) = support::words(error);
+        match error.kind() {
+            ErrorKind::LimitExceeded => message.contains("cgroup") && hint.contains("memory_max"),
+            ErrorKind::SetupFailed => error.errno() == Some(Errno::ENOMEM) && !hint.is_empty(),
+            _ => false,
+        }
+    };
     for limit in [1, 4096, 65_536] {
-        match with(group().memory_max(limit)).output(support::payload("touch").arg("1")) {
+        let sandbox = with(group().memory_max(limit));
+        match sandbox.output(support::payload("touch").arg("1")) {
             Ok(output) => assert_eq!(output.outcome.termination, Termination::Memory, "{limit}: {}", output.outcome),
-            Err(error) => {
-                let (message, hint) = support::words(&error);
-                let is_clear = match error.kind() {
-                    ErrorKind::LimitExceeded => message.contains("cgroup") && hint.contains("memory_max"),
-                    ErrorKind::SetupFailed => error.errno() == Some(Errno::ENOMEM) && !hint.is_empty(),
-                    _ => false,
-                };
-                assert!(is_clear, "{limit}: {error}");
-            }
+            Err(error) => assert!(is_clear(&error), "{limit}: {error}"),
+        }
+        if let Err(error) = sandbox.start() {
+            assert!(is_clear(&error), "a session, {limit}: {error}");
         }
     }
 }

@@ -136,6 +136,53 @@ fn a_session_and_each_command_can_be_frozen() {
 }
 
 #[apply(test)]
+#[skip(unless_freezer)]
+fn a_frozen_session_starts_no_command() {
+    let session = start(group().freezable());
+    session.freeze().unwrap();
+    let error = session.spawn(quiet("true")).expect_err("it would not run");
+    assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("Session::thaw")), "{error}");
+    drop(session.create("/tmp/file").unwrap());
+    session.thaw().unwrap();
+    assert!(session.status(quiet("true")).unwrap().success());
+    session.kill().unwrap();
+    session.freeze().unwrap();
+}
+
+#[apply(test)]
+#[skip(unless_accounts)]
+fn the_usage_of_a_session_stays_when_it_has_ended() {
+    let session = start(group());
+    assert!(
+        session
+            .status(script("n=0; while test $n -lt 20000; do n=$((n + 1)); done").stdin(Stdio::null()))
+            .unwrap()
+            .success()
+    );
+    let before = session.usage();
+    session.kill().unwrap();
+    let after = session.usage();
+    assert!(after.cpu_time.expect("CPU time").value >= before.cpu_time.expect("CPU time").value, "{after:?}");
+    std::thread::sleep(20 * MS);
+    assert_eq!(session.usage().wall_time, after.wall_time);
+}
+
+/// Also what leaves its process group, and when the program has exited in the grace period.
+#[apply(test)]
+#[skip(unless_accounts)]
+fn a_limit_with_a_grace_period_kills_what_has_left_the_process_group() {
+    let limits = Limits::new().wall_time(200 * MS).kill_grace(at_most(20_000 * MS));
+    let session = with(group()).limits(limits).start().unwrap();
+    let argument = format!("300001.{}", std::process::id());
+    let sleeps = || support::processes(|line| line.contains(&argument));
+    let all_run = script(&format!("setsid sleep {argument} & sleep {argument}")).stdin(Stdio::null()).clone();
+    let outcome = session.status(all_run).unwrap();
+    assert_eq!(outcome.termination, Termination::WallTime, "{outcome}");
+    eventually("both are killed", || sleeps().is_empty());
+}
+
+#[apply(test)]
 #[skip(unless_accounts)]
 fn programs_see_the_cgroup_of_the_session_as_the_root() {
     let session = start(group());

@@ -7,8 +7,8 @@ use std::thread;
 use stockade::seccomp::SystemCall;
 use stockade::{Command, Errno, ErrorKind, Root, Sandbox, Seccomp, Stdio, Termination};
 
-use super::{script, session, start, stdout};
-use crate::support::{payload, text, with_payload};
+use super::{MS, script, session, start, stdout};
+use crate::support::{at_most, payload, text, with_payload};
 
 payloads![("served", served), ("serving", serving)];
 
@@ -157,6 +157,39 @@ fn addresses_that_cannot_be_had_are_errors() {
     assert!(matches!(error.errno(), Some(Errno::EROFS | Errno::EACCES)), "{error}");
     let error = session.connect_unix("/tmp/missing").expect_err("no socket");
     assert_eq!(error.errno(), Some(Errno::ENOENT), "{error}");
+    assert_eq!(stdout(&session, "echo works"), "works");
+}
+
+#[apply(test)]
+fn errors_of_files_and_sockets_say_what_to_do_inside() {
+    let session = session();
+    let hint = |error: stockade::Error| error.hint().unwrap_or_default().to_owned();
+    assert!(hint(session.open("/tmp/missing").expect_err("no file")).contains("command create"));
+    assert!(hint(session.create("/tmp").expect_err("a directory")).contains("directory"));
+    assert!(hint(session.open("").expect_err("no path")).contains("inside"));
+    let _listener = session.listen_unix("/tmp/socket").unwrap();
+    assert!(hint(session.listen_unix("/tmp/socket").expect_err("it is taken")).contains("remove the file"));
+    let other = "10.1.2.3:8080".parse().unwrap();
+    assert!(hint(session.listen_tcp(other).expect_err("no interface has it")).contains("127.0.0.1"));
+}
+
+/// A server that accepts nothing keeps the caller only until the deadline of the set-up.
+#[apply(test)]
+fn a_server_that_does_not_accept_is_an_error_in_time() {
+    let session = start(&Sandbox::new().setup_timeout(at_most(500 * MS)));
+    let _listener = session.listen_unix("/tmp/socket").unwrap();
+    // As many as the kernel keeps for the listener are connected at once.
+    let mut connected = vec![];
+    let error = loop {
+        match session.connect_unix("/tmp/socket") {
+            Ok(stream) => connected.push(stream),
+            Err(error) => break error,
+        }
+        assert!(connected.len() < 1000);
+    };
+    assert!(connected.len() > 100, "{}", connected.len());
+    assert_eq!(error.kind(), ErrorKind::SetupTimedOut, "{error}");
+    assert!(error.to_string().contains("accept connections"), "{error}");
     assert_eq!(stdout(&session, "echo works"), "works");
 }
 

@@ -149,11 +149,13 @@ fn forks_with_session(_: &[String]) -> i32 {
     // SAFETY: this process has no other threads.
     match unsafe { nix::unistd::fork() }.expect("a child") {
         ForkResult::Child => {
+            let is_refused = session.kill().is_err_and(|error| error.kind() == ErrorKind::InvalidConfiguration);
             drop((child, session));
-            std::process::exit(0);
+            std::process::exit((!is_refused).into());
         }
         ForkResult::Parent { child: forked } => {
-            nix::sys::wait::waitpid(forked, None).expect("its end");
+            let status = nix::sys::wait::waitpid(forked, None).expect("its end");
+            assert!(matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)), "{status:?}");
             assert!({ child }.wait().expect("an outcome").success());
             assert_eq!(stdout(&session, "echo works"), "works");
         }

@@ -14,7 +14,7 @@ use stockade::{
     Command, Errno, ErrorKind, Limits, Namespaces, Root, Sandbox, Seccomp, Session, Signal, Stdio, Termination,
 };
 
-use crate::support::{at_most, eventually, payload, rounds, text, with_payload};
+use crate::support::{at_most, eventually, payload, processes, rounds, text, with_payload};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -113,6 +113,19 @@ fn each_command_has_the_limits_of_the_sandbox() {
     assert_eq!(named(&session, "sleep"), 0);
 }
 
+/// A program that exits when a limit asks it to is killed with what it has started, as one that does not.
+#[apply(test)]
+fn a_limit_with_a_grace_period_kills_what_a_command_has_started() {
+    let limits = Limits::new().wall_time(200 * MS).kill_grace(at_most(20_000 * MS));
+    let session = start(&Sandbox::new().limits(limits));
+    let argument = format!("300000.{}", std::process::id());
+    for last in ["wait", "trap 'exit 0' TERM; wait"] {
+        let outcome = session.status(script(&format!("sleep {argument} & {last}")).stdin(Stdio::null())).unwrap();
+        assert_eq!(outcome.termination, Termination::WallTime, "{last}");
+        eventually("the background process is killed", || processes(|line| line.contains(&argument)).is_empty());
+    }
+}
+
 #[apply(test)]
 fn killing_a_command_leaves_the_session() {
     let session = session();
@@ -207,6 +220,9 @@ fn what_a_session_cannot_have_is_an_error() {
     assert!(error.to_string().contains("Namespaces::PID"), "{error}");
     let asking = Seccomp::new().on(["getpid"], stockade::seccomp::Action::Notify);
     let error = Sandbox::new().seccomp(asking).start().expect_err("there is no callback");
+    assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{error}");
+    let limits = Limits::new().rlimit(stockade::limits::Resource::Nofile, 9, 5);
+    let error = Sandbox::new().limits(limits).start().expect_err("no command could start");
     assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{error}");
     let session = session();
     let error = session.output(script("true").pty(24, 80)).expect_err("nobody reads the terminal");

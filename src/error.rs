@@ -275,7 +275,7 @@ impl Error {
 
     /// A file of a session that is none to read or write.
     pub(crate) fn not_a_regular_file(path: &Path) -> Self {
-        let cause = "it is no regular file";
+        let cause = "it is no regular file, or shows data of the kernel";
         Self::stated(ErrorKind::Io, cause, "pass the path of a regular file").while_doing("open").on(path)
     }
 

@@ -7,6 +7,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::sys::statfs::{
+    BPF_FS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, FsType, NSFS_MAGIC, PROC_SUPER_MAGIC,
+    SECURITYFS_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, fstatfs,
+};
+
 use crate::child::{Child, Killer, ProgramSupervisor, Programs, SessionCommands, Supervisor, usage_of_session};
 use crate::command::{Command, Stdio};
 use crate::compile::{CompiledSession, InsideAddress, Opened, SessionFrame, compile_command, compile_opening};
@@ -48,6 +53,8 @@ use crate::plan::Part;
 /// - A call that the policy answers by killing ([`Action::Kill`](crate::seccomp::Action::Kill)) kills the command that it belongs
 ///   to. A process that has left the command (setsid(2)) and lost its parents is killed alone, and logged nowhere.
 /// - No limit on time is enforced while the caller does not wait: the limits of a sandbox of its own are kept by its init.
+/// - What goes on after its command keeps the streams of that. If one is the caller's terminal, it can read what is typed there
+///   later, and change its modes: give such a command pipes, `/dev/null` or a terminal of its own.
 /// - A command has room for 237 descriptors of [`Command::fd`].
 /// - Once [`Cgroup::memory_max`](crate::Cgroup::memory_max) was reached, a later kill for want of the machine's memory is reported as
 ///   [`Termination::Memory`](crate::Termination::Memory) too.
@@ -192,8 +199,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be opened, also because it is a directory, a FIFO or a device. Those
-    /// of [`Session::spawn`].
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be opened, also because it is a directory, a FIFO or a device, or in a file
+    /// system of the kernel such as `/proc`. Those of [`Session::spawn`].
     ///
     /// ```
     /// use std::io::Write;
@@ -209,7 +216,8 @@ impl Session {
         self.open_file(path.as_ref(), libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC)
     }
 
-    /// Opens a regular file inside for reading. A process of the session opens it, as for [`Session::create`].
+    /// Opens a regular file inside for reading. A process of the session opens it, as for [`Session::create`]. A program can have
+    /// given it any length, also by leaving holes: read at most what is expected ([`Read::take`](std::io::Read::take)).
     ///
     /// # Errors
     ///
@@ -235,7 +243,7 @@ impl Session {
         const MODE: u32 = 0o666;
         let file = File::from(self.open_inside(Opened::File(path.to_owned(), flags, MODE))?);
         let kind = file.metadata().map_err(Error::io("read the type of a file"))?.file_type();
-        match kind.is_file() {
+        match kind.is_file() && !is_of_kernel(&file)? {
             true => Ok(file),
             false => Err(Error::not_a_regular_file(path)),
         }
@@ -408,6 +416,24 @@ impl Session {
     pub fn last_calls(&self, part: Part) -> Vec<(&'static str, bool)> {
         self.launched.last_calls(part)
     }
+}
+
+/// Returns whether a file shows data of the kernel. Reading and writing such a file can be allowed by who does that, not by who has
+/// opened it, and the caller may do more than the programs, which can place a symlink to it.
+fn is_of_kernel(file: &File) -> Result<bool> {
+    const KERNEL: [FsType; 9] = [
+        PROC_SUPER_MAGIC,
+        SYSFS_MAGIC,
+        CGROUP_SUPER_MAGIC,
+        CGROUP2_SUPER_MAGIC,
+        DEBUGFS_MAGIC,
+        TRACEFS_MAGIC,
+        SECURITYFS_MAGIC,
+        BPF_FS_MAGIC,
+        NSFS_MAGIC,
+    ];
+    let kind = fstatfs(file).map_err(Error::io("read the file system of a file"))?.filesystem_type();
+    Ok(KERNEL.contains(&kind))
 }
 
 impl Drop for Session {

@@ -312,6 +312,12 @@ impl ControlGroup {
         !self.exists
     }
 
+    /// Gives it up. Returns its parent and name, by which it can be removed.
+    pub fn leave(&mut self) -> (Arc<Directory>, String) {
+        self.exists = false;
+        (self.parent.clone(), self.name.clone())
+    }
+
     /// Removes it, and waits a short time for processes that are still exiting. The error is its path, if it still
     /// exists. It is given up then.
     pub fn remove_or_give_up(&mut self) -> std::result::Result<(), PathBuf> {

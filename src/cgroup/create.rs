@@ -27,6 +27,17 @@ pub(crate) struct CreatedCgroup {
     claim: Claim,
 }
 
+/// Cgroups of a command whose processes go on, by their parents and names. It holds no descriptor of its own.
+#[derive(Debug)]
+pub(crate) struct LeftCgroup(Vec<(Arc<Directory>, String)>);
+
+impl LeftCgroup {
+    /// Removes them. Returns false if one still exists, because a process is in it.
+    pub fn remove(&self) -> bool {
+        self.0.iter().all(|(parent, name)| parent.remove(name).is_ok())
+    }
+}
+
 impl CreatedCgroup {
     /// Creates the cgroups and writes their limits. Removes cgroups of dead callers below the same parents.
     pub fn create(spec: &Spec) -> Result<Self> {
@@ -66,6 +77,11 @@ impl CreatedCgroup {
             created.entries.push(GroupEntry { file, directory: None });
         }
         Ok(created)
+    }
+
+    /// Gives up the descriptors of cgroups that still have processes. Returns what removes them later.
+    pub fn leave(mut self) -> LeftCgroup {
+        LeftCgroup(self.groups.iter_mut().map(ControlGroup::leave).collect())
     }
 
     /// Returns the descriptors by which the program enters them: the file of each, then the directory that it can be

@@ -44,7 +44,7 @@ use std::time::Duration;
 
 #[cfg(feature = "serde")]
 use crate::stored::{As, Bytes, BytesOrUnlimited, Count, Escaped, Finite, Form, Plain, Read, Seconds, table_form};
-pub(crate) use create::CreatedCgroup;
+pub(crate) use create::{CreatedCgroup, LeftCgroup};
 #[cfg(fuzzing)]
 pub(crate) use hierarchy::places;
 pub(crate) use members::Members;

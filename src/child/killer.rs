@@ -17,6 +17,11 @@ use crate::unix::Signal;
 pub struct Killer(Weak<KillSwitch>);
 
 impl Killer {
+    #[cfg(test)]
+    pub(super) fn of_none() -> Self {
+        Self(Weak::new())
+    }
+
     pub(crate) fn of(running: &Running) -> Self {
         Self(running.kill_switch())
     }

@@ -119,6 +119,8 @@ pub struct Child {
     poller: UsagePoller,
     /// When the limits were checked last.
     checked: Instant,
+    /// When it was looked at last whether traced threads keep the program from exiting.
+    looked: Instant,
     enforcement: Enforcement,
     supervision: Option<ProgramSupervisor>,
     /// The processes that were still running when the program had exited, and how many more there were.
@@ -154,6 +156,9 @@ const UNBLOCK_INTERVAL: Duration = Duration::from_millis(20);
 /// kept from exiting.
 const KILLER_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time between two looks at whether threads that are traced keep the program from exiting, where its policy allows ptrace(2).
+const THREADS_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Child {
     /// `ends` are the caller's ends of pipes, `pty` its side of the terminal.
     pub(crate) fn new(
@@ -181,6 +186,7 @@ impl Child {
             stage,
             poller,
             checked,
+            looked: checked,
             enforcement,
             supervision,
             leaked: None,
@@ -369,8 +375,9 @@ impl Child {
         collecting.finish()
     }
 
-    /// Returns the time by which [`Child::try_wait`] must be called next to enforce the limits in time. Returns `None`
-    /// if there is no limit to enforce: then the descriptor of [`AsFd`] alone indicates when to call it.
+    /// Returns the time by which [`Child::try_wait`] must be called next to enforce the limits in time. Where the policy allows
+    /// ptrace(2), this is in a second at the latest: a thread that asks to be traced keeps the program from exiting until `try_wait`
+    /// releases it. Returns `None` if there is neither: then the descriptor of [`AsFd`] alone indicates when to call it.
     ///
     /// Each call of `try_wait` changes this time. Limits on output are not enforced by `try_wait`, but by
     /// [`Child::wait_with_output`].
@@ -412,9 +419,10 @@ impl Child {
             return self.checked.checked_add(UNBLOCK_INTERVAL);
         }
         let poll = self.poller.due.filter(|_| self.stage.exceeded().is_none());
+        let threads = self.bounds.threads_may_be_traced.then(|| self.looked.checked_add(THREADS_INTERVAL)).flatten();
         let is_shared = self.running.is_kill_switch_shared();
         let kill = is_shared.then(|| self.checked.checked_add(KILLER_INTERVAL)).flatten();
-        [self.stage.deadline(), poll, kill].into_iter().flatten().min()
+        [self.stage.deadline(), poll, kill, threads].into_iter().flatten().min()
     }
 
     /// Does the same as `has_exited` without waiting.
@@ -450,6 +458,10 @@ impl Child {
     fn enforce_limits(&mut self, exceeded: Option<Termination>) {
         let now = Instant::now();
         self.checked = now;
+        if self.bounds.threads_may_be_traced && now.saturating_duration_since(self.looked) >= THREADS_INTERVAL {
+            self.looked = now;
+            self.running.release_threads();
+        }
         if self.is_killed() {
             self.running.unblock_exit();
             // A limit on time or usage that is exceeded after the kill is not its reason.

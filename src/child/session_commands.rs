@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::killer::Killer;
 use super::violations::ViolationLog;
@@ -42,9 +42,12 @@ struct KnownCommands {
     ended: VecDeque<i32>,
     /// The number of commands that are being started: their programs may run already.
     starting: usize,
+    /// Until when calls wait for that.
+    until: Option<Instant>,
 }
 
-/// The time that a call waits until a command that is being started is known.
+/// The time from the start of a command in which calls wait until it is known. A program can keep a command from being started, and
+/// make calls that belong to none.
 const START: Duration = Duration::from_secs(1);
 /// The number of parents of a process among which the process of a command is searched.
 const GENERATIONS: usize = 64;
@@ -56,7 +59,10 @@ impl SessionCommands {
 
     /// Announces a command, until the result is dropped.
     pub fn starting(self: &Arc<Self>) -> StartingCommand {
-        self.lock().starting += 1;
+        let mut state = self.lock();
+        state.starting += 1;
+        state.until = Instant::now().checked_add(START);
+        drop(state);
         StartingCommand(self.clone())
     }
 
@@ -71,7 +77,8 @@ impl SessionCommands {
                 && !session.is_some_and(|session| state.ended.contains(&session))
                 && known(state).is_none()
         };
-        let waited = self.changed.wait_timeout_while(state, START, unknown);
+        let left = state.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        let waited = self.changed.wait_timeout_while(state, left, unknown);
         known(&mut waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 }
@@ -141,7 +148,10 @@ impl SupervisedCommand {
             return;
         }
         let mut state = self.commands.lock();
-        if state.running.remove(&self.pid).is_some() {
+        // A later command may have got its PID.
+        let is_own = |known: &Supervised| Arc::ptr_eq(&known.log, &self.supervised.log);
+        if state.running.get(&self.pid).is_some_and(is_own) {
+            state.running.remove(&self.pid);
             state.ended.truncate(REMEMBERED - 1);
             state.ended.push_front(self.pid);
         }
@@ -151,5 +161,35 @@ impl SupervisedCommand {
 impl Drop for SupervisedCommand {
     fn drop(&mut self) {
         self.forget();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_not_forgotten_with_an_earlier_one_of_the_same_pid() {
+        let commands = Arc::new(SessionCommands::default());
+        let first = commands.starting().started(7, Killer::of_none());
+        let second = commands.starting().started(7, Killer::of_none());
+        drop(first);
+        assert!(commands.lock().running.contains_key(&7));
+        assert!(commands.lock().ended.is_empty());
+        drop(second);
+        assert!(!commands.lock().running.contains_key(&7));
+    }
+
+    /// A program that keeps a command from being started, and makes calls that belong to none.
+    #[test]
+    fn calls_wait_for_a_command_that_is_started_only_for_a_time() {
+        let commands = Arc::new(SessionCommands::default());
+        let own = std::process::id() as i32;
+        let _starting = commands.starting();
+        let begin = Instant::now();
+        for _ in 0..10 {
+            assert!(commands.of(own).is_none());
+        }
+        assert!((START..3 * START).contains(&begin.elapsed()), "{:?}", begin.elapsed());
     }
 }

@@ -152,6 +152,12 @@ impl<'a> Decisions<'a> {
             .is_none_or(|filter| !matches!(filter.policy.verdict(call as i32, args), Verdict::Deny(_) | Verdict::Kill))
     }
 
+    /// Whether the filter lets a process trace another, or ask its parent to trace it (ptrace(2)).
+    pub fn allows_tracing(&self) -> bool {
+        let requests = [libc::PTRACE_TRACEME, libc::PTRACE_ATTACH, libc::PTRACE_SEIZE];
+        requests.into_iter().any(|request| self.allows(libc::SYS_ptrace, &[u64::from(request), 0, 0, 0, 0, 0]))
+    }
+
     /// The policy by which the supervisor decides the calls that the filter passes to the caller, if there are any.
     pub fn supervised_policy(&self) -> Option<Arc<Policy>> {
         let policy = &self.filter.as_ref()?.policy;

@@ -105,7 +105,7 @@ pub(crate) fn compile(
     let (stdio, input) = streams(job, &mut order.descriptors)?;
     let search = search(job)?;
     let helper = order.helper(job, &stdio, &search)?;
-    let bounds = bounds(config, &stdio);
+    let bounds = bounds(config, order.decisions.allows_tracing(), &stdio);
     let policy = order.decisions.supervised_policy();
     let supervision = Supervision {
         bounds,
@@ -189,7 +189,7 @@ pub(crate) fn compile_command(frame: &SessionFrame, job: &Job<'_>) -> Result<(Co
     let (stdio, input) = streams(job, &mut descriptors)?;
     let search = search(job)?;
     let script = order::command(frame, job, &stdio, &search, (&mut descriptors, &mut handed))?;
-    let bounds = bounds(&frame.config, &stdio);
+    let bounds = bounds(&frame.config, frame.allows_tracing, &stdio);
     let inherited = Inherited { stdio, input, descriptors, handed, most_written: bounds.file_size, owner: frame.owner };
     let plan = CommandPlan { script, inherited, search, setup_timeout: frame.config.setup_timeout };
     Ok((plan, bounds))
@@ -219,9 +219,9 @@ fn streams(job: &Job<'_>, descriptors: &mut Vec<Arc<OwnedFd>>) -> Result<([Strea
 }
 
 /// Returns the limits that the caller enforces.
-fn bounds(config: &Config, stdio: &[Stream; 3]) -> Bounds {
+fn bounds(config: &Config, allows_tracing: bool, stdio: &[Stream; 3]) -> Bounds {
     let (cpus, limits_memory) = (config.cgroup.as_ref().and_then(Cgroup::cpus), config.limits_memory());
-    let mut bounds = config.limits.bounds(cpus, limits_memory);
+    let mut bounds = config.limits.bounds(cpus, limits_memory, allows_tracing);
     for (limit, stream) in bounds.output.iter_mut().zip(&stdio[1..]) {
         // The kernel discards it.
         *limit = limit.filter(|_| *stream != Stream::Null);

@@ -442,6 +442,7 @@ impl<'a> Order<'a> {
             owner: self.decisions.owner(),
             shares_user: ids.shares_user(self.decisions.has(Namespaces::USER)),
             memory_is_limited: self.memory_is_limited(),
+            allows_tracing: self.decisions.allows_tracing(),
         }
     }
 

@@ -176,6 +176,8 @@ pub(crate) struct SessionFrame {
     /// Whether others have the user of the programs.
     pub shares_user: bool,
     pub memory_is_limited: bool,
+    /// Whether programs may trace one another.
+    pub allows_tracing: bool,
 }
 
 impl SessionFrame {
@@ -298,9 +300,10 @@ pub(crate) fn opening(frame: &SessionFrame, opened: &Opened) -> Result<Script> {
                 return Err(Error::invalid("the path of a file is empty", "name a file inside the session"));
             }
             process.step(Step::new("open inside the session").path(path).remedies(&[
-                (libc::ENOENT, "have a command create the file, or the directory in which it is to be created"),
+                (libc::ENOENT, "create the file, or the directory in which it is to be created, by a command"),
                 (libc::EISDIR, "name a file: this is a directory"),
                 (libc::EACCES, "name a file that the sandbox's user may open"),
+                (libc::EAGAIN, "kill the program that holds a lease on the file (fcntl(2), F_SETLEASE)"),
                 (libc::ENXIO, "name a regular file: this is a FIFO, a socket or a device"),
             ]));
             // A FIFO that has no other end, or a device, must not block.
@@ -311,7 +314,7 @@ pub(crate) fn opening(frame: &SessionFrame, opened: &Opened) -> Result<Script> {
                 (libc::EACCES, "use a port of at least 1,024, or a directory that the sandbox's user may write to"),
                 (libc::EADDRINUSE, "use port 0 for a free one, or remove the file that exists at the path"),
                 (libc::EADDRNOTAVAIL, "use an address that the session's network has, such as 127.0.0.1"),
-                (libc::ENOENT, "have a command create the directory of the path"),
+                (libc::ENOENT, "create the directory of the path, by a command"),
             ]));
             let (socket, place) = socket(process, address);
             let on = process.arena.bytes(&1i32.to_ne_bytes(), "[1]");

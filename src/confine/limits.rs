@@ -48,6 +48,8 @@ pub(crate) struct Bounds {
     pub overflow: [Overflow; 2],
     /// Maximum size of a file that the program writes, in bytes.
     pub file_size: Option<u64>,
+    /// Whether a thread of the program can be traced, also by the caller if it asks for that, and so needs it to exit.
+    pub threads_may_be_traced: bool,
 }
 
 /// A resource of a process, for [`Limits::rlimit`].
@@ -470,7 +472,7 @@ impl Limits {
     }
 
     /// The limits that the caller enforces. `cpus` is the limit of the cgroup, if there is one.
-    pub(crate) fn bounds(&self, cpus: Option<f64>, memory: bool) -> Bounds {
+    pub(crate) fn bounds(&self, cpus: Option<f64>, memory: bool, threads_may_be_traced: bool) -> Bounds {
         let all = || std::thread::available_parallelism().map_or(1, usize::from) as f64;
         Bounds {
             wall: self.wall_time,
@@ -482,6 +484,7 @@ impl Limits {
             output: [self.stdout_max, self.stderr_max],
             overflow: [self.overflow, self.stderr_overflow.unwrap_or(self.overflow)],
             file_size: self.rlimits.iter().find(|(known, ..)| *known == Resource::Fsize).map(|&(_, soft, _)| soft),
+            threads_may_be_traced,
         }
     }
 

@@ -2,6 +2,7 @@
 //! `session_spawn.rs`.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use super::placeholder::HeldPlaceholder;
 use super::process::Process;
 use super::reaper;
 use super::unkillable;
-use crate::cgroup::{Account, CreatedCgroup};
+use crate::cgroup::{Account, CreatedCgroup, LeftCgroup};
 use crate::creator::Creator;
 use crate::error::Result;
 use crate::plan::Pids;
@@ -57,7 +58,7 @@ pub(crate) struct LaunchedSession {
     /// Removed after every process has exited.
     pub(super) cgroup: Mutex<Option<CreatedCgroup>>,
     /// Cgroups of commands that have exited, with processes that go on.
-    pub(super) kept: Mutex<Vec<CreatedCgroup>>,
+    pub(super) kept: Mutex<VecDeque<LeftCgroup>>,
     /// `None` once the session has ended.
     pub(super) processes: Mutex<Option<SessionProcesses>>,
     #[cfg(feature = "_testing")]
@@ -124,10 +125,14 @@ impl LaunchedSession {
 
     /// Keeps the cgroup of a command whose processes go on.
     pub(super) fn keep(&self, cgroup: CreatedCgroup) {
+        /// The number of earlier ones that are looked at, in turns: processes in them may have exited meanwhile.
+        const LOOKS: usize = 4;
         let mut kept = lock(&self.kept);
-        // Those of processes that have exited meanwhile.
-        kept.retain_mut(|cgroup| !cgroup.remove());
-        kept.push(cgroup);
+        for _ in 0..LOOKS.min(kept.len()) {
+            let still_exists = kept.pop_front().filter(|earlier| !earlier.remove());
+            kept.extend(still_exists);
+        }
+        kept.push_back(cgroup.leave());
     }
 
     /// Kills and reaps every process of the session. Does nothing once it has ended.
@@ -159,6 +164,7 @@ impl LaunchedSession {
             }
         };
         let ended = processes.init.finish_init_of(None, unblock).map_err(|errno| unkillable::explain(init, errno));
+        // They are removed with the session's own.
         lock(&self.kept).clear();
         *lock(&self.last) = Some(self.measure());
         if let Some(cgroup) = lock(&self.cgroup).take() {

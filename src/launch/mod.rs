@@ -28,6 +28,7 @@ mod setuid_helpers;
 mod setup_deadline;
 mod streams;
 mod terminal;
+mod traced_threads;
 mod unkillable;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};

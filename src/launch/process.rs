@@ -178,6 +178,11 @@ impl Process {
             && flags().is_some_and(|flags| flags & FORK_NO_EXEC != 0)
     }
 
+    /// Calls `action` if it was not reaped: see [`reaper::while_unreaped`].
+    pub(super) fn while_unreaped(&self, action: impl FnOnce()) {
+        reaper::while_unreaped(self.target.key, self.as_fd(), action);
+    }
+
     /// Takes the status of a process that has exited. `None` if a tracer has not released the status yet (ptrace(2)).
     fn reap(&mut self) -> nix::Result<Option<Exit>> {
         let taken = wait::take_status(self.as_fd(), libc::WNOHANG);

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::traced_threads;
 use crate::cgroup::freezer;
 use crate::process_status::ProcessStatus;
 use crate::sys::wait::{self, Exit};
@@ -127,6 +128,7 @@ impl Reaper {
             // Also for a zombie: it may be the leader of threads that have not exited.
             if self.is_in_namespace(pid) {
                 freezer::release(pid);
+                traced_threads::reap(pid);
             }
             if !is_zombie_in_namespace(&status, std::process::id()) {
                 continue;

@@ -18,7 +18,7 @@ use super::live_session::LaunchedSession;
 use super::placeholder::HeldPlaceholder;
 use super::process::Process;
 use super::reaper::Reaper;
-use super::unkillable;
+use super::{traced_threads, unkillable};
 use crate::cgroup::{Account, CreatedCgroup, freezer};
 use crate::creator::Creator;
 use crate::error::{Error, Result};
@@ -26,8 +26,6 @@ use crate::escape::shown;
 use crate::layer::Layer;
 use crate::outcome::{Leaked, Unenforced};
 use crate::plan::report::{PROGRAM_EXITED, WALL_TIME_EXCEEDED};
-use crate::process_status::ProcessStatus;
-use crate::sys::pidfd;
 use crate::sys::wait::{Exit, Status};
 use crate::unix::Pid;
 
@@ -134,6 +132,17 @@ impl Running {
         self.program.has_exited(timeout)
     }
 
+    /// Releases what keeps a program that has exited from being reaped: see `traced_threads.rs`.
+    pub fn release_threads(&self) {
+        let pid = self.program.pid();
+        if traced_threads::has_exited_leader(pid) {
+            self.program.while_unreaped(|| traced_threads::reap(pid));
+            if matches!(self.keeper, Keeper::Session(_)) {
+                traced_threads::end_tracers(pid);
+            }
+        }
+    }
+
     /// Kills every process of the sandbox. The program must still be reaped.
     pub fn kill(&self) {
         if let Some(switch) = &self.kill_switch {
@@ -202,8 +211,9 @@ impl Running {
         let never_executed = is_of_session && self.program.exited_before_execution();
         let unblock = || {
             unblock_exit(switch, pid);
+            traced_threads::reap(pid);
             if is_of_session {
-                end_tracer(pid);
+                traced_threads::end_tracers(pid);
             }
         };
         let exit = match self.program.finish_while(unblock) {
@@ -310,7 +320,7 @@ impl Running {
     /// prevents it from exiting. The keeper of a session stays.
     fn finish_keeper(&mut self) -> Result<Option<Status>> {
         /// The time that a helper may take to exit by itself, in milliseconds.
-        const HELPER_EXIT_TIME: u8 = 100;
+        const HELPER_EXIT_TIME: u16 = 1000;
         self.close_control();
         if let Keeper::Helper(helper) = &self.keeper {
             // The exit status of a helper says why it has killed the program, so it is not killed at once.
@@ -351,19 +361,6 @@ fn still_exists(path: &Path) -> Unenforced {
                   next caller that creates one beside it";
     let error = Error::set_up("remove the cgroup", "rmdir", Errno::EBUSY, Some(remedy));
     Unenforced::new("kill every process of the sandbox", &error.on(path).of(Layer::Cgroup))
-}
-
-/// Kills the process that traces the program of a session, which cannot be reaped until it is let go (ptrace(2)), if it is one of
-/// the session: one outside is in a PID namespace above, and so has fewer PIDs.
-fn end_tracer(program: i32) {
-    let pids = |pid: i32| ProcessStatus::of(pid).map_or(0, |status| status.words("NSpid").count());
-    let tracer = ProcessStatus::of(program).ok().and_then(|status| status.field("TracerPid").parse::<i32>().ok());
-    if let Some(tracer) = tracer.filter(|&tracer| tracer > 0)
-        && let Ok(pidfd) = pidfd::open(tracer)
-        && pids(tracer) >= pids(program)
-    {
-        let _ = pidfd::send(pidfd.as_fd(), libc::SIGKILL);
-    }
 }
 
 /// Thaws the program of a sandbox, so that it can exit. It is called repeatedly, because another process of the sandbox

@@ -51,7 +51,7 @@ impl LaunchedSession {
         let members = cgroup.as_ref().map(CreatedCgroup::members).unwrap_or_default();
         let StartedCommand { program, at, passed } = self.wait_until_executed(plan, &channel, deadline, &members)?;
         if program.exited_before_execution() {
-            return Err(Error::never_executed());
+            return Err(self.ended_or(Error::never_executed()));
         }
         if let Some(cgroup) = &mut cgroup {
             cgroup.close_entries();
@@ -90,7 +90,7 @@ impl LaunchedSession {
         let StartedCommand { mut program, passed, .. } =
             self.wait_until_executed(plan, &channel, deadline, &Members::default())?;
         let _ = program.wait();
-        passed.ok_or_else(|| Error::died("pass a descriptor to the caller"))
+        passed.ok_or_else(|| self.ended_or(Error::died("pass a descriptor to the caller")))
     }
 
     /// Refuses a forked child of the process that has started the session: it could not wait for what it starts.
@@ -235,10 +235,12 @@ impl LaunchedSession {
 
     /// Returns the error of a command that was not started, because the helper has exited.
     fn ended(&self) -> Error {
-        match self.is_kill_requested() {
-            true => Error::session_ended(),
-            false => Error::died("start the command"),
-        }
+        self.ended_or(Error::died("start the command"))
+    }
+
+    /// Returns the error of a process that was killed: if the caller has ended the session, that is why.
+    fn ended_or(&self, other: Error) -> Error {
+        if self.is_kill_requested() { Error::session_ended() } else { other }
     }
 }
 

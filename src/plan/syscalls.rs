@@ -75,7 +75,8 @@ impl Script {
     }
 
     fn open_with(&mut self, dir: Arg, path: &OsStr, flags: i32, resolve: u64, shown: &'static str) -> Added<'_> {
-        self.open_how_with(dir, path, [flags as u64, 0, resolve], shown)
+        // EAGAIN: a rename or a mount on the machine raced with the path resolution (openat2(2)).
+        self.open_how_with(dir, path, [flags as u64, 0, resolve], shown).again()
     }
 
     /// `how` is a `struct open_how`: flags, mode, and how the path is resolved.
@@ -89,8 +90,7 @@ impl Script {
         let path = self.text(path);
         let how: Vec<u8> = how.into_iter().flat_map(u64::to_ne_bytes).collect();
         let how = self.arena.bytes(&how, shown);
-        // EAGAIN: a rename or a mount on the machine raced with the path resolution (openat2(2)).
-        self.call(nr!(SYS_openat2), [dir, path, how.into(), 24u64.into()]).again()
+        self.call(nr!(SYS_openat2), [dir, path, how.into(), 24u64.into()])
     }
 
     /// Opens (`O_PATH`) a path of the host that the caller has resolved.

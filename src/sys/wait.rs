@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 
 /// How a process exited, and its resource usage if the caller reaped it.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,12 @@ pub(crate) fn take_status(pidfd: BorrowedFd<'_>, flags: i32) -> nix::Result<Opti
         code => Status::Signaled { signal: status, core: code == libc::CLD_DUMPED },
     };
     Ok(Some(Exit { status, rusage: Some(usage) }))
+}
+
+/// Takes the status of a thread that has exited and is traced by the caller, if it is one.
+pub(crate) fn take_status_of_thread(thread: i32) {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
+    let _ = waitid(Id::Pid(Pid::from_raw(thread)), flags);
 }
 
 /// Returns whether a child has not been reaped.

@@ -11,7 +11,9 @@ use stockade::Errno;
 use stockade::ErrorKind;
 use stockade::limits::{Overflow, Resource};
 use stockade::outcome::{GapKind, Source};
-use stockade::{Child, Command, Layer, Limits, Namespaces, Outcome, Output, Root, Sandbox, Signal, Stdio, Termination};
+use stockade::{
+    Child, Command, Layer, Limits, Namespaces, Outcome, Output, Root, Sandbox, Seccomp, Signal, Stdio, Termination,
+};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -133,8 +135,10 @@ fn an_event_loop_keeps_the_grace_period() {
 
 #[apply(test)]
 fn without_a_limit_an_event_loop_has_no_deadline() {
-    let mut child = Sandbox::new().spawn(Command::new("sleep").arg("0.1").stdin(Stdio::null())).unwrap();
+    let sleep = |sandbox: Sandbox| sandbox.spawn(Command::new("sleep").arg("0.1").stdin(Stdio::null())).unwrap();
+    let mut child = sleep(Sandbox::new().seccomp(Seccomp::new().deny(["ptrace"])));
     assert_eq!(child.next_deadline(), None);
+    assert!(sleep(Sandbox::new()).next_deadline().is_some(), "a thread may be traced");
     let (outcome, rounds) = support::wait_by_poll(&mut child);
     assert!(outcome.success());
     assert!(rounds <= 3, "{rounds} rounds");

@@ -47,3 +47,4 @@ pub mod sys;
 mod terminal;
 mod terminals;
 mod tmpfs_bounds;
+mod traced_threads;

@@ -139,6 +139,18 @@ pub fn unshare(flags: i32) -> nix::Result<i64> {
     unsafe { raw(libc::SYS_unshare, [flags as usize, 0, 0, 0, 0, 0]) }
 }
 
+/// Asks the parent to trace this thread.
+pub fn trace_me() -> nix::Result<i64> {
+    // SAFETY: the request takes no pointer.
+    unsafe { raw(libc::SYS_ptrace, [libc::PTRACE_TRACEME as usize, 0, 0, 0, 0, 0]) }
+}
+
+/// Traces a thread.
+pub fn seize(thread: i32) -> nix::Result<i64> {
+    // SAFETY: the request takes no pointer.
+    unsafe { raw(libc::SYS_ptrace, [libc::PTRACE_SEIZE as usize, thread as usize, 0, 0, 0, 0]) }
+}
+
 /// Attaches to a process and lets it go again.
 pub fn ptrace(pid: i32) -> nix::Result<i64> {
     let call = |request: u32| {

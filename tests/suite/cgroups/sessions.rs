@@ -9,7 +9,7 @@ use crate::cgroups::groups::{left_by, unless_accounts, unless_freezer, unless_li
 use crate::cgroups::{MB, MS, eventually, group, quiet, with};
 use crate::support::{self, at_most, on_host, text};
 
-payloads![("caller_with_a_session", caller_with_a_session)];
+payloads![("caller_with_a_session", caller_with_a_session), ("caller_with_leftovers", caller_with_leftovers)];
 
 fn start(cgroup: Cgroup) -> Session {
     with(cgroup).start().unwrap_or_else(|error| panic!("{error}"))
@@ -211,6 +211,31 @@ fn caller_with_a_session(args: &[String]) -> i32 {
         assert_eq!(left_by(own), Vec::<std::path::PathBuf>::new());
     }
     0
+}
+
+/// A caller whose commands leave processes: it has as many descriptors after many of them as after one.
+fn caller_with_leftovers(args: &[String]) -> i32 {
+    let cgroup = args.first().map_or(Cgroup::new(), |name| Cgroup::new().parent(CgroupParent::Path(name.into())));
+    let own = std::process::id();
+    let session = Sandbox::new().cgroup(cgroup).start().expect("a session");
+    let leave = || {
+        let outcome = session.output(script("setsid sleep 1000 >/dev/null 2>&1 &")).expect("a command").outcome;
+        assert!(outcome.success() && outcome.leaked.len() == 1, "{outcome}");
+    };
+    leave();
+    let before = support::descriptors();
+    (0..10).for_each(|_| leave());
+    assert_eq!(support::descriptors(), before);
+    drop(session);
+    assert_eq!(left_by(own), Vec::<std::path::PathBuf>::new());
+    0
+}
+
+#[apply(test)]
+#[skip(unless_accounts)]
+fn what_commands_leave_uses_up_no_descriptors_of_the_caller() {
+    let name = crate::cgroups::delegation::name();
+    on_host(&[], "caller_with_leftovers", &name.as_deref().into_iter().collect::<Vec<_>>());
 }
 
 #[apply(test)]

@@ -160,11 +160,29 @@ fn addresses_that_cannot_be_had_are_errors() {
     assert_eq!(stdout(&session, "echo works"), "works");
 }
 
+/// Files of the kernel ask who reads and writes them what they may do: that would be the caller.
+#[apply(test)]
+fn files_of_the_kernel_are_not_opened_for_the_caller() {
+    let session = session();
+    stdout(
+        &session,
+        "ln -s /proc/self/autogroup /tmp/input; ln -s /proc/self/pagemap /tmp/output; ln -s /proc/version /tmp/version",
+    );
+    for path in ["/tmp/input", "/tmp/output", "/tmp/version", "/proc/self/status", "/sys/devices/system/cpu/online"] {
+        let error = session.open(path).expect_err("a file of the kernel");
+        assert_eq!(error.kind(), ErrorKind::Io, "{path}: {error}");
+        let error = session.create(path).expect_err("a file of the kernel");
+        assert_eq!(error.kind(), ErrorKind::Io, "{path}: {error}");
+    }
+    let error = session.open("/tmp/version").expect_err("a file of the kernel");
+    assert!(error.to_string().contains("data of the kernel"), "{error}");
+}
+
 #[apply(test)]
 fn errors_of_files_and_sockets_say_what_to_do_inside() {
     let session = session();
     let hint = |error: stockade::Error| error.hint().unwrap_or_default().to_owned();
-    assert!(hint(session.open("/tmp/missing").expect_err("no file")).contains("command create"));
+    assert!(hint(session.open("/tmp/missing").expect_err("no file")).contains("by a command"));
     assert!(hint(session.create("/tmp").expect_err("a directory")).contains("directory"));
     assert!(hint(session.open("").expect_err("no path")).contains("inside"));
     let _listener = session.listen_unix("/tmp/socket").unwrap();

@@ -53,8 +53,10 @@ use crate::plan::Part;
 /// - A call that the policy answers by killing ([`Action::Kill`](crate::seccomp::Action::Kill)) kills the command that it belongs
 ///   to. A process that has left the command (setsid(2)) and lost its parents is killed alone, and logged nowhere.
 /// - No limit on time is enforced while the caller does not wait: the limits of a sandbox of its own are kept by its init.
-/// - What goes on after its command keeps the streams of that. If one is the caller's terminal, it can read what is typed there
-///   later, and change its modes: give such a command pipes, `/dev/null` or a terminal of its own.
+/// - A command does not inherit the caller's terminal, since what goes on after the command could read there and change its modes:
+///   standard input is `/dev/null` instead, and standard output and standard error are pipes from which a thread of the caller
+///   copies to the terminal. [`Session::interact`] gives a command a terminal of its own. A terminal that is passed as a
+///   [`Stdio`] of a descriptor is given as it is.
 /// - A command has room for 237 descriptors of [`Command::fd`].
 /// - Once [`Cgroup::memory_max`](crate::Cgroup::memory_max) was reached, a later kill for want of the machine's memory is reported as
 ///   [`Termination::Memory`](crate::Termination::Memory) too.
@@ -106,7 +108,7 @@ impl Session {
     }
 
     /// Starts a command. Standard streams that the command does not set are inherited, as by
-    /// [`Sandbox::spawn`](crate::Sandbox::spawn).
+    /// [`Sandbox::spawn`](crate::Sandbox::spawn), unless they are a terminal.
     ///
     /// # Errors
     ///

@@ -190,7 +190,8 @@ pub(crate) fn compile_command(frame: &SessionFrame, job: &Job<'_>) -> Result<(Co
     let search = search(job)?;
     let script = order::command(frame, job, &stdio, &search, (&mut descriptors, &mut handed))?;
     let bounds = bounds(&frame.config, frame.allows_tracing, &stdio);
-    let inherited = Inherited { stdio, input, descriptors, handed, most_written: bounds.file_size, owner: frame.owner };
+    let (most_written, owner) = (bounds.file_size, frame.owner);
+    let inherited = Inherited { stdio, input, descriptors, handed, most_written, owner, without_terminals: true };
     let plan = CommandPlan { script, inherited, search, setup_timeout: frame.config.setup_timeout };
     Ok((plan, bounds))
 }
@@ -204,6 +205,7 @@ pub(crate) fn compile_opening(frame: &SessionFrame, opened: &Opened) -> Result<C
         handed: vec![],
         most_written: None,
         owner: None,
+        without_terminals: true,
     };
     let script = session_helper::opening(frame, opened)?;
     Ok(CommandPlan { script, inherited, search: Search::default(), setup_timeout: frame.config.setup_timeout })

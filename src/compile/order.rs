@@ -101,7 +101,15 @@ impl<'a> Order<'a> {
     /// Takes the descriptors of the plan.
     pub fn inherited(&mut self, stdio: [Stream; 3], input: Arc<[u8]>, most_written: Option<u64>) -> Inherited {
         let (descriptors, handed) = (mem::take(&mut self.descriptors), mem::take(&mut self.handed));
-        Inherited { stdio, input, descriptors, handed, most_written, owner: self.decisions.owner() }
+        Inherited {
+            stdio,
+            input,
+            descriptors,
+            handed,
+            most_written,
+            owner: self.decisions.owner(),
+            without_terminals: false,
+        }
     }
 
     /// Compiles the script of the helper, with the steps of init and of the program's process.

@@ -61,6 +61,14 @@ struct CallerDescriptor<'a> {
     program: &'a Recipient<'a>,
 }
 
+impl<'a> CallerDescriptor<'a> {
+    fn of(fd: BorrowedFd<'a>, name: &'a str, program: &'a Recipient<'a>) -> Result<Self> {
+        let stat = fstat(fd).map_err(Error::io("inspect a descriptor"))?;
+        let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(Error::io("read the flags of a descriptor"))?;
+        Ok(Self { fd, name, stat, flags: OFlag::from_bits_retain(flags), program })
+    }
+}
+
 /// The relays, and the modes of terminals to restore. They are kept until the sandbox is reaped.
 #[derive(Debug, Default)]
 pub(super) struct HeldForProgram {
@@ -116,14 +124,12 @@ impl Handed {
     /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the descriptor gives access to
     /// files outside of the sandbox, or if the access that it was opened for cannot be enforced.
     pub fn hand(&mut self, fd: BorrowedFd<'_>, name: &str, program: &Recipient<'_>) -> Result<RawFd> {
-        let stat = fstat(fd).map_err(Error::io("inspect a descriptor"))?;
-        let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(Error::io("read the flags of a descriptor"))?;
-        let flags = OFlag::from_bits_retain(flags);
-        let kind = SFlag::from_bits_retain(stat.st_mode) & SFlag::S_IFMT;
-        if let Some((_, given)) = self.known.iter().find(|(known, _)| is_same_description(*known, fd.as_raw_fd())) {
-            return Ok(*given);
+        if let Some(given) = self.given_for(fd) {
+            return Ok(given);
         }
-        let descriptor = CallerDescriptor { fd, name, stat, flags, program };
+        let descriptor = CallerDescriptor::of(fd, name, program)?;
+        let CallerDescriptor { stat, flags, .. } = descriptor;
+        let kind = SFlag::from_bits_retain(stat.st_mode) & SFlag::S_IFMT;
         let own = match kind {
             SFlag::S_IFDIR => return Err(refused(name, "a directory", "bind the directory: Root::bind(…)")),
             _ if flags.contains(OFlag::O_PATH) => {
@@ -137,6 +143,22 @@ impl Handed {
         let number = own.map_or(fd.as_raw_fd(), |own| self.keep(own));
         self.known.push((fd.as_raw_fd(), number));
         Ok(number)
+    }
+
+    /// Returns a pipe that the program inherits for a descriptor of the caller, to which a thread copies what is written to the pipe.
+    pub fn hand_copied(&mut self, fd: BorrowedFd<'_>, name: &str, program: &Recipient<'_>) -> Result<RawFd> {
+        if let Some(given) = self.given_for(fd) {
+            return Ok(given);
+        }
+        let pipe = self.relay(&CallerDescriptor::of(fd, name, program)?)?;
+        let number = self.keep(pipe);
+        self.known.push((fd.as_raw_fd(), number));
+        Ok(number)
+    }
+
+    /// Returns what the program inherits already for a descriptor of the caller.
+    fn given_for(&self, fd: BorrowedFd<'_>) -> Option<RawFd> {
+        self.known.iter().find(|(known, _)| is_same_description(*known, fd.as_raw_fd())).map(|&(_, given)| given)
     }
 
     /// Returns the replacement for a regular file. `None` if the program inherits the caller's descriptor.
@@ -232,7 +254,7 @@ impl Handed {
     }
 }
 
-fn is_terminal(fd: BorrowedFd<'_>) -> bool {
+pub(super) fn is_terminal(fd: BorrowedFd<'_>) -> bool {
     io::IsTerminal::is_terminal(&fd)
 }
 

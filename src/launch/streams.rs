@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
-use super::descriptors::{Handed, HeldForProgram, Recipient, give};
+use super::descriptors::{Handed, HeldForProgram, Recipient, give, is_terminal};
 use super::memory_file;
 use crate::error::{Error, Result};
 use crate::plan::{Inherited, Stream};
@@ -37,7 +37,11 @@ impl Streams {
                 Stream::Inherit if is_open[number] => {
                     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
                     let fd = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()][number];
-                    opened.handed.hand(fd, NAMES[number], &program)?
+                    match given.without_terminals && is_terminal(fd) {
+                        true if number == 0 => opened.handed.keep(null()?),
+                        true => opened.handed.hand_copied(fd, NAMES[number], &program)?,
+                        false => opened.handed.hand(fd, NAMES[number], &program)?,
+                    }
                 }
                 Stream::Inherit | Stream::Null | Stream::Pty => opened.handed.keep(null()?),
                 Stream::Input => opened.handed.keep(memory_file::of_bytes(&given.input)?.into()),

@@ -144,6 +144,8 @@ pub(crate) struct Inherited {
     pub most_written: Option<u64>,
     /// The owner of the program's pipes, if the caller may change it.
     pub owner: Option<(HostId, HostId)>,
+    /// Whether a standard stream that is inherited is not the caller's terminal itself: what the program starts may go on after it.
+    pub(crate) without_terminals: bool,
 }
 
 /// The paths at which the program is searched.

@@ -177,7 +177,7 @@ fn no_program_reaches_what_starts_the_others() {
 /// A process that is being started is stopped, but never less confined.
 #[apply(test)]
 fn a_command_that_is_stopped_while_it_is_started_is_an_error_in_time() {
-    let timeout = 300 * MS;
+    let timeout = 1000 * MS;
     let sandbox = unfiltered(&sandbox()).setup_timeout(at_most(timeout));
     for (signal, kinds) in [
         (libc::SIGSTOP, [ErrorKind::SetupTimedOut, ErrorKind::SetupFailed]),

@@ -194,7 +194,7 @@ fn errors_of_files_and_sockets_say_what_to_do_inside() {
 /// A server that accepts nothing keeps the caller only until the deadline of the set-up.
 #[apply(test)]
 fn a_server_that_does_not_accept_is_an_error_in_time() {
-    let session = start(&Sandbox::new().setup_timeout(at_most(500 * MS)));
+    let session = start(&Sandbox::new().setup_timeout(at_most(2000 * MS)));
     let _listener = session.listen_unix("/tmp/socket").unwrap();
     // As many as the kernel keeps for the listener are connected at once.
     let mut connected = vec![];

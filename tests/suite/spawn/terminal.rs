@@ -12,6 +12,7 @@ payloads![
     ("interacts", interacts),
     ("interacts_in_a_session", interacts_in_a_session),
     ("interacts_without_output", interacts_without_output),
+    ("leaves_on_a_terminal", leaves_on_a_terminal),
 ];
 
 /// What a terminal says until its other side is closed.
@@ -157,4 +158,33 @@ fn interacts_without_output(_: &[String]) -> i32 {
 #[apply(test)]
 fn output_that_cannot_be_written_is_an_error() {
     on_host(&["sh", "-c", "\"$@\" >/dev/full", "sh"], "interacts_without_output", &[]);
+}
+
+/// A caller on a terminal of its own, whose command in a session leaves a process.
+fn leaves_on_a_terminal(_: &[String]) -> i32 {
+    let ends = nix::pty::openpty(None, None).expect("a terminal");
+    for number in 0..3 {
+        // SAFETY: the standard streams of this process are used by nobody else.
+        assert_eq!(unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&ends.slave), number) }, number);
+    }
+    let before = nix::sys::termios::tcgetattr(&ends.slave).expect("its modes");
+    let session = Sandbox::new().start().expect("a session");
+    let leaves = "test -t 0 || test -t 1 || test -t 2 || echo none; stty raw -echo <&1; echo shown >&2; \
+                  setsid sh -c 'while :; do stty raw -echo <&1; cat <&1 >/tmp/stolen; sleep 0.05; done' & exit 0";
+    assert!(session.status(script(leaves)).expect("an outcome").success());
+    std::thread::sleep(Duration::from_millis(300));
+    let mut shown = [0; 256];
+    let count = nix::unistd::read(&ends.master, &mut shown).expect("what is shown");
+    let shown = String::from_utf8_lossy(&shown[..count]).replace("\r\n", "\n");
+    let is_unchanged = nix::sys::termios::tcgetattr(&ends.slave).expect("its modes") == before;
+    nix::unistd::write(&ends.master, b"secret\n").expect("typed");
+    let mut typed = [0; 64];
+    let count = nix::unistd::read(&ends.slave, &mut typed).expect("what was typed");
+    let is_right = shown.contains("none") && shown.contains("shown") && is_unchanged && &typed[..count] == b"secret\n";
+    i32::from(!is_right)
+}
+
+#[apply(test)]
+fn what_a_command_of_a_session_leaves_has_no_terminal_of_the_caller() {
+    on_host(&[], "leaves_on_a_terminal", &[]);
 }

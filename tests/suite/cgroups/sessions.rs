@@ -187,8 +187,7 @@ fn a_limit_with_a_grace_period_kills_what_has_left_the_process_group() {
 fn programs_see_the_cgroup_of_the_session_as_the_root() {
     let session = start(group());
     for _ in 0..2 {
-        let output =
-            session.output(script("cut -d: -f3 /proc/self/cgroup | sort -u; cat /proc/1/cgroup | head -n 1")).unwrap();
+        let output = session.output(script("cut -d: -f3 /proc/self/cgroup | sort -u")).unwrap();
         let said = text(&output.stdout);
         assert!(said.lines().any(|line| line.starts_with("/command-")), "{said}");
         assert!(!said.contains("stockade"), "{said}");

@@ -172,9 +172,9 @@ impl LaunchedSession {
         members: &Members,
     ) -> Result<StartedCommand> {
         let (mut program, mut passed) = (None, None);
-        let mut is_unanswered = true;
-        let result =
-            self.receive_until_executed(plan, channel, deadline, (&mut program, &mut passed, &mut is_unanswered));
+        // Whether no command can be started: the helper does not answer, or init has exited.
+        let mut is_over = true;
+        let result = self.receive_until_executed(plan, channel, deadline, (&mut program, &mut passed, &mut is_over));
         match (program, result) {
             (Some((program, at)), Ok(())) => Ok(StartedCommand { program, at, passed }),
             (program, result) => {
@@ -188,7 +188,7 @@ impl LaunchedSession {
                 }
                 // The helper was killed, or stopped, from outside, and may have started the process nevertheless.
                 let error = result.err().unwrap_or_else(|| self.ended());
-                if is_unanswered {
+                if is_over {
                     let _ = self.end();
                 }
                 Err(error)
@@ -202,7 +202,7 @@ impl LaunchedSession {
         plan: &CommandPlan,
         channel: &Channel,
         deadline: Deadline,
-        (program, passed, is_unanswered): (&mut Option<(Process, Instant)>, &mut Option<OwnedFd>, &mut bool),
+        (program, passed, is_over): (&mut Option<(Process, Instant)>, &mut Option<OwnedFd>, &mut bool),
     ) -> Result<()> {
         let mut failed = Ok(());
         loop {
@@ -214,7 +214,7 @@ impl LaunchedSession {
             if is_cut {
                 failed = Err(handshake::cut());
             }
-            *is_unanswered &= !matches!(report, Report::Started(..) | Report::NotCloned(_));
+            *is_over &= !matches!(report, Report::Started(..) | Report::NotCloned(_));
             match report {
                 Report::Started(Pids { command, .. }, at) => match fds.into_iter().next() {
                     Some(pidfd) => *program = Some((Process::from_parts(command, pidfd), since(at))),
@@ -227,13 +227,24 @@ impl LaunchedSession {
                 }
                 Report::Failed { call, errno, .. } => failed = Err(failure_of(&plan.script, call, errno)),
                 Report::NotExecuted(failures) => failed = Err(not_executed(&plan.search, &failures)),
+                Report::NotCloned(libc::ENOMEM) if self.init_has_exited() => {
+                    *is_over = true;
+                    failed = Err(self.ended());
+                }
                 Report::NotCloned(errno) => failed = Err(not_cloned(errno)),
                 _ => failed = Err(Error::died("read a report")),
             }
         }
     }
 
-    /// Returns the error of a command that was not started, because the helper has exited.
+    /// Returns whether init has exited, or does so soon. No process can be cloned since it began to.
+    fn init_has_exited(&self) -> bool {
+        /// The time that it takes to kill the processes of the session, in milliseconds.
+        const EXIT_TIME: u8 = 200;
+        lock(&self.processes).as_ref().is_none_or(|processes| processes.init.has_exited(EXIT_TIME.into()) == Ok(true))
+    }
+
+    /// Returns the error of a command that was not started, because the helper or init has exited.
     fn ended(&self) -> Error {
         self.ended_or(Error::died("start the command"))
     }

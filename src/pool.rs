@@ -20,7 +20,7 @@ use crate::session::Session;
 /// A taker that finds none ready waits until one is started for it. So a pool wants as many sessions as are taken in a burst; a
 /// larger one costs only memory. It does not limit how many sessions are in use at a time.
 ///
-/// Dropping the pool ends the sessions that nobody has taken, and leaves the others to their takers.
+/// Dropping the pool ends the sessions that were not taken, and leaves the others to their takers.
 ///
 /// ```
 /// use std::io::Write;
@@ -210,7 +210,7 @@ impl Pool {
         PoolStats { ready: state.ready.len(), ..state.stats.clone() }
     }
 
-    /// Ends the sessions that nobody has taken, and the thread. Does nothing if that was done. [`Pool::take`] is an error from
+    /// Ends the sessions that were not taken, and the thread. Does nothing if that was done. [`Pool::take`] is an error from
     /// then on.
     pub fn shut_down(&self) {
         let mut state = self.shared.lock();

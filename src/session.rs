@@ -254,8 +254,8 @@ impl Session {
     /// Listens for connections of TCP that programs of the session make to `address`. The caller accepts them.
     ///
     /// It needs no privilege. Port 0 is a free one, which [`TcpListener::local_addr`] returns. Without [`Namespaces::NET`] the
-    /// network is the caller's, and the port is open there. When the session ends, nobody connects any more, and `accept` waits for
-    /// ever.
+    /// network is the caller's, and the port is open there. After the session has ended, no program can connect, and `accept` waits
+    /// for ever.
     ///
     /// # Errors
     ///

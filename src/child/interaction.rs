@@ -63,7 +63,7 @@ impl Child {
     }
 }
 
-/// Returns the size of the caller's terminal. `None` if it has none, or nobody has set its size.
+/// Returns the size of the caller's terminal. `None` if it has none, or its size was never set.
 fn size_of_callers() -> Option<[u16; 2]> {
     let (stdin, stdout, stderr) = (stdin(), stdout(), stderr());
     let known = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter().find_map(|fd| window_size::get(fd).ok());

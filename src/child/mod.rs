@@ -30,7 +30,7 @@ use output::{CapturedStreams, Counted};
 use polling::UsagePoller;
 pub use pty::Pty;
 #[cfg(feature = "tokio")]
-pub(crate) use pty::end_if_closed;
+pub(crate) use pty::{end_if_closed, resize};
 pub(crate) use session_commands::{SessionCommands, SupervisedCommand};
 pub(crate) use supervisor::{Callback, Programs, Supervisor};
 pub use supervisor::{Decision, Notification};

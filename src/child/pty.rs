@@ -47,7 +47,7 @@ impl Pty {
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the kernel refuses the size.
     pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
-        window_size::set(self.as_fd(), [rows, columns]).map_err(Error::io("change the size of the terminal"))
+        resize(self.as_fd(), rows, columns)
     }
 
     /// Returns another handle to the same terminal.
@@ -58,6 +58,11 @@ impl Pty {
     pub fn try_clone(&self) -> Result<Self> {
         self.0.try_clone().map(Self).map_err(Error::io("duplicate the descriptor of the terminal"))
     }
+}
+
+/// Changes the size of a terminal.
+pub(crate) fn resize(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> Result<()> {
+    window_size::set(terminal, [rows, columns]).map_err(Error::io("change the size of the terminal"))
 }
 
 /// Returns the end of a file instead of the error of a terminal whose other side is closed.

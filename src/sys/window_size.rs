@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 const NONE: libc::winsize = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
 
-/// Returns the rows and columns of a terminal, which are 0 if nobody has set them.
+/// Returns the rows and columns of a terminal, which are 0 if they were never set.
 pub(crate) fn get(terminal: BorrowedFd<'_>) -> nix::Result<[u16; 2]> {
     let mut size = NONE;
     // SAFETY: the request writes a `winsize`.

@@ -10,9 +10,9 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::child::end_if_closed;
+use crate::child::{end_if_closed, resize};
 use crate::error::{Error, Result};
-use crate::sys::{async_fd, window_size};
+use crate::sys::async_fd;
 
 /// A descriptor that does not block.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Pty {
     ///
     /// Those of [`crate::child::Pty::resize`].
     pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
-        window_size::set(self.as_fd(), [rows, columns]).map_err(Error::io("change the size of the terminal"))
+        resize(self.as_fd(), rows, columns)
     }
 }
 

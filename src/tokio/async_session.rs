@@ -277,7 +277,7 @@ impl Pool {
         self.0.stats()
     }
 
-    /// Ends the sessions that nobody has taken: see [`pool::Pool::shut_down`](crate::pool::Pool::shut_down).
+    /// Ends the sessions that were not taken: see [`pool::Pool::shut_down`](crate::pool::Pool::shut_down).
     pub async fn shut_down(&self) {
         let pool = self.0.clone();
         // The only error is a runtime that is shut down.

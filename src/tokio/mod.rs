@@ -7,8 +7,8 @@
 //! - **No thread of the runtime is blocked.** What starts and reaps processes runs on the runtime's threads for blocking work.
 //! - **Limits are enforced** by the same code as in the blocking interface, as long as the future of a wait is polled. Otherwise
 //!   only the wall-clock limit is, one second late, by the sandbox itself, and in a session none is.
-//! - **Dropping** a [`Child`], a [`Session`] or the future of [`spawn`], [`status`] or [`output`] kills the processes. Whoever has to
-//!   know when they are gone calls [`Session::kill`], and waits for it.
+//! - **Dropping** a [`Child`], a [`Session`] or the future of [`spawn`], [`status`] or [`output`] kills the processes. To know
+//!   when those of a session are gone, call [`Session::kill`], and wait for it.
 //! - **Cancellation.** Each function says what happens if its future is dropped.
 //!
 //! Other runtimes and event loops need nothing of this module: [`AsFd`] of [`crate::Child`] and

@@ -259,7 +259,7 @@ async fn a_server_that_stops_answers_what_runs_and_turns_away_what_waits() {
         assert_eq!((status, &judged["verdict"]), (200, &json!("accepted")), "{judged}");
     }
     stopping.await;
-    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the server no longer listens");
 }
 
 #[tokio::test(flavor = "multi_thread")]

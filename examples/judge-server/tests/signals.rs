@@ -44,9 +44,9 @@ async fn the_first_signal_waits_for_what_runs() {
     }
 }
 
-/// Waits until nobody listens any more.
+/// Waits until the server no longer listens.
 async fn until_refused(address: SocketAddr) {
-    until("nobody listens", || std::net::TcpStream::connect(address).is_err()).await;
+    until("the server no longer listens", || std::net::TcpStream::connect(address).is_err()).await;
 }
 
 #[tokio::test]

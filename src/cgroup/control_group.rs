@@ -139,7 +139,7 @@ impl ControlGroup {
         if entrant.may_own && spec.version == HierarchyVersion::V2 {
             group.limit_nesting().map_err(creating(&group.directory.path))?;
         }
-        if entrant.may_own && group.is_hierarchical() {
+        if entrant.may_own && group.limits_those_below() {
             group.inside = Some(Arc::new(group.create_inside(spec).map_err(creating(&group.directory.path))?));
         }
         let file = group.open_entry()?;
@@ -166,7 +166,7 @@ impl ControlGroup {
     }
 
     /// Opens the file by which a process enters.
-    fn open_entry(&self) -> Result<OwnedFd> {
+    pub fn open_entry(&self) -> Result<OwnedFd> {
         // `tasks` moves only the thread that writes, without the lock that moving a whole process takes.
         self.open(if self.version == HierarchyVersion::V1 { "tasks" } else { "cgroup.procs" }, OFlag::O_WRONLY)
     }
@@ -251,8 +251,14 @@ impl ControlGroup {
         self.directory.write("cgroup.max.depth", "16")
     }
 
-    fn is_hierarchical(&self) -> bool {
+    /// Whether its limits apply to the cgroups below it.
+    pub fn limits_those_below(&self) -> bool {
         self.controllers.iter().all(|controller| controller.is_hierarchical(self.version))
+    }
+
+    /// Whether there is something to measure in it, or to stop. On v2 one cgroup has all controllers.
+    pub fn measures(&self) -> bool {
+        self.version == HierarchyVersion::V2 || self.controllers.iter().any(|controller| controller.measures())
     }
 
     /// Creates the cgroup that the program enters.

@@ -68,12 +68,20 @@ impl CreatedCgroup {
         self.groups.iter().try_for_each(ControlGroup::pass_on)
     }
 
-    /// Creates cgroups below these, for a command of a session. Their limits are those of these.
+    /// Creates cgroups below these, for a command of a session. Their limits are those of these. Where a cgroup of its own
+    /// has no use, or would be without limits, the command enters the session's.
     pub fn create_below(&self, name: &str) -> Result<Self> {
+        let useful = |group: &ControlGroup| group.limits_those_below() && group.measures();
+        let any_useful = self.groups.iter().any(useful);
         let mut created = Self::default();
         for above in &self.groups {
-            let (group, file) = above.create_below(name)?;
-            created.groups.push(group);
+            let file = if useful(above) || !any_useful && above.limits_those_below() {
+                let (group, file) = above.create_below(name)?;
+                created.groups.push(group);
+                file
+            } else {
+                above.open_entry()?
+            };
             created.entries.push(GroupEntry { file, directory: None });
         }
         Ok(created)

@@ -76,9 +76,18 @@ impl Directory {
 
     /// Reads a file of the cgroup.
     pub fn read(&self, name: &str) -> io::Result<String> {
-        let mut text = String::with_capacity(256);
-        File::from(self.file(name, OFlag::O_RDONLY)?).read_to_string(&mut text)?;
-        Ok(text)
+        let mut file = File::from(self.file(name, OFlag::O_RDONLY)?);
+        // Most are short. `read_to_string` makes two more calls, for the size, which these files do not have.
+        let (mut text, mut piece) = (vec![], [0; 1024]);
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => break,
+                Ok(len) => text.extend_from_slice(&piece[..len]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
     /// Returns the processes in the cgroup itself, without those outside of the caller's PID namespace.

@@ -39,6 +39,11 @@ impl Controller {
         (self, version) != (Self::Io, HierarchyVersion::V1)
     }
 
+    /// Returns whether it counts what processes use, or stops them. The others only limit it.
+    pub fn measures(self) -> bool {
+        matches!(self, Self::Memory | Self::Cpuacct | Self::Pids | Self::Io | Self::Freezer)
+    }
+
     /// Returns the controller that a file belongs to, by the prefix of its name on v1 or v2.
     pub fn of_file(file: &str) -> Option<Self> {
         Some(match file.split('.').next()? {

@@ -99,11 +99,12 @@ impl ControlGroup {
     /// A kill is counted in the cgroup of the killed process. The kernel does not report which cgroup's limit was
     /// exceeded, so the peak usage is compared with the limit. (`failcnt` stays 0 on some kernels.)
     fn oom_v1(&self) -> Option<Oom> {
+        let own = || reached_limit_v1(self.limiting());
         let kills = self.total(|group| keyed(&group.read("memory.oom_control").ok()?, "oom_kill"));
-        let own = reached_limit_v1(self.limiting());
         // For a kill in a cgroup that was removed.
-        let is_triggered = own && self.alarm.as_ref().is_some_and(OomAlarm::is_triggered);
-        reason(kills.max(is_triggered.into()), own, || self.total(|group| Some(reached_limit_v1(group).into())))
+        let is_triggered = || self.alarm.as_ref().is_some_and(OomAlarm::is_triggered) && own();
+        let was_killed = kills > 0 || is_triggered();
+        if was_killed { reason(own(), || self.total(|group| Some(reached_limit_v1(group).into()))) } else { None }
     }
 
     /// `oom` is counted in the cgroup whose limit was exceeded, `oom_kill` in that of the killed process. Ancestors
@@ -114,7 +115,7 @@ impl ControlGroup {
             let local = self.total(|group| of(group, "memory.events.local", key));
             local.max(of(&self.directory, "memory.events", key).unwrap_or_default())
         };
-        reason(count("oom_kill"), reached_limit_v2(self.limiting()), || count("oom"))
+        if count("oom_kill") > 0 { reason(reached_limit_v2(self.limiting()), || count("oom")) } else { None }
     }
 
     /// Returns whether its own memory limit was exceeded, whichever process was killed.
@@ -162,12 +163,8 @@ fn reached_limit_v2(group: &Directory) -> bool {
 
 /// Returns why processes were killed, by whether the cgroup itself reached its limit, and how many cgroups did,
 /// including those below it. The program itself set the limits of those: reaching one is not the sandbox's limit.
-fn reason(kills: u64, own: bool, reached: impl FnOnce() -> u64) -> Option<Oom> {
-    match kills {
-        0 => None,
-        _ if own => Some(Oom::OwnLimit),
-        _ => (reached() == 0).then_some(Oom::Above),
-    }
+fn reason(own: bool, reached: impl FnOnce() -> u64) -> Option<Oom> {
+    if own { Some(Oom::OwnLimit) } else { (reached() == 0).then_some(Oom::Above) }
 }
 
 /// Returns the value of a line `key value`.

@@ -192,8 +192,7 @@ pub(crate) fn compile_command(frame: &SessionFrame, job: &Job<'_>) -> Result<(Co
     let bounds = bounds(&frame.config, frame.allows_tracing, &stdio);
     let (most_written, owner) = (bounds.file_size, frame.owner);
     let inherited = Inherited { stdio, input, descriptors, handed, most_written, owner, without_terminals: true };
-    let plan = CommandPlan { script, inherited, search, setup_timeout: frame.config.setup_timeout };
-    Ok((plan, bounds))
+    Ok((frame.plan(script, inherited, search), bounds))
 }
 
 /// Compiles what a process of a session does to open something for the caller.
@@ -208,7 +207,7 @@ pub(crate) fn compile_opening(frame: &SessionFrame, opened: &Opened) -> Result<C
         without_terminals: true,
     };
     let script = session_helper::opening(frame, opened)?;
-    Ok(CommandPlan { script, inherited, search: Search::default(), setup_timeout: frame.config.setup_timeout })
+    Ok(frame.plan(script, inherited, Search::default()))
 }
 
 /// Returns the standard streams, and the bytes that the program reads from standard input.

@@ -30,7 +30,8 @@ use crate::confine::mount::{self, Endpoints, Names, OldRoot};
 use crate::confine::seccomp::SetUpUnderFilter;
 use crate::confine::secure_bits::SecureBits;
 use crate::confine::{
-    Namespaces, Operation, capabilities, identity, namespaces, network, no_zero, priorities, quotas, seccomp,
+    Capability, Namespaces, Operation, capabilities, identity, namespaces, network, no_zero, priorities, quotas,
+    seccomp,
 };
 use crate::error::{Error, Result};
 use crate::launch::check_filters;
@@ -440,6 +441,14 @@ impl<'a> Order<'a> {
         self.decisions.config.limits_memory() && !is_dropped
     }
 
+    /// Whether the processes of commands share the memory of the helper until they execute their programs, which costs less
+    /// than a copy. Who can write to the memory of such a process could control the helper, and when the kernel kills one
+    /// since the memory limit of its cgroup is reached, it kills all that share its memory (`__oom_kill_process` of
+    /// mm/oom_kill.c).
+    fn commands_share_memory(&self) -> bool {
+        !self.memory_is_limited() && !self.decisions.config.capabilities.has(Capability::SysPtrace)
+    }
+
     /// What the commands of a session depend on.
     pub fn frame(&self) -> SessionFrame {
         let Decisions { config, cgroup, ids, filter, programs, .. } = &self.decisions;
@@ -450,6 +459,7 @@ impl<'a> Order<'a> {
             owner: self.decisions.owner(),
             shares_user: ids.shares_user(self.decisions.has(Namespaces::USER)),
             memory_is_limited: self.memory_is_limited(),
+            shares_memory: self.commands_share_memory(),
             allows_tracing: self.decisions.allows_tracing(),
         }
     }

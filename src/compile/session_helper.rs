@@ -15,10 +15,12 @@ use super::init::poll;
 use crate::confine::limits::Rlimits;
 use crate::confine::no_zero;
 use crate::error::{Error, Result};
-use crate::plan::memory_map::{COMMAND, COMMAND_LEN, LONG_COMMAND, LONG_COMMAND_LEN};
-use crate::plan::message::{FIRST_RECEIVED, Rights, header};
+use crate::plan::memory_map::{COMMAND, COMMAND_LEN, COMMANDS_LEN, LONG_COMMAND, LONG_COMMAND_LEN};
+use crate::plan::message::{CommandHeader, FIRST_RECEIVED, Rights, header};
 use crate::plan::report::{NOT_CLONED, PASSED, READY};
-use crate::plan::{Arg, HostId, Input, OnError, Ref, Script, Slot, Step, Word, flags, nr};
+use crate::plan::{
+    Arg, CommandPlan, HostId, Inherited, Input, OnError, Ref, Script, Search, Slot, Step, Word, flags, nr,
+};
 
 /// The number of the channel to the caller in a helper that waits, and in the processes that it clones.
 const CHANNEL: u64 = 1;
@@ -63,7 +65,7 @@ pub(crate) fn create_cgroup_namespace(
 /// Reserves the memory for the scripts of commands. No page of it exists until one is written.
 pub(crate) fn reserve_memory(helper: &mut Script) {
     helper.step(Step::new("reserve memory for the scripts of commands"));
-    for (address, len) in [(COMMAND, COMMAND_LEN), (LONG_COMMAND, LONG_COMMAND_LEN)] {
+    for (address, len) in [(COMMAND, COMMANDS_LEN), (LONG_COMMAND, LONG_COMMAND_LEN)] {
         let how = flags!(MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE);
         let map = [address.into(), len.into(), flags!(PROT_READ | PROT_WRITE), how, (-1).into(), Arg::NONE];
         helper.call(nr!(SYS_mmap), map);
@@ -91,7 +93,8 @@ pub(crate) fn report_ready(helper: &mut Script) {
 }
 
 /// Waits for commands, until the caller closes the channel or exits. Clones a process for each, which goes on with the
-/// script in the message. It shares no memory with the helper.
+/// script in the message. The message says where the script belongs, and whether the process shares the memory of the
+/// helper: see [`CommandHeader`].
 pub(crate) fn serve(helper: &mut Script) {
     helper.step(Step::new("wait for a command"));
     let request = CommandRequest::new(helper);
@@ -108,16 +111,18 @@ pub(crate) fn serve(helper: &mut Script) {
     helper.exit(0);
     helper.bind(ready);
     // Without a message it was the caller that has exited.
-    let receive = [CHANNEL.into(), Arg::SlotAddress(request.header), flags!(MSG_CMSG_CLOEXEC | MSG_DONTWAIT)];
-    helper.call(nr!(SYS_recvmsg), receive).or_goto(over).above_zero(received);
+    let peek = [CHANNEL.into(), Arg::SlotAddress(request.peek), flags!(MSG_PEEK | MSG_DONTWAIT)];
+    helper.call(nr!(SYS_recvmsg), peek).or_goto(over).above_zero(received);
     helper.jump(over);
     helper.bind(received);
+    helper.copy(request.address, request.script);
+    let receive = [CHANNEL.into(), Arg::SlotAddress(request.header), flags!(MSG_CMSG_CLOEXEC | MSG_DONTWAIT)];
+    helper.call(nr!(SYS_recvmsg), receive).or_goto(over);
     helper.call(nr!(SYS_clock_gettime), [flags!(CLOCK_REALTIME), Arg::SlotAddress(started.time)]).ignore();
     // The kernel writes the PID, so that the caller can reap the process even if the helper is killed now.
-    let how = flags!(CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD);
-    let clone = [how, Arg::NULL, Arg::SlotAddress(Script::COMMAND), Arg::NULL, Arg::NULL];
+    let clone = [request.how.into(), request.address.into(), Arg::SlotAddress(Script::COMMAND), Arg::NULL, Arg::NULL];
     helper.call(nr!(SYS_clone), clone).or_goto(failed).above_zero(parent).store_in(Script::COMMAND);
-    helper.switch_to(COMMAND);
+    helper.switch_to_stack();
     helper.bind(parent);
     helper.call(nr!(SYS_pidfd_open), [Script::COMMAND.into(), 0.into()]).or_goto(next).store_in(started.program);
     for (label, message) in [(None, started.header), (Some(failed), not_cloned)] {
@@ -129,27 +134,46 @@ pub(crate) fn serve(helper: &mut Script) {
     }
 }
 
-/// The `struct msghdr` that receives a command, in slots, since the kernel changes it.
+/// The structures of recvmsg(2) for a command, in slots, since the kernel changes them.
 struct CommandRequest {
-    /// The first slot of the structure.
+    /// The `struct msghdr` that reads the header alone, and leaves the message.
+    peek: Slot,
+    /// The `struct msghdr` that receives the message.
     header: Slot,
     /// The size of its control part.
     room: Slot,
+    /// The address at which it places the script.
+    script: Slot,
+    /// The parts of the [`CommandHeader`].
+    how: Slot,
+    address: Slot,
 }
 
 impl CommandRequest {
     fn new(helper: &mut Script) -> Self {
         let control = helper.arena.buffer(CONTROL_LEN);
-        let data = helper.value("script of a command", COMMAND);
+        let how = helper.value("flags of the clone", 0);
+        let address = helper.value("address of the script", 0);
+        let pieces = helper.pointer("&header of a command", how);
+        helper.value("size", CommandHeader::LEN);
+        let script = helper.value("script of a command", 0);
         helper.value("size", COMMAND_LEN);
-        let header = helper.value("message", 0);
-        helper.value("size of the name", 0);
-        helper.pointer("&data", data);
-        helper.value("pieces", 1);
+        let message = |helper: &mut Script, count| {
+            let message = helper.value("message", 0);
+            helper.value("size of the name", 0);
+            helper.pointer("&pieces", pieces);
+            helper.value("pieces", count);
+            message
+        };
+        let peek = message(helper, 1);
+        for part in ["control", "size of the control part", "flags"] {
+            helper.value(part, 0);
+        }
+        let header = message(helper, 2);
         helper.data_pointer("&control", control);
         let room = helper.value("size of the control part", 0);
         helper.value("flags", 0);
-        Self { header, room }
+        Self { peek, header, room, script, how, address }
     }
 }
 
@@ -176,6 +200,8 @@ pub(crate) struct SessionFrame {
     /// Whether others have the user of the programs.
     pub shares_user: bool,
     pub memory_is_limited: bool,
+    /// Whether the processes of commands share the memory of the helper until they execute their programs.
+    pub shares_memory: bool,
     /// Whether programs may trace one another.
     pub allows_tracing: bool,
 }
@@ -185,6 +211,12 @@ impl SessionFrame {
     pub fn rlimits(&self) -> Result<Rlimits> {
         let has_netlink = self.config.seccomp.allows_netlink();
         self.config.limits.of_process(self.shares_user, self.memory_is_limited, has_netlink)
+    }
+
+    /// Returns the plan of a process.
+    pub fn plan(&self, script: Script, inherited: Inherited, search: Search) -> CommandPlan {
+        let (setup_timeout, shares_memory) = (self.config.setup_timeout, self.shares_memory);
+        CommandPlan { script, inherited, search, setup_timeout, shares_memory }
     }
 }
 

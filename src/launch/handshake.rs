@@ -22,6 +22,7 @@ use super::process::{MAX_EXIT_TIME, Process};
 use super::setup_deadline::Deadline;
 use crate::advice::Denial;
 use crate::error::{Error, Result};
+use crate::plan::message::CommandHeader;
 use crate::plan::{Part, Pids, Plan, Report, Script, Search, Slot};
 use crate::sys::layout::ENTRY;
 use crate::sys::pidfd;
@@ -141,14 +142,21 @@ impl Channel {
         }
     }
 
-    /// Sends a message to the helper of a session, and waits until there is room for it.
-    pub fn send_all(&self, bytes: &[u8], fds: &[RawFd], deadline: Deadline) -> Result<Delivery> {
+    /// Sends a command to the helper of a session, and waits until there is room for it.
+    pub fn send_all(
+        &self,
+        header: CommandHeader,
+        script: &[u8],
+        fds: &[RawFd],
+        deadline: Deadline,
+    ) -> Result<Delivery> {
+        let header = header.bytes();
         let failed = || Error::io("send a command to the helper of the session");
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         loop {
             let sent = {
                 let rights = [ControlMessage::ScmRights(fds)];
-                sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(bytes)], &rights, flags, None)
+                sendmsg::<()>(self.0.as_raw_fd(), &[&header, script].map(IoSlice::new), &rights, flags, None)
             };
             match sent {
                 Ok(_) => return Ok(Delivery::Sent),

@@ -2,15 +2,16 @@
 //! `session_spawn.rs`.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::mem;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollTimeout;
 
+use super::command_cgroups::CommandCgroups;
+use super::command_memory::CommandMemory;
 use super::control_pipe::ControlPipe;
 use super::handshake::{self, Channel};
 use super::host_ids::Reserved;
@@ -20,7 +21,7 @@ use super::placeholder::HeldPlaceholder;
 use super::process::Process;
 use super::reaper;
 use super::unkillable;
-use crate::cgroup::{Account, CreatedCgroup, LeftCgroup};
+use crate::cgroup::{Account, CreatedCgroup};
 use crate::creator::Creator;
 use crate::error::Result;
 use crate::plan::Pids;
@@ -35,6 +36,8 @@ const UNREPORTED_ROUND: u32 = 4;
 pub(crate) struct LaunchedSession {
     pub(super) creator: Creator,
     pub(super) channel: Channel,
+    /// The use of the helper's memory by processes that share it.
+    pub(super) memory: CommandMemory,
     /// The image of the helper, whose slots the caller can read.
     pub(super) image: Image,
     pub(super) pass: u64,
@@ -51,14 +54,11 @@ pub(crate) struct LaunchedSession {
     /// Held while it is ended.
     pub(super) ending: Mutex<()>,
     pub(super) has_ended: AtomicBool,
-    /// The number of cgroups of commands that were created.
-    pub(super) cgroups: AtomicU64,
     /// What it has used, once it has ended.
     pub(super) last: Mutex<Option<(Duration, Option<Account>)>>,
     /// Removed after every process has exited.
     pub(super) cgroup: Mutex<Option<CreatedCgroup>>,
-    /// Cgroups of commands that have exited, with processes that go on.
-    pub(super) kept: Mutex<VecDeque<LeftCgroup>>,
+    pub(super) command_cgroups: CommandCgroups,
     /// `None` once the session has ended.
     pub(super) processes: Mutex<Option<SessionProcesses>>,
     #[cfg(feature = "_testing")]
@@ -123,18 +123,6 @@ impl LaunchedSession {
         lock(&self.processes).as_ref().is_some_and(|processes| runs(&processes.helper) && runs(&processes.init))
     }
 
-    /// Keeps the cgroup of a command whose processes go on.
-    pub(super) fn keep(&self, cgroup: CreatedCgroup) {
-        /// The number of earlier ones that are looked at, in turns: processes in them may have exited meanwhile.
-        const LOOKS: usize = 4;
-        let mut kept = lock(&self.kept);
-        for _ in 0..LOOKS.min(kept.len()) {
-            let still_exists = kept.pop_front().filter(|earlier| !earlier.remove());
-            kept.extend(still_exists);
-        }
-        kept.push_back(cgroup.leave());
-    }
-
     /// Kills and reaps every process of the session. Does nothing once it has ended.
     ///
     /// # Errors
@@ -164,12 +152,10 @@ impl LaunchedSession {
             }
         };
         let ended = processes.init.finish_init_of(None, unblock).map_err(|errno| unkillable::explain(init, errno));
-        // They are removed with the session's own.
-        lock(&self.kept).clear();
         *lock(&self.last) = Some(self.measure());
-        if let Some(cgroup) = lock(&self.cgroup).take() {
-            let _ = cgroup.remove_or_give_up();
-        }
+        let cgroup = lock(&self.cgroup).take();
+        self.command_cgroups.clear();
+        cgroup.and_then(CreatedCgroup::remove_or_give_up);
         if ended.is_err() {
             // A process still uses these.
             mem::forget((processes.reserved.take(), mem::take(&mut processes.placeholders)));
@@ -209,7 +195,8 @@ impl LaunchedSession {
             processes.init.disown();
             mem::forget(processes);
         }
-        mem::forget((take(&mut self.kept), take(&mut self.cgroup)));
+        mem::forget(take(&mut self.cgroup));
+        self.command_cgroups.disown();
     }
 }
 

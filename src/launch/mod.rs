@@ -3,6 +3,8 @@
 //! This room knows plans. It does not know the layers that wrote their calls.
 
 mod busy;
+mod command_cgroups;
+mod command_memory;
 mod control_pipe;
 mod descriptors;
 mod filter_pass;
@@ -32,11 +34,13 @@ mod traced_threads;
 mod unkillable;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use busy::while_busy;
+use command_cgroups::CommandCgroups;
+use command_memory::CommandMemory;
 use control_pipe::ControlPipe;
 pub(crate) use host_ids::OWN_IDS;
 use host_ids::Reserved;
@@ -201,6 +205,7 @@ impl<'a> Launch<'a> {
         Ok(LaunchedSession {
             creator: Creator::this(),
             channel,
+            memory: CommandMemory::default(),
             image,
             pass,
             own_id,
@@ -212,10 +217,9 @@ impl<'a> Launch<'a> {
             is_frozen: AtomicBool::new(false),
             ending: Mutex::default(),
             has_ended: AtomicBool::new(false),
-            cgroups: AtomicU64::new(0),
             last: Mutex::default(),
             cgroup: Mutex::new(cgroup),
-            kept: Mutex::default(),
+            command_cgroups: CommandCgroups::default(),
             processes: Mutex::new(Some(SessionProcesses { helper, init, control, reserved, placeholders })),
             #[cfg(feature = "_testing")]
             faults: Mutex::default(),

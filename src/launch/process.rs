@@ -161,9 +161,9 @@ impl Process {
         self.finish()
     }
 
-    /// Returns whether it has exited before it executed a program (`PF_FORKNOEXEC` of linux/sched.h, in proc_pid_stat(5)), and
-    /// was not reaped.
-    pub(super) fn exited_before_execution(&self) -> bool {
+    /// Returns whether a signal has killed it before it executed a program (`PF_FORKNOEXEC` of linux/sched.h, in
+    /// proc_pid_stat(5)), and it was not reaped.
+    pub(super) fn was_killed_before_execution(&self) -> bool {
         const FORK_NO_EXEC: u64 = 0x40;
         /// The position of the flags after the name.
         const FLAGS: usize = 6;
@@ -174,7 +174,7 @@ impl Process {
         };
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
         self.has_exited(PollTimeout::ZERO) == Ok(true)
-            && matches!(waitid(Id::PIDFd(self.as_fd()), peek), Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)))
+            && matches!(waitid(Id::PIDFd(self.as_fd()), peek), Ok(WaitStatus::Signaled(..)))
             && flags().is_some_and(|flags| flags & FORK_NO_EXEC != 0)
     }
 

@@ -208,7 +208,7 @@ impl Running {
         // The program is reaped before the init, which cannot exit until every process of its namespace was reaped.
         let is_of_session = matches!(self.keeper, Keeper::Session(_));
         // Programs of the session can kill it as soon as it is cloned.
-        let never_executed = is_of_session && self.program.exited_before_execution();
+        let never_executed = is_of_session && self.program.was_killed_before_execution();
         let unblock = || {
             unblock_exit(switch, pid);
             traced_threads::reap(pid);
@@ -225,16 +225,14 @@ impl Running {
             }
         };
         // If the cgroup is empty, it is read and removed while the init exits. Otherwise its processes are killed with
-        // the init, and it is read after that.
+        // the init, and it is read after that. That of a command is removed when the next one starts, or later if processes
+        // that the program has started are in it.
         let account = if alone { self.account() } else { None };
-        let is_removed = alone && self.cgroup.as_mut().is_none_or(CreatedCgroup::remove);
+        let is_read = alone && (goes_on || self.cgroup.as_mut().is_none_or(CreatedCgroup::remove));
         let keeper = self.finish_keeper();
-        let account = if is_removed { account } else { self.account() };
-        if let (Keeper::Session(session), Some(cgroup)) =
-            (&self.keeper, self.cgroup.take_if(|_| goes_on && !is_removed))
-        {
-            // Processes that the program has started are in it.
-            session.keep(cgroup);
+        let account = if is_read { account } else { self.account() };
+        if let (Keeper::Session(session), Some(cgroup)) = (&self.keeper, self.cgroup.take_if(|_| goes_on)) {
+            session.command_cgroups.leave(cgroup);
         }
         let mut lost = mem::take(&mut self.lost);
         lost.extend(self.held.finish());

@@ -2,12 +2,12 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use nix::errno::Errno;
 
 use super::busy::while_busy;
+use super::command_memory::SharedPart;
 use super::control_pipe::ControlPipe;
 use super::handshake::{self, Channel, Delivery, Received, failure_of, not_executed, since};
 use super::kill_switch::KillSwitch;
@@ -20,8 +20,8 @@ use super::{memory_file, reaper};
 use crate::cgroup::{CreatedCgroup, Members, freezer};
 use crate::creator::Creator;
 use crate::error::{Error, Result};
-use crate::plan::memory_map::{COMMAND, COMMAND_LEN, LONG_COMMAND, LONG_COMMAND_LEN};
-use crate::plan::message::FIRST_RECEIVED;
+use crate::plan::memory_map::{COMMAND_LEN, LONG_COMMAND, LONG_COMMAND_LEN};
+use crate::plan::message::{CommandHeader, FIRST_RECEIVED};
 use crate::plan::{CommandPlan, Input, Part, Pids, Report, Script, Step, nr};
 use crate::sys::layout::{ImageWords, Layout};
 
@@ -46,11 +46,15 @@ impl LaunchedSession {
         let mut streams = Streams::open(&plan.inherited, is_open, self.own_id, self.caller.as_fd())?;
         let mut cgroup = self.create_cgroup()?;
         let (channel, report) = Channel::new()?;
-        self.send(plan, &Sent::new(plan, &report, &streams, cgroup.as_ref())?, deadline)?;
+        let part = self.send(plan, &Sent::new(plan, &report, &streams, cgroup.as_ref())?, deadline)?;
         drop(report);
+        if let Some(cgroup) = lock(&self.cgroup).as_ref() {
+            self.command_cgroups.prepare(cgroup);
+        }
         let members = cgroup.as_ref().map(CreatedCgroup::members).unwrap_or_default();
-        let StartedCommand { program, at, passed } = self.wait_until_executed(plan, &channel, deadline, &members)?;
-        if program.exited_before_execution() {
+        let StartedCommand { program, at, passed } =
+            self.wait_until_executed(plan, &channel, part, deadline, &members)?;
+        if program.was_killed_before_execution() {
             return Err(self.ended_or(Error::never_executed()));
         }
         if let Some(cgroup) = &mut cgroup {
@@ -81,14 +85,13 @@ impl LaunchedSession {
         self.check_creator()?;
         let deadline = Deadline::of(plan.setup_timeout);
         let mut streams = Streams::default();
-        let nothing = streams::null()?;
-        streams.program = [nothing.as_raw_fd(); 3];
+        streams.program = [streams.null()?; 3];
         let (channel, report) = Channel::new()?;
-        self.send(plan, &Sent::new(plan, &report, &streams, None)?, deadline)?;
+        let part = self.send(plan, &Sent::new(plan, &report, &streams, None)?, deadline)?;
         drop(report);
         // It exits by itself.
         let StartedCommand { mut program, passed, .. } =
-            self.wait_until_executed(plan, &channel, deadline, &Members::default())?;
+            self.wait_until_executed(plan, &channel, part, deadline, &Members::default())?;
         let _ = program.wait();
         passed.ok_or_else(|| self.ended_or(Error::died("pass a descriptor to the caller")))
     }
@@ -106,26 +109,33 @@ impl LaunchedSession {
 
     /// Creates the cgroup of a command, if the session has one.
     fn create_cgroup(&self) -> Result<Option<CreatedCgroup>> {
-        let name = || format!("command-{}", self.cgroups.fetch_add(1, Ordering::Relaxed));
-        lock(&self.cgroup).as_ref().map(|cgroup| cgroup.create_below(&name())).transpose()
+        lock(&self.cgroup).as_ref().map(|cgroup| self.command_cgroups.take(cgroup)).transpose()
     }
 
-    /// Sends a command to the helper. If it has exited, ends the session.
-    fn send(&self, plan: &CommandPlan, sent: &Sent, deadline: Deadline) -> Result<()> {
+    /// Sends a command to the helper. Returns the part of the helper's memory that its process shares, if it does. If the
+    /// helper has exited, ends the session.
+    fn send(&self, plan: &CommandPlan, sent: &Sent, deadline: Deadline) -> Result<Option<SharedPart<'_>>> {
         let at = |address| self.layout(Part::Command, &plan.script, sent, address);
         if plan.script.is_too_long() {
             return Err(Error::invalid("the command has more than 65,535 values", "pass fewer descriptors"));
         }
-        let words = at(COMMAND);
+        let part = if plan.shares_memory { self.memory.take() } else { None };
+        let header = part.as_ref().map_or_else(CommandHeader::copied, SharedPart::header);
+        let words = at(header.address);
         if words.bytes().len() as u64 <= COMMAND_LEN {
-            match self.channel.send_all(words.bytes(), &sent.fds, deadline)? {
-                Delivery::Sent => return Ok(()),
+            match self.channel.send_all(header, words.bytes(), &sent.fds, deadline)? {
+                Delivery::Sent => return Ok(part),
                 Delivery::TooLarge => {}
                 Delivery::HelperExited => return Err(self.end_without_helper()),
             }
         }
-        // It is too large for a message.
-        let words = at(LONG_COMMAND);
+        part.into_iter().for_each(SharedPart::release);
+        self.send_long(plan, sent, deadline).map(|()| None)
+    }
+
+    /// Sends a command whose script is too large for a message.
+    fn send_long(&self, plan: &CommandPlan, sent: &Sent, deadline: Deadline) -> Result<()> {
+        let words = self.layout(Part::Command, &plan.script, sent, LONG_COMMAND);
         let len = words.bytes().len() as u64;
         if len > LONG_COMMAND_LEN {
             let remedy = "pass fewer or shorter arguments and environment variables";
@@ -133,8 +143,9 @@ impl LaunchedSession {
         }
         let file = memory_file::of_bytes(words.bytes())?;
         let fds: Vec<RawFd> = sent.fds.iter().copied().chain([file.as_raw_fd()]).collect();
-        let loader = self.layout(Part::Loader, &loader(&plan.script, len), sent, COMMAND);
-        match self.channel.send_all(loader.bytes(), &fds, deadline)? {
+        let header = CommandHeader::copied();
+        let loader = self.layout(Part::Loader, &loader(&plan.script, len), sent, header.address);
+        match self.channel.send_all(header, loader.bytes(), &fds, deadline)? {
             Delivery::Sent => Ok(()),
             Delivery::TooLarge => Err(Error::io("send a command to the helper of the session")(Errno::EMSGSIZE)),
             Delivery::HelperExited => Err(self.end_without_helper()),
@@ -162,29 +173,31 @@ impl LaunchedSession {
         Layout { script, tag: part.tag(), fault, resolve: &resolve }.at(address)
     }
 
-    /// Waits until the program was executed: its process had the other end of the channel until then. On an error, kills the
-    /// process; `members` are those of its cgroup.
+    /// Waits until the program was executed: its process had the other end of the channel until then, and `part`, which is
+    /// released. On an error, kills the process; `members` are those of its cgroup.
     fn wait_until_executed(
         &self,
         plan: &CommandPlan,
         channel: &Channel,
+        part: Option<SharedPart<'_>>,
         deadline: Deadline,
         members: &Members,
     ) -> Result<StartedCommand> {
-        let (mut program, mut passed) = (None, None);
-        // Whether no command can be started: the helper does not answer, or init has exited.
-        let mut is_over = true;
-        let result = self.receive_until_executed(plan, channel, deadline, (&mut program, &mut passed, &mut is_over));
-        match (program, result) {
+        let mut received = FromProcess { is_over: true, ..FromProcess::default() };
+        let result = self.receive_until_executed(plan, channel, deadline, &mut received);
+        let FromProcess { program, passed, mut has_released, is_over } = received;
+        let result = match (program, result) {
             (Some((program, at)), Ok(())) => Ok(StartedCommand { program, at, passed }),
             (program, result) => {
                 if let Some((mut program, _)) = program {
                     // It may be frozen.
                     let pid = program.pid();
-                    let _ = program.finish_while(|| {
-                        members.thaw();
-                        freezer::release(pid);
-                    });
+                    has_released |= program
+                        .finish_while(|| {
+                            members.thaw();
+                            freezer::release(pid);
+                        })
+                        .is_ok();
                 }
                 // The helper was killed, or stopped, from outside, and may have started the process nevertheless.
                 let error = result.err().unwrap_or_else(|| self.ended());
@@ -193,7 +206,9 @@ impl LaunchedSession {
                 }
                 Err(error)
             }
-        }
+        };
+        part.filter(|_| has_released).into_iter().for_each(SharedPart::release);
+        result
     }
 
     /// Receives reports up to the end of the channel. Returns the first error among them.
@@ -202,7 +217,7 @@ impl LaunchedSession {
         plan: &CommandPlan,
         channel: &Channel,
         deadline: Deadline,
-        (program, passed, is_over): (&mut Option<(Process, Instant)>, &mut Option<OwnedFd>, &mut bool),
+        from: &mut FromProcess,
     ) -> Result<()> {
         let mut failed = Ok(());
         loop {
@@ -210,25 +225,28 @@ impl LaunchedSession {
                 return Err(timed_out(plan, deadline));
             }
             let received = channel.receive(Report::longest(plan.search.candidates.len()))?;
-            let Some(Received { report, fds, is_cut }) = received else { return failed };
+            let Some(Received { report, fds, is_cut }) = received else {
+                from.has_released = true;
+                return failed;
+            };
             if is_cut {
                 failed = Err(handshake::cut());
             }
-            *is_over &= !matches!(report, Report::Started(..) | Report::NotCloned(_));
+            from.is_over &= !matches!(report, Report::Started(..) | Report::NotCloned(_));
             match report {
                 Report::Started(Pids { command, .. }, at) => match fds.into_iter().next() {
-                    Some(pidfd) => *program = Some((Process::from_parts(command, pidfd), since(at))),
+                    Some(pidfd) => from.program = Some((Process::from_parts(command, pidfd), since(at))),
                     // Nobody could wait for it.
                     None => handshake::kill_and_reap(Pids { command, init: 0 }),
                 },
-                Report::Passed => *passed = fds.into_iter().next(),
+                Report::Passed => from.passed = fds.into_iter().next(),
                 Report::Failed { part: Part::Loader, call, errno } => {
                     failed = Err(failure_of(&loader(&plan.script, 0), call, errno));
                 }
                 Report::Failed { call, errno, .. } => failed = Err(failure_of(&plan.script, call, errno)),
                 Report::NotExecuted(failures) => failed = Err(not_executed(&plan.search, &failures)),
                 Report::NotCloned(libc::ENOMEM) if self.init_has_exited() => {
-                    *is_over = true;
+                    from.is_over = true;
                     failed = Err(self.ended());
                 }
                 Report::NotCloned(errno) => failed = Err(not_cloned(errno)),
@@ -261,6 +279,17 @@ struct StartedCommand {
     at: Instant,
     /// The descriptor that it has opened for the caller.
     passed: Option<OwnedFd>,
+}
+
+/// What was received from the helper and from the process of a command.
+#[derive(Default)]
+struct FromProcess {
+    program: Option<(Process, Instant)>,
+    passed: Option<OwnedFd>,
+    /// Whether the process does not have the memory of the helper any more.
+    has_released: bool,
+    /// Whether no command can be started: the helper does not answer, or init has exited.
+    is_over: bool,
 }
 
 /// The descriptors that are sent with a command, in the order of their numbers in its process.

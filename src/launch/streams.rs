@@ -23,6 +23,8 @@ pub(super) struct Streams {
     pub caller: [Option<OwnedFd>; 3],
     /// The descriptors that are open only for the program.
     handed: Handed,
+    /// The one among them that is `/dev/null`.
+    null: Option<RawFd>,
 }
 
 const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
@@ -38,12 +40,12 @@ impl Streams {
                     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
                     let fd = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()][number];
                     match given.without_terminals && is_terminal(fd) {
-                        true if number == 0 => opened.handed.keep(null()?),
+                        true if number == 0 => opened.null()?,
                         true => opened.handed.hand_copied(fd, NAMES[number], &program)?,
                         false => opened.handed.hand(fd, NAMES[number], &program)?,
                     }
                 }
-                Stream::Inherit | Stream::Null | Stream::Pty => opened.handed.keep(null()?),
+                Stream::Inherit | Stream::Null | Stream::Pty => opened.null()?,
                 Stream::Input => opened.handed.keep(memory_file::of_bytes(&given.input)?.into()),
                 Stream::Descriptor(index) => {
                     let fd = given.descriptors[index as usize].as_fd();
@@ -66,6 +68,15 @@ impl Streams {
         Ok(opened)
     }
 
+    /// Returns a descriptor of `/dev/null`, which is opened once.
+    pub fn null(&mut self) -> Result<RawFd> {
+        if self.null.is_none() {
+            let null = File::options().read(true).write(true).open("/dev/null").map_err(Error::io("open /dev/null"))?;
+            self.null = Some(self.handed.keep(null.into()));
+        }
+        Ok(self.null.unwrap_or(-1))
+    }
+
     /// Returns the descriptor that the program inherits for one of the plan.
     pub fn further(&self, index: u16) -> RawFd {
         self.further.iter().find(|(known, _)| *known == index).map_or(-1, |&(_, fd)| fd)
@@ -75,11 +86,6 @@ impl Streams {
     pub fn take(&mut self) -> ([Option<OwnedFd>; 3], HeldForProgram) {
         (std::mem::take(&mut self.caller), std::mem::take(&mut self.handed.held))
     }
-}
-
-pub(super) fn null() -> Result<OwnedFd> {
-    let null = File::options().read(true).write(true).open("/dev/null");
-    null.map(OwnedFd::from).map_err(Error::io("open /dev/null"))
 }
 
 /// Returns which of the standard streams are open in the caller.

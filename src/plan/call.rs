@@ -26,6 +26,8 @@ pub(crate) use nr;
 pub(super) const SWITCH: Nr = &SyscallName { number: -3i16 as u16 as u32, name: "switch" };
 /// The result is the first argument, in the same way.
 pub(super) const VALUE: Nr = &SyscallName { number: -4i16 as u16 as u32, name: "value" };
+/// Goes on with the script whose slots are at the stack pointer, in the same way.
+pub(super) const SWITCH_TO_STACK: Nr = &SyscallName { number: -5i16 as u16 as u32, name: "switch to stack" };
 
 /// An argument with the name of the constants that it is made of, as in `flags!(MS_REC | MS_PRIVATE)`.
 macro_rules! flags {

@@ -1,6 +1,6 @@
 //! Fault injection: calls that tests make fail.
 
-use super::call::{SWITCH, VALUE};
+use super::call::{SWITCH, SWITCH_TO_STACK, VALUE};
 use super::{Call, OnError, Part, Plan, Script, nr};
 
 /// Calls by name, each with whether it is always made and its failure fails the launch.
@@ -70,6 +70,6 @@ impl Call {
     /// never be reached.
     fn can_fail(&self) -> bool {
         let is_jump = self.nr == nr!(SYS_gettid) && self.above_zero.is_some();
-        !is_jump && ![SWITCH, VALUE].contains(&self.nr)
+        !is_jump && ![SWITCH, SWITCH_TO_STACK, VALUE].contains(&self.nr)
     }
 }

@@ -4,11 +4,44 @@
 use std::borrow::Cow;
 
 use super::call::{Arg, flags, nr};
+use super::memory_map::COMMAND;
 use super::script::Script;
 use super::value::{Input, Ref, Slot, Word};
 
 /// The number of the first descriptor that the helper of a session receives with a command. It has no others from there on.
 pub(crate) const FIRST_RECEIVED: u32 = 3;
+
+/// What a message to the helper of a session begins with. The script of the command follows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CommandHeader {
+    /// The flags of clone(2) for the process of the command.
+    how: u64,
+    /// The address of the script.
+    pub address: u64,
+}
+
+impl CommandHeader {
+    /// The size in bytes.
+    pub const LEN: u64 = 16;
+
+    const HOW: u64 = (libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID | libc::SIGCHLD) as u64;
+
+    /// The process has a copy of the helper's memory, with its script at [`COMMAND`].
+    pub fn copied() -> Self {
+        Self { how: Self::HOW, address: COMMAND }
+    }
+
+    /// The process shares the helper's memory until it executes its program. No other one has its script at `address` until
+    /// then.
+    pub fn shared(address: u64) -> Self {
+        Self { how: Self::HOW | libc::CLONE_VM as u64, address }
+    }
+
+    pub fn bytes(self) -> [u8; Self::LEN as usize] {
+        let words = [self.how, self.address].map(u64::to_ne_bytes);
+        std::array::from_fn(|index| words[index / 8][index % 8])
+    }
+}
 
 /// The control part of a message: `struct cmsghdr {size_t len; int level, type; int fds[]}`.
 pub(crate) struct Rights {

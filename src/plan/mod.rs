@@ -71,6 +71,8 @@ pub(crate) struct CommandPlan {
     pub(crate) search: Search,
     /// The time that the set-up of the process may take.
     pub(crate) setup_timeout: Duration,
+    /// Whether the process shares the memory of the helper until it executes its program.
+    pub(crate) shares_memory: bool,
 }
 
 impl Plan {

@@ -6,7 +6,7 @@ use std::mem;
 use std::path::PathBuf;
 
 use super::arena::Arena;
-use super::call::{Arg, Call, Nr, OnError, SWITCH, VALUE};
+use super::call::{Arg, Call, Nr, OnError, SWITCH, SWITCH_TO_STACK, VALUE};
 use super::value::{Address, Input, Label, Ref, Slot, Word};
 use crate::advice::Need;
 use crate::layer::Layer;
@@ -348,9 +348,20 @@ impl Script {
         self.call(SWITCH, [slots.into()]);
     }
 
+    /// Goes on, in a clone, with the script whose address was passed to clone(2) as the stack: registers are all that a
+    /// clone which shares the memory has of its own. Neither script uses a stack.
+    pub fn switch_to_stack(&mut self) {
+        self.call(SWITCH_TO_STACK, []);
+    }
+
     /// Sets a slot to a number, other than 0.
     pub fn set(&mut self, slot: Slot, value: u64) {
         self.call(VALUE, [value.into()]).store_in(slot);
+    }
+
+    /// Sets a slot to the value of another one, other than 0.
+    pub fn copy(&mut self, from: Slot, to: Slot) {
+        self.call(VALUE, [from.into()]).store_in(to);
     }
 
     /// Goes on at the label if a slot holds a number above 0.

@@ -15,8 +15,9 @@
 //                       2 go to the target if the error leads there, else as 0; and 128: make the call again if the
 //                       error is EAGAIN
 //   target above 0      index of the next entry if the result is above 0; 0: the next one in the table
-//   number              two are no system calls: -3 goes on with the script whose slots are at the first argument, and
-//                       the result of -4 is its first argument
+//   number              three are no system calls: -3 goes on with the script whose slots are at the first argument, the
+//                       result of -4 is its first argument, and -5 goes on with the script whose slots are at the stack
+//                       pointer: a clone that shares the memory has nothing else of its own
 //
 // x20 = slots, x21 = table, x19 = the entry at hand: no system call changes them.
 
@@ -132,11 +133,16 @@ stockade_interpreter:
 11:                               // no system call
   cmn   w8, #3
   b.eq  13f
+  cmn   w8, #5
+  b.eq  14f
   cmn   w8, #4
   b.eq  12b                       // the first argument is where results are
   b     10b
 13:
   mov   x20, x0
+  b     stockade_interpreter
+14:
+  mov   x20, sp
   b     stockade_interpreter
 stockade_interpreter_end:
   .purgem argument

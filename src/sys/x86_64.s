@@ -13,8 +13,9 @@
 #   on error            0 write {tag + index, errno, slots 4 and 5} to the descriptor of reports and exit; 1 go on; 2 go to the target if
 #                       the error leads there, else as 0; and 128: make the call again if the error is EAGAIN
 #   target above 0      index of the next entry if the result is above 0; 0: the next one in the table
-#   number              two are no system calls: -3 goes on with the script whose slots are at the first argument, and the result of
-#                       -4 is its first argument
+#   number              three are no system calls: -3 goes on with the script whose slots are at the first argument, the result of
+#                       -4 is its first argument, and -5 goes on with the script whose slots are at the stack pointer: a clone
+#                       that shares the memory has nothing else of its own
 #
 # r13 = slots, r14 = table, r12 = the entry at hand: no system call changes them.
 
@@ -141,12 +142,17 @@ stockade_interpreter:
 11:                               # no system call
   cmp   $-3, %eax
   je    13f
+  cmp   $-5, %eax
+  je    14f
   cmp   $-4, %eax
   jne   10b
   mov   %rdi, %rax
   jmp   12b
 13:
   mov   %rdi, %r13
+  jmp   stockade_interpreter
+14:
+  mov   %rsp, %r13
   jmp   stockade_interpreter
 stockade_interpreter_end:
   .purgem argument

@@ -74,6 +74,7 @@
 //! | `escape` | Bytes that a program controls, as text. |
 //! | `creator` | The PID that created a value: a forked child must not release its resources. |
 //! | `unix` | Numbers of the kernel as types: [`Errno`], [`Signal`], process IDs. |
+//! | `locks` | How mutexes are locked. |
 //! | `file_size` | The maximum size of the files that the caller may write. |
 //! | `layer` | The names of the layers: [`Layer`]. |
 //!
@@ -116,6 +117,7 @@ pub mod fuzzing;
 mod host_path;
 mod launch;
 mod layer;
+mod locks;
 mod mountinfo;
 pub mod outcome;
 mod plan;

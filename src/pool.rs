@@ -9,6 +9,7 @@ use nix::sys::signal::SigSet;
 
 use crate::creator::Creator;
 use crate::error::{Error, Result};
+use crate::locks::lock;
 use crate::sandbox::Sandbox;
 use crate::session::Session;
 
@@ -91,7 +92,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, PoolState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Keeps sessions ready, until the pool is shut down.

@@ -14,7 +14,7 @@ mod support;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::{Command as Host, ExitCode};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -64,12 +64,34 @@ impl Traces {
         let temporary = fs::read_dir(std::env::temp_dir()).expect("temporary directory").flatten();
         Self {
             children: children(),
-            descriptors: descriptors(),
+            descriptors: unnumbered(descriptors()),
             mounts: fs::read_to_string("/proc/self/mountinfo").expect("mounts"),
             temporary: temporary.map(|entry| entry.path()).collect(),
-            cgroups: if is_root() { cgroups() } else { vec![] },
+            cgroups: if is_root() { cgroups().into_iter().map(of_any_command).collect() } else { vec![] },
         }
     }
+}
+
+/// Cgroups of commands are numbered, and a session has that of the next one.
+fn of_any_command(path: PathBuf) -> PathBuf {
+    let part = |name: Component<'_>| match name.as_os_str().to_string_lossy().starts_with("command-") {
+        true => PathBuf::from("command"),
+        false => name.as_os_str().into(),
+    };
+    path.components().map(part).collect()
+}
+
+/// Descriptors without the numbers of those of commands.
+fn unnumbered(descriptors: Vec<(String, PathBuf)>) -> Vec<(String, PathBuf)> {
+    let mut unnumbered: Vec<_> = descriptors
+        .into_iter()
+        .map(|(number, path)| match of_any_command(path.clone()) {
+            of_command if of_command != path => (String::new(), of_command),
+            same => (number, same),
+        })
+        .collect();
+    unnumbered.sort();
+    unnumbered
 }
 
 /// The cgroups that this process has created.
@@ -131,8 +153,8 @@ fn attack<T>(
                     drop(started);
                 }
             }
-            assert_eq!(before, Traces::now(), "after call {index} of {part:?}, {name}");
             after();
+            assert_eq!(before, Traces::now(), "after call {index} of {part:?}, {name}");
         }
         assert!(fatal > 0 || slowness() > 1, "no call of {part:?} was fatal");
     }
@@ -166,7 +188,7 @@ fn attack_session(sandbox: &Sandbox) {
         let command = Command::new("/bin/true");
         let outcome = session.spawn(&command).and_then(|mut child| child.wait()).inspect_err(|error| {
             // A process that is not cloned, or does not go on with its script, is the failure of its command alone.
-            let is_of_command = matches!(call, Some("SYS_clone" | "switch"));
+            let is_of_command = matches!(call, Some("SYS_clone" | "switch to stack"));
             let expected = if is_of_command { error.to_string() } else { ENDED.into() };
             // The init of a session may have exited just when the first command was started.
             let [_, next] = [(); 2].map(|()| run(&session, &command).expect_err("the session has failed").to_string());

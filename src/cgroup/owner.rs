@@ -8,13 +8,15 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::directory::Directory;
+
+use crate::locks;
 
 /// The prefix of all names.
 const PREFIX: &str = "stockade";
@@ -57,7 +59,7 @@ fn random() -> u64 {
 pub(super) fn process_name() -> String {
     static KNOWN: Mutex<Option<(u32, u64)>> = Mutex::new(None);
     let own = std::process::id();
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = locks::lock(&KNOWN);
     // A forked child needs a name of its own.
     let (pid, number) = known.filter(|(pid, _)| *pid == own).unwrap_or_else(|| (own, random()));
     *known = Some((pid, number));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::control_group::ControlGroup;
@@ -11,11 +11,13 @@ use super::hierarchy::CALLER_LEAF;
 use super::members;
 use super::owner;
 
+use crate::locks::lock;
+
 /// Kills the processes in the cgroups of dead owners below these parents, and removes the cgroups. Removes empty leaves
 /// to which processes of callers were moved. Each parent is looked at once in the life of this process.
 pub(super) fn remove_stale(parents: &[PathBuf]) {
     static SEEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen = lock(&SEEN);
     let mut stale = vec![];
     for parent in parents.iter().filter(|parent| seen.insert((*parent).clone())) {
         let Ok(parent) = Directory::open(parent).map(Arc::new) else { continue };

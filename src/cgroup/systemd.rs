@@ -1,6 +1,7 @@
 //! A delegated systemd scope for the caller ([`CgroupParent::SystemdScope`](super::CgroupParent::SystemdScope)).
 
 use crate::error::Result;
+use crate::locks::lock;
 
 #[cfg(not(feature = "systemd"))]
 pub(super) fn enter_scope() -> Result<()> {
@@ -13,10 +14,10 @@ pub(super) fn enter_scope() -> Result<()> {
 /// Moves the caller to a scope of its own, once in its life. Other threads that call this in the meantime wait.
 #[cfg(feature = "systemd")]
 pub(super) fn enter_scope() -> Result<()> {
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::Mutex;
 
     static ENTERED: Mutex<bool> = Mutex::new(false);
-    let mut entered = ENTERED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut entered = lock(&ENTERED);
     if !*entered {
         bus::enter()?;
         *entered = true;

@@ -9,12 +9,13 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::stat;
 use nix::unistd::geteuid;
 
+use crate::locks::lock;
 use crate::sys::xattr;
 
 /// Returns whether systemd runs this machine (sd_booted(3)).
@@ -76,7 +77,7 @@ fn is_hosts_root() -> bool {
 /// Asks the user manager by systemctl(1), once for each unit in the life of this process.
 fn is_delegated_by_manager(unit: &Path, user: u32) -> bool {
     static KNOWN: Mutex<BTreeMap<PathBuf, bool>> = Mutex::new(BTreeMap::new());
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = lock(&KNOWN);
     *known
         .entry(unit.to_owned())
         .or_insert_with(|| unit.file_name().is_some_and(|name| ask_manager(name, user) == Some(true)))

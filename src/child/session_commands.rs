@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::killer::Killer;
 use super::violations::ViolationLog;
 use crate::creator::Creator;
+use crate::locks::lock;
 use crate::process_status::ProcessStatus;
 
 /// What the decisions about the calls of a program need: a handle that kills it, and its log.
@@ -23,7 +24,7 @@ impl Supervised {
     }
 
     pub(super) fn log(&self) -> MutexGuard<'_, ViolationLog> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.log)
     }
 }
 
@@ -54,7 +55,7 @@ const GENERATIONS: usize = 64;
 
 impl SessionCommands {
     fn lock(&self) -> MutexGuard<'_, KnownCommands> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Announces a command, until the result is dropped.

@@ -5,7 +5,7 @@ use std::fmt::{self, Debug, Formatter};
 use std::io::IoSliceMut;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use nix::errno::Errno as NixErrno;
@@ -21,6 +21,7 @@ use crate::confine::{LAST_ERRNO, Policy, Verdict};
 use crate::creator::Creator;
 use crate::error::{Error, Result};
 use crate::launch::Listener;
+use crate::locks::lock;
 use crate::outcome::Termination;
 use crate::sys::seccomp_notify::{Request, Response};
 use crate::syscall::{SystemCall, is_foreign};
@@ -260,10 +261,6 @@ impl Drop for Supervisor {
             std::mem::forget(self.thread.take());
         }
     }
-}
-
-fn lock(log: &Mutex<ViolationLog>) -> MutexGuard<'_, ViolationLog> {
-    log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SupervisorThread {

@@ -5,9 +5,9 @@ use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::live_session::lock;
 use crate::cgroup::{CreatedCgroup, LeftCgroup};
 use crate::error::Result;
+use crate::locks::lock;
 
 /// The cgroup of the next command, and those of commands that have exited.
 #[derive(Debug, Default)]

@@ -2,12 +2,14 @@
 //! caller can do that even if it may not send signals.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 use nix::unistd::{pipe2, write};
+
+use crate::locks::lock;
 
 /// Both ends of the pipe. The caller holds the read end too, so that a write never raises SIGPIPE.
 #[derive(Debug)]
@@ -24,7 +26,7 @@ impl ControlPipe {
     }
 
     fn ends(&self) -> MutexGuard<'_, Option<(OwnedFd, OwnedFd)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Returns the number of the read end. -1 if the pipe is closed.

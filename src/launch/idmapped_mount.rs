@@ -4,7 +4,7 @@ use std::fs::File;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
@@ -15,6 +15,7 @@ use super::id_maps::write;
 use super::minimal_filter::allow_only;
 use super::process::{self, Process};
 use crate::error::{Error, Result};
+use crate::locks::lock;
 use crate::plan::{Address, Arg, HostId, IdMaps, Input, MapLine, MapWriter, OnError, Script, Word, flags, nr};
 use crate::sys::in_caller;
 use crate::sys::layout::Layout;
@@ -52,7 +53,7 @@ pub(super) fn namespace(maps: &IdMaps, own: u32, caller: BorrowedFd<'_>) -> Resu
     if *maps != maps_of_nobody([]) {
         return new_namespace(maps, own, caller).map(Arc::new);
     }
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kept = lock(&KEPT);
     if let Some(known) = kept.take() {
         if identify(&known.namespace) != Ok(known.file) {
             // Other code in this process has closed the descriptor, and its number may refer to another file now.

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollTimeout;
@@ -24,6 +24,7 @@ use super::unkillable;
 use crate::cgroup::{Account, CreatedCgroup};
 use crate::creator::Creator;
 use crate::error::Result;
+use crate::locks::lock;
 use crate::plan::Pids;
 #[cfg(feature = "_testing")]
 use crate::plan::{CommandFaults, Part};
@@ -74,10 +75,6 @@ pub(super) struct SessionProcesses {
     pub reserved: Option<Reserved>,
     /// Released after every process has exited.
     pub placeholders: Vec<HeldPlaceholder>,
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LaunchedSession {

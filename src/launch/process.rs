@@ -161,10 +161,12 @@ impl Process {
         self.finish()
     }
 
-    /// Returns whether a signal has killed it before it executed a program (`PF_FORKNOEXEC` of linux/sched.h, in
-    /// proc_pid_stat(5)), and it was not reaped.
-    pub(super) fn was_killed_before_execution(&self) -> bool {
+    /// Returns whether it has exited before it executed a program (`PF_FORKNOEXEC` of linux/sched.h, in proc_pid_stat(5)), and
+    /// was not reaped: a signal has killed it, or the interpreter could not report why it exits.
+    pub(super) fn exited_before_execution(&self) -> bool {
         const FORK_NO_EXEC: u64 = 0x40;
+        /// The exit status of the interpreter.
+        const FAILED: i32 = 127;
         /// The position of the flags after the name.
         const FLAGS: usize = 6;
         let flags = || {
@@ -174,7 +176,10 @@ impl Process {
         };
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
         self.has_exited(PollTimeout::ZERO) == Ok(true)
-            && matches!(waitid(Id::PIDFd(self.as_fd()), peek), Ok(WaitStatus::Signaled(..)))
+            && matches!(
+                waitid(Id::PIDFd(self.as_fd()), peek),
+                Ok(WaitStatus::Exited(_, FAILED) | WaitStatus::Signaled(..))
+            )
             && flags().is_some_and(|flags| flags & FORK_NO_EXEC != 0)
     }
 

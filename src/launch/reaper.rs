@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::traced_threads;
 use crate::cgroup::freezer;
+use crate::locks::lock;
 use crate::process_status::ProcessStatus;
 use crate::sys::wait::{self, Exit};
 use crate::sys::{nsfs, pidfd};
@@ -22,10 +23,6 @@ static KNOWN: Mutex<BTreeMap<ProcessKey, Option<Exit>>> = Mutex::new(BTreeMap::n
 /// Processes that were killed and did not exit in time.
 static ABANDONED: Mutex<Vec<(ProcessKey, OwnedFd)>> = Mutex::new(vec![]);
 static ANY_ABANDONED: AtomicBool = AtomicBool::new(false);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Identifies a process: its PID, and a serial number that distinguishes it from later processes with the same PID. The
 /// kernel may reuse the PID once the status was taken, here or by other code in the caller.

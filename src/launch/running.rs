@@ -208,7 +208,7 @@ impl Running {
         // The program is reaped before the init, which cannot exit until every process of its namespace was reaped.
         let is_of_session = matches!(self.keeper, Keeper::Session(_));
         // Programs of the session can kill it as soon as it is cloned.
-        let never_executed = is_of_session && self.program.was_killed_before_execution();
+        let never_executed = is_of_session && self.program.exited_before_execution();
         let unblock = || {
             unblock_exit(switch, pid);
             traced_threads::reap(pid);

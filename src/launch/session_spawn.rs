@@ -11,7 +11,7 @@ use super::command_memory::SharedPart;
 use super::control_pipe::ControlPipe;
 use super::handshake::{self, Channel, Delivery, Received, failure_of, not_executed, since};
 use super::kill_switch::KillSwitch;
-use super::live_session::{LaunchedSession, lock};
+use super::live_session::LaunchedSession;
 use super::process::Process;
 use super::running::{Keeper, Running};
 use super::setup_deadline::Deadline;
@@ -20,6 +20,7 @@ use super::{memory_file, reaper};
 use crate::cgroup::{CreatedCgroup, Members, freezer};
 use crate::creator::Creator;
 use crate::error::{Error, Result};
+use crate::locks::lock;
 use crate::plan::memory_map::{COMMAND_LEN, LONG_COMMAND, LONG_COMMAND_LEN};
 use crate::plan::message::{CommandHeader, FIRST_RECEIVED};
 use crate::plan::{CommandPlan, Input, Part, Pids, Report, Script, Step, nr};
@@ -54,7 +55,7 @@ impl LaunchedSession {
         let members = cgroup.as_ref().map(CreatedCgroup::members).unwrap_or_default();
         let StartedCommand { program, at, passed } =
             self.wait_until_executed(plan, &channel, part, deadline, &members)?;
-        if program.was_killed_before_execution() {
+        if program.exited_before_execution() {
             return Err(self.ended_or(Error::never_executed()));
         }
         if let Some(cgroup) = &mut cgroup {

@@ -27,11 +27,12 @@ mod learned;
 mod recorder;
 mod rust_code;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::layer::Layer;
+use crate::locks::lock;
 use crate::outcome::Outcome;
 use crate::sandbox::Sandbox;
 pub use learned::Learned;
@@ -129,8 +130,4 @@ impl Sandbox {
         sandbox.config.seccomp = sandbox.config.seccomp.notify_all_but(Learned::UNOBSERVED);
         Ok(sandbox)
     }
-}
-
-fn lock(recorder: &Mutex<Recorder>) -> std::sync::MutexGuard<'_, Recorder> {
-    recorder.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,7 +14,7 @@ use std::ops::Bound;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use landlock::ABI;
 
@@ -27,6 +27,7 @@ use super::source::resolve_source;
 use crate::confine::facts::Facts;
 use crate::confine::mount_table::{HostMount, MountTable};
 use crate::error::{Error, Result};
+use crate::locks::lock;
 use crate::outcome::{Gap, GapKind};
 use crate::plan::IdMaps;
 
@@ -231,7 +232,7 @@ pub(super) fn is_idmappable(mount: &HostMount, attempt: fn(&Path) -> Option<bool
         return Some(false);
     }
     let key = (mount.kind.clone(), mount.device.clone());
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = lock(&KNOWN);
     if let Some(&can) = known.get(&key) {
         return Some(can);
     }

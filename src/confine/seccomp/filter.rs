@@ -1,11 +1,12 @@
 //! A compiled policy, and the pass by which calls of the set-up are allowed although the policy denies them: a random
 //! number of each sandbox in their sixth argument, which the kernel ignores.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::bpf;
 use super::{Policy, Seccomp};
 use crate::error::{Error, Result};
+use crate::locks::lock;
 use crate::plan::{SyscallName, Word, nr};
 
 /// A compiled policy.
@@ -87,7 +88,7 @@ const MAX_INSTRUCTIONS: usize = 4096;
 /// Compiles a policy. The last result is cached, since most callers use one policy.
 pub(crate) fn compile(seccomp: &Seccomp, set_up: SetUpUnderFilter) -> Result<Arc<Filter>> {
     static LAST: Mutex<Option<(Seccomp, SetUpUnderFilter, Arc<Filter>)>> = Mutex::new(None);
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last = lock(&LAST);
     if let Some((_, _, filter)) = last.as_ref().filter(|(known, of, _)| known == seccomp && *of == set_up) {
         return Ok(filter.clone());
     }

@@ -209,7 +209,7 @@ pub fn disk() -> Option<(String, PathBuf)> {
         .next()
 }
 
-fn unless_root_with_a_disk() -> Option<String> {
+pub fn unless_root_with_a_disk() -> Option<String> {
     unless_root().or_else(unless_limits).or_else(unless_io).or_else(unless_a_disk)
 }
 

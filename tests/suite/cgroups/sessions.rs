@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use stockade::cgroup::CgroupParent;
+use stockade::cgroup::{CgroupParent, IoMax};
 use stockade::{Cgroup, Command, ErrorKind, Limits, Sandbox, Session, Stdio, Termination};
 
-use crate::cgroups::groups::{left_by, unless_accounts, unless_freezer, unless_limits, unless_peak};
+use crate::cgroups::errors::{disk, unless_root_with_a_disk};
+use crate::cgroups::groups::{self, left_by, unless_accounts, unless_freezer, unless_limits, unless_peak};
 use crate::cgroups::{MB, MS, eventually, group, quiet, with};
 use crate::support::{self, at_most, on_host, text};
 
@@ -48,6 +49,20 @@ fn the_limit_on_memory_holds_for_all_commands_together() {
     // The session goes on, and no later command is blamed for it.
     let next = payload(&session, "touch", &["32"]).outcome;
     assert_eq!(next.termination, Termination::Exited(0), "{next}");
+}
+
+/// The kernel kills the process of a command that finds the memory used up before it is executed, and what shares its memory.
+#[apply(test)]
+#[skip(unless_limits)]
+fn files_that_use_up_the_memory_end_no_session() {
+    let session = start(group().memory_max(64 * MB));
+    let filled = session.status(quiet("/bin/sh").args(["-c", "cat /dev/zero >/tmp/full"])).expect("a command");
+    assert_eq!(filled.termination, Termination::Memory, "{filled}");
+    let failed = (0..20).filter(|_| !session.status(&quiet("true")).is_ok_and(|outcome| outcome.success())).count();
+    assert!(failed > 0, "the file does not use up the memory");
+    drop(session.create("/tmp/full").expect("the file, cut off"));
+    let outcome = session.status(&quiet("true")).expect("the session goes on");
+    assert!(outcome.success(), "{outcome}");
 }
 
 #[apply(test)]
@@ -194,6 +209,23 @@ fn programs_see_the_cgroup_of_the_session_as_the_root() {
     }
 }
 
+/// On v1 the limits on a device do not apply below the cgroup that has them.
+#[apply(test)]
+#[only(Root)]
+#[skip(unless_root_with_a_disk)]
+fn limits_of_a_block_device_apply_to_commands() {
+    let (number, node) = disk().expect("a disk");
+    let session = start(group().io_max(node, IoMax::new().read_bytes(1 << 20)));
+    let child = session.spawn(quiet("sleep").arg("1000")).expect("a command");
+    let pid = child.pid().number();
+    let limits = if groups::is_v1("blkio") {
+        groups::read(&groups::entered_by(pid, "blkio"), "blkio.throttle.read_bps_device")
+    } else {
+        groups::read(groups::entered_by(pid, "io").parent().expect("that of the session"), "io.max")
+    };
+    assert!(limits.starts_with(&number) && limits.contains("1048576"), "{limits:?}");
+}
+
 /// A caller that has created cgroups for a session and its commands, and has none left.
 fn caller_with_a_session(args: &[String]) -> i32 {
     let cgroup = args.first().map_or(Cgroup::new(), |name| Cgroup::new().parent(CgroupParent::Path(name.into())));
@@ -221,10 +253,11 @@ fn caller_with_leftovers(args: &[String]) -> i32 {
         let outcome = session.output(script("setsid sleep 1000 >/dev/null 2>&1 &")).expect("a command").outcome;
         assert!(outcome.success() && outcome.leaked.len() == 1, "{outcome}");
     };
-    leave();
-    let before = support::descriptors();
+    // From the second one on, the cgroup of the next command exists.
+    (0..2).for_each(|_| leave());
+    let before = support::descriptors().len();
     (0..10).for_each(|_| leave());
-    assert_eq!(support::descriptors(), before);
+    assert_eq!(support::descriptors().len(), before);
     drop(session);
     assert_eq!(left_by(own), Vec::<std::path::PathBuf>::new());
     0

@@ -38,8 +38,8 @@ use crate::plan::Part;
 ///
 /// What a command has started goes on when the command exits, until the session ends, under no limit but the rlimits and those of
 /// the cgroup. [`Outcome::leaked`] lists it, if there is a cgroup: [`Cgroup::new`](crate::Cgroup::new) suffices. Files in memory, as
-/// in `/tmp`, stay too, and count to the cgroup's limit on memory. A command that is killed, by a limit or by [`Child::kill`], is killed with its process group and, if there is a
-/// cgroup, with all that it has started.
+/// in `/tmp`, stay too, and count to the cgroup's limit on memory. A command that is killed, by a limit or by [`Child::kill`], is
+/// killed with its process group and, if there is a cgroup, with all that it has started.
 ///
 /// A program can stop a command that is just being started (`SIGSTOP`). Then [`Session::spawn`] fails when
 /// [`Sandbox::setup_timeout`](crate::Sandbox::setup_timeout) has expired. The command is never less confined for that. The same

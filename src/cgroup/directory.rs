@@ -134,11 +134,15 @@ impl Directory {
         enter: &mut dyn FnMut(&Directory),
         mut leave: impl FnMut(&OwnedFd, &CString) -> nix::Result<()>,
     ) -> nix::Result<()> {
-        let mut current = Self { fd: openat(&self.fd, ".", DIRECTORY, Mode::empty())?, path: self.path.clone() };
-        enter(&current);
+        enter(self);
+        let children = self.children();
+        if children.is_empty() {
+            return Ok(());
+        }
+        let mut current = Self { fd: openat(&self.fd, ".", DIRECTORY, Mode::empty())?, path: PathBuf::new() };
         // For each cgroup down to the current one: the names of children that are still to be visited, and its own
         // name.
-        let mut levels = vec![(current.children(), CString::default())];
+        let mut levels = vec![(children, CString::default())];
         while let Some((below, own)) = levels.last_mut() {
             if let Some(name) = below.pop() {
                 let fd = match openat(&current.fd, name.as_c_str(), DIRECTORY, Mode::empty()) {

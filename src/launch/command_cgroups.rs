@@ -1,4 +1,4 @@
-//! The cgroups of the commands of a session. What the caller does not wait for is done while a program starts.
+//! The cgroups of the commands of a session. What the caller does not wait for is done while a program runs.
 
 use std::collections::VecDeque;
 use std::mem;

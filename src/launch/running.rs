@@ -225,7 +225,7 @@ impl Running {
             }
         };
         // If the cgroup is empty, it is read and removed while the init exits. Otherwise its processes are killed with
-        // the init, and it is read after that. That of a command is removed when the next one starts, or later if processes
+        // the init, and it is read after that. That of a command is removed when the next one runs, or later if processes
         // that the program has started are in it.
         let account = if alone { self.account() } else { None };
         let is_read = alone && (goes_on || self.cgroup.as_mut().is_none_or(CreatedCgroup::remove));

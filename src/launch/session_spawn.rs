@@ -49,12 +49,13 @@ impl LaunchedSession {
         let (channel, report) = Channel::new()?;
         let part = self.send(plan, &Sent::new(plan, &report, &streams, cgroup.as_ref())?, deadline)?;
         drop(report);
-        if let Some(cgroup) = lock(&self.cgroup).as_ref() {
-            self.command_cgroups.prepare(cgroup);
-        }
         let members = cgroup.as_ref().map(CreatedCgroup::members).unwrap_or_default();
         let StartedCommand { program, at, passed } =
             self.wait_until_executed(plan, &channel, part, deadline, &members)?;
+        // While the program runs: before, its process enters its cgroups, which takes the same lock in the kernel.
+        if let Some(cgroup) = lock(&self.cgroup).as_ref() {
+            self.command_cgroups.prepare(cgroup);
+        }
         if program.exited_before_execution() {
             return Err(self.ended_or(Error::never_executed()));
         }

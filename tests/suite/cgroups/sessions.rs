@@ -58,10 +58,10 @@ fn files_that_use_up_the_memory_end_no_session() {
     let session = start(group().memory_max(64 * MB));
     let filled = session.status(quiet("/bin/sh").args(["-c", "cat /dev/zero >/tmp/full"])).expect("a command");
     assert_eq!(filled.termination, Termination::Memory, "{filled}");
-    let failed = (0..20).filter(|_| !session.status(&quiet("true")).is_ok_and(|outcome| outcome.success())).count();
+    let failed = (0..20).filter(|_| !session.status(quiet("true")).is_ok_and(|outcome| outcome.success())).count();
     assert!(failed > 0, "the file does not use up the memory");
     drop(session.create("/tmp/full").expect("the file, cut off"));
-    let outcome = session.status(&quiet("true")).expect("the session goes on");
+    let outcome = session.status(quiet("true")).expect("the session goes on");
     assert!(outcome.success(), "{outcome}");
 }
 

@@ -115,7 +115,7 @@ mod stored_path {
 
     /// All fields of a path.
     #[derive(serde::Serialize, serde::Deserialize)]
-    #[cfg_attr(feature = "_schema", derive(schemars::JsonSchema))]
+    #[cfg_attr(feature = "_schema", derive(schemars::JsonSchema), schemars(rename = "HostPathTable"))]
     #[serde(deny_unknown_fields)]
     struct Whole {
         #[serde(with = "As::<Option<Escaped>>", default)]

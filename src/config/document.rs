@@ -196,7 +196,9 @@ impl<'a> JsonReader<'a> {
         for (key, value) in parts {
             let key = LocatedKey { line: self.line(key), name: self.read(key)? };
             if !names.insert(key.name.clone()) {
-                return Err(Fault::new(format!("the key `{}` is given twice", key.name)).at(key.line));
+                return Err(Fault::new(format!("the key `{}` is given twice", key.name))
+                    .at(key.line)
+                    .hinted("remove one"));
             }
             let value = self.value(value, depth + 1).map_err(|fault| fault.within(&key.name))?;
             entries.push((key, value));

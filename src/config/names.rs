@@ -26,7 +26,6 @@ use crate::stored::Form;
 #[non_exhaustive]
 pub enum Profile {
     /// [`profile::build_step`].
-    #[serde(alias = "build-step")]
     BuildStep,
     /// [`profile::test`](profile::test()).
     Test,

@@ -2,6 +2,7 @@
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
 
 use super::descriptor_source::DescriptorNumber;
 use super::keys::{Config, EXAMPLES};
@@ -18,18 +19,57 @@ use crate::learn::Learned;
 use crate::stored::FormSchema;
 
 /// Returns the schema as JSON.
-pub fn schema() -> serde_json::Value {
-    let generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = false).into_generator();
-    let mut schema = generator.into_root_schema_for::<Config>();
-    if let Some(properties) = schema.get_mut("properties").and_then(serde_json::Value::as_object_mut) {
-        properties.insert(
-            "$schema".into(),
-            serde_json::json!({ "type": "string", "description": "The path of this schema, for editors." }),
-        );
-        properties
-            .insert("version".into(), serde_json::json!({ "const": 1, "description": "The version of the format." }));
+pub fn schema() -> Value {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = Value::from(generator.into_root_schema_for::<Config>());
+    schema["title"] = "Configuration of a sandbox (stockade)".into();
+    schema["properties"]["$schema"] =
+        json!({ "type": "string", "description": "The path of this schema, for editors." });
+    schema["properties"]["version"] = json!({ "const": 1, "description": "The version of the format." });
+    schema["properties"].as_object_mut().into_iter().flatten().for_each(|(_, key)| without_null(key));
+    shorten(&mut schema);
+    schema
+}
+
+/// Removes the null of a key that may be absent: a configuration does not take it.
+fn without_null(key: &mut Value) {
+    let Some(schema) = key.as_object_mut() else { return };
+    schema.remove("default");
+    if let Some(names) = schema.get_mut("type").and_then(Value::as_array_mut) {
+        names.retain(|name| name != "null");
     }
-    schema.into()
+    if let Some(alternatives) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
+        alternatives.retain(|one| one["type"] != "null");
+    }
+}
+
+/// Keeps the first paragraph of each description, without the links of rustdoc.
+fn shorten(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            if let Some(Value::String(description)) = object.get_mut("description") {
+                let paragraph = description.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+                *description = without_links(&paragraph);
+            }
+            object.iter_mut().for_each(|(_, inner)| shorten(inner));
+        }
+        Value::Array(items) => items.iter_mut().for_each(shorten),
+        _ => {}
+    }
+}
+
+/// Writes `[text](target)` as `text`, and `[text]` alone too.
+fn without_links(text: &str) -> String {
+    let mut plain = String::new();
+    for part in text.replace("[`", "`").split("`]") {
+        match part.strip_prefix('(').and_then(|target| target.split_once(')')) {
+            Some((_, rest)) => plain.push_str(rest),
+            None => plain.push_str(part),
+        }
+        plain.push('`');
+    }
+    plain.pop();
+    plain
 }
 
 /// Returns the keys, each with an example as a line of TOML.
@@ -39,7 +79,9 @@ pub fn examples() -> &'static [(&'static str, &'static str)] {
 
 /// A value that a text or another schema describes.
 fn text_or(names: &[&str], other: Schema) -> Schema {
-    json_schema!({ "anyOf": [{ "type": "string", "examples": names }, other] })
+    let text =
+        if names.is_empty() { json!({ "type": "string" }) } else { json!({ "type": "string", "examples": names }) };
+    json_schema!({ "anyOf": [text, other] })
 }
 
 impl<T: JsonSchema> FormSchema for Typed<T> {

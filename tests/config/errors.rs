@@ -85,7 +85,7 @@ fn a_value_that_a_key_does_not_take_is_refused_with_what_it_takes() {
         ("\nprofile = 'agnt'", ["line 2: `profile`: unknown name \"agnt\"", "use `agent`"]),
         (
             "profile = 'server'",
-            ["`profile`: unknown name \"server\"", "use one of `build_step`, `build-step`, `test`, `judge`, `agent`"],
+            ["`profile`: unknown name \"server\"", "use one of `build_step`, `test`, `judge`, `agent`"],
         ),
         ("share = ['net', 'nett']", ["`share[1]`: unknown namespace \"nett\"", "use \"net\""]),
         ("pty = 'yes'", ["`pty`: expected true or false, found the text \"yes\"", "write it as `pty = true`"]),

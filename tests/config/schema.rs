@@ -1,7 +1,7 @@
 //! The JSON Schema of `docs/config.schema.json`: it is that of the code, and accepts the examples.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 use stockade::config::{Config, examples, schema};
@@ -186,13 +186,17 @@ fn the_schema_accepts_every_file_of_the_examples() {
     }
 }
 
-/// In JSON as in TOML.
+/// In JSON as in TOML. Two keys need others.
 #[test]
 fn every_example_of_a_key_is_read_from_json_too() {
     for (key, example) in examples() {
-        let as_json = of_toml(example).to_string();
-        let read = json(&as_json).unwrap_or_else(|error| panic!("{key}: {error}"));
-        assert_eq!(read, toml(example).unwrap_or_else(|error| panic!("{key}: {error}")), "{key}");
+        let text = match *key {
+            "drop_on_setuid" => format!("{example}\ncapabilities = ['kill']"),
+            "cpu_period" => format!("{example}\ncpus = 1"),
+            _ => (*example).to_owned(),
+        };
+        let read = json(&of_toml(&text).to_string()).unwrap_or_else(|error| panic!("{key}: {error}"));
+        assert_eq!(read, toml(&text).unwrap_or_else(|error| panic!("{key}: {error}")), "{key}");
         assert_ne!(read, Config::default(), "{key}");
     }
 }
@@ -221,5 +225,4 @@ fn the_documentation_has_every_key() {
         let row = text.lines().find(|line| line.starts_with(&format!("| `{key}` |"))).expect("a row");
         assert!(row.contains(&format!("`{example}`")), "the row of {key} has the example `{example}`: {row}");
     }
-    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.schema.json").exists());
 }

@@ -63,7 +63,7 @@ fn json_is_refused_in_the_same_words() {
             "{\n\n\"pids\": [1] }",
             "line 3: `pids`: expected a number, or text such as \"0x1f\", found a list: write it as `\"pids\":64`",
         ),
-        ("{\n\"pids\": 1,\n}", "line 3: it is not JSON: trailing comma: change the text there"),
+        ("{\n\"pids\": 1,\n}", "line 3: it is not JSON: key must be a string: change the text there"),
         ("", "line 1: it is not JSON: EOF while parsing a value: change the text there"),
         ("[]", "line 1: expected a table, found a list: change the text there"),
         ("{} {}", "line 1: it is not JSON: trailing characters: change the text there"),

@@ -197,9 +197,11 @@ fn tests_of_a_rust_crate_run_without_network_and_keys() {
                  #[test]\nfn has_no_network() { assert!(std::net::TcpStream::connect(\"192.0.2.1:9\").is_err()); }\n";
     let inputs = Inputs::of("cargo-test.toml")
         .with("project/Cargo.toml", manifest)
-        .with("project/Cargo.lock", "version = 3\n\n[[package]]\nname = \"adds\"\nversion = \"0.1.0\"\n")
         .with("project/src/lib.rs", tests)
         .with_dir("target");
+    let cargo = std::env::home_dir().unwrap_or_default().join(".cargo/bin/cargo");
+    let locked = Host::new(cargo).args(["generate-lockfile", "--offline"]).current_dir(inputs.path("project")).output();
+    assert!(locked.as_ref().is_ok_and(|output| output.status.success()), "{locked:?}");
     let said = inputs.succeeds("cargo-test.toml");
     assert!(said.contains("3 passed"), "{said}");
     assert!(inputs.path("target/debug").exists() && !inputs.path("project/target").exists());
@@ -214,7 +216,7 @@ fn make_builds_and_its_recipes_cannot_change_the_makefile() {
     let built = Host::new(inputs.path("project/program")).output().expect("the program");
     assert_eq!(built.stdout, b"hello\n");
     let mut config = Config::read(inputs.path("make.toml")).expect("a configuration");
-    config.command = Some(["make", "attack"].map(Into::into).to_vec());
+    config.command = Some(["make", "-f", "Makefile", "attack"].map(Into::into).to_vec());
     let attack = |config: &Config| {
         let output = config.sandbox().and_then(|sandbox| sandbox.output(config.command()?)).expect("an outcome");
         let kept = fs::read_to_string(inputs.path("project/Makefile")).expect("the makefile") == makefile;

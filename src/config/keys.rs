@@ -34,20 +34,21 @@ table_form!(
 
 /// Defines the keys: documentation, form, name, type, and an example as a line of TOML.
 macro_rules! keys {
-    ($($(#[doc = $doc:literal])+ $(#[serde($($serde:tt)*)])? $(#[schemars($($schemars:tt)*)])? $key:ident: $type:ty, $example:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $(#[serde($($serde:tt)*)])? $key:ident: $type:ty, $example:literal;)+) => {
         /// The keys of a configuration file, as plain data: see [`config`](crate::config).
         ///
-        /// An absent key is `None` or empty. [`Config::overridden_by`] merges two values, such as a file and the options of a
-        /// command line.
+        /// An absent key is `None` or empty. [`Config::overridden_by`] merges two values, such as a file and the options
+        /// of a command line.
         ///
-        /// `Deserialize` reads the same keys from any format. Errors then have no line, and relative paths stay as they
-        /// are until [`Config::resolve`] is called: prefer [`Config::parse`] and [`Config::read`].
+        /// `Deserialize` reads the same keys from any format. Errors then have no line, a key after the header `[env]` is a
+        /// variable, and relative paths stay as they are until [`Config::resolve`] is called. Prefer [`Config::parse`] and
+        /// [`Config::read`].
         #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
         #[cfg_attr(feature = "_schema", derive(schemars::JsonSchema))]
         #[serde(deny_unknown_fields, default)]
         #[non_exhaustive]
         pub struct Config {
-            $($(#[doc = $doc])+ $(#[serde($($serde)*)])? $(#[cfg_attr(feature = "_schema", schemars($($schemars)*))])? pub $key: $type,)+
+            $($(#[doc = $doc])+ $(#[serde($($serde)*)])? pub $key: $type,)+
         }
 
         /// The keys, each with an example.

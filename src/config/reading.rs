@@ -135,16 +135,25 @@ impl Source<'_> {
 
     /// Returns the error, with what to do.
     fn error(&self, fault: Fault, examples: &[(&str, &str)]) -> Error {
+        Error::misconfigured(self.path, fault.to_string(), self.hint(&fault, examples))
+    }
+
+    fn hint(&self, fault: &Fault, examples: &[(&str, &str)]) -> String {
+        /// Keys of a policy that `learn` wrote, in the place of a configuration.
+        const LEARNED: [&str; 3] = ["calls", "paths", "abstract_sockets"];
         let example = |key: &str| examples.iter().find(|(known, _)| *known == key).map(|(_, example)| *example);
-        let misplaced = fault.unknown.as_deref().filter(|key| fault.is_nested() && example(key).is_some());
-        let hint = match (misplaced, fault.hint(), fault.outermost().and_then(example)) {
-            (Some(key), ..) => format!("move `{key}` to the top of the file, above the first table"),
+        match (fault.unknown.as_deref(), fault.hint(), fault.outermost().and_then(example)) {
+            (Some(key), ..) if fault.is_nested() && example(key).is_some() => {
+                format!("move `{key}` to the top of the file, above the first table")
+            }
+            (Some(key), ..) if !fault.is_nested() && !examples.is_empty() && LEARNED.contains(&key) => {
+                "name the file in the key `learned`: it is a policy that learn wrote, and no configuration".into()
+            }
             (_, Some(hint), _) => hint.to_owned(),
-            (.., Some(example)) if fault.unknown.is_none() => format!("write it as `{}`", self.shown(example)),
-            _ if fault.unknown.is_some() => "see the table of keys in the documentation of stockade::config".into(),
+            (Some(_), ..) => "see the table of keys in the documentation of stockade::config".into(),
+            (None, _, Some(example)) => format!("write it as `{}`", self.shown(example)),
             _ => "change the text there".into(),
-        };
-        Error::misconfigured(self.path, fault.to_string(), hint)
+        }
     }
 
     fn shown(&self, example: &str) -> String {

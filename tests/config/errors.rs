@@ -39,6 +39,11 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_key() {
             "[time_offsets]\nboottime = 1\nmemory = 1",
             "line 3: `time_offsets`: unknown key `memory`: move `memory` to the top of the file, above the first table",
         ),
+        (
+            "calls = ['read']",
+            "line 1: unknown key `calls`: name the file in the key `learned`: it is a policy that \
+             learn wrote, and no configuration",
+        ),
         ("rlimits.nofiles = 1", "line 1: `rlimits`: unknown name \"nofiles\": use `nofile`"),
     ] {
         assert_eq!(message(toml(text), text), expected, "{text}");

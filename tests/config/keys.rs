@@ -362,8 +362,8 @@ fn a_command_is_what_the_keys_say() {
 #[test]
 fn options_override_a_file() {
     let file = toml(
-        "profile = 'test'\nmemory = '1GiB'\npids = 5\nro = ['a:/a']\nenv = { A = '1', B = '1' }\nrlimits = { nofile = 1, core = 0 }\n\
-         command = ['id', '-u']\nshare = ['ipc']\ncgroup = true",
+        "profile = 'test'\nmemory = '1GiB'\npids = 5\nro = ['a:/a']\nenv = { A = '1', B = '1' }\n\
+         rlimits = { nofile = 1, core = 0 }\ncommand = ['id', '-u']\nshare = ['ipc']\ncgroup = true",
     );
     let options = toml(
         "profile = 'agent'\nmemory = '2GiB'\nro = ['b:/b']\nenv = { B = '2' }\nrlimits = { nofile = 2 }\ncommand = ['ls']\n\

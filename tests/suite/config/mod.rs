@@ -142,7 +142,8 @@ fn both_files_of_the_compiler_are_the_same() {
 #[apply(test)]
 #[skip(unless_cxx)]
 fn a_submission_in_cxx_answers_and_is_stopped_at_its_limit() {
-    let source = "#include <iostream>\nint main() { long a, b; std::cin >> a >> b; if (a < 0) for (;;) {} std::cout << a + b << '\\n'; }";
+    let source = "#include <iostream>\n\
+                  int main() { long a, b; std::cin >> a >> b; if (a < 0) for (;;) {} std::cout << a + b << '\\n'; }";
     let inputs = Inputs::of("judge-cpp.toml").with("main.cc", source).with("input.txt", "20 22\n").with_dir("out");
     let compiled =
         Host::new("c++").arg("-O1").arg("-o").args([inputs.path("out/program"), inputs.path("main.cc")]).output();
@@ -160,7 +161,8 @@ fn a_submission_in_cxx_answers_and_is_stopped_at_its_limit() {
 fn a_submission_in_java_answers() {
     let source = "public class Main { public static void main(String[] a) throws Exception { \
                   var in = new java.util.Scanner(System.in); System.out.println(in.nextLong() + in.nextLong()); \
-                  try { new java.net.Socket(\"127.0.0.1\", 1); } catch (java.net.ConnectException e) { System.out.println(\"a socket\"); } \
+                  try { new java.net.Socket(\"127.0.0.1\", 1); } \
+                  catch (java.net.ConnectException e) { System.out.println(\"a socket\"); } \
                   catch (java.io.IOException e) { System.out.println(\"no socket\"); } } }";
     let inputs =
         Inputs::of("judge-java.toml").with("Main.java", source).with("input.txt", "20 22\n").with_dir("classes");
@@ -280,7 +282,8 @@ fn a_server_for_a_test_is_reached_through_its_session() {
 #[skip(unless_gpu)]
 fn a_program_on_a_gpu_opens_the_device() {
     let program = "import glob, os\n\
-                   found = [path for path in ['/dev/nvidia0', '/dev/kfd'] + glob.glob('/dev/dri/render*') if os.path.exists(path)]\n\
+                   known = ['/dev/nvidia0', '/dev/kfd'] + glob.glob('/dev/dri/render*')\n\
+                   found = [path for path in known if os.path.exists(path)]\n\
                    opened = [path for path in found if os.access(path, os.R_OK | os.W_OK) and os.open(path, os.O_RDWR)]\n\
                    open('/results/found', 'w').write(' '.join(found))\n\
                    print(found, opened)\n";
@@ -330,7 +333,8 @@ fn descriptors_are_those_of_the_file() {
     let own = fs::File::open(dir.path().join("in")).expect("a file");
     let text = format!(
         "command = ['sh', '-c', 'cat; cat <&7; echo appended >&4; echo written >&5; echo lost >&2']\n\
-         [descriptors]\n0 = {{ read = 'in' }}\n7 = {{ caller = {} }}\n4 = {{ append = 'log' }}\n5 = {{ write = 'out' }}\n2 = 'null'\n",
+         [descriptors]\n0 = {{ read = 'in' }}\n7 = {{ caller = {} }}\n4 = {{ append = 'log' }}\n5 = {{ write = 'out' }}\n\
+         2 = 'null'\n",
         std::os::fd::AsRawFd::as_raw_fd(&own)
     );
     let config = Config::parse(&text, stockade::config::ConfigFormat::Toml, dir.path()).expect("a configuration");

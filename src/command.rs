@@ -160,8 +160,11 @@ stdio_from!(
 
 /// The environment of a new command.
 fn default_env() -> BTreeMap<OsString, OsString> {
-    let path = if std::path::Path::new("/run/current-system").exists() { PATH_WITH_STORE } else { PATH };
-    BTreeMap::from([("PATH".into(), path.into())])
+    BTreeMap::from([("PATH".into(), default_path().into())])
+}
+
+fn default_path() -> &'static str {
+    if Path::new("/run/current-system").exists() { PATH_WITH_STORE } else { PATH }
 }
 
 #[cfg(feature = "serde")]
@@ -468,6 +471,7 @@ impl Command {
             arg0: self.arg0.as_deref(),
             args: &self.args,
             env: &self.env,
+            has_default_path: self.env.get(OsStr::new("PATH")).is_some_and(|path| *path == *default_path()),
             cwd: self.cwd.as_deref(),
             stdio,
             fds: &self.fds,

@@ -177,6 +177,17 @@ impl Error {
         Self::stated(ErrorKind::InvalidConfiguration, cause, hint)
     }
 
+    /// A text with a configuration that cannot be read.
+    #[cfg(feature = "config")]
+    pub(crate) fn misconfigured(
+        path: Option<&Path>,
+        cause: impl Into<Cow<'static, str>>,
+        hint: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let error = Self::invalid(cause, hint).while_doing("read the configuration");
+        path.into_iter().fold(error, Self::on)
+    }
+
     /// A requested layer that this host cannot provide.
     pub(crate) fn unsupported(
         layer: Layer,

@@ -164,6 +164,19 @@ macro_rules! flag_set {
             }
         }
 
+        #[cfg(feature = "_schema")]
+        impl schemars::JsonSchema for $Set {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($Set).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let names: Vec<String> =
+                    <Self as $crate::flag_set::FlagSet>::NAMED.iter().map(|(name, _)| name.to_lowercase()).collect();
+                schemars::json_schema!({ "type": "array", "items": { "enum": names } })
+            }
+        }
+
         #[doc = concat!("Writes the names of the ", $flags, ".")]
         impl std::fmt::Debug for $Set {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -115,6 +115,7 @@ mod stored_path {
 
     /// All fields of a path.
     #[derive(serde::Serialize, serde::Deserialize)]
+    #[cfg_attr(feature = "_schema", derive(schemars::JsonSchema), schemars(rename = "HostPathTable"))]
     #[serde(deny_unknown_fields)]
     struct Whole {
         #[serde(with = "As::<Option<Escaped>>", default)]
@@ -123,6 +124,17 @@ mod stored_path {
         path: PathBuf,
         #[serde(default)]
         follow_symlinks: bool,
+    }
+
+    #[cfg(feature = "_schema")]
+    impl schemars::JsonSchema for HostPath {
+        fn schema_name() -> std::borrow::Cow<'static, str> {
+            "HostPath".into()
+        }
+
+        fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+            schemars::json_schema!({ "anyOf": [{ "type": "string" }, generator.subschema_for::<Whole>()] })
+        }
     }
 
     impl From<Whole> for HostPath {
@@ -237,6 +249,13 @@ impl HostPath {
     pub fn follow_symlinks(mut self) -> Self {
         self.follow = true;
         self
+    }
+
+    /// Changes the path that the rest starts at: the trusted directory, or the whole path.
+    #[cfg(feature = "config")]
+    pub(crate) fn map_start(&mut self, change: impl FnOnce(&Path) -> PathBuf) {
+        let start = self.beneath.as_mut().unwrap_or(&mut self.path);
+        *start = change(start);
     }
 
     /// Returns whether it is a path of [`HostPath::beneath`].

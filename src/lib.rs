@@ -43,6 +43,7 @@
 //!
 //! | room | contents |
 //! |---|---|
+//! | `config` | Configuration files that people write: [`Config`](config::Config) (feature `config`). |
 //! | `profile` | Ready-made sandboxes: [`profile`]. |
 //! | `learn` | The files and system calls that a program needs, learned by running it: [`Learned`](learn::Learned). |
 //! | `probe` | The features that this host supports, found by trying them: [`Support`](probe::Support). |
@@ -105,6 +106,9 @@ pub mod child;
 pub mod collect;
 mod command;
 mod compile;
+#[cfg(feature = "config")]
+#[cfg_attr(docsrs, doc(cfg(feature = "config")))]
+pub mod config;
 mod confine;
 mod creator;
 mod environment;

@@ -10,7 +10,7 @@ use crate::child::{Callback, Child, Decision, Killer, Notification, ProgramSuper
 use crate::command::{Command, Stdio};
 #[cfg(feature = "_testing")]
 use crate::compile::CompiledSession;
-use crate::compile::{Compiled, Config, compile, compile_session};
+use crate::compile::{Compiled, SandboxConfig, compile, compile_session};
 use crate::confine::{
     Capabilities, Identity, Join, Landlock, Limits, Mode, NamespaceRef, Namespaces, Root, Seccomp, TimeOffsets,
     check_priorities,
@@ -50,7 +50,7 @@ use crate::session::Session;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Sandbox {
-    pub(crate) config: Config,
+    pub(crate) config: SandboxConfig,
 }
 
 impl Default for Sandbox {
@@ -62,7 +62,7 @@ impl Default for Sandbox {
 impl Sandbox {
     /// Creates the default sandbox: see [`Sandbox`].
     pub fn new() -> Self {
-        Self { config: Config::default() }
+        Self { config: SandboxConfig::default() }
     }
 
     /// Sets the namespaces that are created for the sandbox.
@@ -191,7 +191,7 @@ impl Sandbox {
     }
 
     /// Sets an environment variable of all programs of the sandbox. A variable of the command
-    /// ([`Command::env`]) with the same name replaces it, as its `PATH` does.
+    /// ([`Command::env`]) with the same name replaces it. The default `PATH` of a command does not.
     ///
     /// Default: none. The profiles for builds, tests and agents set some: see [`profile`](crate::profile).
     ///

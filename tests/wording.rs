@@ -268,6 +268,7 @@ fn condition(tokens: &[Token]) -> usize {
 /// The functions that create an error, with the number of the argument that is the step, and of that which is the hint.
 const ERRORS: &[(&str, Option<usize>, Option<usize>)] = &[
     ("invalid", None, Some(1)),
+    ("misconfigured", None, Some(2)),
     ("unsupported", None, Some(2)),
     ("failure", Some(0), Some(2)),
     ("not_set_up", Some(0), Some(2)),

@@ -7,7 +7,7 @@ mod reference;
 
 use std::borrow::Cow;
 
-use crate::compile::Config;
+use crate::compile::SandboxConfig;
 use crate::confine::{Namespaces, Root, Seccomp, landlock_fallback};
 use crate::error::{Error, Result};
 use crate::launch::can_idmap;
@@ -16,7 +16,10 @@ use crate::outcome::Unenforced;
 
 /// Calls `start` with a configuration and the layers that it lacks: first with all layers, and without each best-effort layer
 /// that the host turns out not to support.
-pub(crate) fn with_best_effort<T>(config: &Config, start: impl Fn(&Config, Vec<Unenforced>) -> Result<T>) -> Result<T> {
+pub(crate) fn with_best_effort<T>(
+    config: &SandboxConfig,
+    start: impl Fn(&SandboxConfig, Vec<Unenforced>) -> Result<T>,
+) -> Result<T> {
     let mut attempt = Attempt::new(config);
     loop {
         match start(&attempt.config, attempt.unenforced.clone()) {
@@ -28,12 +31,12 @@ pub(crate) fn with_best_effort<T>(config: &Config, start: impl Fn(&Config, Vec<U
 
 /// A configuration to try, and the requested layers that it does not have.
 struct Attempt<'a> {
-    config: Cow<'a, Config>,
+    config: Cow<'a, SandboxConfig>,
     unenforced: Vec<Unenforced>,
 }
 
 impl<'a> Attempt<'a> {
-    fn new(config: &'a Config) -> Self {
+    fn new(config: &'a SandboxConfig) -> Self {
         Self { config: Cow::Borrowed(config), unenforced: vec![] }
     }
 
@@ -101,7 +104,7 @@ impl<'a> Attempt<'a> {
 
 /// Removes the root. With [`Sandbox::landlock_fallback`](crate::Sandbox::landlock_fallback), Landlock rules stand in
 /// for it; `None` if they cannot.
-fn drop_root(config: &mut Config) -> Option<()> {
+fn drop_root(config: &mut SandboxConfig) -> Option<()> {
     if config.landlock_fallback {
         // The mounts by which the policy denies something are a part of the root.
         if let Some(landlock) = config.landlock.take() {
@@ -121,7 +124,7 @@ fn drop_root(config: &mut Config) -> Option<()> {
 
 /// Removes the Landlock policy, or else the rules that stand in for the root. The mounts by which the policy denies
 /// something need no Landlock.
-fn drop_landlock(config: &mut Config) {
+fn drop_landlock(config: &mut SandboxConfig) {
     let Some(landlock) = config.landlock.take() else {
         config.stand_in = None;
         return;

@@ -6,7 +6,7 @@ use std::fs;
 
 use super::Layer;
 use crate::command::{Command, Stdio};
-use crate::compile::{Config, compile};
+use crate::compile::{SandboxConfig, compile};
 use crate::confine::{Capabilities, Landlock, Limits, Namespaces, Root, Seccomp};
 use crate::error::{ErrorKind, Result};
 use crate::launch::{can_idmap, launch};
@@ -33,9 +33,9 @@ const LACKS: [Errno; 11] = [
 ];
 
 /// Returns the requested namespaces that the host does not support.
-pub(super) fn lacking_namespaces(config: &Config) -> Namespaces {
+pub(super) fn lacking_namespaces(config: &SandboxConfig) -> Namespaces {
     let Ok(facts) = config.facts(can_idmap) else { return Namespaces::empty() };
-    let lacks = |namespaces| lacks(&Config { namespaces, ..bare(config) });
+    let lacks = |namespaces| lacks(&SandboxConfig { namespaces, ..bare(config) });
     if lacks(Namespaces::empty()) {
         // Something else fails, not the creation of namespaces.
         return Namespaces::empty();
@@ -52,14 +52,14 @@ pub(super) fn lacking_namespaces(config: &Config) -> Namespaces {
 }
 
 /// Returns whether the host does not support another layer, as far as the configuration uses it.
-pub(super) fn lacks_layer(config: &Config, layer: Layer) -> bool {
+pub(super) fn lacks_layer(config: &SandboxConfig, layer: Layer) -> bool {
     let bare = bare(config);
     let reference = match layer {
-        Layer::Root => Config { namespaces: config.namespaces, root: config.root.reference(), ..bare },
-        Layer::Seccomp => Config { seccomp: config.seccomp.reference(), ..bare },
+        Layer::Root => SandboxConfig { namespaces: config.namespaces, root: config.root.reference(), ..bare },
+        Layer::Seccomp => SandboxConfig { seccomp: config.seccomp.reference(), ..bare },
         Layer::Landlock => {
             let landlock = config.landlock.as_ref().or(config.stand_in.as_ref()).map(Landlock::reference);
-            Config { landlock, best_effort: vec![Layer::Landlock], ..bare }
+            SandboxConfig { landlock, best_effort: vec![Layer::Landlock], ..bare }
         }
         Layer::Cgroup => return config.cgroup.as_ref().is_some_and(|cgroup| cgroup.is_lacking()),
         _ => return false,
@@ -68,8 +68,8 @@ pub(super) fn lacks_layer(config: &Config, layer: Layer) -> bool {
 }
 
 /// Returns a configuration without the layers that can be best-effort.
-fn bare(config: &Config) -> Config {
-    Config {
+fn bare(config: &SandboxConfig) -> SandboxConfig {
+    SandboxConfig {
         namespaces: Namespaces::empty(),
         identity: config.identity.reference(),
         root: Root::inherit(),
@@ -99,7 +99,7 @@ fn bare(config: &Config) -> Config {
 }
 
 /// Returns whether a reference sandbox fails to start because the host does not support something.
-fn lacks(reference: &Config) -> bool {
+fn lacks(reference: &SandboxConfig) -> bool {
     match start(reference) {
         Ok(()) => false,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotExecutable) => false,
@@ -111,7 +111,7 @@ fn lacks(reference: &Config) -> bool {
     }
 }
 
-fn start(reference: &Config) -> Result<()> {
+fn start(reference: &SandboxConfig) -> Result<()> {
     let command = Command::new(NOWHERE);
     let streams = [Stdio::null(), Stdio::null(), Stdio::null()];
     let compiled = compile(reference, &command.job(streams)?, vec![], can_idmap)?;

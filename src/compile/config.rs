@@ -20,7 +20,7 @@ use crate::stored::{As, Escaped, Seconds};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default, rename = "Sandbox"))]
-pub(crate) struct Config {
+pub(crate) struct SandboxConfig {
     pub version: Version<1>,
     pub namespaces: Namespaces,
     #[cfg_attr(feature = "serde", serde(rename = "join"))]
@@ -58,7 +58,7 @@ pub(crate) struct Config {
     pub kernel: Option<(u32, u32)>,
 }
 
-impl Default for Config {
+impl Default for SandboxConfig {
     /// The defaults of [`Sandbox`](crate::Sandbox).
     fn default() -> Self {
         Self {
@@ -90,7 +90,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl SandboxConfig {
     /// Reads the facts about the host that a plan depends on.
     pub fn facts(&self, can_idmap: fn(&Path) -> Option<bool>) -> Result<Facts> {
         #[cfg(feature = "_testing")]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ::landlock::ABI;
 use nix::unistd::{Gid, getgroups};
 
-use super::config::Config;
+use super::config::SandboxConfig;
 use super::helper::CGROUPS;
 use crate::cgroup::{Cgroup, Entrant, Spec, ViewMount};
 use crate::confine::facts::Facts;
@@ -34,7 +34,7 @@ const OPEN_TREE_ATTR: libc::c_long = 467;
 
 /// A configuration, resolved for this host.
 pub(super) struct Decisions<'a> {
-    pub config: &'a Config,
+    pub config: &'a SandboxConfig,
     pub facts: Facts,
     pub chosen: Chosen,
     pub ids: Resolved,
@@ -52,7 +52,7 @@ impl<'a> Decisions<'a> {
     /// Resolves and checks a configuration. Descriptors that the plan holds are added to `descriptors`; what is
     /// unenforced, and gaps, to `enforcement`.
     pub fn new(
-        config: &'a Config,
+        config: &'a SandboxConfig,
         set_up: SetUpUnderFilter,
         can_idmap: fn(&Path) -> Option<bool>,
         descriptors: &mut Vec<Arc<OwnedFd>>,
@@ -346,7 +346,12 @@ impl<'a> Decisions<'a> {
 }
 
 /// The cgroup that is requested, or that a limit needs.
-fn cgroup(config: &Config, facts: &Facts, ids: &Resolved, unenforced: &mut Vec<Unenforced>) -> Result<Option<Spec>> {
+fn cgroup(
+    config: &SandboxConfig,
+    facts: &Facts,
+    ids: &Resolved,
+    unenforced: &mut Vec<Unenforced>,
+) -> Result<Option<Spec>> {
     // A process that has changed its user may not clone into a cgroup of the caller.
     let entrant = Entrant { may_own: ids.may_be(facts.ids.0), is_cloned_by_caller: !facts.privileged };
     let counts_cpu = config.limits.counts_cpu();
@@ -359,7 +364,7 @@ fn cgroup(config: &Config, facts: &Facts, ids: &Resolved, unenforced: &mut Vec<U
 }
 
 /// Whether the program could change its own limits: it owns their files, and has the mounts of the caller.
-fn may_change_limits(config: &Config, chosen: &Chosen, landlock: &[Ruleset<'_>]) -> Result<Option<Unenforced>> {
+fn may_change_limits(config: &SandboxConfig, chosen: &Chosen, landlock: &[Ruleset<'_>]) -> Result<Option<Unenforced>> {
     if chosen.created.contains(Namespaces::MOUNT) {
         return Ok(None);
     }
@@ -374,7 +379,7 @@ fn may_change_limits(config: &Config, chosen: &Chosen, landlock: &[Ruleset<'_>])
 }
 
 /// Whether the program has a directory of the caller's with this file, and may write in it.
-fn may_write_to_the_callers(config: &Config, landlock: &[Ruleset<'_>], directory: &str, file: &str) -> bool {
+fn may_write_to_the_callers(config: &SandboxConfig, landlock: &[Ruleset<'_>], directory: &str, file: &str) -> bool {
     let below = match (config.root.is_inherited(), config.root.chroot()) {
         (true, _) => PathBuf::from("/"),
         (false, Some(path)) => path.unresolved(),
@@ -385,7 +390,7 @@ fn may_write_to_the_callers(config: &Config, landlock: &[Ruleset<'_>], directory
 }
 
 /// The files of the user's other processes, if the program has the caller's `/proc`: they belong to that user.
-fn changeable_processes(config: &Config, ids: &Resolved, landlock: &[Ruleset<'_>]) -> Option<Gap> {
+fn changeable_processes(config: &SandboxConfig, ids: &Resolved, landlock: &[Ruleset<'_>]) -> Option<Gap> {
     let is_shared = ids.host_uid != HostId::Own;
     (is_shared && may_write_to_the_callers(config, landlock, "proc", "self/oom_score_adj")).then(|| {
         Gap::new(
@@ -398,7 +403,7 @@ fn changeable_processes(config: &Config, ids: &Resolved, landlock: &[Ruleset<'_>
 }
 
 /// The pseudo-terminals of the host, if the program has the caller's devices.
-fn shown_terminals(config: &Config, landlock: &[Ruleset<'_>]) -> Option<Gap> {
+fn shown_terminals(config: &SandboxConfig, landlock: &[Ruleset<'_>]) -> Option<Gap> {
     may_write_to_the_callers(config, landlock, "dev", "ptmx").then(|| {
         Gap::new(
             GapKind::Terminals,
@@ -410,7 +415,7 @@ fn shown_terminals(config: &Config, landlock: &[Ruleset<'_>]) -> Option<Gap> {
 }
 
 /// Refuses what prevents that a program creates sandboxes.
-fn check_nestable(config: &Config, namespaces: Namespaces) -> Result<()> {
+fn check_nestable(config: &SandboxConfig, namespaces: Namespaces) -> Result<()> {
     if !config.nestable {
         return Ok(());
     }
@@ -455,7 +460,7 @@ fn nesting(ids: &Resolved, facts: &Facts) -> Option<Gap> {
 }
 
 /// Checks that Landlock can stand in for the root where that is requested, also on a host that supports the root.
-fn check_fallback(config: &Config, facts: &Facts) -> Result<()> {
+fn check_fallback(config: &SandboxConfig, facts: &Facts) -> Result<()> {
     if !config.landlock_fallback {
         return Ok(());
     }
@@ -463,7 +468,7 @@ fn check_fallback(config: &Config, facts: &Facts) -> Result<()> {
 }
 
 /// The sockets of the host, where Landlock stands in for the root and the kernel's does not restrict them.
-fn connectable_sockets(config: &Config, facts: &Facts) -> Option<Gap> {
+fn connectable_sockets(config: &SandboxConfig, facts: &Facts) -> Option<Gap> {
     (config.stand_in.is_some() && !landlock::restricts_sockets(facts.landlock())).then(|| {
         Gap::new(
             GapKind::Sockets,
@@ -476,7 +481,11 @@ fn connectable_sockets(config: &Config, facts: &Facts) -> Option<Gap> {
 
 /// The rulesets that Landlock can enforce by the ABI of this kernel: the rules that stand in for the root, and the
 /// requested ones.
-fn rulesets<'a>(config: &'a Config, facts: &Facts, unenforced: &mut Vec<Unenforced>) -> Result<Vec<Ruleset<'a>>> {
+fn rulesets<'a>(
+    config: &'a SandboxConfig,
+    facts: &Facts,
+    unenforced: &mut Vec<Unenforced>,
+) -> Result<Vec<Ruleset<'a>>> {
     const NEWER: &str = "use a newer kernel, or a host that allows mounts";
     const ALLOW: &str = "use a newer kernel, allow these (Landlock::any_tcp, any_signal, any_abstract_socket, \
                          any_path), or add Layer::Landlock to Sandbox::best_effort";

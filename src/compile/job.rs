@@ -19,6 +19,8 @@ pub(crate) struct Job<'a> {
     pub arg0: Option<&'a OsStr>,
     pub args: &'a [OsString],
     pub env: &'a BTreeMap<OsString, OsString>,
+    /// Whether the `PATH` in it is the default one, which a `PATH` of the sandbox replaces.
+    pub has_default_path: bool,
     pub cwd: Option<&'a Path>,
     pub stdio: [StreamSource; 3],
     /// Descriptors, with their numbers in the program.
@@ -28,9 +30,11 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Returns the environment of the program: that of the sandbox, with the command's own variables on top.
+    /// Returns the environment of the program: that of the sandbox, with the variables that the command sets on top.
     pub fn env_over(&self, of_sandbox: &BTreeMap<OsString, OsString>) -> BTreeMap<OsString, OsString> {
-        of_sandbox.iter().chain(self.env).map(|(key, value)| (key.clone(), value.clone())).collect()
+        let is_replaced = |key: &OsStr| self.has_default_path && key == "PATH" && of_sandbox.contains_key(key);
+        let own = self.env.iter().filter(|(key, _)| !is_replaced(key));
+        of_sandbox.iter().chain(own).map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 }
 

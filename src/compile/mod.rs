@@ -23,7 +23,7 @@ use crate::outcome::{Enforcement, Unenforced};
 use crate::plan::Part;
 use crate::plan::{CommandPlan, Inherited, Plan, Search, Stream};
 use crate::sys::priority::Preferences;
-pub(crate) use config::Config;
+pub(crate) use config::SandboxConfig;
 use decisions::Decisions;
 use job::search;
 pub(crate) use job::{Job, StreamSource, Terminal};
@@ -92,7 +92,7 @@ impl Compiled {
 
 /// Compiles a sandbox and a command. `unenforced` are the layers that best effort has dropped already.
 pub(crate) fn compile(
-    config: &Config,
+    config: &SandboxConfig,
     job: &Job<'_>,
     unenforced: Vec<Unenforced>,
     can_idmap: fn(&Path) -> Option<bool>,
@@ -146,7 +146,7 @@ impl CompiledSession {
 
 /// Compiles a session. `unenforced` are the layers that best effort has dropped already.
 pub(crate) fn compile_session(
-    config: &Config,
+    config: &SandboxConfig,
     unenforced: Vec<Unenforced>,
     can_idmap: fn(&Path) -> Option<bool>,
 ) -> Result<CompiledSession> {
@@ -220,7 +220,7 @@ fn streams(job: &Job<'_>, descriptors: &mut Vec<Arc<OwnedFd>>) -> Result<([Strea
 }
 
 /// Returns the limits that the caller enforces.
-fn bounds(config: &Config, allows_tracing: bool, stdio: &[Stream; 3]) -> Bounds {
+fn bounds(config: &SandboxConfig, allows_tracing: bool, stdio: &[Stream; 3]) -> Bounds {
     let (cpus, limits_memory) = (config.cgroup.as_ref().and_then(Cgroup::cpus), config.limits_memory());
     let mut bounds = config.limits.bounds(cpus, limits_memory, allows_tracing);
     for (limit, stream) in bounds.output.iter_mut().zip(&stdio[1..]) {
@@ -231,7 +231,7 @@ fn bounds(config: &Config, allows_tracing: bool, stdio: &[Stream; 3]) -> Bounds 
 }
 
 /// The same configuration, with mounts that mask what Landlock is to deny inside an allowed tree.
-fn with_landlock_masks(config: &Config) -> Option<Config> {
+fn with_landlock_masks(config: &SandboxConfig) -> Option<SandboxConfig> {
     let root = config.landlock.as_ref()?.cover(&config.root)?;
-    Some(Config { root, ..config.clone() })
+    Some(SandboxConfig { root, ..config.clone() })
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, fcntl};
 
-use super::config::Config;
+use super::config::SandboxConfig;
 use super::decisions::Decisions;
 use super::helper::{self, Groups, Placed, ProgramProcess, place_of};
 use super::init::{self, Init};
@@ -58,7 +58,7 @@ pub(super) struct Order<'a> {
 impl<'a> Order<'a> {
     /// Resolves a configuration. `unenforced` are the layers that best effort has dropped already.
     pub fn of(
-        config: &'a Config,
+        config: &'a SandboxConfig,
         set_up: SetUpUnderFilter,
         unenforced: Vec<Unenforced>,
         can_idmap: fn(&Path) -> Option<bool>,

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::config::Config;
+use super::config::SandboxConfig;
 use super::helper::{self, CgroupEntries, Placed, StartedMessage};
 use super::init::poll;
 use crate::confine::limits::Rlimits;
@@ -190,7 +190,7 @@ fn not_cloned(helper: &mut Script) -> Ref {
 /// What the commands of a session depend on.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionFrame {
-    pub config: Config,
+    pub config: SandboxConfig,
     /// The number of cgroups that each command gets.
     pub groups: u16,
     /// The calls that carry the pass of the session's filter. `None` without a filter.

@@ -27,6 +27,12 @@ macro_rules! capabilities {
         impl Capability {
             const ALL: &[Self] = &[$(Self::$variant),+];
 
+            /// Returns the names of all.
+            #[cfg(feature = "config")]
+            pub(crate) fn names() -> [&'static str; Self::ALL.len()] {
+                [$($name),+]
+            }
+
             /// Returns the name, such as `CAP_NET_RAW`.
             pub const fn name(self) -> &'static str {
                 match self {

@@ -34,12 +34,16 @@ pub(crate) use identity::write_maps;
 pub use landlock::{FsAccess, Landlock};
 pub(crate) use limits::Bounds;
 pub use limits::{Limits, Overflow, Resource};
+#[cfg(feature = "config")]
+pub(crate) use mount::HostSources;
 pub use mount::{Bind, HidePid, Mode, Operation, Overlay, Proc, Root, Tmpfs};
 pub(crate) use namespaces::Join;
 pub use namespaces::{NamespaceRef, Namespaces, TimeOffsets};
 pub(crate) use network::loopback_up;
 pub(crate) use open_descriptor::Descriptor;
 pub(crate) use priorities::check as check_priorities;
+#[cfg(feature = "config")]
+pub(crate) use seccomp::StoredPolicy;
 pub use seccomp::{Action, Comparison, Condition, Rule, Seccomp};
 pub(crate) use seccomp::{LAST_ERRNO, Policy, Verdict};
 pub use sub_ids::IdRange;

@@ -31,6 +31,7 @@ use crate::stored::{As, Escaped, Plain};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "_schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
 #[non_exhaustive]
 pub struct Learned {
@@ -44,6 +45,7 @@ pub struct Learned {
     /// Rights on a file that the program created are recorded at its directory, since the next run creates another
     /// file. Files of a process in `/proc` are recorded at `/proc`, terminals at `/dev/pts`.
     #[cfg_attr(feature = "serde", serde(with = "As::<BTreeMap<Escaped, Plain>>"))]
+    #[cfg_attr(feature = "_schema", schemars(with = "BTreeMap<String, FsAccess>"))]
     pub paths: BTreeMap<PathBuf, FsAccess>,
     /// TCP ports to which the program bound a socket. 0 stands for ports that the kernel chose.
     pub bind: BTreeSet<u16>,

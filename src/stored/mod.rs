@@ -8,6 +8,8 @@
 mod escaped;
 #[cfg(feature = "serde")]
 mod flag_names;
+#[cfg(feature = "_schema")]
+mod form_schema;
 #[cfg(feature = "serde")]
 mod quantity;
 mod version;
@@ -17,7 +19,9 @@ pub(crate) use escaped::Escaped;
 #[cfg(feature = "serde")]
 pub(crate) use flag_names::FlagNames;
 #[cfg(feature = "serde")]
-pub(crate) use form::{As, Form, Plain, Read, Written, as_form, at_most_one, table_form};
+pub(crate) use form::{As, Form, Plain, Read, Written, as_form, at_most_one, table_form, table_schema};
+#[cfg(feature = "_schema")]
+pub(crate) use form_schema::FormSchema;
 #[cfg(feature = "serde")]
 pub(crate) use quantity::{Amount, Bytes, BytesOrUnlimited, Count, Figure, Finite, Octal, Seconds};
 pub(crate) use version::Version;
@@ -145,6 +149,8 @@ mod form {
             $(#[doc = $doc])*
             struct $name;
 
+            $crate::stored::table_schema!($name { $($(#[$attribute])* $key: $type as $form),+ });
+
             impl $crate::stored::Form<($($type),+)> for $name {
                 fn serialize<S: serde::Serializer>(
                     ($($key),+): &($($type),+),
@@ -173,6 +179,32 @@ mod form {
         };
     }
     pub(crate) use table_form;
+
+    /// The JSON Schema of the table: that of a struct with these fields.
+    #[cfg(feature = "_schema")]
+    macro_rules! table_schema {
+        ($name:ident { $($(#[$attribute:meta])* $key:ident: $type:ty as $form:ty),+ }) => {
+            const _: () = {
+                #[derive(schemars::JsonSchema)]
+                #[serde(deny_unknown_fields)]
+                #[allow(dead_code, reason = "it has the schema alone")]
+                struct Table {
+                    $($(#[$attribute])* $key: $crate::stored::Read<$type, $form>,)+
+                }
+
+                impl $crate::stored::FormSchema for $name {
+                    fn form_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                        <Table as schemars::JsonSchema>::json_schema(generator)
+                    }
+                }
+            };
+        };
+    }
+    #[cfg(not(feature = "_schema"))]
+    macro_rules! table_schema {
+        ($($of:tt)*) => {};
+    }
+    pub(crate) use table_schema;
 
     /// Returns an error if more than one of these keys is present: those of methods of which the last call counts.
     pub(crate) fn at_most_one(keys: &[(&str, bool)]) -> Result<(), String> {

@@ -35,6 +35,20 @@ pub(crate) struct Seconds;
 /// The bits of a file mode as octal text: `"0644"`. A number would be decimal in JSON, where `644` is another mode.
 pub(crate) struct Octal;
 
+impl Bytes {
+    /// Reads a size as people write it.
+    pub(crate) fn read(text: &str) -> Result<u64, String> {
+        <Self as Scalar>::of_text(text).ok_or_else(|| format!("{text:?} is not {}", Self::EXPECTED))
+    }
+}
+
+impl Seconds {
+    /// Reads a duration as people write it.
+    pub(crate) fn read(text: &str) -> Result<Duration, String> {
+        <Self as Scalar>::of_text(text).ok_or_else(|| format!("{text:?} is not {}", Self::EXPECTED))
+    }
+}
+
 /// What differs between the forms.
 trait Scalar {
     type Value: Serialize + for<'de> Deserialize<'de>;
@@ -142,8 +156,8 @@ impl Scalar for BytesOrUnlimited {
 impl Scalar for Seconds {
     type Value = Duration;
 
-    const EXPECTED: &'static str = "a duration: text with one unit (ns, us, ms, s, min, h, d) such as \"1.5s\" or \
-         \"90s\", or a number of seconds";
+    const EXPECTED: &'static str = "a duration: text with units (d, h, m or min, s, ms, us, ns) such as \"1.5s\" or \
+         \"1m30s\", or a number of seconds";
 
     fn readable(value: &Duration) -> Readable {
         let (whole, nanoseconds) = (value.as_secs(), value.subsec_nanos());
@@ -153,7 +167,7 @@ impl Scalar for Seconds {
 
     fn of_text(text: &str) -> Option<Duration> {
         const SECOND: u128 = 1_000_000_000;
-        let nanoseconds = parse(text, TIMES)?;
+        let nanoseconds = sum(text)?;
         Some(Duration::new(u64::try_from(nanoseconds / SECOND).ok()?, (nanoseconds % SECOND) as u32))
     }
 
@@ -202,6 +216,7 @@ const TIMES: &[(&str, u128)] = &[
     ("µs", 1_000),
     ("ms", 1_000_000),
     ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
     ("min", 60_000_000_000),
     ("h", 3_600_000_000_000),
     ("d", 86_400_000_000_000),
@@ -224,6 +239,22 @@ fn parse(text: &str, units: &[(&str, u128)]) -> Option<u128> {
     let scale = 10u128.checked_pow(fraction.len().try_into().ok()?)?;
     let part = fraction.parse::<u128>().ok()?.checked_mul(*factor)?;
     if part % scale == 0 { scaled.checked_add(part / scale) } else { None }
+}
+
+/// The nanoseconds of a duration in one unit or several, the largest first: `1m30s`.
+fn sum(text: &str) -> Option<u128> {
+    let (mut total, mut last, mut rest) = (0u128, u128::MAX, text);
+    while !rest.is_empty() {
+        let unit = rest.find(char::is_alphabetic)?;
+        let end = rest[unit..].find(|letter: char| !letter.is_alphabetic()).map_or(rest.len(), |end| unit + end);
+        let (_, size) = TIMES.iter().find(|(name, _)| *name == &rest[unit..end])?;
+        if *size >= last {
+            return None;
+        }
+        total = total.checked_add(parse(&rest[..end], TIMES)?)?;
+        (last, rest) = (*size, &rest[end..]);
+    }
+    (!text.is_empty()).then_some(total)
 }
 
 struct ScalarVisitor<F>(PhantomData<F>);
@@ -361,13 +392,30 @@ mod tests {
             ("10ms", Duration::from_millis(10)),
             ("2 h", Duration::from_secs(7200)),
             ("0.5min", Duration::from_secs(30)),
+            ("1m30s", Duration::from_secs(90)),
+            ("1h30min", Duration::from_secs(5400)),
+            ("1d2h3m4s5ms6us7ns", Duration::new(93_784, 5_006_007)),
             ("7ns", Duration::from_nanos(7)),
             ("1.001us", Duration::from_nanos(1001)),
             ("18446744073709551615.999999999s", Duration::MAX),
         ] {
             assert_eq!(Seconds::of_text(text), Some(duration), "{text}");
         }
-        for wrong in ["", "s", "1", "1.5", "0.5ns", "-1s", "1m", "1h30min", "18446744073709551616s", "1s "] {
+        for wrong in [
+            "",
+            "s",
+            "1",
+            "1.5",
+            "0.5ns",
+            "-1s",
+            "30s1m",
+            "1s1s",
+            "1m1min",
+            "1h30",
+            "1M",
+            "18446744073709551616s",
+            "1s ",
+        ] {
             assert_eq!(Seconds::of_text(wrong), None, "{wrong}");
         }
         assert_eq!(["0644", "644", "0o644"].map(Octal::of_text), [Some(0o644); 3]);

@@ -12,6 +12,8 @@ pub(crate) mod affinity;
 pub(crate) mod async_fd;
 pub(crate) mod auxv;
 pub(crate) mod clone;
+#[cfg(feature = "config")]
+pub(crate) mod descriptor_copy;
 pub(crate) mod in_caller;
 pub(crate) mod kcmp;
 pub(crate) mod landlock_abi;

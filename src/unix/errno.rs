@@ -128,6 +128,17 @@ mod stored_errno {
     use super::{Errno, NAMED};
     use crate::unix::stored_number::{self, NamedNumber};
 
+    #[cfg(feature = "_schema")]
+    impl schemars::JsonSchema for Errno {
+        fn schema_name() -> std::borrow::Cow<'static, str> {
+            "Errno".into()
+        }
+
+        fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+            schemars::json_schema!({ "type": ["integer", "string"], "examples": ["EPERM"] })
+        }
+    }
+
     impl NamedNumber for Errno {
         const EXPECTED: &'static str = "the name of an error, such as \"EPERM\", or its number";
         const OUT_OF_RANGE: &'static str = "is not an error number";

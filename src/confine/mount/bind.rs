@@ -50,6 +50,7 @@ use crate::host_path::HostPath;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "_schema", derive(schemars::JsonSchema))]
 #[cfg_attr(
     feature = "serde",
     serde(try_from = "super::stored_mounts::StoredBind", into = "super::stored_mounts::StoredBind")

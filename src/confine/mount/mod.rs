@@ -16,6 +16,8 @@ mod git;
 mod git_config;
 mod gpu;
 mod host_root;
+#[cfg(feature = "config")]
+mod host_sources;
 mod mode;
 mod names;
 mod operation;
@@ -41,6 +43,8 @@ pub use bind::Bind;
 pub(crate) use builder::{Names, ProcMounts, RootContext, WaitForInit};
 pub(crate) use cgroups::are_writable as cgroups_are_writable;
 pub(crate) use endpoints::{Endpoints, writable_places};
+#[cfg(feature = "config")]
+pub(crate) use host_sources::HostSources;
 pub use mode::Mode;
 pub use operation::Operation;
 pub use overlay::Overlay;

@@ -26,6 +26,7 @@ use crate::stored::{As, Octal};
 /// twelve.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "_schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Mode(#[cfg_attr(feature = "serde", serde(with = "As::<Octal>"))] u32);
 

@@ -13,6 +13,7 @@ use crate::host_path::HostPath;
 use crate::stored::{As, Bytes, Escaped, Plain, at_most_one, table_form};
 
 #[derive(serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "_schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename = "Bind")]
 pub(super) struct StoredBind {
     source: StoredSource,
@@ -35,6 +36,7 @@ pub(super) struct StoredBind {
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "_schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename = "Overlay")]
 pub(super) struct StoredOverlay {
     #[serde(with = "As::<Escaped>")]
@@ -55,6 +57,21 @@ pub(super) struct StoredOverlay {
 enum StoredSource {
     Path(HostPath),
     Descriptor(Descriptor),
+}
+
+#[cfg(feature = "_schema")]
+impl schemars::JsonSchema for StoredSource {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "StoredSource".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        generator.subschema_for::<HostPath>()
+    }
 }
 
 impl Serialize for StoredSource {

@@ -19,6 +19,7 @@ use crate::stored::{As, Bytes, Count, Escaped};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "_schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Tmpfs {
     #[cfg_attr(feature = "serde", serde(with = "As::<Escaped>"))]

@@ -32,6 +32,8 @@ use guards::Exemptions;
 pub(crate) use install::{carrying, install, install_programs};
 pub(crate) use policy::{LAST_ERRNO, Policy, Verdict};
 pub use rule::{Action, Comparison, Condition, Rule};
+#[cfg(feature = "config")]
+pub(crate) use stored_policy::StoredPolicy;
 
 /// A seccomp policy: the system calls that a program may make.
 ///

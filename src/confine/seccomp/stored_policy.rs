@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 use super::{Action, Exemptions, Rule, Seccomp};
 use crate::stored::{As, Escaped, Version};
 
-#[derive(Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "_schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, rename = "Seccomp")]
-pub(super) struct StoredPolicy {
+pub(crate) struct StoredPolicy {
     version: Version<1>,
-    preset: Preset,
+    preset: Option<Preset>,
     default_action: Option<Action>,
     rules: Vec<Rule>,
     record: bool,
@@ -24,10 +25,10 @@ pub(super) struct StoredPolicy {
 }
 
 /// A constructor of [`Seccomp`].
-#[derive(Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "_schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 enum Preset {
-    #[default]
     Default,
     PureComputation,
     Runtime,
@@ -54,7 +55,7 @@ impl From<Seccomp> for StoredPolicy {
     fn from(Seccomp { default_action, rules, record, exemptions, bpf }: Seccomp) -> Self {
         Self {
             version: Version,
-            preset: if default_action.denies() { Preset::AllowList } else { Preset::DenyList },
+            preset: Some(if default_action.denies() { Preset::AllowList } else { Preset::DenyList }),
             default_action: Some(default_action),
             rules,
             record,
@@ -67,24 +68,34 @@ impl From<Seccomp> for StoredPolicy {
 }
 
 impl From<StoredPolicy> for Seccomp {
-    /// A rule without conditions replaces the preset's rules for its call, as [`Seccomp::on`] does. One with conditions
-    /// is added to them, as by [`Seccomp::when`].
     fn from(stored: StoredPolicy) -> Self {
-        let mut policy = stored.preset.policy();
+        stored.changes(Self::new())
+    }
+}
+
+impl StoredPolicy {
+    /// Returns the policy. It changes the preset, or this policy if no preset is named.
+    ///
+    /// A rule without conditions replaces the rules for its call, as [`Seccomp::on`] does. One with conditions is added
+    /// to them, as by [`Seccomp::when`].
+    pub(crate) fn changes(self, base: Seccomp) -> Seccomp {
+        let mut policy = self.preset.map_or(base, Preset::policy);
         let replaced: BTreeSet<&str> =
-            stored.rules.iter().filter(|rule| rule.conditions.is_empty()).map(|rule| &*rule.call).collect();
+            self.rules.iter().filter(|rule| rule.conditions.is_empty()).map(|rule| &*rule.call).collect();
         policy.rules.retain(|rule| !replaced.contains(&*rule.call));
-        policy.rules.extend(stored.rules);
-        Self {
-            default_action: stored.default_action.unwrap_or(policy.default_action),
+        policy.rules.extend(self.rules);
+        policy.bpf.extend(self.bpf);
+        let Exemptions { set_id_bits, huge_pages, netlink, sees_other_processes } = policy.exemptions;
+        Seccomp {
+            default_action: self.default_action.unwrap_or(policy.default_action),
             rules: policy.rules,
-            record: stored.record,
-            bpf: stored.bpf,
+            record: self.record || policy.record,
+            bpf: policy.bpf,
             exemptions: Exemptions {
-                set_id_bits: stored.allow_set_id_bits,
-                huge_pages: stored.allow_huge_pages,
-                netlink: stored.allow_netlink,
-                ..Exemptions::NONE
+                set_id_bits: self.allow_set_id_bits || set_id_bits,
+                huge_pages: self.allow_huge_pages || huge_pages,
+                netlink: self.allow_netlink || netlink,
+                sees_other_processes,
             },
         }
     }

@@ -43,6 +43,7 @@
 //!
 //! | room | contents |
 //! |---|---|
+//! | `test` | Tests in sandboxes of their own: [`test`]. |
 //! | `profile` | Ready-made sandboxes: [`profile`]. |
 //! | `learn` | The files and system calls that a program needs, learned by running it: [`Learned`](learn::Learned). |
 //! | `probe` | The features that this host supports, found by trying them: [`Support`](probe::Support). |
@@ -134,6 +135,7 @@ mod stored;
 pub mod stored_form {}
 mod sys;
 mod syscall;
+pub mod test;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub mod tokio;

@@ -13,6 +13,7 @@ pub(crate) mod async_fd;
 pub(crate) mod auxv;
 pub(crate) mod clone;
 pub(crate) mod in_caller;
+pub(crate) mod inherited_fd;
 pub(crate) mod kcmp;
 pub(crate) mod landlock_abi;
 pub(crate) mod layout;

@@ -308,11 +308,14 @@ impl<'a> Attempt<'a> {
         Ok(Self { isolated, output, report: String::from_utf8_lossy(&report).into_owned(), inode })
     }
 
-    /// Prints what the closure wrote, and returns how it returned. `None` if it was not called.
+    /// Prints what the closure wrote, and returns how it returned. `None` if it was not called, and the harness exited.
     fn result(&self) -> Option<Ran> {
-        let rest = self.report.strip_prefix(BEGIN)?;
-        self.print();
         let outcome = &self.output.outcome;
+        let rest = match self.report.strip_prefix(BEGIN) {
+            None if matches!(outcome.termination, Termination::Exited(_)) => return None,
+            rest => rest.unwrap_or_default(),
+        };
+        self.print();
         let mut report = RunReport::parse(rest);
         let leaked = match &mut report {
             Some(report) => std::mem::take(&mut report.leaked),

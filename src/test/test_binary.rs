@@ -63,6 +63,18 @@ impl TestBinary {
         Ok(Self { path, directory, target })
     }
 
+    /// Describes the program that a runner executes, if cargo or cargo-nextest has started the runner (`CARGO_MANIFEST_DIR` is
+    /// set), and the program is named by an absolute path, as they do.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TestBinary::new`].
+    pub fn of_runner(program: impl AsRef<Path>) -> Result<Option<Self>> {
+        let program = program.as_ref();
+        let is_started_by_cargo = program.is_absolute() && environment::var("CARGO_MANIFEST_DIR").is_some();
+        is_started_by_cargo.then(|| Self::new(program)).transpose()
+    }
+
     /// Adds the files that the binary needs to a sandbox.
     #[must_use]
     pub fn bind(&self, sandbox: Sandbox) -> Sandbox {

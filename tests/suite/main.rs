@@ -40,6 +40,7 @@ with_features! {
     mod judge;
     mod learn;
     mod profiles;
+    mod recipes;
     mod run;
     mod runtimes;
     mod seccomp;

@@ -44,6 +44,7 @@
 //! | room | contents |
 //! |---|---|
 //! | `config` | Configuration files that people write: [`Config`](config::Config) (feature `config`). |
+//! | `test` | Tests in sandboxes of their own: [`test`]. |
 //! | `profile` | Ready-made sandboxes: [`profile`]. |
 //! | `learn` | The files and system calls that a program needs, learned by running it: [`Learned`](learn::Learned). |
 //! | `probe` | The features that this host supports, found by trying them: [`Support`](probe::Support). |
@@ -62,6 +63,7 @@
 //! | `sys` | Every use of `unsafe`: the interpreter, clone, and system calls that no crate wraps. |
 //! | `plan` | Scripts of system calls as plain data: arguments, memory, display. It knows no layer. |
 //! | `collect` | Copying and removing files that a program has written: [`Collector`](collect::Collector), [`remove_dir_all`](collect::remove_dir_all). |
+//! | `trace` | Spans and events (feature `tracing`). |
 //! | `outcome` | The result of a run: [`Outcome`]. |
 //! | `host_path` | Paths of the host, and which symlinks in them are followed: [`HostPath`](mount::HostPath). |
 //! | `syscall` | Names and numbers of system calls: [`SystemCall`](seccomp::SystemCall). |
@@ -134,15 +136,21 @@ mod session;
 #[doc = include_str!("../docs/security-model.md")]
 pub mod security_model {}
 mod skip_reason;
+#[cfg(feature = "tracing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
+#[doc = include_str!("../docs/tracing.md")]
+pub mod spans_and_events {}
 mod stored;
 #[cfg(feature = "serde")]
 #[doc = include_str!("../docs/stored-form.md")]
 pub mod stored_form {}
 mod sys;
 mod syscall;
+pub mod test;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub mod tokio;
+mod trace;
 mod unix;
 
 // Stands last, so that `Sandbox::new` is the first method in the documentation of `Sandbox`.

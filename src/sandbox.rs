@@ -20,6 +20,7 @@ use crate::launch::{Running, can_idmap, launch};
 use crate::layer::Layer;
 use crate::outcome::{Outcome, Output};
 use crate::session::Session;
+use crate::trace;
 
 /// A description of a sandbox, as a builder. It is plain data, and each spawn creates a new sandbox from it.
 ///
@@ -699,6 +700,10 @@ impl Sandbox {
         default: [Stdio; 3],
         callback: Option<Callback>,
     ) -> Result<Child> {
+        trace::spawning(command.get_program(), None, Child::pid, || self.spawn_untraced(command, default, callback))
+    }
+
+    fn spawn_untraced(&self, command: &Command, default: [Stdio; 3], callback: Option<Callback>) -> Result<Child> {
         let job = command.job(default)?;
         let (compiled, launching) = with_best_effort(&self.config, |config, unenforced| {
             let compiled = compile(config, &job, unenforced, can_idmap)?;
@@ -726,8 +731,10 @@ impl Sandbox {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn start(&self) -> Result<Session> {
-        with_best_effort(&self.config, |config, unenforced| {
-            Session::launch(compile_session(config, unenforced, can_idmap)?)
+        trace::starting(Session::number, || {
+            with_best_effort(&self.config, |config, unenforced| {
+                Session::launch(compile_session(config, unenforced, can_idmap)?)
+            })
         })
     }
 
@@ -811,7 +818,8 @@ impl Compiled {
     /// scheduling policy. The program would inherit it.
     pub fn spawn(&self) -> Result<Child> {
         check_priorities(self.supervision.reset_preferences)?;
-        Launching::of(self, false)?.child(self, None)
+        let program = self.plan.search.program.as_os_str();
+        trace::spawning(program, None, Child::pid, || Launching::of(self, false)?.child(self, None))
     }
 }
 
@@ -856,6 +864,7 @@ impl Launching {
         };
         let mut enforcement = compiled.enforcement.clone();
         enforcement.unenforced.extend(launched.lost());
+        trace::enforcement(&enforcement);
         Ok(Child::new(launched, ends, pty, namespaces, compiled.supervision.bounds, enforcement, supervisor))
     }
 }

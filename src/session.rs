@@ -21,6 +21,8 @@ use crate::launch::{LaunchedSession, launch_session};
 use crate::outcome::{Enforcement, Outcome, Output, Usage};
 #[cfg(feature = "_testing")]
 use crate::plan::Part;
+use crate::trace;
+use crate::unix::Pid;
 
 /// A sandbox that is kept for many commands, one after another or at once. Dropping it kills every process in it.
 ///
@@ -104,7 +106,13 @@ impl Session {
             _ => None,
         };
         let CompiledSession { frame, enforcement, .. } = compiled;
+        trace::enforcement(&enforcement);
         Ok(Self { launched: Arc::new(launched), supervised, frame, enforcement, namespaces })
+    }
+
+    /// Returns the number of the session in spans: the PID of its init, in the caller's PID namespace.
+    pub(crate) fn number(&self) -> Pid {
+        Pid::from_raw(self.launched.init)
     }
 
     /// Starts a command. Standard streams that the command does not set are inherited, as by
@@ -181,13 +189,21 @@ impl Session {
     }
 
     pub(crate) fn spawn_with(&self, command: &Command, default: [Stdio; 3]) -> Result<Child> {
+        trace::spawning(command.get_program(), Some(self.number()), Child::pid, || {
+            self.spawn_untraced(command, default)
+        })
+    }
+
+    fn spawn_untraced(&self, command: &Command, default: [Stdio; 3]) -> Result<Child> {
         let (plan, bounds) = compile_command(&self.frame, &command.job(default)?)?;
         let starting = self.supervised.as_ref().map(|(commands, _)| commands.starting());
         let mut running = self.launched.spawn(&plan)?;
         let supervision = starting.map(|command| command.started(running.pid(), Killer::of(&running)));
         let (ends, pty) = (std::mem::take(&mut running.streams), running.pty.take());
         let mut enforcement = self.enforcement.clone();
-        enforcement.unenforced.extend(running.lost());
+        let lost = running.lost();
+        trace::unenforced(&lost);
+        enforcement.unenforced.extend(lost);
         let supervision = supervision.map(ProgramSupervisor::OfSession);
         Ok(Child::new(running, ends, pty, vec![], bounds, enforcement, supervision))
     }

@@ -13,14 +13,15 @@ use stockade::{Capabilities, Landlock, Layer, Sandbox, Seccomp, profile};
 #[derive(Args)]
 pub struct Confinement {
     /// Use a profile instead of the default sandbox; the other options change it. Without --pty the output is limited,
-    /// and printed when the program has terminated
+    /// and printed when the program has terminated. With the profile test, a program that cargo starts by its path gets
+    /// the files of its package, and fails if it leaves processes running
     #[arg(
         long,
         value_name = "NAME",
         value_parser = PossibleValuesParser::new(PROFILES.map(|(name, _)| name))
-            .try_map(|name| known(&PROFILES, &name))
+            .try_map(|name| PROFILES.into_iter().find(|(known, _)| *known == name).ok_or("unknown name"))
     )]
-    profile: Option<Profile>,
+    profile: Option<(&'static str, Profile)>,
 
     /// Keep capabilities, which apply to the sandbox's user namespace: net_raw, CAP_SYS_PTRACE, …
     #[arg(long, value_name = "CAP,…", value_delimiter = ',', value_parser = capability)]
@@ -62,12 +63,10 @@ pub struct Confinement {
 
 type Profile = fn() -> Sandbox;
 
-const PROFILES: [(&str, Profile); 4] = [
-    ("build-step", profile::build_step),
-    ("test", profile::test),
-    ("judge", profile::judge),
-    ("agent", profile::agent),
-];
+const TEST: &str = "test";
+
+const PROFILES: [(&str, Profile); 4] =
+    [("build-step", profile::build_step), (TEST, profile::test), ("judge", profile::judge), ("agent", profile::agent)];
 
 const LAYERS: [(&str, Layer); 5] = [
     ("namespaces", Layer::Namespaces),
@@ -116,12 +115,17 @@ fn policy(text: OsString) -> Result<Seccomp, String> {
 impl Confinement {
     /// Returns the sandbox to which the other options are applied.
     pub fn base(&self) -> Sandbox {
-        self.profile.map_or_else(Sandbox::new, |profile| profile())
+        self.profile.map_or_else(Sandbox::new, |(_, profile)| profile())
     }
 
     /// Whether a profile is used. All profiles limit the output.
     pub fn has_profile(&self) -> bool {
         self.profile.is_some()
+    }
+
+    /// Whether the profile for tests is used.
+    pub fn is_for_tests(&self) -> bool {
+        self.profile.is_some_and(|(name, _)| name == TEST)
     }
 
     /// Applies the options to a sandbox.

@@ -17,12 +17,14 @@ use clap::Parser;
 use learn::Lesson;
 use options::{Options, one_line};
 use report::{Destination, exit_status};
-use stockade::{Error, Outcome, Output, Stdio, Termination};
+use stockade::{Command, Error, Outcome, Output, Sandbox, Stdio, Termination};
 
 /// Exit status for invalid options.
 const USAGE: u8 = 2;
 /// Exit status if the sandbox could not be set up, or this program itself failed.
 const FAILED: u8 = 125;
+/// Exit status if a test succeeds and leaves processes running.
+const LEAKED: u8 = 124;
 
 fn main() -> ExitCode {
     let status = match Options::try_parse() {
@@ -36,15 +38,24 @@ fn main() -> ExitCode {
 
 /// Prints the plan.
 fn explain(options: &Options) -> u8 {
-    let mut command = options.command();
+    let (sandbox, mut command) = match described(options) {
+        Ok((sandbox, command, _)) => (sandbox, command),
+        Err(error) => return failed(error),
+    };
     if options.pty {
         terminal::give(&mut command);
     }
-    match options.sandbox().plan(command) {
+    match sandbox.plan(command) {
         Ok(plan) => write!(io::stdout(), "{plan}")
             .map_or_else(|error| fail(FAILED, format_args!("failed to print the plan: {error}")), |()| 0),
         Err(error) => failed(error),
     }
+}
+
+/// Returns the sandbox and the command that the options describe, and whether it is a test that cargo starts.
+fn described(options: &Options) -> Result<(Sandbox, Command, bool), Error> {
+    let test = options.test_binary()?;
+    Ok((options.sandbox(test.as_ref()), options.command(test.as_ref()), test.is_some()))
 }
 
 /// Runs the command, and writes the reports.
@@ -64,7 +75,10 @@ fn run(options: &Options) -> u8 {
             );
         }
     };
-    let (sandbox, mut command) = (options.sandbox(), options.command());
+    let (sandbox, mut command, is_test) = match described(options) {
+        Ok(described) => described,
+        Err(error) => return failed(error),
+    };
     if !options.pty {
         command.stdin(Stdio::inherit());
     }
@@ -90,10 +104,20 @@ fn run(options: &Options) -> u8 {
         Ok(outcome) => {
             print_unenforced(&outcome);
             print_kill(&outcome);
+            if is_test && outcome.success() && !outcome.leaked.is_empty() {
+                return fail(LEAKED, left(&outcome));
+            }
             exit_status(&outcome)
         }
         Err(error) => failed(error),
     }
+}
+
+/// Names the processes that a test has left running.
+fn left(outcome: &Outcome) -> String {
+    let named: Vec<String> =
+        outcome.leaked.iter().map(|process| format!("{} ({})", process.name, process.pid)).collect();
+    format!("the test left processes running: {}", named.join(", "))
 }
 
 /// Prints why the program was killed, if the sandbox has killed it.

@@ -9,6 +9,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser};
 use stockade::mount::{Bind, Operation, Overlay, Tmpfs};
 use stockade::namespaces::TimeOffsets;
+use stockade::test::TestBinary;
 use stockade::{Command, Identity, Namespaces, Root, Sandbox};
 
 use crate::confinement::Confinement;
@@ -55,11 +56,11 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     gid: Option<u32>,
 
-    /// Set the working directory inside the sandbox [default: /]
+    /// Set the working directory inside the sandbox [default: /, or the caller's for a test that cargo starts]
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
 
-    /// Set an environment variable; by default only PATH is set
+    /// Set an environment variable; by default only PATH is set, and what cargo sets for a test that it starts
     #[arg(long, value_name = "K=V", value_parser = paths().try_map(variable))]
     env: Vec<(OsString, OsString)>,
 
@@ -96,16 +97,21 @@ pub struct Options {
 }
 
 impl Options {
+    /// Returns the test binary that cargo has started this program to run, if it has.
+    pub fn test_binary(&self) -> stockade::Result<Option<TestBinary>> {
+        if self.confinement.is_for_tests() { TestBinary::of_runner(&self.program[0]) } else { Ok(None) }
+    }
+
     /// Returns the sandbox that the options describe.
-    pub fn sandbox(&self) -> Sandbox {
+    pub fn sandbox(&self, test: Option<&TestBinary>) -> Sandbox {
         let shared: Namespaces = self.share.iter().copied().collect();
         let mut identity = Identity::new();
         identity = self.uid.into_iter().fold(identity, Identity::uid);
         identity = self.gid.into_iter().fold(identity, Identity::gid);
         let mounts = self.mounts.0.iter().cloned();
-        let mut sandbox = self
-            .confinement
-            .base()
+        let base = self.confinement.base();
+        let mut sandbox = test
+            .map_or(base.clone(), |test| test.bind(base))
             .map_limits(|limits| self.resources.limit(limits))
             .map_namespaces(|made| made - shared)
             .map_root(|root| mounts.fold(self.root.clone().unwrap_or(root), Root::with))
@@ -126,8 +132,8 @@ impl Options {
     }
 
     /// Returns the command that runs in the sandbox.
-    pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program[0]);
+    pub fn command(&self, test: Option<&TestBinary>) -> Command {
+        let mut command = test.map_or_else(|| Command::new(&self.program[0]), TestBinary::command);
         command.args(&self.program[1..]).envs(self.env.iter().map(|(key, value)| (key, value)));
         if let Some(directory) = &self.cwd {
             command.current_dir(directory);

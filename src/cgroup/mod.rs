@@ -609,6 +609,11 @@ impl Cgroup {
         self.memory_max.is_some()
     }
 
+    /// Returns the limits on memory in bytes, and on processes.
+    pub(crate) fn memory_and_pids(&self) -> [Option<u64>; 2] {
+        [self.memory_max, self.pids_max]
+    }
+
     /// Returns the limit on CPU time, as a number of CPUs.
     pub(crate) fn cpus(&self) -> Option<f64> {
         self.cpu_max.map(|(cpus, _)| cpus)

@@ -44,6 +44,7 @@ use crate::outcome::{
 };
 use crate::stored::Version;
 use crate::sys::wait::{Exit, Status};
+use crate::trace::{self, Waiting};
 use crate::unix::{Pid, Signal};
 
 /// A handle to a running sandboxed program. Unlike [`std::process::Child`], **dropping it kills the program and
@@ -128,6 +129,7 @@ pub struct Child {
     outcome: Option<Outcome>,
     /// Why there is no outcome, though the program was killed or has exited.
     failed: Option<Error>,
+    waiting: Waiting,
 }
 
 /// How the caller decides system calls of a program.
@@ -192,6 +194,7 @@ impl Child {
             leaked: None,
             outcome: None,
             failed: None,
+            waiting: Waiting::default(),
         }
     }
 
@@ -447,6 +450,7 @@ impl Child {
         if self.is_finished() {
             return Ok(true);
         }
+        self.waiting.begin(self.pid());
         let has_exited = self.running.has_exited(timeout).map_err(wait_failed)? || self.running.is_overdue();
         if !has_exited {
             self.enforce_limits(None);
@@ -565,7 +569,7 @@ impl Child {
         })
     }
 
-    /// Reaps the sandbox of a program that has exited, and makes the outcome.
+    /// Reaps the sandbox of a program that has exited, and makes the outcome, unless that has been done.
     fn finish(&mut self, counted: Counted) -> Result<Outcome> {
         if let Some(outcome) = &self.outcome {
             return Ok(outcome.clone());
@@ -573,6 +577,12 @@ impl Child {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        let result = self.reap(counted);
+        self.waiting.finish(self.pid(), &result);
+        result
+    }
+
+    fn reap(&mut self, counted: Counted) -> Result<Outcome> {
         let wall = self.running.started().elapsed();
         if self.stage.exceeded().is_some() {
             // In a session what it has started goes on otherwise, if the program itself has exited when it was asked to.
@@ -581,8 +591,11 @@ impl Child {
         self.record_leaked();
         let alone = self.leaked.as_ref().is_some_and(|(leaked, _)| leaked.is_empty());
         let mut reaped = self.running.reap(alone).inspect_err(|error| self.failed = Some(error.clone()))?;
+        let mut gaps: Vec<Gap> = unbounded_output(&self.bounds, counted).collect();
+        trace::unenforced(&reaped.lost);
+        trace::gaps(&gaps);
         self.enforcement.unenforced.append(&mut reaped.lost);
-        self.enforcement.gaps.extend(unbounded_output(&self.bounds, counted));
+        self.enforcement.gaps.append(&mut gaps);
         let mut log = self.supervision.as_mut().map(ProgramSupervisor::finish).unwrap_or_default();
         let termination = self.termination(&reaped, &log).inspect_err(|error| self.failed = Some(error.clone()))?;
         let (leaked, omitted) = self.leaked.take().unwrap_or_default();
@@ -647,6 +660,7 @@ pub(crate) struct Collecting {
 
 impl Collecting {
     pub fn new(mut child: Child) -> Result<Self> {
+        child.waiting.begin(child.pid());
         drop(child.stdin.take());
         let streams = CapturedStreams::new([child.stdout.take(), child.stderr.take()], &child.bounds)?;
         Ok(Self { child, streams })

@@ -23,6 +23,7 @@ use crate::outcome::{Enforcement, Unenforced};
 use crate::plan::Part;
 use crate::plan::{CommandPlan, Inherited, Plan, Search, Stream};
 use crate::sys::priority::Preferences;
+use crate::trace;
 pub(crate) use config::SandboxConfig;
 use decisions::Decisions;
 use job::search;
@@ -97,6 +98,15 @@ pub(crate) fn compile(
     unenforced: Vec<Unenforced>,
     can_idmap: fn(&Path) -> Option<bool>,
 ) -> Result<Compiled> {
+    trace::compiling(Some(job.program), || compile_untraced(config, job, unenforced, can_idmap))
+}
+
+fn compile_untraced(
+    config: &SandboxConfig,
+    job: &Job<'_>,
+    unenforced: Vec<Unenforced>,
+    can_idmap: fn(&Path) -> Option<bool>,
+) -> Result<Compiled> {
     let masked = with_landlock_masks(config);
     let config = masked.as_ref().unwrap_or(config);
     let env = job.env_over(&config.env);
@@ -150,6 +160,14 @@ pub(crate) fn compile_session(
     unenforced: Vec<Unenforced>,
     can_idmap: fn(&Path) -> Option<bool>,
 ) -> Result<CompiledSession> {
+    trace::compiling(None, || compile_session_untraced(config, unenforced, can_idmap))
+}
+
+fn compile_session_untraced(
+    config: &SandboxConfig,
+    unenforced: Vec<Unenforced>,
+    can_idmap: fn(&Path) -> Option<bool>,
+) -> Result<CompiledSession> {
     let masked = with_landlock_masks(config);
     let config = masked.as_ref().unwrap_or(config);
     let mut order = Order::of(config, SetUpUnderFilter::OfSession, unenforced, can_idmap)?;
@@ -183,6 +201,10 @@ fn check_session(decisions: &Decisions<'_>) -> Result<()> {
 
 /// Compiles a command of a session. Returns the limits that the caller enforces too.
 pub(crate) fn compile_command(frame: &SessionFrame, job: &Job<'_>) -> Result<(CommandPlan, Bounds)> {
+    trace::compiling(Some(job.program), || compile_command_untraced(frame, job))
+}
+
+fn compile_command_untraced(frame: &SessionFrame, job: &Job<'_>) -> Result<(CommandPlan, Bounds)> {
     let env = job.env_over(&frame.config.env);
     let job = &Job { env: &env, ..job.clone() };
     let (mut descriptors, mut handed) = (vec![], vec![]);

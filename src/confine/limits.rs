@@ -468,6 +468,11 @@ impl Limits {
         Ok(())
     }
 
+    /// Returns the limit on wall-clock time.
+    pub(crate) fn wall_clock(&self) -> Option<Duration> {
+        self.wall_time
+    }
+
     /// Whether a limit needs the CPU time of the sandbox, which only a cgroup counts.
     pub(crate) fn counts_cpu(&self) -> bool {
         self.cpu_time.is_some() || self.idle_timeout.is_some()

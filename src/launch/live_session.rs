@@ -43,6 +43,8 @@ pub(crate) struct LaunchedSession {
     pub(super) image: Image,
     pub(super) pass: u64,
     pub(super) own_id: u32,
+    /// The PID of init.
+    pub init: i32,
     /// A pidfd of the caller.
     pub(super) caller: OwnedFd,
     /// Namespaces of the session, with their kinds as flags of clone(2).

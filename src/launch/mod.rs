@@ -209,6 +209,7 @@ impl<'a> Launch<'a> {
             image,
             pass,
             own_id,
+            init: init.pid(),
             caller,
             namespaces,
             listener: listener.map(Listener::new),

@@ -15,6 +15,7 @@ pub(crate) mod clone;
 #[cfg(feature = "config")]
 pub(crate) mod descriptor_copy;
 pub(crate) mod in_caller;
+pub(crate) mod inherited_fd;
 pub(crate) mod kcmp;
 pub(crate) mod landlock_abi;
 pub(crate) mod layout;

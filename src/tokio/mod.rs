@@ -58,6 +58,7 @@ use crate::error::{Error, Result};
 use crate::outcome::{Outcome, Output};
 use crate::sandbox::Sandbox;
 use crate::sys::async_fd;
+use crate::trace;
 pub use async_pipe::{ChildStderr, ChildStdin, ChildStdout, Pty};
 pub use async_session::{Pool, Session, start};
 pub use child::Child;
@@ -139,7 +140,7 @@ impl<T: Send + 'static> Drop for DroppedElsewhere<T> {
 }
 
 fn spawn_blocking<T: Send + 'static>(function: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    ::tokio::task::spawn_blocking(function)
+    ::tokio::task::spawn_blocking(trace::in_current(function))
 }
 
 /// Returns the result of a function that was called on another thread.

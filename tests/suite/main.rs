@@ -26,7 +26,7 @@ mod spawn;
 /// What needs features of the crate in most of its tests, or examples that do.
 macro_rules! with_features {
     ($(mod $area:ident;)*) => {
-        $(#[cfg(all(feature = "config", feature = "serde", feature = "systemd", feature = "tokio", feature = "_testing"))] mod $area;)*
+        $(#[cfg(all(feature = "config", feature = "serde", feature = "systemd", feature = "tokio", feature = "tracing", feature = "_testing"))] mod $area;)*
         const WITH_FEATURES: &[&str] = &[$(stringify!($area)),*];
     };
 }
@@ -41,12 +41,14 @@ with_features! {
     mod judge;
     mod learn;
     mod profiles;
+    mod recipes;
     mod run;
     mod runtimes;
     mod seccomp;
     mod sessions;
     mod support_probe;
     mod systemd;
+    mod tracing_spans;
 }
 
 use std::process::ExitCode;
@@ -58,8 +60,14 @@ fn main() -> ExitCode {
     if code == ExitCode::SUCCESS && run.has("root") {
         code = root::again_as_on_an_old_kernel();
     }
-    let has_all =
-        cfg!(all(feature = "config", feature = "serde", feature = "systemd", feature = "tokio", feature = "_testing"));
+    let has_all = cfg!(all(
+        feature = "config",
+        feature = "serde",
+        feature = "systemd",
+        feature = "tokio",
+        feature = "tracing",
+        feature = "_testing"
+    ));
     if !has_all && !run.lists() {
         println!("not tested without all features of the crate: {}", WITH_FEATURES.join(", "));
     }

@@ -2,6 +2,7 @@
 
 mod confinement;
 mod terminal;
+mod test_binaries;
 
 use std::ffi::OsString;
 use std::fs;

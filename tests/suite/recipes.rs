@@ -23,7 +23,11 @@ macro_rules! recipe {
 
 /// What a command in the directory of a recipe printed, and whether it succeeded.
 fn printed(dir: &TempDir, mut host: Host) -> (bool, String) {
-    let output = host.current_dir(dir).env("STOCKADE", format!("{} run", example(COMMAND).display())).output().expect("a command");
+    let output = host
+        .current_dir(dir)
+        .env("STOCKADE", format!("{} run", example(COMMAND).display()))
+        .output()
+        .expect("a command");
     (output.status.success(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
 }
 

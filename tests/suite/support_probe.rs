@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::support::filter::filter;
-use crate::support::{self, children, descriptors, COMMAND, example, is_root, on_host, text};
+use crate::support::{self, COMMAND, children, descriptors, example, is_root, on_host, text};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};

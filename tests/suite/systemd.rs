@@ -10,8 +10,8 @@ use std::process::{Command as Host, Stdio as HostStdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    self, at_most, eventually, COMMAND, example, is_root, on_host, payload_on_host, refused, shared_dir, text, unless_root,
-    with_limits,
+    self, COMMAND, at_most, eventually, example, is_root, on_host, payload_on_host, refused, shared_dir, text,
+    unless_root, with_limits,
 };
 use stockade::cgroup::CgroupParent;
 use stockade::{Cgroup, Child, Command, Layer, Limits, Sandbox, Stdio, Termination};

@@ -17,14 +17,12 @@ use crate::signal_forwarding::Forwarding;
 
 /// Runs the program of `stockade learn`, and writes the policy. Returns the exit status.
 pub fn run(options: &LearnOptions) -> u8 {
-    let forwarding = Forwarding::prepare();
+    let forwarding = Forwarding::default();
     let learn = || -> Result<(Result<Outcome>, bool)> {
         let mut lesson = Lesson::open(&options.output)?;
         let description = Description::of(&options.sandbox, None)?;
         let (sandbox, mut command) = (description.sandbox()?, description.command()?);
-        if description.has_terminal() {
-            return Err(Failure::usage("a program with a terminal of its own cannot be learned: remove --pty"));
-        }
+        Lesson::check(&description)?;
         if lesson.destination.is_stdout() {
             let stderr = io::stderr().as_fd().try_clone_to_owned();
             command.stdout(Stdio::from(stderr.map_err(|error| Failure::io("copy standard error", &error))?));
@@ -52,6 +50,14 @@ impl Lesson {
     pub fn open(path: &Path) -> Result<Self> {
         let is_code = path.extension() == Some(OsStr::new("rs"));
         Ok(Self { destination: Destination::open("learned policy", path)?, is_code, learned: None })
+    }
+
+    /// Refuses what cannot be observed.
+    pub fn check(description: &Description) -> Result<()> {
+        match description.has_terminal() {
+            true => Err(Failure::usage("a program with a terminal of its own cannot be learned: remove --pty")),
+            false => Ok(()),
+        }
     }
 
     /// Runs the command, and keeps what it used.

@@ -143,3 +143,80 @@ pub fn of_setting(error: &Error) -> String {
     let text = text.strip_prefix("failed to read the configuration: ").unwrap_or(&text);
     in_words_of_options(text.strip_prefix("line 1: ").unwrap_or(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::in_words_of_options;
+
+    /// Types whose methods no option or key calls: an error about them cannot come from this command.
+    const UNUSED: [&str; 5] = ["Collector", "Config", "Isolated", "Pool", "Session"];
+    /// Methods that only code calls.
+    const OF_CODE: [&str; 7] = [
+        "Child::pty",
+        "Child::wait",
+        "Command::stderr",
+        "Command::stdout",
+        "Sandbox::spawn",
+        "Sandbox::spawn_supervised",
+        "Sandbox::start",
+    ];
+
+    /// The texts in the sources of the library, without comments and tests.
+    fn texts(directory: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(directory).expect("a folder of sources").flatten() {
+            let path = entry.path();
+            if path.is_dir() && !path.ends_with("bin") {
+                texts(&path, found);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                let source = fs::read_to_string(&path).expect("a source file");
+                let code = source.split("\nmod tests {").next().unwrap_or_default();
+                let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+                let code = lines.map(|line| line.trim().trim_end_matches('\\')).collect::<Vec<_>>().join("");
+                found.extend(
+                    code.replace("\\\"", "\u{1}").split('"').skip(1).step_by(2).map(|text| text.replace('\u{1}', "\"")),
+                );
+            }
+        }
+    }
+
+    /// The methods of builders that a text names: `Root::bind`.
+    fn methods(text: &str) -> Vec<String> {
+        let parts = text.match_indices("::").filter_map(|(at, _)| {
+            let before = text[..at].rsplit(|letter: char| !letter.is_alphanumeric()).next()?;
+            let after = text[at + 2..].split(|letter: char| !letter.is_alphanumeric() && letter != '_').next()?;
+            let is_method = before.starts_with(char::is_uppercase) && after.starts_with(char::is_alphabetic);
+            is_method.then(|| format!("{before}::{after}"))
+        });
+        parts.collect()
+    }
+
+    #[test]
+    fn every_method_that_an_error_names_has_words_of_the_command_line() {
+        let mut found = vec![];
+        texts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        // Code in which a quote is no text is found too; what it names is no prose.
+        let prose: Vec<String> =
+            found.into_iter().filter(|text| text.contains(' ') && !text.contains([';', '\n'])).collect();
+        let named: Vec<&String> = prose.iter().filter(|text| !methods(text).is_empty()).collect();
+        assert!(named.len() > 80, "errors were found: {}", named.len());
+        for text in named {
+            let words = in_words_of_options(text);
+            let left: Vec<String> = methods(&words)
+                .into_iter()
+                .filter(|method| !OF_CODE.contains(&method.as_str()))
+                .filter(|method| !UNUSED.iter().any(|kind| method.starts_with(&format!("{kind}::"))))
+                .collect();
+            assert!(left.is_empty(), "{left:?} of {text:?}: write what the command line says to the table");
+            assert!(!words.contains(".bind("), "{words}");
+        }
+    }
+
+    #[test]
+    fn binds_are_options() {
+        let words = in_words_of_options(r#"bind it: .bind("/a", "/b") and .bind("/c", "/c")"#);
+        assert_eq!(words, "bind it: --ro /a:/b and --ro /c");
+    }
+}

@@ -15,7 +15,7 @@ use crate::signal_forwarding::Forwarding;
 
 /// Runs the command, and writes what the options request. Returns the exit status.
 pub fn run(options: &RunOptions) -> u8 {
-    let forwarding = Forwarding::prepare();
+    let forwarding = Forwarding::default();
     Records::open(&options.results)
         .and_then(|mut records| {
             let description = Description::of_run(options);
@@ -54,6 +54,7 @@ fn perform(description: &Description, records: &mut Records, forwarding: &Forwar
     let (sandbox, command) = (description.sandbox()?, description.command()?);
     forwarding.start(description)?;
     if let Some(lesson) = &mut records.lesson {
+        Lesson::check(description)?;
         return lesson.run(&sandbox, command, forwarding);
     }
     let mut child = sandbox.spawn(command)?;

@@ -7,7 +7,6 @@ use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, tcgetpgrp};
 
 /// The modes of the terminal on standard input. `None` without one.
-#[derive(Clone)]
 pub struct SavedModes(Option<Termios>);
 
 impl SavedModes {

@@ -37,8 +37,8 @@ const SIGNALS: [Number; 9] = [
 ];
 
 /// The signals of this process, and the program that they are passed on to.
+#[derive(Default)]
 pub struct Forwarding {
-    modes: SavedModes,
     shared: Arc<Shared>,
 }
 
@@ -73,17 +73,11 @@ impl KilledFor {
 }
 
 impl Forwarding {
-    /// Blocks the signals in this thread, and in those that it starts.
-    pub fn prepare() -> Self {
-        // It fails for no set of signals.
-        let _ = SIGNALS.into_iter().collect::<SigSet>().thread_block();
-        Self { modes: SavedModes::read(), shared: Arc::default() }
-    }
-
-    /// Starts the thread that passes the signals on.
+    /// Blocks the signals in this thread and in those that it starts from now on, and starts one that passes them on.
     pub fn start(&self, description: &Description) -> Result<()> {
         let failed = |error: Errno| Failure::io("read signals", &error.into());
         let signals: SigSet = SIGNALS.into_iter().collect();
+        signals.thread_block().map_err(failed)?;
         let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
         let mut forwarder = Forwarder {
             signals,
@@ -92,7 +86,7 @@ impl Forwarding {
             grace: description.grace(),
             has_terminal: description.has_terminal(),
             shares_session: description.shares_session(),
-            modes: self.modes.clone(),
+            modes: SavedModes::read(),
             ending: None,
         };
         let thread = thread::Builder::new().name("stockade-signals".into()).spawn(move || forwarder.run());
@@ -186,8 +180,6 @@ impl Forwarder {
             Signal::TERM => self.pass(|killer| killer.signal(signal)),
             _ => self.pass(|killer| killer.signal_group(signal)),
         }
-        // A stopped program does not see it otherwise.
-        self.pass(Killer::resume);
     }
 
     fn kill_if_due(&mut self) {

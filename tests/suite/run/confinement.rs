@@ -177,15 +177,12 @@ fn a_policy_of_a_file_is_the_programs() {
 
 #[apply(test)]
 fn the_error_of_a_malformed_policy_names_the_position() {
-    refused(
-        &["--seccomp", "/no/such/policy"],
-        "/no/such/policy: open: No such file",
-    );
+    refused(&["--seccomp", "/no/such/policy"], "/no/such/policy: open: No such file");
     refused(&["--seccomp", "/"], "Is a directory");
     let (_dir, file) = policy("{\n  \"default_action\": \"allow\",\n  \"record\": false,\n  \"rules\": [}\n}\n");
-    refused(&["--seccomp", &file], "line 4 column 13");
+    refused(&["--seccomp", &file], "line 4: it is not JSON");
     let (_dir, file) = policy("{\n  \"default_action\": \"alow\"\n}\n");
-    refused(&["--seccomp", &file], "unknown variant `alow`");
+    refused(&["--seccomp", &file], "alow");
     let rule = r#"{"call": "moumt", "action": "kill"}"#;
     let (_dir, file) = policy(&format!(r#"{{"default_action": "allow", "rules": [{rule}]}}"#));
     refused(&["--seccomp", &file], "unknown system call: \"moumt\": use a name of syscalls(2), such as mount");

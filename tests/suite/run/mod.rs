@@ -106,7 +106,7 @@ fn a_program_that_is_not_found_gives_127() {
     run(&["--", "/no/such/program"]).refusal(127);
     // There on the host, but not inside: it says which bind is missing.
     let said = run(&["--root", "empty", "--", "sh"]).refusal(127);
-    assert!(said.contains("exists on the host") && said.contains("bind"), "{said}");
+    assert!(said.contains("exists on the host") && said.contains("add --ro /"), "{said}");
 }
 
 #[apply(test)]
@@ -171,7 +171,7 @@ fn contradictory_options_give_2_and_one_line() {
         (&["--hostname", "a", "--hostname", "b"], "--hostname"),
         (&["--uid", "1", "--uid", "2"], "--uid"),
         (&["--root", "host", "--root", "empty"], "--root"),
-        (&["--share", "uts", "--hostname", "name"], "host name"),
+        (&["--share", "uts", "--hostname", "name"], "`hostname` needs a namespace that is shared"),
         (&["--share", "mount"], "mount"),
         (&["--share", "mount", "--root", "empty"], "mount"),
         (&["--share", "mount", "--root", "/", "--tmpfs", "/x"], "mount"),

@@ -58,7 +58,8 @@ fn a_setting_is_a_value_of_toml_or_text() {
 fn options_replace_settings_and_settings_replace_the_file() {
     let dir = with_file();
     let file = dir.path().join("sandbox.toml");
-    fs::write(&file, "hostname = 'file'\nro = ['file:/shown']\nenv = { A = '1', B = '1' }\ncommand = ['uname', '-n']").unwrap();
+    fs::write(&file, "hostname = 'file'\nro = ['file:/shown']\nenv = { A = '1', B = '1' }\ncommand = ['uname', '-n']")
+        .unwrap();
     let file = file.display().to_string();
     let options = ["--config", &file];
     assert_eq!(run(&options).output(), "file");
@@ -94,7 +95,13 @@ fn a_path_may_have_a_colon_and_any_bytes() {
     assert_eq!(run(&["--set", &setting, "--", "cat", "/x:y"]).output(), "colon");
     let name = OsString::from_vec(b"bytes\xff".to_vec());
     fs::write(dir.path().join(&name), "bytes").unwrap();
-    let args = ["--ro".into(), dir.path().join(&name).into_os_string(), "--".into(), "cat".into(), dir.path().join(&name).into()];
+    let args = [
+        "--ro".into(),
+        dir.path().join(&name).into_os_string(),
+        "--".into(),
+        "cat".into(),
+        dir.path().join(&name).into(),
+    ];
     assert_eq!(ran(stockade_run(args)).output(), "bytes");
 }
 
@@ -111,9 +118,12 @@ fn what_has_no_option_can_be_set() {
     assert_eq!(sh(&[], seccomp).output(), "Seccomp:\t2");
     let unconfined = sh(&["--seccomp", "unconfined"], seccomp).output();
     assert!(["Seccomp:\t0", "Seccomp:\t2"].contains(&unconfined.as_str()), "a container may have one: {unconfined}");
-    assert_eq!(unconfined, fs::read_to_string("/proc/self/status").map_or(String::new(), |status| {
-        status.lines().find(|line| line.starts_with("Seccomp:")).unwrap_or_default().to_owned()
-    }));
+    assert_eq!(
+        unconfined,
+        fs::read_to_string("/proc/self/status").map_or(String::new(), |status| {
+            status.lines().find(|line| line.starts_with("Seccomp:")).unwrap_or_default().to_owned()
+        })
+    );
     // The caller's own IDs.
     let identity = sh(&["--set", "identity=caller"], "cat /proc/self/uid_map").output();
     let uid = nix::unistd::geteuid().to_string();

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::tcgetattr;
 use nix::unistd::Pid;
 
-use crate::run::{stockade_run, reported, run, sh};
+use crate::run::{reported, run, sh, stockade_run};
 use crate::support::text;
 
 #[apply(test)]

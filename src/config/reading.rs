@@ -36,6 +36,28 @@ impl Config {
         Source { path: None, format }.config(text).map(|config| config.resolve(base))
     }
 
+    /// Does the same as [`Config::parse`] with a part of a configuration, which [`Config::overridden_by`] adds to another
+    /// one: keys that contradict each other, or need another key, are an error of [`Config::sandbox`] alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Config::parse`], but for contradictions.
+    ///
+    /// ```
+    /// use stockade::config::{Config, ConfigFormat};
+    ///
+    /// let [one, other] = ["cpus = 1.5", "cpu_period = '50ms'"];
+    /// assert!(Config::parse(other, ConfigFormat::Toml, ".").is_err());
+    /// let part = |text| Config::parse_part(text, ConfigFormat::Toml, ".");
+    /// assert!(part(one)?.overridden_by(part(other)?).sandbox().is_ok());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn parse_part(text: &str, format: ConfigFormat, base: impl AsRef<Path>) -> Result<Self> {
+        let source = Source { path: None, format };
+        let read = source.document(text).and_then(|document| Self::deserialize(&document.0));
+        read.map(|config| config.resolve(base)).map_err(|fault| source.error(fault, EXAMPLES))
+    }
+
     /// Reads a configuration file. It is JSON if its name ends in `.json`, else TOML. Relative paths of the host in it
     /// start at its directory.
     ///
@@ -121,9 +143,13 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    fn document(&self, text: &str) -> std::result::Result<Document, Fault> {
+        Document::check(Located::parse(text, self.format)?)
+    }
+
     fn config(&self, text: &str) -> Result<Config> {
         let read = || -> std::result::Result<Config, Fault> {
-            let document = Document::check(Located::parse(text, self.format)?)?;
+            let document = self.document(text)?;
             let config = Config::deserialize(&document.0)?;
             match config.contradiction() {
                 Some(contradiction) => Err(document.fault(contradiction)),

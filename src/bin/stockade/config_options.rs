@@ -34,7 +34,7 @@ fn setting(text: &str) -> Result<Config, String> {
     let (key, value) = text.split_once('=').ok_or("it has no =")?;
     let line = format!("{key} = {value}");
     let line = if is_toml(&line) { line } else { format!("{key} = {}", serde_json::Value::from(value.trim())) };
-    Config::parse(&line, ConfigFormat::Toml, ".").map_err(|error| of_setting(&error))
+    Config::parse_part(&line, ConfigFormat::Toml, ".").map_err(|error| of_setting(&error))
 }
 
 fn is_toml(line: &str) -> bool {

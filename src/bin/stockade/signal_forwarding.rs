@@ -36,6 +36,9 @@ const SIGNALS: [Number; 9] = [
     Number::SIGCONT,
 ];
 
+/// The time between two looks whether the program was started, while a signal waits for that.
+const INTERVAL: Duration = Duration::from_millis(10);
+
 /// The signals of this process, and the program that they are passed on to.
 #[derive(Default)]
 pub struct Forwarding {
@@ -87,6 +90,8 @@ impl Forwarding {
             has_terminal: description.has_terminal(),
             shares_session: description.shares_session(),
             modes: SavedModes::read(),
+            early: vec![],
+            asked: false,
             ending: None,
         };
         let thread = thread::Builder::new().name("stockade-signals".into()).spawn(move || forwarder.run());
@@ -114,6 +119,10 @@ struct Forwarder {
     has_terminal: bool,
     shares_session: bool,
     modes: SavedModes,
+    /// Signals that came before the program was started.
+    early: Vec<siginfo>,
+    /// Whether the program was asked to terminate.
+    asked: bool,
     /// The signal that asked the program to terminate, and when it is killed.
     ending: Option<(Signal, Instant)>,
 }
@@ -125,21 +134,60 @@ impl Forwarder {
             while let Ok(Some(signal)) = self.signals.read_signal() {
                 self.receive(&signal);
             }
+            if self.is_started() {
+                std::mem::take(&mut self.early).iter().for_each(|signal| self.act(signal));
+            }
             self.kill_if_due();
-            let timeout = self.ending.map_or(PollTimeout::NONE, |(_, due)| {
-                // Rounded up, so that the time has come when poll(2) returns.
-                let left = due.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
-                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-            });
-            let _ = poll(&mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)], timeout);
+            let _ = poll(&mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)], self.timeout());
         }
     }
 
+    /// The time until something is to be done without a signal.
+    fn timeout(&self) -> PollTimeout {
+        let due = self.ending.map(|(_, due)| due.saturating_duration_since(Instant::now()));
+        let look = (!self.early.is_empty()).then_some(INTERVAL);
+        // Rounded up, so that the time has come when poll(2) returns.
+        let next = [due, look].into_iter().flatten().min().map(|left| left + Duration::from_micros(999));
+        next.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX))
+    }
+
+    /// Whether the program was started, as far as this process knows.
+    fn is_started(&self) -> bool {
+        self.shared.killer.get().is_some()
+    }
+
+    /// Acts on a signal, or keeps it until the program was started.
     fn receive(&mut self, received: &siginfo) {
-        let Ok(number) = Number::try_from(received.ssi_signo as i32) else { return };
-        if self.ignored & (1 << (number as u32 - 1)) != 0 {
-            return;
+        let bit = 1u64.checked_shl(received.ssi_signo.wrapping_sub(1)).unwrap_or_default();
+        if self.ignored & bit == 0 {
+            match self.is_started() {
+                true => self.act(received),
+                false => self.keep(*received),
+            }
         }
+    }
+
+    /// Keeps a signal of the time of the set-up, which ends with this process: at the end of the grace period, or at a
+    /// second SIGINT.
+    fn keep(&mut self, received: siginfo) {
+        let signal = Signal::new(received.ssi_signo as i32);
+        if let Some(signal @ (Signal::INT | Signal::TERM | Signal::HUP)) = signal {
+            if self.ending.is_some() && signal == Signal::INT {
+                exit(exit_status::of_signal(signal).into());
+            }
+            self.expect_end(signal);
+        }
+        self.early.push(received);
+    }
+
+    fn expect_end(&mut self, signal: Signal) {
+        if self.ending.is_none() {
+            self.ending = Instant::now().checked_add(self.grace).map(|due| (signal, due));
+        }
+    }
+
+    fn act(&mut self, received: &siginfo) {
+        let Ok(number) = Number::try_from(received.ssi_signo as i32) else { return };
         let Some(signal) = Signal::new(number as i32) else { return };
         // The terminal has sent it to the program too.
         let is_shared = self.shares_session && received.ssi_code == SI_KERNEL;
@@ -164,17 +212,12 @@ impl Forwarder {
 
     /// Asks the program to terminate. A second SIGINT kills it.
     fn end(&mut self, signal: Signal, is_shared: bool) {
-        if self.shared.killer.get().is_none() {
-            // The set-up is in progress. It ends with this process.
-            exit(exit_status::of_signal(signal).into());
-        }
-        if self.ending.is_some() && signal == Signal::INT {
+        if self.asked && signal == Signal::INT {
             self.kill(KilledFor { signal, grace: None });
             return;
         }
-        if self.ending.is_none() {
-            self.ending = Instant::now().checked_add(self.grace).map(|due| (signal, due));
-        }
+        self.asked = true;
+        self.expect_end(signal);
         match signal {
             _ if is_shared => {}
             Signal::TERM => self.pass(|killer| killer.signal(signal)),
@@ -184,6 +227,9 @@ impl Forwarder {
 
     fn kill_if_due(&mut self) {
         if let Some((signal, _)) = self.ending.filter(|(_, due)| *due <= Instant::now()) {
+            if !self.is_started() {
+                exit(exit_status::of_signal(signal).into());
+            }
             self.kill(KilledFor { signal, grace: Some(self.grace) });
             self.ending = None;
         }

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use stockade::config::Config;
 
 use super::{Ran, at, ran, run, sh, stockade, stockade_run, with_file};
-use crate::support::{is_root, shared_dir};
+use crate::support::{exists, is_root, shared_dir};
 
 #[apply(test)]
 fn every_key_can_be_set() {
@@ -68,7 +68,8 @@ fn options_replace_settings_and_settings_replace_the_file() {
     assert_eq!(run(&all).output(), "option");
     // Mounts and variables are added to each other. The path is relative to the file, not to this process.
     let script = "echo $A$B; cat /shown; ls /other";
-    let added = [&options[..], &["--env", "B=2", "--ro", &at(&dir, "/other"), "--", "sh", "-c", script]].concat();
+    let other = at(&dir, "/other");
+    let added = [&options[..], &["--env", "B=2", "--ro", &other, "--", "sh", "-c", script]].concat();
     assert_eq!(run(&added).output(), "12\ncontents\nfile\nsandbox.toml");
     let said = run(&[&options[..], &["--tmpfs", "/shown"]].concat()).refusal(2);
     assert!(said.contains("/shown") && said.contains("`tmpfs`"), "{said}");
@@ -128,10 +129,13 @@ fn what_has_no_option_can_be_set() {
     let identity = sh(&["--set", "identity=caller"], "cat /proc/self/uid_map").output();
     let uid = nix::unistd::geteuid().to_string();
     assert!(identity.split_whitespace().nth(1) == Some(&uid), "{identity}");
-    // A device.
-    assert_ne!(sh(&[], "test -c /dev/full && test -c /dev/loop-control").status, 0);
-    let full = sh(&["--set", "devices=[\"/dev/full\"]"], "echo x >/dev/full");
-    assert!(full.stderr.contains("No space left"), "{full:?}");
+    // A device that is not in the minimal /dev.
+    let device = ["/dev/loop-control", "/dev/fuse", "/dev/kmsg"].into_iter().find(|path| exists(path));
+    if let Some(device) = device {
+        let is_there = format!("test -c {device}");
+        assert_eq!(sh(&[], &is_there).status, 1);
+        assert_eq!(sh(&["--set", &format!("devices=[{device:?}]")], &is_there).status, 0);
+    }
 }
 
 #[apply(test)]
@@ -139,10 +143,9 @@ fn errors_are_in_the_words_of_options() {
     let cases: &[(&[&str], &str)] = &[
         (&["--root", "inherit", "--tmpfs", "/tmp"], "--root host or --root /"),
         (&["--share", "uts", "--set", "domain_name=x"], "domain_name"),
-        (&["--share", "user", "--uid", "5"], "--share"),
     ];
     for (options, expected) in cases {
-        let said = run(&[options, &["--", "true"]].concat()).refusal(2);
+        let said = run(&[*options, &["--", "true"]].concat()).refusal(2);
         assert!(said.contains(expected) && !said.contains("::"), "{options:?}: {said}");
     }
     let said = run(&["--root", "empty", "--", "/bin/sh"]).refusal(127);

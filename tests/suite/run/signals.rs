@@ -1,10 +1,12 @@
 //! Signals that `stockade run` receives: they reach the program, and end it in the end.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -151,28 +153,43 @@ fn an_ignored_signal_stays_ignored() {
     assert_eq!((status.code(), wrote.as_str()), (Some(5), ""));
 }
 
-#[apply(test)]
-fn a_stop_stops_the_program_and_this_command() {
-    let script = "trap 'exit 4' TERM; echo ready; while :; do echo tick; sleep 0.02; done";
-    let mut running = Signaled::start(&[], script);
+/// Whether a program that writes all the time goes on while the command is stopped. It goes on afterwards in any case.
+fn writes_while_stopped(options: &[&str], script: &str) -> bool {
+    let mut running = Signaled::start(options, script);
     running.until("tick");
     running.signal(Signal::SIGTSTP);
     running.until_state('T');
-    // What was written before is read: then nothing follows.
-    std::thread::sleep(Duration::from_millis(100));
+    // What was written before is read first.
+    std::thread::sleep(at_most(Duration::from_millis(200)));
     let written = running.stdout.fill_buf().map_or(0, <[u8]>::len);
     running.stdout.consume(written);
-    let reader = running.stdout.get_ref();
-    let readable = |timeout: u16| {
-        let mut fds = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(reader), nix::poll::PollFlags::POLLIN)];
-        nix::poll::poll(&mut fds, timeout).expect("poll") > 0
+    let goes_on = {
+        let mut fds = [PollFd::new(running.stdout.get_ref().as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, 500u16).expect("poll") > 0
     };
-    assert!(!readable(400), "the program is stopped");
     running.signal(Signal::SIGCONT);
     running.until("tick");
     assert_ne!(running.state(), 'T');
     running.signal(Signal::SIGTERM);
     assert_eq!(running.end().0.code(), Some(4));
+    goes_on
+}
+
+const TICKS: &str = "while :; do echo tick; sleep 0.02; done";
+
+#[apply(test)]
+fn a_stop_stops_the_program_and_this_command() {
+    let script = format!("trap 'exit 4' TERM; echo ready; {TICKS}");
+    assert!(!writes_while_stopped(&[], &script));
+}
+
+#[apply(test)]
+#[only(Root)]
+#[skip(crate::support::unless_root_with_groups)]
+fn a_stop_stops_all_processes_if_the_sandbox_is_freezable() {
+    let script = format!("trap 'exit 4' TERM; echo ready; setsid sh -c '{TICKS}' & while :; do sleep 0.05; done");
+    assert!(writes_while_stopped(&[], &script), "another process group goes on");
+    assert!(!writes_while_stopped(&["--set", "freezable=true"], &script));
 }
 
 #[apply(test)]

@@ -58,6 +58,19 @@ impl<'de> Deserializer<'de> for &'de LocatedValue {
         visitor.visit_newtype_struct(self)
     }
 
+    /// Takes a table alone. Derived code would read a list as the fields in their order.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Mistake> {
+        match self.content {
+            Content::Table(_) => self.deserialize_any(visitor),
+            _ => Err(Mistake::invalid_type(self.unexpected(), &visitor).at(self.line)),
+        }
+    }
+
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -81,7 +94,7 @@ impl<'de> Deserializer<'de> for &'de LocatedValue {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier ignored_any
+        tuple_struct map identifier ignored_any
     }
 }
 
@@ -166,7 +179,7 @@ impl<'de> VariantAccess<'de> for Choice<'de> {
         self.value()?.deserialize_any(visitor)
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Mistake> {
-        self.value()?.deserialize_any(visitor)
+    fn struct_variant<V: Visitor<'de>>(self, keys: &'static [&'static str], visitor: V) -> Result<V::Value, Mistake> {
+        self.value()?.deserialize_struct("", keys, visitor)
     }
 }

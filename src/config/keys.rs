@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::descriptor_source::{DescriptorNumber, DescriptorSource};
 use super::learned_source::LearnedSource;
-use super::names::{CapabilityName, IdentityKind, NamespaceName, Profile};
+use super::named_choices::{CapabilityName, IdentityKind, NamespaceName, Profile};
 use super::overriding::Overriding;
 use super::rlimit_pair::RlimitPair;
 use super::root_base::RootBase;

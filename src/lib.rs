@@ -43,7 +43,7 @@
 //!
 //! | room | contents |
 //! |---|---|
-//! | `test` | Tests in sandboxes of their own: [`test`]. |
+//! | `test` | Tests in sandboxes of their own: [`test`](mod@test). |
 //! | `profile` | Ready-made sandboxes: [`profile`]. |
 //! | `learn` | The files and system calls that a program needs, learned by running it: [`Learned`](learn::Learned). |
 //! | `probe` | The features that this host supports, found by trying them: [`Support`](probe::Support). |
@@ -98,6 +98,8 @@
 //! [`Layer`], and the re-exports.
 #![deny(missing_docs, unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// The examples of `test` show where it is called.
+#![allow(clippy::test_attr_in_doctest)]
 
 mod advice;
 mod best_effort;
@@ -141,10 +143,12 @@ pub mod stored_form {}
 mod sys;
 mod syscall;
 pub mod test;
-mod trace;
+#[doc = include_str!("../docs/testing.md")]
+pub mod testing {}
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub mod tokio;
+mod trace;
 mod unix;
 
 // Stands last, so that `Sandbox::new` is the first method in the documentation of `Sandbox`.

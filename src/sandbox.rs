@@ -700,9 +700,7 @@ impl Sandbox {
         default: [Stdio; 3],
         callback: Option<Callback>,
     ) -> Result<Child> {
-        trace::spawning(command.get_program(), None, Child::pid, || {
-            self.spawn_untraced(command, default, callback)
-        })
+        trace::spawning(command.get_program(), None, Child::pid, || self.spawn_untraced(command, default, callback))
     }
 
     fn spawn_untraced(&self, command: &Command, default: [Stdio; 3], callback: Option<Callback>) -> Result<Child> {

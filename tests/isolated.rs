@@ -5,6 +5,9 @@
 //!
 //! This has its own process, since it needs the harness of Rust.
 
+// What they leave running is what some of the tests are about.
+#![allow(clippy::zombie_processes)]
+
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -81,7 +84,9 @@ mod passing {
     fn each_call_has_a_sandbox_of_its_own() {
         for number in 0..3 {
             isolated(|| {
-                std::fs::File::create_new("/tmp/number").and_then(|mut file| write!(file, "{number}")).expect("no file yet");
+                std::fs::File::create_new("/tmp/number")
+                    .and_then(|mut file| write!(file, "{number}"))
+                    .expect("no file yet");
                 assert_eq!(std::fs::read_to_string("/tmp/number").expect("the file"), number.to_string());
             });
         }
@@ -268,7 +273,9 @@ mod failing {
     #[test]
     #[ignore = "it fails"]
     fn has_no_name() {
-        std::thread::spawn(|| Isolated::new().run(helper)).join().unwrap_or_else(|payload| std::panic::resume_unwind(payload));
+        std::thread::spawn(|| Isolated::new().run(helper))
+            .join()
+            .unwrap_or_else(|payload| std::panic::resume_unwind(payload));
     }
 
     fn helper() {}
@@ -276,7 +283,9 @@ mod failing {
     #[test]
     #[ignore = "it fails"]
     fn has_a_sandbox_that_cannot_be_created() {
-        Isolated::new().map_sandbox(|sandbox| sandbox.map_root(|root| root.bind("/no/such/directory", "/mnt"))).run(|| ());
+        Isolated::new()
+            .map_sandbox(|sandbox| sandbox.map_root(|root| root.bind("/no/such/directory", "/mnt")))
+            .run(|| ());
     }
 
     #[test]
@@ -371,7 +380,9 @@ fn leaked_processes_fail_the_test_by_name() {
 #[test]
 fn exceeded_limits_are_named() {
     failure("exceeds_the_time").has(&["before the end", "wall-clock limit exceeded: 1s"]);
-    if let Err(error) = Sandbox::new().map_cgroup(|cgroup| cgroup.memory_max(64 << 20).pids_max(64)).status(Command::new("true")) {
+    if let Err(error) =
+        Sandbox::new().map_cgroup(|cgroup| cgroup.memory_max(64 << 20).pids_max(64)).status(Command::new("true"))
+    {
         eprintln!("skipped: limits on memory and processes, since no cgroup can be created: {error}");
         failure("exceeds_the_memory").has(&["the test was not run in a sandbox", "cgroup"]);
         return;
@@ -430,5 +441,10 @@ fn everything_holds_for_an_ordinary_user() {
     std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
     let mut host = Host::new(&copy);
     let output = host.uid(ORDINARY).gid(ORDINARY).env("HOME", "/").current_dir("/").output().expect("the test binary");
-    assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -65,12 +65,8 @@ type Profile = fn() -> Sandbox;
 
 const TEST: &str = "test";
 
-const PROFILES: [(&str, Profile); 4] = [
-    ("build-step", profile::build_step),
-    (TEST, profile::test),
-    ("judge", profile::judge),
-    ("agent", profile::agent),
-];
+const PROFILES: [(&str, Profile); 4] =
+    [("build-step", profile::build_step), (TEST, profile::test), ("judge", profile::judge), ("agent", profile::agent)];
 
 const LAYERS: [(&str, Layer); 5] = [
     ("namespaces", Layer::Namespaces),

@@ -42,6 +42,9 @@ pub struct TestBinary {
     target: Option<PathBuf>,
 }
 
+/// The variable with which closures are called in the test itself.
+pub(super) const INLINE: &str = "STOCKADE_TEST_INLINE";
+
 /// The size of `CARGO_TARGET_TMPDIR` in bytes, that of `/tmp` in the profile.
 const TMPDIR_SIZE: u64 = 1 << 30;
 
@@ -151,7 +154,7 @@ pub fn is_passed(name: &str) -> bool {
         "OUT_DIR",
         "PATH",
         "TZ",
-        super::INLINE,
+        INLINE,
     ];
     const PREFIXES: [&str; 7] =
         ["CARGO_BIN_EXE_", "CARGO_PKG_", "INSTA_", "NEXTEST_", "PROPTEST_", "QUICKCHECK_", "RUST_"];

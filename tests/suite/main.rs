@@ -59,7 +59,8 @@ fn main() -> ExitCode {
     if code == ExitCode::SUCCESS && run.has("root") {
         code = root::again_as_on_an_old_kernel();
     }
-    let has_all = cfg!(all(feature = "serde", feature = "systemd", feature = "tokio", feature = "tracing", feature = "_testing"));
+    let has_all =
+        cfg!(all(feature = "serde", feature = "systemd", feature = "tokio", feature = "tracing", feature = "_testing"));
     if !has_all && !run.lists() {
         println!("not tested without all features of the crate: {}", WITH_FEATURES.join(", "));
     }

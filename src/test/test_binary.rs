@@ -26,13 +26,10 @@ use crate::sandbox::Sandbox;
 /// ```
 /// use stockade::{profile, test::TestBinary};
 ///
-/// // The arguments of a runner are the binary and what follows it.
-/// let binary = TestBinary::new(std::env::current_exe()?)?;
-/// let sandbox = binary.bind(profile::test());
-/// # let mut command = binary.command();
-/// # command.args(["--list", "--format", "terse"]);
-/// # assert!(sandbox.output(command)?.outcome.success());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// // cargo passes the path of a test binary, and arguments.
+/// let binary = TestBinary::new("/usr/bin/true")?;
+/// assert!(binary.bind(profile::test()).status(binary.command().arg("--list"))?.success());
+/// # Ok::<(), stockade::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct TestBinary {

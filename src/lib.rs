@@ -44,7 +44,7 @@
 //! | room | contents |
 //! |---|---|
 //! | `config` | Configuration files that people write: [`Config`](config::Config) (feature `config`). |
-//! | `test` | Tests in sandboxes of their own: [`test`]. |
+//! | `test` | Tests in sandboxes of their own: [`test`](mod@test). |
 //! | `profile` | Ready-made sandboxes: [`profile`]. |
 //! | `learn` | The files and system calls that a program needs, learned by running it: [`Learned`](learn::Learned). |
 //! | `probe` | The features that this host supports, found by trying them: [`Support`](probe::Support). |
@@ -100,6 +100,8 @@
 //! [`Layer`], and the re-exports.
 #![deny(missing_docs, unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// The examples of `test` show where it is called.
+#![allow(clippy::test_attr_in_doctest)]
 
 mod advice;
 mod best_effort;
@@ -147,6 +149,8 @@ pub mod stored_form {}
 mod sys;
 mod syscall;
 pub mod test;
+#[doc = include_str!("../docs/testing.md")]
+pub mod testing {}
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub mod tokio;

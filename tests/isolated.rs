@@ -5,6 +5,9 @@
 //!
 //! This has its own process, since it needs the harness of Rust.
 
+// What they leave running is what some of the tests are about.
+#![allow(clippy::zombie_processes)]
+
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;

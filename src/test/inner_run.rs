@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::TestResult;
 use super::run_report::{BEGIN, DESCRIPTOR, RunReport, TestVerdict};
+use super::test_result::TestResult;
 use crate::environment;
 use crate::escape::shown;
 use crate::process_status::ProcessStatus;

@@ -57,7 +57,8 @@ mod tests {
         }
         let own = "test::test_name::tests::a_closure_tells_its_function";
         assert_eq!(path(|| ()), Some(own));
-        assert_eq!((|| path(|| ()))(), Some(own));
+        let within = || path(|| ());
+        assert_eq!(within(), Some(own));
         assert_eq!(function("u32"), None);
     }
 
@@ -65,7 +66,7 @@ mod tests {
     fn the_thread_of_a_test_has_its_name() {
         let own = "test::test_name::tests::the_thread_of_a_test_has_its_name";
         assert_eq!(candidates::<()>(), [own]);
-        let unnamed = thread::spawn(|| candidates::<fn()>()).join().expect("a thread");
+        let unnamed = thread::spawn(candidates::<fn()>).join().expect("a thread");
         assert!(unnamed.iter().all(|name| name == own), "{unnamed:?}");
     }
 }

@@ -54,10 +54,14 @@ fn name(program: &OsStr) -> String {
 }
 
 /// The span of waiting for a program: from the first call that waits to the outcome, whether they block or not.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Waiting(Option<Span>);
 
 impl Waiting {
+    pub fn new() -> Self {
+        Self(None)
+    }
+
     fn span(&mut self, pid: Pid) -> &Span {
         let new = || {
             info_span!(

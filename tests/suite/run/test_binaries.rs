@@ -54,7 +54,8 @@ fn a_test_binary_has_an_empty_directory_for_temporary_files() {
 #[apply(test)]
 fn a_test_binary_gets_what_cargo_sets_and_no_token() {
     let dir = package("env");
-    let given = [CARGO, ("CARGO_PKG_NAME", "it"), ("RUST_LOG", "debug"), ("NEXTEST", "1"), ("CARGO_REGISTRY_TOKEN", "secret")];
+    let given =
+        [CARGO, ("CARGO_PKG_NAME", "it"), ("RUST_LOG", "debug"), ("NEXTEST", "1"), ("CARGO_REGISTRY_TOKEN", "secret")];
     let said = runner(&["--env", "OWN=1"], &dir, &given).output();
     for variable in ["CARGO_MANIFEST_DIR=/package", "CARGO_PKG_NAME=it", "RUST_LOG=debug", "NEXTEST=1", "OWN=1"] {
         assert!(said.lines().any(|line| line == variable), "{variable} is missing: {said}");

@@ -177,7 +177,7 @@ pub mod seccomp {
 ///
 /// The list of operations is [`Root`], at the crate root.
 pub mod mount {
-    pub use crate::confine::{Bind, HidePid, Mode, Operation, Overlay, Proc, Tmpfs};
+    pub use crate::confine::{Bind, HidePid, Inputs, Mode, Operation, Overlay, Proc, Tmpfs};
     pub use crate::host_path::HostPath;
 }
 

@@ -143,7 +143,7 @@ pub fn test() -> Sandbox {
 ///
 /// | setting | reason |
 /// |---|---|
-/// | programs and libraries of the host (`/usr` without `/usr/src`) and the settings of Java. No other files of the host are visible | answers, other submissions and the judge's own files are on the same disk |
+/// | programs and libraries of the host ([`Root::system`]). No other files of the host are visible | answers, other submissions and the judge's own files are on the same disk |
 /// | [`Seccomp::pure_computation`] | a submission has no reason to create a process, open a socket or write a file: [`Termination::Syscall`](crate::Termination::Syscall) names the call |
 /// | `/etc/hosts`, `/etc/passwd` and `/etc/group` with the sandbox's own names alone | runtimes look up the host name and the user |
 /// | `/proc` with processes only, a minimal `/dev` | some programs read their input from `/dev/stdin`; the load of the host is not visible |
@@ -171,10 +171,7 @@ pub fn test() -> Sandbox {
 pub fn judge() -> Sandbox {
     let limits = time_limits(10, 0).stdout_max(8 * MIB).stderr_max(64 * KIB).stderr_overflow(Overflow::Discard);
     let limits = limits.address_space_without_cgroup(GIB).rlimit(Resource::Stack, 256 * MIB, 256 * MIB);
-    let root = with_java(programs(&["/etc/alternatives", "/etc/ld.so.cache"]))
-        .with(Proc::new("/proc").subset_pid())
-        .dev("/dev");
-    let root = root.network_names().user_names();
+    let root = Root::system().with(Proc::new("/proc").subset_pid()).dev("/dev").network_names().user_names();
     Sandbox::new().root(root).seccomp(Seccomp::pure_computation()).limits(limits)
 }
 
@@ -185,7 +182,7 @@ pub fn judge() -> Sandbox {
 ///
 /// | setting | reason |
 /// |---|---|
-/// | programs and libraries of the host (`/usr` without `/usr/src`) and `/etc`, read-only. No other files of the host are visible | the code cannot disclose keys, tokens and other projects that it cannot read; all of its changes are in the workspace |
+/// | programs and libraries of the host ([`Root::system`]) and `/etc`, read-only. No other files of the host are visible | the code cannot disclose keys, tokens and other projects that it cannot read; all of its changes are in the workspace |
 /// | no environment variables but `PATH`, `HOME` and `LANG` | tokens are often in the environment; pass the variables that the code needs with [`Command::env`](crate::Command::env) |
 /// | `HOME=/home/sandbox`, a tmpfs of 256 MiB, and `LANG=C.UTF-8` | programs keep settings and caches in a home directory, and expect UTF-8 |
 /// | no network | what the code has read cannot be sent anywhere; services on the host's loopback are unreachable |
@@ -215,7 +212,7 @@ pub fn judge() -> Sandbox {
 /// ```
 pub fn agent() -> Sandbox {
     let limits = time_limits(120, 2).stdout_max(MIB).stderr_max(MIB);
-    let root = programs(&["/etc"]).proc("/proc").dev("/dev");
+    let root = Root::system().with(Bind::new("/etc", "/etc").unmapped()).proc("/proc").dev("/dev");
     with_home(root.network_names(), 256 * MIB)
         .seccomp(without_filters(without_watches(Seccomp::container())))
         .limits(limits.rlimit(Resource::Nproc, 512, 512))
@@ -246,31 +243,6 @@ fn without_filters(policy: Seccomp) -> Seccomp {
         [is(0, libc::PR_SET_SECCOMP as u32), is(1, libc::SECCOMP_MODE_FILTER), has_filter],
         Action::Errno(Errno::EINVAL),
     )
-}
-
-/// Returns a root with the programs and libraries of the host, as far as they exist, and what they need from `/etc`.
-fn programs(etc: &[&str]) -> Root {
-    // Those of NixOS and of Guix System are in a store, which all users may read.
-    let system =
-        ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store", "/run/current-system"];
-    let present = system.iter().chain(etc).map(Path::new).filter(|path| status(path).is_ok());
-    let is_shown = |target: &Path| system.iter().any(|tree| target.starts_with(tree));
-    let root = present.fold(Root::empty(), |root, path| match fs::read_link(path) {
-        // What a link to another place leads to is bound.
-        Ok(target) if is_shown(&Path::new("/").join(&target)) => root.symlink(target, path),
-        // Unmapped, so that files that only root may read stay unreadable, even if the caller is root.
-        _ => root.with(Bind::new(path, path).unmapped()),
-    });
-    // Container images often have their application there.
-    root.mask("/usr/src")
-}
-
-/// Adds the settings of Java, without which it fails: Debian keeps them in directories such as `/etc/java-17-openjdk`.
-fn with_java(root: Root) -> Root {
-    let entries = fs::read_dir("/etc").into_iter().flatten().flatten();
-    let settings = entries.filter(|entry| entry.file_name().as_bytes().starts_with(b"java"));
-    let directories = settings.map(|entry| entry.path()).filter(|path| is_directory(path));
-    directories.fold(root, |root, path| root.with(Bind::new(&*path, &path).unmapped()))
 }
 
 /// Returns a root with the host's file system and an empty `/var`: a process that can read a file can lock it, and so

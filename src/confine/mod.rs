@@ -34,7 +34,7 @@ pub(crate) use identity::write_maps;
 pub use landlock::{FsAccess, Landlock};
 pub(crate) use limits::Bounds;
 pub use limits::{Limits, Overflow, Resource};
-pub use mount::{Bind, HidePid, Mode, Operation, Overlay, Proc, Root, Tmpfs};
+pub use mount::{Bind, HidePid, Inputs, Mode, Operation, Overlay, Proc, Root, Tmpfs};
 pub(crate) use namespaces::Join;
 pub use namespaces::{NamespaceRef, Namespaces, TimeOffsets};
 pub(crate) use network::loopback_up;

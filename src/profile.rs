@@ -1,4 +1,4 @@
-//! Ready-made sandboxes for four common uses: [`build_step`], [`test()`], [`judge`] and [`agent`].
+//! Ready-made sandboxes for common uses: [`build_step`], [`test()`], [`compile_untrusted`], [`judge`] and [`agent`].
 //!
 //! A profile is [`Sandbox::new`] with other settings for its use. The guarantees of the default sandbox also hold here:
 //! no network except its own loopback device, no home directories, no user ID 0 on the host, no capabilities, no
@@ -22,8 +22,8 @@
 //! # Names, home directory and environment
 //!
 //! Many programs need these, so all profiles give the program's user and group a name ([`Root::user_names`]), and
-//! resolve the host name ([`Root::network_names`]). [`build_step`], [`test()`] and [`agent`] also set environment
-//! variables, which [`Command::env`](crate::Command::env) replaces:
+//! resolve the host name ([`Root::network_names`]). All but [`judge`] also set environment variables, which
+//! [`Command::env`](crate::Command::env) replaces:
 //!
 //! | variable | value | reason |
 //! |---|---|---|
@@ -36,13 +36,13 @@
 //! Profiles work for root and for ordinary users on most hosts. So they do not use:
 //!
 //! - **A cgroup**, which requires root or a delegated subtree. The memory and CPU time of the whole process tree are
-//!   not limited. [`build_step`], [`test()`] and [`agent`] limit the number of processes with [`Resource::Nproc`]. Add
+//!   not limited. All but [`judge`] limit the number of processes with [`Resource::Nproc`]. Add
 //!   [`Sandbox::cgroup`] if you can.
 //! - **A limit on disk usage.** Without a bind the program writes only to memory, in file systems with a size. A
 //!   directory that you bind with `bind_rw` is on a disk of the host. Use a file system with a size or a quota, or
-//!   limit the size of each file: `map_limits(|limits| limits.rlimit(Resource::Fsize, 1 << 30, 1 << 30))`. Profiles do
-//!   not set `RLIMIT_FSIZE`, because it kills programs that create large sparse files (.NET, and tools of Go and Java),
-//!   and does not limit the number of files.
+//!   limit the size of each file: `map_limits(|limits| limits.rlimit(Resource::Fsize, 1 << 30, 1 << 30))`. Profiles
+//!   other than [`compile_untrusted`] do not set `RLIMIT_FSIZE`, because it kills programs that create large sparse
+//!   files (.NET, and tools of Go and Java), and does not limit the number of files.
 //! - **Landlock**: mounts and namespaces already enforce these rules.
 //!
 //! # Errors
@@ -50,21 +50,19 @@
 //! As with any sandbox, a spawn returns an error if a layer cannot be enforced:
 //!
 //! - if the host does not support user namespaces;
-//! - if a hard limit of the caller is lower than that of the profile (`ulimit -Hu`, `-Hs`, `-Hv`);
+//! - if a hard limit of the caller is lower than that of the profile (`ulimit -Hu`, `-Hs`, `-Hv`, `-Hd`, `-Hf`, `-Ht`);
 //! - for [`judge`], if the caller itself has a seccomp filter with notifications;
-//! - for [`build_step`], [`test()`] and [`agent`] before Linux 5.14, if all processes of an ordinary user together
-//!   exceed the limit on processes.
+//! - for all but [`judge`] before Linux 5.14, if all processes of an ordinary user together exceed the limit on
+//!   processes.
 //!
 //! Limits on output are enforced by [`Sandbox::output`] and
 //! [`Child::wait_with_output`](crate::Child::wait_with_output), which collect the output.
 
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::confine::{Action, Bind, Comparison, Condition, Limits, Overflow, Proc, Resource, Root, Seccomp, Tmpfs};
-use crate::host_path::{is_directory, status};
+use crate::host_path::is_directory;
 use crate::sandbox::Sandbox;
 use crate::unix::Errno;
 
@@ -155,8 +153,8 @@ pub fn test() -> Sandbox {
 ///
 /// Pass the input with [`Command::stdin_bytes`](crate::Command::stdin_bytes), or through a pipe. A file that the
 /// program gets as the caller's own descriptor reveals its path ([`Command::fd`](crate::Command::fd)), and the answers
-/// are often in the same directory. Compile with the same root: a compiler includes any file that it can read (`.incbin
-/// "tests/1.out"`). `examples/judge` does both.
+/// are often in the same directory. Compile with [`compile_untrusted`]: a compiler includes any file that it can read
+/// (`.incbin "tests/1.out"`). `examples/judge` does both.
 ///
 /// Java, Go and Node need threads, and more address space than they use. Limit their memory by a cgroup, and give them
 /// the policy [`Seccomp::runtime`].
@@ -171,8 +169,61 @@ pub fn test() -> Sandbox {
 pub fn judge() -> Sandbox {
     let limits = time_limits(10, 0).stdout_max(8 * MIB).stderr_max(64 * KIB).stderr_overflow(Overflow::Discard);
     let limits = limits.address_space_without_cgroup(GIB).rlimit(Resource::Stack, 256 * MIB, 256 * MIB);
-    let root = Root::system().with(Proc::new("/proc").subset_pid()).dev("/dev").network_names().user_names();
-    Sandbox::new().root(root).seccomp(Seccomp::pure_computation()).limits(limits)
+    Sandbox::new().root(installed_programs().user_names()).seccomp(Seccomp::pure_computation()).limits(limits)
+}
+
+/// Returns a sandbox for a compiler of untrusted sources, such as submissions to an online judge.
+///
+/// A source can make its compiler read any file (`#include "/etc/passwd"`, `.incbin`, `include_str!`), disclose it in an
+/// error message or in the program, and use time, memory and disk without a bound. Assume that it can also execute code in
+/// the compiler. Bind the source with `bind`, and a directory for the output with `bind_rw`.
+///
+/// | setting | reason |
+/// |---|---|
+/// | programs and libraries of the host ([`Root::system`]). No other files of the host are visible | what the compiler can read, the author of the source can read |
+/// | `/etc/hosts`, `/etc/passwd` and `/etc/group` with the sandbox's own names alone | compilers look up the user, and the names of the host are none of the author's business |
+/// | `/proc` with processes only, a minimal `/dev` | Java and Rust find their libraries by `/proc/self/exe`. `/proc/self/mountinfo` shows the paths of binds on the host: do not put secrets into names of directories |
+/// | no environment variables but `PATH`, `HOME` and `LANG` | `/proc/self/environ`, `env!` and `getenv` in a plug-in read them |
+/// | no network | what was read cannot be sent anywhere |
+/// | [`Seccomp::container`] without inotify(7), without installing seccomp filters, and without ptrace(2) and similar calls | an allow-list denies new and exploit-prone system calls |
+/// | `HOME=/home/sandbox`, `/tmp`, `/var/tmp` and `/dev/shm`, 512 MiB each | compilers write temporary files, and Go a cache |
+/// | 256 MiB for each file ([`Resource::Fsize`], then SIGXFSZ) | `int a[1 << 30] = {1};` would write 4 GiB |
+/// | 2 GiB of data for each process ([`Resource::Data`]) | `#include "/dev/zero"` is read until memory is exhausted. Unlike a limit on address space, this does not fail Java, Go and others that reserve more than they use |
+/// | 256 processes and threads ([`Resource::Nproc`]) | enough for parallel code generation and Java |
+/// | 60 s of CPU time for each process ([`Resource::Cpu`]), 2 minutes of wall-clock time, then SIGKILL | templates and constant expressions compute without end |
+/// | 1 MiB of stdout and of stderr, the rest is discarded | a flood of error messages is still a compile error |
+///
+/// The limits on memory and CPU time are for each process. Add a [`Cgroup`](crate::Cgroup) with `memory_max`, `pids_max`
+/// and [`Limits::cpu_time`] for all processes together. A writable bind has no limit on its size: see "Limits that a profile
+/// does not set" in [`profile`](self).
+///
+/// A source can read the standard input of its compiler (`#include "/dev/stdin"`). [`Sandbox::output`] passes `/dev/null`.
+/// With [`Sandbox::spawn`] and [`Sandbox::status`], set [`Command::stdin`](crate::Command::stdin).
+///
+/// The output is untrusted too: run it in [`judge`], and bind or copy it with
+/// [`HostPath::beneath`](crate::mount::HostPath::beneath).
+///
+/// ```
+/// use stockade::{Command, profile};
+///
+/// let source = "#include \"/etc/shadow\"\n";
+/// let mut compiler = Command::new("cc");
+/// compiler.args(["-x", "c", "-E", "-"]).stdin_bytes(source);
+/// # let compiler = if std::path::Path::new("/usr/bin/cc").exists() { compiler } else { Command::new("false") };
+/// assert!(!profile::compile_untrusted().output(compiler)?.outcome.success());
+/// # Ok::<(), stockade::Error>(())
+/// ```
+pub fn compile_untrusted() -> Sandbox {
+    let limits = time_limits(120, 0).stdout_max(MIB).stderr_max(MIB);
+    let limits = limits.overflow(Overflow::Discard);
+    let limits = limits
+        .rlimit(Resource::Cpu, 60, 60)
+        .rlimit(Resource::Data, 2 * GIB, 2 * GIB)
+        .rlimit(Resource::Fsize, 256 * MIB, 256 * MIB)
+        .rlimit(Resource::Nproc, 256, 256);
+    with_home(installed_programs(), 512 * MIB)
+        .seccomp(without_filters(without_watches(Seccomp::container())).deny(TRACING))
+        .limits(limits)
 }
 
 /// Returns a sandbox for unreviewed code, such as code from a language model, or a plug-in.
@@ -216,6 +267,11 @@ pub fn agent() -> Sandbox {
     with_home(root.network_names(), 256 * MIB)
         .seccomp(without_filters(without_watches(Seccomp::container())))
         .limits(limits.rlimit(Resource::Nproc, 512, 512))
+}
+
+/// Returns a root with the programs of the host, their own processes and a minimal `/dev`.
+fn installed_programs() -> Root {
+    Root::system().with(Proc::new("/proc").subset_pid()).dev("/dev").network_names()
 }
 
 /// System calls that inspect or change other processes.

@@ -18,7 +18,10 @@ use crate::plan::{Attributes, Script, Slot, Step};
 
 const INPUT_HINTS: &[(i32, &str)] = &[
     (libc::ENOENT, "it was removed after it was looked up: spawn again"),
-    (libc::EACCES, "the sandbox's user may not enter a directory above it: grant access, or use Root::bind for this input"),
+    (
+        libc::EACCES,
+        "the sandbox's user may not enter a directory above it: grant access, or use Root::bind for this input",
+    ),
     (libc::ELOOP, "a directory above it was replaced by a symlink after it was looked up: spawn again"),
     (libc::ENOTDIR, "it was replaced by a directory, or a directory above it by a file: spawn again"),
     (libc::ENOSPC, "too many mounts: raise /proc/sys/fs/mount-max, or declare directories instead of files"),

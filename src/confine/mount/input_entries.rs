@@ -115,8 +115,8 @@ impl InputSet {
 
 /// Splits the path of an input into the directory above it and its name. Returns an error if it is not relative and plain.
 fn split(path: &Path) -> Result<(&Path, &OsStr)> {
-    let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)))
-        && !path.as_os_str().as_bytes().contains(&0);
+    let is_plain =
+        path.components().all(|part| matches!(part, Component::Normal(_))) && !path.as_os_str().as_bytes().contains(&0);
     path.parent().zip(path.file_name()).filter(|_| is_plain).ok_or_else(|| {
         Error::invalid(
             format!("{path:?} is not a valid path of an input"),

@@ -111,11 +111,7 @@ impl Inputs {
 
     /// Adds inputs that have the same path below a directory of the host and below the target.
     #[must_use]
-    pub fn files<P: Into<PathBuf>>(
-        self,
-        directory: impl Into<HostPath>,
-        paths: impl IntoIterator<Item = P>,
-    ) -> Self {
+    pub fn files<P: Into<PathBuf>>(self, directory: impl Into<HostPath>, paths: impl IntoIterator<Item = P>) -> Self {
         self.files_as(directory, paths.into_iter().map(Into::into).map(|path: PathBuf| (path.clone(), path)))
     }
 

@@ -101,7 +101,7 @@ keys! {
     #[serde(with = "As::<Vec<Escaped>>")]
     env_remove: Vec<OsString>, r#"env_remove = ["LANG"]"#;
 
-    /// The root that the other keys change: `host`, `empty`, `inherit`, a directory, or a table.
+    /// The root that the other keys change: `host`, `system`, `empty`, `inherit`, a directory, or a table.
     #[serde(with = "As::<Option<RootBase>>")]
     root: Option<Root>, r#"root = "empty""#;
     /// Whether the root directory itself is writable.

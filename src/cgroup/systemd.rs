@@ -1,7 +1,6 @@
 //! A delegated systemd scope for the caller ([`CgroupParent::SystemdScope`](super::CgroupParent::SystemdScope)).
 
 use crate::error::Result;
-use crate::locks::lock;
 
 #[cfg(not(feature = "systemd"))]
 pub(super) fn enter_scope() -> Result<()> {
@@ -15,6 +14,8 @@ pub(super) fn enter_scope() -> Result<()> {
 #[cfg(feature = "systemd")]
 pub(super) fn enter_scope() -> Result<()> {
     use std::sync::Mutex;
+
+    use crate::locks::lock;
 
     static ENTERED: Mutex<bool> = Mutex::new(false);
     let mut entered = lock(&ENTERED);

@@ -66,8 +66,8 @@ impl Isolated {
         self.map_sandbox(|sandbox| sandbox.map_cgroup(|cgroup| cgroup.memory_max(bytes)))
     }
 
-    /// Limits the number of processes and threads of the test: [`Cgroup::pids_max`](crate::Cgroup::pids_max). The harness in the
-    /// sandbox has two threads.
+    /// Limits the number of processes and threads of the test: [`Cgroup::pids_max`](crate::Cgroup::pids_max). The
+    /// harness in the sandbox has two threads.
     ///
     /// A test that the limit denied a process, and that passes nevertheless, passes.
     ///
@@ -83,7 +83,8 @@ impl Isolated {
         self.map_sandbox(|sandbox| sandbox.map_limits(|limits| limits.wall_time(time)))
     }
 
-    /// Passes an environment variable of the caller, in addition to those of [`is_passed`]. One that is not set is not passed.
+    /// Passes an environment variable of the caller, in addition to those of [`is_passed`](super::is_passed). One that
+    /// is not set is not passed.
     pub fn pass_env(mut self, name: impl Into<String>) -> Self {
         self.variables.push(name.into());
         self
@@ -97,8 +98,8 @@ impl Isolated {
 
     /// Sets the name of the test, as the harness lists it.
     ///
-    /// Default: the name is found out. It cannot be if another thread than that of the test calls [`Isolated::run`], and a
-    /// function that the test calls has the closure.
+    /// Default: the name is found out. It cannot be if another thread than that of the test calls [`Isolated::run`],
+    /// and a function that the test calls has the closure.
     pub fn test_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self

@@ -17,8 +17,8 @@
 //! # How a test runs
 //!
 //! The test binary is executed once more, for this test alone (`--exact NAME`), in the sandbox of
-//! [`profile::test`](crate::profile::test()) with the files and variables of [`TestBinary`]. There the same call runs the closure,
-//! and the process exits. The outer process passes on its output and how it returned:
+//! [`profile::test`](crate::profile::test()) with the files and variables of [`TestBinary`]. There the same call runs
+//! the closure, and the process exits. The outer process passes on its output and how it returned:
 //!
 //! | the closure | the test |
 //! |---|---|
@@ -28,33 +28,34 @@
 //! | leaves processes running | fails, and names them |
 //! | exceeds a limit, is killed or exits | fails, and says which limit or signal it was |
 //!
-//! - **What stands before the call runs twice**, outside and inside; what stands after it runs outside only. So a test is best
-//!   one call. Values that the closure captures are those of the inner process, and what it changes stays there. A test may call
-//!   [`isolated`] more than once: each closure has a sandbox of its own.
-//! - **Output** that the closure writes is printed when it has returned, at most the 16 MiB of each stream that the profile
-//!   allows. The harness captures it as that of any test.
-//! - **Harnesses**: `cargo test` with any of its options, and cargo-nextest; also harnesses of other crates that know `--exact`,
-//!   `--nocapture`, `--test-threads` and `--include-ignored`, such as libtest-mimic. `#[ignore]` and tests that a macro generates
-//!   for parameters work, and so does a harness that runs tests on its main thread.
+//! - **What stands before the call runs twice**, outside and inside; what stands after it runs outside only. So a test
+//!   is best one call. Values that the closure captures are those of the inner process, and what it changes stays
+//!   there. A test may call [`isolated`] more than once: each closure has a sandbox of its own.
+//! - **Output** that the closure writes is printed when it has returned, at most the 16 MiB of each stream that the
+//!   profile allows. The harness captures it as that of any test.
+//! - **Harnesses**: `cargo test` with any of its options, and cargo-nextest; also harnesses of other crates that know
+//!   `--exact`, `--nocapture`, `--test-threads` and `--include-ignored`. `#[ignore]` and tests
+//!   that a macro generates for parameters work, and so does a harness that runs tests on its main thread.
 //! - **Not supported**: documentation tests and benchmarks, which have no harness that runs one of them by name, and
 //!   `#[should_panic]` without `expected`, which also passes if the sandbox cannot be created.
 //! - **Asynchronous tests**: create the runtime in the closure.
 //!
 //! # Debuggers
 //!
-//! With the environment variable `STOCKADE_TEST_INLINE=1`, closures are called in the test itself, without a sandbox: for
-//! debuggers, and for tests that already run in one, such as that of a runner.
+//! With the environment variable `STOCKADE_TEST_INLINE=1`, closures are called in the test itself, without a sandbox:
+//! for debuggers, and for tests that already run in one, such as that of a runner.
 //!
 //! # Limits
 //!
-//! The profile limits wall-clock time to 5 minutes, the output, and the number of processes of the user. [`Isolated`] sets limits
-//! on memory and on the processes of the test alone. These require a cgroup, as every [`Cgroup`](crate::Cgroup): if the caller may
-//! not create one, the test fails and says so. `map_sandbox(|sandbox| sandbox.best_effort([Layer::Cgroup]))` runs it without them.
-//! Processes that a test leaves running are found without a cgroup.
+//! The profile limits wall-clock time to 5 minutes, the output, and the number of processes of the user. [`Isolated`]
+//! sets limits on memory and on the processes of the test alone. These require a cgroup, as every
+//! [`Cgroup`](crate::Cgroup): if the caller may not create one, the test fails and says so. `map_sandbox(|sandbox|
+//! sandbox.best_effort([Layer::Cgroup]))` runs it without them. Processes that a test leaves running are found without
+//! a cgroup.
 //!
 //! # Errors
 //!
-//! A test panics if the sandbox cannot be created, with the message of the [`Error`].
+//! A test panics if the sandbox cannot be created, with the message of the [error](crate::Error).
 //!
 //! [`testing`](crate::testing) has recipes for whole suites, of Rust and of other languages.
 

@@ -63,8 +63,8 @@ impl TestBinary {
         Ok(Self { path, directory, target })
     }
 
-    /// Describes the program that a runner executes, if cargo or cargo-nextest has started the runner (`CARGO_MANIFEST_DIR` is
-    /// set), and the program is named by an absolute path, as they do.
+    /// Describes the program that a runner executes, if cargo or cargo-nextest has started the runner
+    /// (`CARGO_MANIFEST_DIR` is set), and the program is named by an absolute path, as they do.
     ///
     /// # Errors
     ///
@@ -117,8 +117,9 @@ fn workspace(directory: &Path) -> PathBuf {
 
 /// Returns whether a test in a sandbox gets this environment variable of the caller.
 ///
-/// These are what cargo and cargo-nextest set for tests, and what changes how tests run or report. All others stay outside:
-/// among them are tokens (`CARGO_REGISTRY_TOKEN`), and paths to what the sandbox does not show (`TMPDIR`, `HOME`).
+/// These are what cargo and cargo-nextest set for tests, and what changes how tests run or report. All others stay
+/// outside: among them are tokens (`CARGO_REGISTRY_TOKEN`), and paths to what the sandbox does not show (`TMPDIR`,
+/// `HOME`).
 ///
 /// | variables | set by |
 /// |---|---|

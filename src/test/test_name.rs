@@ -2,12 +2,12 @@
 
 use std::thread;
 
-/// Returns the names that the test may have, the likeliest first. The process that runs one of them reports whether it was a
-/// test at all, so a wrong one is harmless.
+/// Returns the names that the test may have, the likeliest first. The process that runs one of them reports whether it
+/// was a test at all, so a wrong one is harmless.
 ///
 /// - libtest gives the thread of a test its name, cargo-nextest passes it as an argument: `--exact NAME`.
-/// - The type of a closure has the path of the function in which it was written: `krate::module::name::{{closure}}`. It is that
-///   of the test, unless a function that the test calls has the closure.
+/// - The type of a closure has the path of the function in which it was written: `krate::module::name::{{closure}}`. It
+///   is that of the test, unless a function that the test calls has the closure.
 pub(super) fn candidates<F>() -> Vec<String> {
     let thread = thread::current().name().filter(|name| *name != "main").map(str::to_owned);
     let mut names: Vec<String> = [exact(std::env::args()), thread].into_iter().flatten().collect();

@@ -38,7 +38,8 @@ impl<'a> TestRun<'a> {
         command.args([name, "--exact", "--nocapture", "--test-threads=1", "--include-ignored"]);
         command.env(inner_run::VARIABLE, inner_run::variable(inode, call)).fd(DESCRIPTOR, write);
         let output = sandbox.output(command)?;
-        // Every process that could write has exited; if one has not, because it has no PID namespace, this ends nevertheless.
+        // Every process that could write has exited; if one has not, because it has no PID namespace, this ends
+        // nevertheless.
         let mut report = vec![];
         let _ = File::from(read).read_to_end(&mut report);
         Ok(Self { sandbox, output, report: String::from_utf8_lossy(&report).into_owned(), inode })

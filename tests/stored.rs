@@ -28,7 +28,7 @@ use stockade::identity::IdRange;
 use stockade::landlock::FsAccess;
 use stockade::learn::Learned;
 use stockade::limits::{Overflow, Resource};
-use stockade::mount::{Bind, HostPath, Mode, Operation, Overlay, Proc, Tmpfs};
+use stockade::mount::{Bind, HostPath, Inputs, Mode, Operation, Overlay, Proc, Tmpfs};
 use stockade::namespaces::{NamespaceRef, TimeOffsets};
 use stockade::probe::Support;
 use stockade::seccomp::{Action, Comparison, Condition, SystemCall};
@@ -431,6 +431,7 @@ fn every_key_is_documented_and_no_other() {
     let conditions = comparisons.map(|comparison| Condition::dword(0, comparison));
     let root = Root::from_dir("/srv")
         .with(Bind::new("/a", "/a").owner(1, 2))
+        .with(Inputs::new("/a").files("/srv", ["PATH"]).owner(1, 2))
         .with(Tmpfs::new("/a"))
         .with(Overlay::new("/a").upper("/u", "/w").owner(1, 2))
         .with(Proc::new("/a"))

@@ -240,7 +240,7 @@ fn bombs_are_stopped_by_limits() {
         let size = fs::metadata(large.path("out/a.o")).map_or(0, |meta| meta.len());
         (output.outcome.success(), size)
     };
-    assert_eq!(made(&large.compiled(&CC)).0, false);
+    assert!(!made(&large.compiled(&CC)).0);
     assert!(made(&large.compiled(&CC)).1 <= 256 << 20);
     // A computation without end.
     let start = Instant::now();

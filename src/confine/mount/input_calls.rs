@@ -83,7 +83,7 @@ impl Builder<'_> {
         let (mut place, mut source) = (Open::default(), Open::default());
         for entry in &found.entries {
             helper.step(
-                Step::new("show the input").path(target.join(entry.to)).needs(Need::Mounts).remedies(INPUT_HINTS),
+                Step::new("bind the input").path(target.join(entry.to)).needs(Need::Mounts).remedies(INPUT_HINTS),
             );
             let above = parent(entry.to);
             if !place.is_at(top, above) {

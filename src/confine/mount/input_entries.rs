@@ -128,7 +128,7 @@ fn split(path: &Path) -> Result<(&Path, &OsStr)> {
 fn failed(call: &'static str, errno: Errno, path: PathBuf) -> Error {
     let hint = match errno {
         Errno::ENOENT => "it does not exist on the host: create it, or remove it from the inputs",
-        Errno::ELOOP => "a directory above it is a symlink: declare the path that the symlink leads to",
+        Errno::ELOOP => "a directory above it is a symlink: use the path that the symlink leads to",
         Errno::ENOTDIR => "a component above it is not a directory: remove it from the inputs",
         _ => "pass paths that exist on the host and that the caller can reach",
     };
@@ -153,7 +153,7 @@ fn kind_in(directory: impl AsFd, name: &OsStr, path: impl Fn() -> PathBuf) -> Re
         _ => {
             return Err(Error::invalid(
                 format!("the input {} is a socket, a FIFO or a device", path().display()),
-                "declare files, directories and symlinks only, and bind others with Root::bind",
+                "pass files, directories and symlinks only, and bind others with Root::bind",
             ));
         }
     })

@@ -263,7 +263,8 @@ pub fn compile_untrusted() -> Sandbox {
 /// ```
 pub fn agent() -> Sandbox {
     let limits = time_limits(120, 2).stdout_max(MIB).stderr_max(MIB);
-    let root = Root::system().with(Bind::new("/etc", "/etc").unmapped()).proc("/proc").dev("/dev");
+    let etc = is_directory(Path::new("/etc")).then(|| Bind::new("/etc", "/etc").unmapped());
+    let root = etc.into_iter().fold(Root::system(), Root::with).proc("/proc").dev("/dev");
     with_home(root.network_names(), 256 * MIB)
         .seccomp(without_filters(without_watches(Seccomp::container())))
         .limits(limits.rlimit(Resource::Nproc, 512, 512))

@@ -25,7 +25,8 @@ pub struct Summary {
     pub failures: Vec<Failure>,
 }
 
-/// Runs the steps, as many at a time as `jobs`, and writes their outputs to a directory. After a failure, no step is started.
+/// Runs the steps, as many at a time as `jobs`, and writes their outputs to a directory. After a failure, no step is
+/// started.
 pub fn build(steps: &[Step], keys: &Keys<'_>, cache: &Cache, out: &Path, jobs: usize) -> Result<Summary, Failure> {
     fs::create_dir_all(out)?;
     let bar = progress(steps.len());

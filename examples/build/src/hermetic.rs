@@ -63,8 +63,8 @@ pub struct Produced {
 }
 
 impl Produced {
-    /// Copies the outputs to a directory, and nothing else that the step has written. No symlink is followed, and what is not a
-    /// file is an error.
+    /// Copies the outputs to a directory, and nothing else that the step has written. No symlink is followed, and what is
+    /// not a file is an error.
     pub fn collect(&self, to: &Path) -> Result<(), Failure> {
         for output in &self.outputs {
             replace(&to.join(output), &Collector::new().read(self.directory.path(), output)?)?;

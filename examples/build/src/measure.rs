@@ -41,8 +41,8 @@ pub fn run_plainly(step: &Step, sources: &Path, out: &Path) -> Result<(), Failur
     }
 }
 
-/// Runs each step plainly and in a sandbox, in turns, and returns the CPU time of both. `out` gets the directories `plain` and
-/// `sandboxed` with the outputs.
+/// Runs each step plainly and in a sandbox, in turns, and returns the CPU time of both. `out` gets the directories `plain`
+/// and `sandboxed` with the outputs.
 pub fn compare(steps: &[Step], sources: &Path, out: &Path, rounds: usize) -> Result<CpuTimes, Failure> {
     let (plain, sandboxed) = (out.join("plain"), out.join("sandboxed"));
     fs::create_dir_all(&plain)?;

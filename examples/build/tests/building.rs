@@ -1,5 +1,5 @@
-//! The build of zstd in sandboxes, and steps that use what they have not declared. Started by root, these run as root, and as
-//! the user with ID 1000 by `setpriv`.
+//! The build of zstd in sandboxes, and steps that use what they have not declared. Started by root, these run as root, and
+//! as the user with ID 1000 by `setpriv`.
 
 use std::fs;
 use std::net::TcpListener;

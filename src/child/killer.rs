@@ -49,7 +49,55 @@ impl Killer {
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the signal cannot be sent.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        match self.0.upgrade().map(|switch| switch.signal(signal.number())) {
+        self.send(|switch| switch.signal(signal.number()))
+    }
+
+    /// Sends a signal to the process group of the program, as a terminal does for Ctrl-C: to the program, and to what it
+    /// has started and put into no other group. Returns `Ok` if the program has exited or the `Child` was dropped.
+    ///
+    /// The program leads a group, unless [`Command::new_session`](crate::Command::new_session) is false. Then the signal
+    /// is sent to the program alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the signal cannot be sent.
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox, Signal, Termination};
+    ///
+    /// let mut child = Sandbox::new().spawn(Command::new("sleep").arg("1000"))?;
+    /// child.killer().signal_group(Signal::INT)?;
+    /// assert_eq!(child.wait()?.termination.signal(), Some(Signal::INT));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn signal_group(&self, signal: Signal) -> Result<()> {
+        self.send(|switch| switch.signal_group(signal.number()))
+    }
+
+    /// Stops the program until [`Killer::resume`], as a shell does for Ctrl-Z: all processes of the sandbox if its cgroup
+    /// is [`Cgroup::freezable`](crate::Cgroup::freezable), else the process group of the program, by SIGSTOP. Returns
+    /// `Ok` if the program has exited or the `Child` was dropped.
+    ///
+    /// The wall-clock limit and the idle timeout still apply.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the signal cannot be sent.
+    pub fn stop(&self) -> Result<()> {
+        self.send(KillSwitch::stop)
+    }
+
+    /// Continues the program after [`Killer::stop`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Killer::stop`].
+    pub fn resume(&self) -> Result<()> {
+        self.send(KillSwitch::resume)
+    }
+
+    fn send(&self, send: impl FnOnce(&KillSwitch) -> nix::Result<()>) -> Result<()> {
+        match self.0.upgrade().as_deref().map(send) {
             None | Some(Ok(()) | Err(Errno::ESRCH)) => Ok(()),
             Some(Err(errno)) => Err(Error::io("send a signal to the program")(errno)),
         }

@@ -32,6 +32,49 @@ table_form!(
     JoinEntry { namespaces: Namespaces as Plain, pid: u32 as Plain }
 );
 
+/// A key of a configuration file: see [`Config::keys`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigKey {
+    name: &'static str,
+    doc: &'static str,
+    example: &'static str,
+}
+
+impl ConfigKey {
+    /// Returns the name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Returns what the key is, as a sentence.
+    #[must_use]
+    pub fn description(&self) -> &'static str {
+        self.doc.trim()
+    }
+
+    /// Returns an example, as a line of TOML.
+    #[must_use]
+    pub const fn example(&self) -> &'static str {
+        self.example
+    }
+}
+
+impl Config {
+    /// Returns the keys that a configuration can have, in the order of the documentation.
+    ///
+    /// ```
+    /// use stockade::config::Config;
+    ///
+    /// let memory = Config::keys().find(|key| key.name() == "memory").expect("it is a key");
+    /// assert_eq!(memory.example(), "memory = \"256MiB\"");
+    /// assert_eq!(memory.description(), "The memory of all processes together.");
+    /// ```
+    pub fn keys() -> impl ExactSizeIterator<Item = ConfigKey> {
+        KEYS.iter().copied()
+    }
+}
+
 /// Defines the keys: documentation, form, name, type, and an example as a line of TOML.
 macro_rules! keys {
     ($($(#[doc = $doc:literal])+ $(#[serde($($serde:tt)*)])? $key:ident: $type:ty, $example:literal;)+) => {
@@ -53,6 +96,9 @@ macro_rules! keys {
 
         /// The keys, each with an example.
         pub(super) const EXAMPLES: &[(&str, &str)] = &[$((stringify!($key), $example)),+];
+
+        const KEYS: &[ConfigKey] =
+            &[$(ConfigKey { name: stringify!($key), doc: concat!($($doc),+), example: $example }),+];
 
         impl Config {
             /// Returns the union of both, in which `other` decides: its values replace those of this one. Lists are

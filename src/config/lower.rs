@@ -34,8 +34,26 @@ impl Config {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn sandbox(&self) -> Result<Sandbox> {
+        self.apply(self.profile.map_or_else(Sandbox::new, Profile::sandbox))
+    }
+
+    /// Applies the keys to a sandbox, which takes the place of that of the profile.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Config::sandbox`].
+    ///
+    /// ```
+    /// use stockade::config::{Config, ConfigFormat};
+    /// use stockade::profile;
+    ///
+    /// let config = Config::parse("profile = 'agent'\nhostname = 'box'", ConfigFormat::Toml, "/")?;
+    /// let base = profile::agent().env("EDITOR", "vi");
+    /// assert_eq!(config.apply(base)?, profile::agent().env("EDITOR", "vi").hostname("box"));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn apply(&self, base: Sandbox) -> Result<Sandbox> {
         self.check()?;
-        let base = self.profile.map_or_else(Sandbox::new, Profile::sandbox);
         let sandbox = self.env_remove.iter().fold(base, |sandbox, name| sandbox.env_remove(name));
         let sandbox = self.env.iter().fold(sandbox, |sandbox, (name, value)| sandbox.env(name, value));
         let sandbox = self.with_namespaces(sandbox);

@@ -27,7 +27,7 @@ mod short_text;
 
 pub use descriptor_source::DescriptorSource;
 pub use document::ConfigFormat;
-pub use keys::Config;
+pub use keys::{Config, ConfigKey};
 pub use learned_source::LearnedSource;
 pub use named_choices::{IdentityKind, Profile};
 pub use option_values::{bind, capability, cgroup_parent, duration, overlay, size, tmpfs};

@@ -45,6 +45,26 @@ impl KillSwitch {
         self.program.signal(signal)
     }
 
+    /// Sends a signal to the process group that the program leads, or to the program alone if it leads none.
+    pub fn signal_group(&self, signal: i32) -> nix::Result<()> {
+        self.program.signal_group(signal).or_else(|errno| match errno {
+            Errno::ESRCH => self.program.signal(signal),
+            errno => Err(errno),
+        })
+    }
+
+    /// Stops the program: all processes of the sandbox if its cgroup can be frozen, else those of the program's process
+    /// group.
+    pub fn stop(&self) -> nix::Result<()> {
+        if self.members.freeze() { Ok(()) } else { self.signal_group(libc::SIGSTOP) }
+    }
+
+    /// Continues what [`stop`](Self::stop) has stopped.
+    pub fn resume(&self) -> nix::Result<()> {
+        self.members.thaw();
+        self.signal_group(libc::SIGCONT)
+    }
+
     /// Returns whether [`request`](Self::request) has killed the sandbox.
     pub fn is_requested(&self) -> bool {
         self.is_requested.load(Ordering::Acquire)
@@ -58,7 +78,7 @@ impl KillSwitch {
             None => {
                 self.members.kill();
                 // Fails if the program is not the leader of a process group, as without a session of its own.
-                self.program.kill_group();
+                let _ = self.program.signal_group(libc::SIGKILL);
                 Err(Errno::ESRCH)
             }
         };

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
 
 use super::reaper::{self, ProcessKey, Reaper};
 use crate::advice::{Denial, Need};
@@ -57,16 +55,16 @@ impl SignalTarget {
         sent
     }
 
-    /// Kills the process group that it leads, if any. Never kills the group of another process to which its PID was
-    /// given.
-    pub fn kill_group(&self) {
+    /// Sends a signal to the process group that it leads. Returns `ESRCH` if it leads none. The signal never reaches the
+    /// group of another process to which its PID was given.
+    pub fn signal_group(&self, signal: i32) -> nix::Result<()> {
         // Supported since Linux 6.9.
-        let sent = pidfd::send_to_group(self.pidfd.as_fd(), libc::SIGKILL);
+        let mut sent = pidfd::send_to_group(self.pidfd.as_fd(), signal);
         if !matches!(sent, Ok(()) | Err(Errno::ESRCH)) {
-            reaper::while_unreaped(self.key, self.pidfd.as_fd(), || {
-                let _ = killpg(Pid::from_raw(self.key.pid), Signal::SIGKILL);
-            });
+            sent = Err(Errno::ESRCH);
+            reaper::while_unreaped(self.key, self.pidfd.as_fd(), || sent = pidfd::send_to(-self.key.pid, signal));
         }
+        sent
     }
 
     /// Waits until it has exited, for at most `timeout`. Returns whether it has. A signal of the caller interrupts the

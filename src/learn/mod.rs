@@ -29,6 +29,7 @@ mod rust_code;
 
 use std::sync::{Arc, Mutex};
 
+use crate::child::Killer;
 use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::layer::Layer;
@@ -104,10 +105,39 @@ impl Sandbox {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn learn(&self, command: impl Into<Command>) -> Result<(Learned, Outcome)> {
+        self.learn_with_killer(command, |_| {})
+    }
+
+    /// Does the same as [`Sandbox::learn`], and calls `started` with a [`Killer`] when the program is running. With it
+    /// another thread ends a program that does not exit by itself, such as a server.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sandbox::learn`].
+    ///
+    /// ```
+    /// use stockade::{Command, Sandbox, Signal, Termination};
+    ///
+    /// let (learned, outcome) = Sandbox::new().learn_with_killer(Command::new("sleep").arg("1000"), |killer| {
+    ///     std::thread::spawn(move || {
+    ///         std::thread::sleep(std::time::Duration::from_millis(200));
+    ///         killer.signal(Signal::TERM)
+    ///     });
+    /// })?;
+    /// assert_eq!(outcome.termination.signal(), Some(Signal::TERM));
+    /// assert!(!learned.calls.is_empty());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn learn_with_killer(
+        &self,
+        command: impl Into<Command>,
+        started: impl FnOnce(Killer),
+    ) -> Result<(Learned, Outcome)> {
         let command = command.into();
         let recorder = Arc::new(Mutex::new(Recorder::new()));
         let shared = recorder.clone();
         let mut child = self.observed()?.spawn_supervised(&command, move |call| lock(&shared).record(call))?;
+        started(child.killer());
         let outcome = child.wait()?;
         let mut recorder = std::mem::take(&mut *lock(&recorder));
         match recorder.failure.take() {

@@ -18,7 +18,7 @@ pub(crate) fn send(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
     send_with(pidfd, signal, 0)
 }
 
-/// Sends a signal to the process that has this PID now.
+/// Sends a signal to the process that has this PID now, or to the process group of a negative number.
 pub(crate) fn send_to(pid: i32, signal: i32) -> nix::Result<()> {
     // SAFETY: the call takes two numbers.
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)

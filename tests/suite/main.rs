@@ -26,7 +26,7 @@ mod spawn;
 /// What needs features of the crate in most of its tests, or examples that do.
 macro_rules! with_features {
     ($(mod $area:ident;)*) => {
-        $(#[cfg(all(feature = "config", feature = "serde", feature = "systemd", feature = "tokio", feature = "tracing", feature = "_testing"))] mod $area;)*
+        $(#[cfg(all(feature = "cli", feature = "config", feature = "serde", feature = "systemd", feature = "tokio", feature = "tracing", feature = "_testing"))] mod $area;)*
         const WITH_FEATURES: &[&str] = &[$(stringify!($area)),*];
     };
 }
@@ -56,11 +56,12 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let run = support::Run::from_args();
     let _delegated = run.has("cgroups").then(cgroups::prepare);
-    let mut code = run.execute(&["doctor", "judge", "quickstart", "run"]);
+    let mut code = run.execute(&["judge", "quickstart", support::COMMAND]);
     if code == ExitCode::SUCCESS && run.has("root") {
         code = root::again_as_on_an_old_kernel();
     }
     let has_all = cfg!(all(
+        feature = "cli",
         feature = "config",
         feature = "serde",
         feature = "systemd",

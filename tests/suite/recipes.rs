@@ -7,7 +7,7 @@ use std::process::Command as Host;
 
 use tempfile::TempDir;
 
-use crate::support::{example, shared_dir, text, unless_runs};
+use crate::support::{COMMAND, example, shared_dir, text, unless_runs};
 
 /// Puts the files of a recipe into a directory that every user can read.
 macro_rules! recipe {
@@ -23,14 +23,18 @@ macro_rules! recipe {
 
 /// What a command in the directory of a recipe printed, and whether it succeeded.
 fn printed(dir: &TempDir, mut host: Host) -> (bool, String) {
-    let output = host.current_dir(dir).env("STOCKADE", example("run")).output().expect("a command");
+    let output = host
+        .current_dir(dir)
+        .env("STOCKADE", format!("{} run", example(COMMAND).display()))
+        .output()
+        .expect("a command");
     (output.status.success(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
 }
 
-/// The example `run`, which runs a program with the files of a recipe in one sandbox.
+/// `stockade run` with a program and the files of a recipe in one sandbox.
 fn together(dir: &TempDir) -> Host {
-    let mut host = Host::new(example("run"));
-    host.args(["--profile", "test", "--env", "STOCKADE_TEST_INLINE=1", "--ro"]).arg(dir.path());
+    let mut host = Host::new(example(COMMAND));
+    host.args(["run", "--profile", "test", "--env", "STOCKADE_TEST_INLINE=1", "--ro"]).arg(dir.path());
     host.arg("--cwd").arg(dir.path()).arg("--");
     host
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::support::filter::filter;
-use crate::support::{self, children, descriptors, example, is_root, on_host, text};
+use crate::support::{self, COMMAND, children, descriptors, example, is_root, on_host, text};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
@@ -559,10 +559,10 @@ fn memfds_that_may_not_execute_are_named() {
 #[apply(test)]
 fn the_doctor_prints_the_report() {
     let support = Support::probe();
-    let output = std::process::Command::new(example("doctor")).output().expect("the doctor");
+    let output = std::process::Command::new(example(COMMAND)).arg("doctor").output().expect("the doctor");
     assert_eq!(text(&output.stdout), support.to_string().trim_end());
     assert_eq!(output.status.success(), support.has(Feature::Sandbox));
-    let output = std::process::Command::new(example("doctor")).arg("--json").output().expect("the doctor");
+    let output = std::process::Command::new(example(COMMAND)).args(["doctor", "--json"]).output().expect("the doctor");
     assert_eq!(serde_json::from_slice::<Support>(&output.stdout).expect("findings"), support);
     let outcome = Sandbox::new().status(Command::new("true")).map(|outcome| outcome.termination);
     assert_eq!(output.status.success(), outcome.is_ok_and(|termination| termination == Termination::Exited(0)));
@@ -572,7 +572,7 @@ fn the_doctor_prints_the_report() {
 fn the_doctor_of_a_host_without_user_namespaces_fails() {
     let script = without("max_user_namespaces");
     let mut command = std::process::Command::new("unshare");
-    command.args(["-Urm", "sh", "-c", &script, "sh"]).arg(example("doctor"));
+    command.args(["-Urm", "sh", "-c", &script, "sh"]).arg(example(COMMAND)).arg("doctor");
     let output = command.output().expect("unshare");
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stdout);

@@ -10,8 +10,8 @@ use std::process::{Command as Host, Stdio as HostStdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    self, at_most, eventually, example, is_root, on_host, payload_on_host, refused, shared_dir, text, unless_root,
-    with_limits,
+    self, COMMAND, at_most, eventually, example, is_root, on_host, payload_on_host, refused, shared_dir, text,
+    unless_root, with_limits,
 };
 use stockade::cgroup::CgroupParent;
 use stockade::{Cgroup, Child, Command, Layer, Limits, Sandbox, Stdio, Termination};
@@ -417,8 +417,8 @@ fn caller_that_is_killed(_: &[String]) -> i32 {
 #[apply(test)]
 #[skip(unless_manager)]
 fn run_limits_in_a_scope() {
-    let output = Host::new(example("run"))
-        .args(["--cgroup-parent", "systemd", "--memory", "64M", "--report", "-", "--"])
+    let output = Host::new(example(COMMAND))
+        .args(["run", "--cgroup-parent", "systemd", "--memory", "64M", "--report", "-", "--"])
         .args(EATER)
         .output()
         .expect("run");

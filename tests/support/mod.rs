@@ -293,9 +293,13 @@ pub fn example(name: &str) -> PathBuf {
 
 fn path_of_example(name: &str) -> PathBuf {
     let own = own_path();
-    // The second run has its copy beside itself; cargo puts tests into `deps`.
-    if is_second_run() { own.with_file_name(name) } else { own.with_file_name("../examples").join(name) }
+    // The second run has its copy beside itself; cargo puts tests into `deps`, and the command above.
+    let folder = if name == COMMAND { ".." } else { "../examples" };
+    if is_second_run() { own.with_file_name(name) } else { own.with_file_name(folder).join(name) }
 }
+
+/// The command of the crate, which cargo builds for the tests if its feature is on.
+pub const COMMAND: &str = "stockade";
 
 /// Whether this half of the tests runs as root.
 pub fn is_root() -> bool {

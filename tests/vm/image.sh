@@ -43,7 +43,7 @@ base() {
   archive "$root" >"$work/base.cpio"
 }
 
-# The test binaries and the examples, without what a debugger needs, as cargo builds them.
+# The test binaries, the command and the examples, without what a debugger needs, as cargo builds them.
 binaries() {
   local place=$1
   mkdir -p "$place/deps" "$place/examples"
@@ -58,8 +58,10 @@ for line in open(sys.argv[1]):
         kind = target["kind"][0]
         if kind == "example":
             print("examples", target["name"], message["executable"])
+        elif kind == "bin" and not message["profile"]["test"]:
+            print(".", target["name"], message["executable"])
         # `rooms` and `wording` read the sources, which a VM does not have. What `stored` tests does not depend on the kernel.
-        elif message["profile"]["test"] and target["name"] not in ("rooms", "wording", "stored"):
+        elif message["profile"]["test"] and kind != "bin" and target["name"] not in ("rooms", "wording", "stored"):
             print("deps", "lib" if "lib" in kind else target["name"], message["executable"])
 PYTHON
   while read -r folder name file; do

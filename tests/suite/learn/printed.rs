@@ -8,7 +8,7 @@ use stockade::learn::Learned;
 
 use crate::learn::deeds::deeds;
 use crate::learn::{learn, sandbox};
-use crate::support::{example, text};
+use crate::support::{COMMAND, example, text};
 
 /// One of everything.
 fn everything() -> Learned {
@@ -66,8 +66,8 @@ fn run_writes_the_learned_policy() {
     let dir = crate::support::shared_dir();
     let [json, code] = ["learned.json", "learned.rs"].map(|name| dir.path().join(name));
     let run = |to: &OsStr, program: &[&str]| {
-        let mut run = std::process::Command::new(example("run"));
-        let output = run.arg("--learn").arg(to).arg("--").args(program).output().expect("run");
+        let mut run = std::process::Command::new(example(COMMAND));
+        let output = run.args(["run", "--learn"]).arg(to).arg("--").args(program).output().expect("run");
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
     let program = ["sh", "-c", "read line </etc/passwd; exit 3"];

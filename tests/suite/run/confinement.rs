@@ -11,7 +11,7 @@ use stockade::seccomp::Action;
 use tempfile::TempDir;
 
 use crate::run::{Ran, at, ran, reported, run, sh, with_file};
-use crate::support::{example, exists, is_root, kernel, shared_dir, unless_mounts, unless_python};
+use crate::support::{COMMAND, example, exists, is_root, kernel, shared_dir, unless_mounts, unless_python};
 use stockade::Errno;
 
 fn unless_landlock() -> Option<String> {
@@ -48,9 +48,9 @@ fn added_capabilities_are_the_programs() {
 
 #[apply(test)]
 fn an_unknown_capability_is_refused_with_the_nearest_name() {
-    refused(&["--cap-add", "net_row"], "did you mean CAP_NET_RAW?");
+    refused(&["--cap-add", "net_row"], "use \"CAP_NET_RAW\"");
     refused(&["--cap-add", "SYS_ADMINN,kill"], "'SYS_ADMINN' for '--cap-add <CAP,…>'");
-    refused(&["--cap-add", "SYS_ADMINN"], "did you mean CAP_SYS_ADMIN?");
+    refused(&["--cap-add", "SYS_ADMINN"], "use \"CAP_SYS_ADMIN\"");
     refused(&["--cap-add", ""], "unknown capability");
 }
 
@@ -177,28 +177,25 @@ fn a_policy_of_a_file_is_the_programs() {
 
 #[apply(test)]
 fn the_error_of_a_malformed_policy_names_the_position() {
-    refused(
-        &["--seccomp", "/no/such/policy"],
-        "not default, pure-computation, runtime or container, and cannot be read as a file: No such",
-    );
+    refused(&["--seccomp", "/no/such/policy"], "/no/such/policy: open: No such file");
     refused(&["--seccomp", "/"], "Is a directory");
     let (_dir, file) = policy("{\n  \"default_action\": \"allow\",\n  \"record\": false,\n  \"rules\": [}\n}\n");
-    refused(&["--seccomp", &file], "line 4 column 13");
+    refused(&["--seccomp", &file], "line 4: it is not JSON");
     let (_dir, file) = policy("{\n  \"default_action\": \"alow\"\n}\n");
-    refused(&["--seccomp", &file], "unknown variant `alow`");
+    refused(&["--seccomp", &file], "alow");
     let rule = r#"{"call": "moumt", "action": "kill"}"#;
     let (_dir, file) = policy(&format!(r#"{{"default_action": "allow", "rules": [{rule}]}}"#));
     refused(&["--seccomp", &file], "unknown system call: \"moumt\": use a name of syscalls(2), such as mount");
 }
 
-/// Runs the example where no cgroup hierarchy is mounted.
+/// Runs the command where no cgroup hierarchy is mounted.
 fn without_cgroups(args: &[&str]) -> Ran {
     let mut host = Host::new("unshare");
     if !is_root() {
         host.args(["-U", "--map-current-user", "--keep-caps"]);
     }
     host.args(["-m", "sh", "-c", "mount -t tmpfs none /sys/fs/cgroup && exec \"$@\"", "sh"]);
-    host.arg(example("run")).args(args).stdin(Stdio::null());
+    host.arg(example(COMMAND)).arg("run").args(args).stdin(Stdio::null());
     ran(host)
 }
 
@@ -216,7 +213,7 @@ fn unsupported_layers_are_skipped_only_with_best_effort() {
     let options = ["--pids", "5", "--best-effort", "landlock,cgroup"];
     let without = without_cgroups(&[&options[..], &["--report", "-", "--", "sh", "-c", "exit 7"]].concat());
     assert_eq!(without.status, 7, "{without:?}");
-    assert!(without.stderr.starts_with("run: without cgroup (") && without.stderr.contains("pids"), "{without:?}");
+    assert!(without.stderr.starts_with("stockade: without cgroup (") && without.stderr.contains("pids"), "{without:?}");
     let report: Value = serde_json::from_str(&without.stdout).expect("JSON");
     assert_eq!(report["enforcement"]["unenforced"][0]["layer"], "cgroup");
     assert_eq!(sh(&["--best-effort", "namespaces,root,cgroup,landlock,seccomp"], "exit 7").stderr, "");

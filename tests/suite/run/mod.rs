@@ -1,6 +1,8 @@
-//! The example `run`: each of its options, its exit statuses and its error messages.
+//! The command `stockade run`: each of its options, its exit statuses and its error messages.
 
 mod confinement;
+mod settings;
+mod signals;
 mod terminal;
 mod test_binaries;
 
@@ -14,7 +16,7 @@ use std::path::Path;
 use std::process::{Command as Host, Stdio};
 use std::time::Duration;
 
-use crate::support::{self, at_most, example, exists, is_root, shared_dir, text};
+use crate::support::{self, COMMAND, at_most, example, exists, is_root, shared_dir, text};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -36,26 +38,33 @@ impl Ran {
     /// The one line that says why nothing was run.
     fn refusal(self, status: i32) -> String {
         assert_eq!((self.status, self.stdout.as_str()), (status, ""), "{self:?}");
-        assert!(self.stderr.starts_with("run: ") && self.stderr.lines().count() == 1, "{self:?}");
+        assert!(self.stderr.starts_with("stockade: ") && self.stderr.lines().count() == 1, "{self:?}");
         self.stderr
     }
 }
 
-fn example_run<S: Into<OsString>>(args: impl IntoIterator<Item = S>) -> Host {
-    let mut host = Host::new(example("run"));
-    host.args(args.into_iter().map(Into::into)).stdin(Stdio::null());
+fn stockade_run<S: Into<OsString>>(args: impl IntoIterator<Item = S>) -> Host {
+    let mut host = Host::new(example(COMMAND));
+    host.arg("run").args(args.into_iter().map(Into::into)).stdin(Stdio::null());
     host
 }
 
 fn ran(mut host: Host) -> Ran {
-    let output = host.output().expect("the example");
+    let output = host.output().expect("the command");
     assert_eq!(output.status.signal(), None, "{output:?}");
     let status = output.status.code().expect("an exit status");
     Ran { status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
 fn run(args: &[&str]) -> Ran {
-    ran(example_run(args))
+    ran(stockade_run(args))
+}
+
+/// Runs a subcommand.
+fn stockade(args: &[&str]) -> Ran {
+    let mut host = Host::new(example(COMMAND));
+    host.args(args).stdin(Stdio::null());
+    ran(host)
 }
 
 /// Runs a shell script with these options.
@@ -97,7 +106,7 @@ fn a_program_that_is_not_found_gives_127() {
     run(&["--", "/no/such/program"]).refusal(127);
     // There on the host, but not inside: it says which bind is missing.
     let said = run(&["--root", "empty", "--", "sh"]).refusal(127);
-    assert!(said.contains("exists on the host") && said.contains("bind"), "{said}");
+    assert!(said.contains("exists on the host") && said.contains("add --ro /"), "{said}");
 }
 
 #[apply(test)]
@@ -126,7 +135,6 @@ fn wrong_options_give_2_and_one_line() {
     let cases: &[(&[&str], &str)] = &[
         (&[], "PROGRAM"),
         (&["--"], "PROGRAM"),
-        (&["true"], "-- PROGRAM"),
         (&["--no-such-option", "--", "true"], "'--no-such-option'"),
         (&["--tmpf", "/x", "--", "true"], "'--tmpf'"),
         (&["--ro"], "--ro"),
@@ -159,29 +167,23 @@ fn wrong_options_give_2_and_one_line() {
 #[apply(test)]
 fn contradictory_options_give_2_and_one_line() {
     let cases: &[(&[&str], &str)] = &[
-        (&["--explain", "--report", "-"], "'--explain'"),
         (&["--output", "1K", "--pty"], "'--output <SIZE>'"),
         (&["--hostname", "a", "--hostname", "b"], "--hostname"),
         (&["--uid", "1", "--uid", "2"], "--uid"),
         (&["--root", "host", "--root", "empty"], "--root"),
-        (&["--share", "uts", "--hostname", "name"], "host name"),
+        (&["--share", "uts", "--hostname", "name"], "`hostname` needs a namespace that is shared"),
         (&["--share", "mount"], "mount"),
         (&["--share", "mount", "--root", "empty"], "mount"),
         (&["--share", "mount", "--root", "/", "--tmpfs", "/x"], "mount"),
-        (&["--root", "inherit", "--tmpfs", "/tmp"], "Root::inherit()"),
+        (&["--root", "inherit", "--tmpfs", "/tmp"], "--root inherit"),
         (&["--ro", "/etc:relative"], "relative"),
         (&["--mask", "/../etc"], ".."),
         (&["--tmpfs", "/"], "root"),
     ];
     for (options, expected) in cases {
-        for explain in [false, true] {
-            let mut args = options.to_vec();
-            if explain && args[0] != "--explain" {
-                args.push("--explain");
-            }
-            args.extend(["--", "true"]);
-            let said = run(&args).refusal(2);
-            assert!(said.contains(expected), "{args:?}: {said}");
+        for subcommand in ["run", "plan"] {
+            let said = stockade(&[&[subcommand], *options, &["--", "true"]].concat()).refusal(2);
+            assert!(said.contains(expected), "{subcommand} {options:?}: {said}");
         }
     }
 }
@@ -189,7 +191,7 @@ fn contradictory_options_give_2_and_one_line() {
 #[apply(test)]
 fn an_exceeded_limit_gives_124() {
     let slow = sh(&["--wall", "100ms"], "sleep 30");
-    assert_eq!((slow.status, slow.stderr.trim()), (124, "run: wall-clock limit exceeded"));
+    assert_eq!((slow.status, slow.stderr.trim()), (124, "stockade: wall-clock limit exceeded"));
     assert_eq!(
         sh(&["--wall", "100ms", "--kill-grace", "1m"], "trap 'exit 5' TERM; while :; do sleep 0.01; done").status,
         124
@@ -201,12 +203,12 @@ fn an_exceeded_limit_gives_124() {
 #[apply(test)]
 fn output_that_cannot_be_written_gives_125() {
     let full = || fs::File::options().write(true).open("/dev/full").expect("/dev/full");
-    // What is collected is written by the example, what is not by the program. A part of a line stays in a buffer until
+    // What is collected is written by the command, what is not by the program. A part of a line stays in a buffer until
     // the end.
     for (options, status) in [(["--profile", "agent"].as_slice(), 125), (&[], 1)] {
         for script in ["echo hi", "printf hi"] {
-            let mut host = example_run(options.iter().copied().chain(["--", "sh", "-c", script]));
-            let output = host.stdout(full()).output().expect("the example");
+            let mut host = stockade_run(options.iter().copied().chain(["--", "sh", "-c", script]));
+            let output = host.stdout(full()).output().expect("the command");
             let said = support::text(&output.stderr);
             assert_eq!(output.status.code(), Some(status), "{options:?} {script}: {said}");
             assert!(!said.is_empty(), "{options:?} {script} says why");
@@ -225,7 +227,7 @@ fn limits_and_calls_are_named_in_the_report() {
     assert_eq!(report["termination"], serde_json::json!({ "syscall": "socket" }));
     assert_eq!(report["violations"][0]["call"], "socket", "{report}");
     assert!(ran.stdout.contains(r#"{"layer":"limits","summary":"wall 5s"}"#), "{}", ran.stdout);
-    assert_eq!(ran.stderr.trim(), "run: killed for calling socket");
+    assert_eq!(ran.stderr.trim(), "stockade: killed for calling socket");
 }
 
 #[apply(test)]
@@ -276,7 +278,7 @@ fn help_is_no_error() {
     let help = run(&["--help"]).output();
     let options = "ro rw git protect tmpfs overlay mask dir symlink root share time-offset hostname uid gid cwd env \
                    wall kill-grace nofile memory swap pids cpus cpuset io-max cgroup-parent cpu idle output pty \
-                   explain report profile cap-add landlock-ro landlock-rw connect bind-port seccomp best-effort";
+                   report json learn config set terminals profile cap-add landlock-ro landlock-rw connect bind-port seccomp best-effort";
     for option in options.split(' ') {
         assert!(help.contains(&format!("--{option}")), "--{option} is not in {help}");
     }
@@ -284,9 +286,9 @@ fn help_is_no_error() {
 
 #[apply(test)]
 fn the_streams_are_the_programs_own() {
-    let mut host = example_run(["--", "sh", "-c", "cat; echo error >&2"]);
+    let mut host = stockade_run(["--", "sh", "-c", "cat; echo error >&2"]);
     let mut child =
-        host.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the example");
+        host.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command");
     child.stdin.take().expect("a pipe").write_all(b"input").expect("input");
     let output = child.wait_with_output().expect("its end");
     assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"input"[..], &b"error\n"[..]));
@@ -315,7 +317,7 @@ fn a_bind_is_at_its_own_path_by_default() {
     assert_ne!(sh(&[], &read).status, 0, "/tmp inside is the sandbox's own");
     assert_eq!(sh(&["--ro", &path], &read).output(), "contents");
     for relative in ["file", "./file", "sub/../file"] {
-        let mut host = example_run(["--ro", relative, "--", "sh", "-c", &read]);
+        let mut host = stockade_run(["--ro", relative, "--", "sh", "-c", &read]);
         host.current_dir(dir.path());
         assert_eq!(ran(host).output(), "contents", "{relative}");
     }
@@ -329,7 +331,7 @@ fn paths_need_not_be_text() {
     let mut shown = dir.path().join(&name).into_os_string();
     shown.push(":/shown");
     let args = ["--ro".into(), shown, "--".into(), "cat".into(), "/shown".into()];
-    assert_eq!(ran(example_run(args)).output(), "bytes");
+    assert_eq!(ran(stockade_run(args)).output(), "bytes");
 }
 
 #[apply(test)]
@@ -362,10 +364,8 @@ fn masked_paths_are_hidden() {
     let shown = at(&dir, "/shown");
     let options = ["--ro", &shown];
     assert_eq!(sh(&options, "cat /shown/file").output(), "contents");
-    for path in ["/shown", "/shown/file"] {
-        let hidden = sh(&[&options[..], &["--mask", path]].concat(), "cat /shown/file");
-        assert_eq!((hidden.status, hidden.stdout.as_str()), (1, ""), "{hidden:?}");
-    }
+    let hidden = sh(&[&options[..], &["--mask", "/shown/file"]].concat(), "cat /shown/file");
+    assert_eq!((hidden.status, hidden.stdout.as_str()), (1, ""), "{hidden:?}");
 }
 
 #[apply(test)]
@@ -379,26 +379,28 @@ fn directories_and_symlinks_are_created() {
 
 #[apply(test)]
 #[skip(support::unless_overlays_and_idmapped_mounts)]
-fn mounts_happen_in_the_order_of_the_options() {
+fn what_is_deeper_is_mounted_later_in_any_order_of_the_options() {
     let dir = with_file();
     let bind = at(&dir, "/x/y");
     let list = "cd /x && find . -mindepth 1 | sort | tr '\\n' ' '";
     let overlay = at(&dir, "/x/y");
-    // What comes later covers what came before, whichever option it is.
     let cases: &[(&[&str], &str)] = &[
         (&["--tmpfs", "/x", "--ro", &bind], "./y ./y/file "),
-        (&["--ro", &bind, "--tmpfs", "/x"], ""),
-        (&["--ro", &bind, "--tmpfs", "/x/y", "--dir", "/x/y/made"], "./y ./y/made "),
-        (&["--dir", "/x/y/made", "--ro", &bind], "./y ./y/file "),
-        (&["--dir", "/x/y", "--tmpfs", "/x/y", "--symlink", "a:/x/y/b", "--dir", "/x/c"], "./c ./y ./y/b "),
-        (&["--symlink", "y:/x/z", "--rw", &bind, "--mask", "/x/y/file", "--tmpfs", "/x/y"], "./y ./z "),
-        (&["--symlink", "y:/x/z", "--tmpfs", "/x/y", "--overlay", &overlay, "--rw", &bind], "./y ./y/file ./z "),
-        (&["--tmpfs", "/x", "--dir", "/x/y", "--tmpfs", "/x"], ""),
-        (&["--mask", "/x/y", "--ro", &bind], "./y ./y/file "),
+        (&["--ro", &bind, "--tmpfs", "/x"], "./y ./y/file "),
+        (&["--tmpfs", "/x/y", "--symlink", "a:/x/y/b", "--dir", "/x/c"], "./c ./y ./y/b "),
+        (&["--dir", "/x/c", "--symlink", "a:/x/y/b", "--tmpfs", "/x/y"], "./c ./y ./y/b "),
+        (&["--symlink", "y:/x/z", "--overlay", &overlay, "--mask", "/x/y/file"], "./y ./y/file ./z "),
+        (&["--mask", "/x", "--rw", &bind], "./y ./y/file "),
     ];
     for (options, expected) in cases {
         assert_eq!(sh(options, list).output(), *expected, "{options:?}");
     }
+    // On one path neither is the later one.
+    let refused = run(&["--ro", &bind, "--tmpfs", "/x/y", "--", "true"]).refusal(2);
+    assert!(refused.contains("target of both `tmpfs` and `ro`"), "{refused}");
+    // Operations of `mounts` come last, in their order.
+    let again = ["--ro", &bind, "--set", r#"mounts=[{ tmpfs = { target = "/x/y" } }]"#];
+    assert_eq!(sh(&again, list).output(), "./y ");
 }
 
 #[apply(test)]
@@ -512,7 +514,7 @@ fn the_working_directory_is_set() {
 
 #[apply(test)]
 fn the_environment_contains_only_path_and_the_set_variables() {
-    let mut host = example_run(["--env", "A=1", "--env", "B=x=y", "--env", "A=2", "--env", "EMPTY=", "--", "env"]);
+    let mut host = stockade_run(["--env", "A=1", "--env", "B=x=y", "--env", "A=2", "--env", "EMPTY=", "--", "env"]);
     host.env("SECRET", "of the host");
     let mut lines: Vec<String> = ran(host).output().lines().map(str::to_owned).collect();
     lines.sort();
@@ -527,12 +529,12 @@ fn unless_as_shown() -> Option<String> {
 
 #[apply(test)]
 #[skip(unless_as_shown)]
-fn explain_shows_the_plan_and_runs_nothing() {
+fn plan_shows_the_plan_and_runs_nothing() {
     let dir = shared_dir();
     let shown = at(&dir, "/out");
     let options = ["--rw", &shown, "--hostname", "explained", "--pty"];
     let command = ["--", "touch", "/out/touched"];
-    let plan = run(&[&options[..], &["--explain"], &command].concat()).output();
+    let plan = stockade(&[&["plan"], &options[..], &command].concat()).output();
     for expected in ["pivot_root", "\"explained\"", "/out/touched", "# "] {
         assert!(plan.contains(expected), "{expected:?} is not in {plan}");
     }
@@ -586,7 +588,7 @@ fn the_report_of_a_failure_is_the_error() {
         let error = &report["error"];
         assert_eq!(error["kind"], kind);
         let said = ran.refusal(status);
-        assert_eq!(said.strip_prefix("run: "), error["message"].as_str());
+        assert_eq!(said.strip_prefix("stockade: "), error["message"].as_str());
         match error["hint"].as_str() {
             Some(remedy) => assert!(said.ends_with(remedy), "{said}"),
             None => assert_eq!(kind, "NotFound", "{said}"),
@@ -671,9 +673,9 @@ fn a_report_that_the_disk_has_no_room_for_is_named() {
     let path = dir.path().join("report");
     // A limit of the caller's on the size of files takes the place of a full disk.
     let mut host = Host::new("sh");
-    host.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"]).arg(example("run"));
-    host.arg("--report").arg(&path).args(["--", "true"]);
+    host.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"]).arg(example(COMMAND));
+    host.args(["run", "--report"]).arg(&path).args(["--", "true"]);
     let said = ran(host).refusal(125);
-    assert_eq!(said.trim(), format!("run: failed to write the report to {path:?}: File too large (os error 27)"));
+    assert_eq!(said.trim(), format!("stockade: failed to write the report to {path:?}: File too large (os error 27)"));
     assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0, "nothing stays");
 }

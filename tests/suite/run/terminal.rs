@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::tcgetattr;
 use nix::unistd::Pid;
 
-use crate::run::{example_run, reported, run, sh};
+use crate::run::{reported, run, sh, stockade_run};
 use crate::support::text;
 
 #[apply(test)]
@@ -30,8 +30,8 @@ fn a_terminal_of_its_own_has_24_lines_where_there_is_none() {
 fn the_terminal_takes_input_to_its_end() {
     for (input, expected) in [("", ""), ("one line\n", "<one line>"), ("no end", "<no end>"), ("1\n2\n", "<1><2>")] {
         let script = "stty -echo; cat | sed 's/.*/<&>/' | tr -d '\\n'";
-        let mut host = example_run(["--pty", "--", "sh", "-c", script]);
-        let mut child = host.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the example");
+        let mut host = stockade_run(["--pty", "--", "sh", "-c", script]);
+        let mut child = host.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the command");
         child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("input");
         let output = child.wait_with_output().expect("its end");
         assert!(output.status.success(), "{output:?}");
@@ -70,8 +70,8 @@ impl OnTerminal {
         let size = Winsize { ws_row: 33, ws_col: 101, ws_xpixel: 0, ws_ypixel: 0 };
         let ends = openpty(&size, None).expect("a terminal");
         let stream = || Stdio::from(ends.slave.try_clone().expect("descriptor"));
-        let mut host = example_run(["--pty", "--", "sh", "-c", script]);
-        let child = host.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("the example");
+        let mut host = stockade_run(["--pty", "--", "sh", "-c", script]);
+        let child = host.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("the command");
         Self { child, master: ends.master.into(), slave: ends.slave, shown: String::new() }
     }
 
@@ -117,7 +117,7 @@ fn the_terminal_has_the_size_of_the_callers_and_follows_it() {
     terminal.until("33 101");
     let size = rustix::termios::Winsize { ws_row: 44, ws_col: 55, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(&terminal.master, size).expect("a new size");
-    // The example is not of the terminal's session, so that the kernel does not tell it.
+    // The command is not of the terminal's session, so that the kernel does not tell it.
     terminal.signal(Signal::SIGWINCH);
     terminal.until("44 55");
     assert_eq!(terminal.status(), Some(5));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command as Host;
 
-use super::{Ran, example_run, ran};
+use super::{Ran, ran, stockade_run};
 use crate::support::{shared_dir, unless_root_with_groups};
 use tempfile::TempDir;
 
@@ -26,7 +26,7 @@ fn package(script: &str) -> TempDir {
 /// Runs the binary of a package as cargo does, with these options.
 fn runner(options: &[&str], package: &TempDir, variables: &[(&str, &str)]) -> Ran {
     let binary = package.path().join("target/debug/deps/it-0");
-    let mut host: Host = example_run(["--profile", "test"].iter().chain(options));
+    let mut host: Host = stockade_run(["--profile", "test"].iter().chain(options));
     host.arg("--").arg(binary).arg("--list").current_dir(package.path().join("member")).envs(variables.iter().copied());
     ran(host)
 }
@@ -70,7 +70,7 @@ fn a_test_binary_that_leaves_processes_running_fails_by_their_names() {
     let dir = package("sleep 1000 >/dev/null 2>&1 & echo passed");
     let left = runner(&["--pids", "64"], &dir, &[CARGO]);
     assert_eq!((left.status, left.stdout.as_str()), (124, "passed"), "{left:?}");
-    assert!(left.stderr.starts_with("run: the test left processes running: sleep ("), "{left:?}");
+    assert!(left.stderr.starts_with("stockade: the test left processes running: sleep ("), "{left:?}");
     // Without a cgroup they are killed as well, and not named.
     assert_eq!(runner(&[], &dir, &[CARGO]).output(), "passed");
 }

@@ -10,7 +10,7 @@ boot_systemd() {
   ln -s busybox "$root/bin/sh"
   cp "$here/systemd/init" "$root/init"
   cp "$here/systemd/tests" "$here/systemd/tests.service" "$here/binaries.sh" "$root/tests"
-  cp -r "$work/base/tests/examples" "$root/tests"
+  cp -r "$work/base/tests/examples" "$work/base/tests/stockade" "$root/tests"
   local names=("${chosen[@]}")
   [ ${#names[@]} -gt 0 ] || names=(systemd cgroups)
   printf '%s\n' "${names[@]}" >"$root/tests/runs"

@@ -1,23 +1,23 @@
-//! Options about resources, as types of the crate.
+//! Options about resources.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use stockade::cgroup::{CgroupParent, IoMax};
+use stockade::config::Config;
 use stockade::limits::Resource;
-use stockade::{Cgroup, Limits};
 
-use crate::options::{bytes, time};
+use crate::value_parsers::{size, time};
 
 #[derive(Args)]
-pub struct Resources {
+pub struct LimitOptions {
     /// Limit the memory of all processes together: 256M, 1G, …
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<u64>,
 
     /// Allow swapping that memory out
-    #[arg(long, requires = "memory")]
+    #[arg(long)]
     swap: bool,
 
     /// Limit the number of processes and threads, including the program
@@ -52,10 +52,6 @@ pub struct Resources {
     #[arg(long, value_name = "TIME", value_parser = time)]
     idle: Option<Duration>,
 
-    /// Limit the bytes of standard output and of standard error, which are printed when the program has terminated
-    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "pty")]
-    pub output: Option<u64>,
-
     /// Send SIGTERM when a limit is exceeded, and SIGKILL after this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     kill_grace: Option<Duration>,
@@ -63,6 +59,14 @@ pub struct Resources {
     /// Limit the open descriptors of each process
     #[arg(long, value_name = "N")]
     nofile: Option<u64>,
+}
+
+/// The limit on what is written.
+#[derive(Args)]
+pub struct OutputOptions {
+    /// Limit the bytes of standard output and of standard error, which are printed when the program has terminated
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "pty")]
+    output: Option<u64>,
 }
 
 /// Where the cgroup is created.
@@ -77,12 +81,9 @@ fn parent(text: &str) -> Result<Parent, String> {
         "auto" => Ok(Parent::Below(CgroupParent::Auto)),
         "none" => Ok(Parent::None),
         "systemd" => Ok(Parent::Below(CgroupParent::SystemdScope)),
-        path => Ok(Parent::Below(CgroupParent::Path(path.into()))),
+        path if path.starts_with('/') => Ok(Parent::Below(CgroupParent::Path(path.into()))),
+        _ => Err("it is not auto, none or systemd, and does not begin with /".into()),
     }
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    bytes(text)
 }
 
 fn io_max(text: &str) -> Result<(PathBuf, IoMax), String> {
@@ -97,39 +98,34 @@ fn io_max(text: &str) -> Result<(PathBuf, IoMax), String> {
             "wiops" => &mut max.write_operations,
             _ => return Err(format!("unknown limit {key:?}: use rbps, wbps, riops or wiops")),
         };
-        *field = Some(bytes(value)?);
+        *field = Some(size(value)?);
     }
     Ok((device.into(), max))
 }
 
-impl Resources {
-    /// Adds the requested limits.
-    pub fn limit(&self, mut limits: Limits) -> Limits {
-        limits = self.wall.into_iter().fold(limits, Limits::wall_time);
-        limits = self.cpu.into_iter().fold(limits, Limits::cpu_time);
-        limits = self.idle.into_iter().fold(limits, Limits::idle_timeout);
-        limits = self.output.into_iter().fold(limits, |set, bytes| set.stdout_max(bytes).stderr_max(bytes));
-        limits = self.kill_grace.into_iter().fold(limits, Limits::kill_grace);
-        self.nofile.into_iter().fold(limits, |set, n| set.rlimit(Resource::Nofile, n, n))
-    }
-
-    /// Returns a cgroup if one is requested, or a limit that needs one.
-    pub fn cgroup(&self) -> Option<Cgroup> {
-        let parent = match &self.cgroup_parent {
-            Some(Parent::None) => return None,
-            Some(Parent::Below(parent)) => Some(parent.clone()),
-            None => None,
+impl LimitOptions {
+    pub fn add_to(&self, config: &mut Config) {
+        config.memory = self.memory;
+        config.swap = self.swap.then_some(None);
+        config.pids = self.pids;
+        config.cpus = self.cpus;
+        config.cpuset.clone_from(&self.cpuset);
+        config.io_max.extend(self.io_max.iter().cloned());
+        (config.cgroup, config.cgroup_parent) = match &self.cgroup_parent {
+            None => (None, None),
+            Some(Parent::None) => (Some(false), None),
+            Some(Parent::Below(parent)) => (None, Some(parent.clone())),
         };
-        let mut cgroup = Cgroup::new();
-        cgroup = self.memory.into_iter().fold(cgroup, Cgroup::memory_max);
-        cgroup = self.pids.into_iter().fold(cgroup, Cgroup::pids_max);
-        cgroup = self.cpus.into_iter().fold(cgroup, Cgroup::cpu_max);
-        cgroup = self.cpuset.iter().fold(cgroup, Cgroup::cpuset_cpus);
-        cgroup = self.io_max.iter().cloned().fold(cgroup, |set, (device, max)| set.io_max(device, max));
-        if self.swap {
-            cgroup = cgroup.swap_unlimited();
-        }
-        let wanted = parent.is_some() || cgroup != Cgroup::new();
-        wanted.then(|| cgroup.parent(parent.unwrap_or_default()))
+        config.wall_time = self.wall;
+        config.cpu_time = self.cpu;
+        config.idle_timeout = self.idle;
+        config.kill_grace = self.kill_grace;
+        config.rlimits.extend(self.nofile.map(|count| (Resource::Nofile, (count, count))));
+    }
+}
+
+impl OutputOptions {
+    pub fn add_to(&self, config: &mut Config) {
+        (config.stdout_max, config.stderr_max) = (self.output, self.output);
     }
 }

@@ -1,0 +1,57 @@
+//! The command `stockade` (feature `cli`): runs programs in sandboxes that options and configuration files describe.
+//!
+//! It uses the public interface of the library alone. What options mean is in `config` of the library; here they are only
+//! read.
+
+mod cli;
+mod command_options;
+mod config_options;
+mod description;
+mod doctor;
+mod exit_status;
+mod failure;
+mod key_list;
+mod learning;
+mod limit_options;
+mod manual;
+mod messages;
+mod mount_options;
+mod new_file;
+mod option_words;
+mod planning;
+mod privilege_options;
+mod result_report;
+mod running;
+mod saved_modes;
+mod shell_completions;
+mod signal_forwarding;
+mod value_parsers;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Action, Cli};
+use exit_status::{FAILED, USAGE};
+use messages::{fail, one_line};
+
+fn main() -> ExitCode {
+    let status = match Cli::try_parse() {
+        Ok(cli) => perform(cli.action),
+        Err(error) if error.use_stderr() => fail(USAGE, one_line(&error)),
+        Err(help) => help.print().map_or_else(|error| fail(FAILED, error), |()| 0),
+    };
+    status.into()
+}
+
+fn perform(action: Action) -> u8 {
+    match action {
+        Action::Run(options) => running::run(&options),
+        Action::Plan(options) => planning::print(&options),
+        Action::Learn(options) => learning::run(&options),
+        Action::Doctor { json } => doctor::print(json),
+        Action::Keys => key_list::print(),
+        Action::Completions { shell } => shell_completions::print(shell),
+        Action::Man { page } => manual::print(page.as_deref()),
+    }
+}

@@ -327,7 +327,7 @@ impl HostPath {
 }
 
 /// Opens a path in which no component may be a symlink.
-fn open_without_symlinks(directory: impl AsFd, path: &OsStr, flags: OFlag) -> nix::Result<OwnedFd> {
+pub(crate) fn open_without_symlinks(directory: impl AsFd, path: &OsStr, flags: OFlag) -> nix::Result<OwnedFd> {
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
     openat2(directory, path, how)
 }

@@ -43,10 +43,11 @@
 //!
 //! | room | contents |
 //! |---|---|
-//! | `config` | Configuration files that people write: [`Config`](config::Config) (feature `config`). |
-//! | `test` | Tests in sandboxes of their own: [`test`]. |
+//! | `config` | Configuration files that people write (feature `config`). |
+//! | `test` | Tests in sandboxes of their own: [`test`](mod@test). |
 //! | `profile` | Ready-made sandboxes: [`profile`]. |
 //! | `learn` | The files and system calls that a program needs, learned by running it: [`Learned`](learn::Learned). |
+//! | `fingerprint` | The digest of a description: `Sandbox::fingerprint` (feature `fingerprint`). |
 //! | `probe` | The features that this host supports, found by trying them: [`Support`](probe::Support). |
 //! | `tokio` | The entry points as async functions (feature `tokio`). |
 //! | `pool` | Sessions that are kept ready: [`Pool`](pool::Pool). |
@@ -100,6 +101,8 @@
 //! [`Layer`], and the re-exports.
 #![deny(missing_docs, unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// The examples of `test` show where it is called.
+#![allow(clippy::test_attr_in_doctest)]
 
 mod advice;
 mod best_effort;
@@ -117,6 +120,8 @@ mod environment;
 mod error;
 mod escape;
 mod file_size;
+#[cfg(feature = "fingerprint")]
+mod fingerprint;
 mod flag_set;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -147,6 +152,8 @@ pub mod stored_form {}
 mod sys;
 mod syscall;
 pub mod test;
+#[doc = include_str!("../docs/testing.md")]
+pub mod testing {}
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub mod tokio;
@@ -167,6 +174,9 @@ pub use compile::Compiled;
 pub use compile::CompiledSession;
 pub use confine::{Capabilities, Identity, Landlock, Limits, Namespaces, Root, Seccomp};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "fingerprint")]
+#[cfg_attr(docsrs, doc(cfg(feature = "fingerprint")))]
+pub use fingerprint::Fingerprint;
 pub use layer::Layer;
 #[doc(inline)]
 pub use outcome::{Outcome, Output, Termination};
@@ -191,7 +201,7 @@ pub mod seccomp {
 ///
 /// The list of operations is [`Root`], at the crate root.
 pub mod mount {
-    pub use crate::confine::{Bind, HidePid, Mode, Operation, Overlay, Proc, Tmpfs};
+    pub use crate::confine::{Bind, HidePid, Inputs, Mode, Operation, Overlay, Proc, Tmpfs};
     pub use crate::host_path::HostPath;
 }
 

@@ -1,4 +1,4 @@
-//! Ready-made sandboxes for four common uses: [`build_step`], [`test()`], [`judge`] and [`agent`].
+//! Ready-made sandboxes for common uses: [`build_step`], [`test()`], [`compile_untrusted`], [`judge`] and [`agent`].
 //!
 //! A profile is [`Sandbox::new`] with other settings for its use. The guarantees of the default sandbox also hold here:
 //! no network except its own loopback device, no home directories, no user ID 0 on the host, no capabilities, no
@@ -22,8 +22,8 @@
 //! # Names, home directory and environment
 //!
 //! Many programs need these, so all profiles give the program's user and group a name ([`Root::user_names`]), and
-//! resolve the host name ([`Root::network_names`]). [`build_step`], [`test()`] and [`agent`] also set environment
-//! variables, which [`Command::env`](crate::Command::env) replaces:
+//! resolve the host name ([`Root::network_names`]). All but [`judge`] also set environment variables, which
+//! [`Command::env`](crate::Command::env) replaces:
 //!
 //! | variable | value | reason |
 //! |---|---|---|
@@ -36,13 +36,13 @@
 //! Profiles work for root and for ordinary users on most hosts. So they do not use:
 //!
 //! - **A cgroup**, which requires root or a delegated subtree. The memory and CPU time of the whole process tree are
-//!   not limited. [`build_step`], [`test()`] and [`agent`] limit the number of processes with [`Resource::Nproc`]. Add
+//!   not limited. All but [`judge`] limit the number of processes with [`Resource::Nproc`]. Add
 //!   [`Sandbox::cgroup`] if you can.
 //! - **A limit on disk usage.** Without a bind the program writes only to memory, in file systems with a size. A
 //!   directory that you bind with `bind_rw` is on a disk of the host. Use a file system with a size or a quota, or
-//!   limit the size of each file: `map_limits(|limits| limits.rlimit(Resource::Fsize, 1 << 30, 1 << 30))`. Profiles do
-//!   not set `RLIMIT_FSIZE`, because it kills programs that create large sparse files (.NET, and tools of Go and Java),
-//!   and does not limit the number of files.
+//!   limit the size of each file: `map_limits(|limits| limits.rlimit(Resource::Fsize, 1 << 30, 1 << 30))`. Profiles
+//!   other than [`compile_untrusted`] do not set `RLIMIT_FSIZE`, because it kills programs that create large sparse
+//!   files (.NET, and tools of Go and Java), and does not limit the number of files.
 //! - **Landlock**: mounts and namespaces already enforce these rules.
 //!
 //! # Errors
@@ -50,21 +50,19 @@
 //! As with any sandbox, a spawn returns an error if a layer cannot be enforced:
 //!
 //! - if the host does not support user namespaces;
-//! - if a hard limit of the caller is lower than that of the profile (`ulimit -Hu`, `-Hs`, `-Hv`);
+//! - if a hard limit of the caller is lower than that of the profile (`ulimit -Hu`, `-Hs`, `-Hv`, `-Hd`, `-Hf`, `-Ht`);
 //! - for [`judge`], if the caller itself has a seccomp filter with notifications;
-//! - for [`build_step`], [`test()`] and [`agent`] before Linux 5.14, if all processes of an ordinary user together
-//!   exceed the limit on processes.
+//! - for all but [`judge`] before Linux 5.14, if all processes of an ordinary user together exceed the limit on
+//!   processes.
 //!
 //! Limits on output are enforced by [`Sandbox::output`] and
 //! [`Child::wait_with_output`](crate::Child::wait_with_output), which collect the output.
 
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::confine::{Action, Bind, Comparison, Condition, Limits, Overflow, Proc, Resource, Root, Seccomp, Tmpfs};
-use crate::host_path::{is_directory, status};
+use crate::host_path::is_directory;
 use crate::sandbox::Sandbox;
 use crate::unix::Errno;
 
@@ -143,7 +141,7 @@ pub fn test() -> Sandbox {
 ///
 /// | setting | reason |
 /// |---|---|
-/// | programs and libraries of the host (`/usr` without `/usr/src`) and the settings of Java. No other files of the host are visible | answers, other submissions and the judge's own files are on the same disk |
+/// | programs and libraries of the host ([`Root::system`]). No other files of the host are visible | answers, other submissions and the judge's own files are on the same disk |
 /// | [`Seccomp::pure_computation`] | a submission has no reason to create a process, open a socket or write a file: [`Termination::Syscall`](crate::Termination::Syscall) names the call |
 /// | `/etc/hosts`, `/etc/passwd` and `/etc/group` with the sandbox's own names alone | runtimes look up the host name and the user |
 /// | `/proc` with processes only, a minimal `/dev` | some programs read their input from `/dev/stdin`; the load of the host is not visible |
@@ -155,8 +153,8 @@ pub fn test() -> Sandbox {
 ///
 /// Pass the input with [`Command::stdin_bytes`](crate::Command::stdin_bytes), or through a pipe. A file that the
 /// program gets as the caller's own descriptor reveals its path ([`Command::fd`](crate::Command::fd)), and the answers
-/// are often in the same directory. Compile with the same root: a compiler includes any file that it can read (`.incbin
-/// "tests/1.out"`). `examples/judge` does both.
+/// are often in the same directory. Compile with [`compile_untrusted`]: a compiler includes any file that it can read
+/// (`.incbin "tests/1.out"`). `examples/judge` does both.
 ///
 /// Java, Go and Node need threads, and more address space than they use. Limit their memory by a cgroup, and give them
 /// the policy [`Seccomp::runtime`].
@@ -171,11 +169,61 @@ pub fn test() -> Sandbox {
 pub fn judge() -> Sandbox {
     let limits = time_limits(10, 0).stdout_max(8 * MIB).stderr_max(64 * KIB).stderr_overflow(Overflow::Discard);
     let limits = limits.address_space_without_cgroup(GIB).rlimit(Resource::Stack, 256 * MIB, 256 * MIB);
-    let root = with_java(programs(&["/etc/alternatives", "/etc/ld.so.cache"]))
-        .with(Proc::new("/proc").subset_pid())
-        .dev("/dev");
-    let root = root.network_names().user_names();
-    Sandbox::new().root(root).seccomp(Seccomp::pure_computation()).limits(limits)
+    Sandbox::new().root(installed_programs().user_names()).seccomp(Seccomp::pure_computation()).limits(limits)
+}
+
+/// Returns a sandbox for a compiler of untrusted sources, such as submissions to an online judge.
+///
+/// A source can make its compiler read any file (`#include "/etc/passwd"`, `.incbin`, `include_str!`), disclose it in an
+/// error message or in the program, and use time, memory and disk without a bound. Assume that it can also execute code in
+/// the compiler. Bind the source with `bind`, and a directory for the output with `bind_rw`.
+///
+/// | setting | reason |
+/// |---|---|
+/// | programs and libraries of the host ([`Root::system`]). No other files of the host are visible | what the compiler can read, the author of the source can read |
+/// | `/etc/hosts`, `/etc/passwd` and `/etc/group` with the sandbox's own names alone | compilers look up the user, and the names of the host are none of the author's business |
+/// | `/proc` with processes only, a minimal `/dev` | Java and Rust find their libraries by `/proc/self/exe`. `/proc/self/mountinfo` shows the paths of binds on the host: do not put secrets into names of directories |
+/// | no environment variables but `PATH`, `HOME` and `LANG` | `/proc/self/environ`, `env!` and `getenv` in a plug-in read them |
+/// | no network | what was read cannot be sent anywhere |
+/// | [`Seccomp::container`] without inotify(7), without installing seccomp filters, and without ptrace(2) and similar calls | an allow-list denies new and exploit-prone system calls |
+/// | `HOME=/home/sandbox`, `/tmp`, `/var/tmp` and `/dev/shm`, 512 MiB each | compilers write temporary files, and Go a cache |
+/// | 256 MiB for each file ([`Resource::Fsize`], then SIGXFSZ) | `int a[1 << 30] = {1};` would write 4 GiB |
+/// | 2 GiB of data for each process ([`Resource::Data`]) | `#include "/dev/zero"` is read until memory is exhausted. Unlike a limit on address space, this does not fail Java, Go and others that reserve more than they use |
+/// | 256 processes and threads ([`Resource::Nproc`]) | enough for parallel code generation and Java |
+/// | 60 s of CPU time for each process ([`Resource::Cpu`]), 2 minutes of wall-clock time, then SIGKILL | templates and constant expressions compute without end |
+/// | 1 MiB of stdout and of stderr, the rest is discarded | a flood of error messages is still a compile error |
+///
+/// The limits on memory and CPU time are for each process. Add a [`Cgroup`](crate::Cgroup) with `memory_max`, `pids_max`
+/// and [`Limits::cpu_time`] for all processes together. A writable bind has no limit on its size: see "Limits that a profile
+/// does not set" in [`profile`](self).
+///
+/// A source can read the standard input of its compiler (`#include "/dev/stdin"`). [`Sandbox::output`] passes `/dev/null`.
+/// With [`Sandbox::spawn`] and [`Sandbox::status`], set [`Command::stdin`](crate::Command::stdin).
+///
+/// The output is untrusted too: run it in [`judge`], and bind or copy it with
+/// [`HostPath::beneath`](crate::mount::HostPath::beneath).
+///
+/// ```
+/// use stockade::{Command, profile};
+///
+/// let source = "#include \"/etc/shadow\"\n";
+/// let mut compiler = Command::new("cc");
+/// compiler.args(["-x", "c", "-E", "-"]).stdin_bytes(source);
+/// # let compiler = if std::path::Path::new("/usr/bin/cc").exists() { compiler } else { Command::new("false") };
+/// assert!(!profile::compile_untrusted().output(compiler)?.outcome.success());
+/// # Ok::<(), stockade::Error>(())
+/// ```
+pub fn compile_untrusted() -> Sandbox {
+    let limits = time_limits(120, 0).stdout_max(MIB).stderr_max(MIB);
+    let limits = limits.overflow(Overflow::Discard);
+    let limits = limits
+        .rlimit(Resource::Cpu, 60, 60)
+        .rlimit(Resource::Data, 2 * GIB, 2 * GIB)
+        .rlimit(Resource::Fsize, 256 * MIB, 256 * MIB)
+        .rlimit(Resource::Nproc, 256, 256);
+    with_home(installed_programs(), 512 * MIB)
+        .seccomp(without_filters(without_watches(Seccomp::container())).deny(TRACING))
+        .limits(limits)
 }
 
 /// Returns a sandbox for unreviewed code, such as code from a language model, or a plug-in.
@@ -185,7 +233,7 @@ pub fn judge() -> Sandbox {
 ///
 /// | setting | reason |
 /// |---|---|
-/// | programs and libraries of the host (`/usr` without `/usr/src`) and `/etc`, read-only. No other files of the host are visible | the code cannot disclose keys, tokens and other projects that it cannot read; all of its changes are in the workspace |
+/// | programs and libraries of the host ([`Root::system`]) and `/etc`, read-only. No other files of the host are visible | the code cannot disclose keys, tokens and other projects that it cannot read; all of its changes are in the workspace |
 /// | no environment variables but `PATH`, `HOME` and `LANG` | tokens are often in the environment; pass the variables that the code needs with [`Command::env`](crate::Command::env) |
 /// | `HOME=/home/sandbox`, a tmpfs of 256 MiB, and `LANG=C.UTF-8` | programs keep settings and caches in a home directory, and expect UTF-8 |
 /// | no network | what the code has read cannot be sent anywhere; services on the host's loopback are unreachable |
@@ -215,10 +263,16 @@ pub fn judge() -> Sandbox {
 /// ```
 pub fn agent() -> Sandbox {
     let limits = time_limits(120, 2).stdout_max(MIB).stderr_max(MIB);
-    let root = programs(&["/etc"]).proc("/proc").dev("/dev");
+    let etc = is_directory(Path::new("/etc")).then(|| Bind::new("/etc", "/etc").unmapped());
+    let root = etc.into_iter().fold(Root::system(), Root::with).proc("/proc").dev("/dev");
     with_home(root.network_names(), 256 * MIB)
         .seccomp(without_filters(without_watches(Seccomp::container())))
         .limits(limits.rlimit(Resource::Nproc, 512, 512))
+}
+
+/// Returns a root with the programs of the host, their own processes and a minimal `/dev`.
+fn installed_programs() -> Root {
+    Root::system().with(Proc::new("/proc").subset_pid()).dev("/dev").network_names()
 }
 
 /// System calls that inspect or change other processes.
@@ -246,31 +300,6 @@ fn without_filters(policy: Seccomp) -> Seccomp {
         [is(0, libc::PR_SET_SECCOMP as u32), is(1, libc::SECCOMP_MODE_FILTER), has_filter],
         Action::Errno(Errno::EINVAL),
     )
-}
-
-/// Returns a root with the programs and libraries of the host, as far as they exist, and what they need from `/etc`.
-fn programs(etc: &[&str]) -> Root {
-    // Those of NixOS and of Guix System are in a store, which all users may read.
-    let system =
-        ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store", "/run/current-system"];
-    let present = system.iter().chain(etc).map(Path::new).filter(|path| status(path).is_ok());
-    let is_shown = |target: &Path| system.iter().any(|tree| target.starts_with(tree));
-    let root = present.fold(Root::empty(), |root, path| match fs::read_link(path) {
-        // What a link to another place leads to is bound.
-        Ok(target) if is_shown(&Path::new("/").join(&target)) => root.symlink(target, path),
-        // Unmapped, so that files that only root may read stay unreadable, even if the caller is root.
-        _ => root.with(Bind::new(path, path).unmapped()),
-    });
-    // Container images often have their application there.
-    root.mask("/usr/src")
-}
-
-/// Adds the settings of Java, without which it fails: Debian keeps them in directories such as `/etc/java-17-openjdk`.
-fn with_java(root: Root) -> Root {
-    let entries = fs::read_dir("/etc").into_iter().flatten().flatten();
-    let settings = entries.filter(|entry| entry.file_name().as_bytes().starts_with(b"java"));
-    let directories = settings.map(|entry| entry.path()).filter(|path| is_directory(path));
-    directories.fold(root, |root, path| root.with(Bind::new(&*path, &path).unmapped()))
 }
 
 /// Returns a root with the host's file system and an empty `/var`: a process that can read a file can lock it, and so

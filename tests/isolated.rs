@@ -1,9 +1,12 @@
 //! Tests in sandboxes of their own, as the harness of Rust runs them: `stockade::test`.
 //!
-//! The tests in `passing` are run by whatever runs this binary. Those in `failing` are ignored, and run by the tests at the end,
-//! which look at what the harness says about them.
+//! The tests in `passing` are run by whatever runs this binary. Those in `failing` are ignored, and run by the tests at
+//! the end, which look at what the harness says about them.
 //!
 //! This has its own process, since it needs the harness of Rust.
+
+// What they leave running is what some of the tests are about.
+#![allow(clippy::zombie_processes)]
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;

@@ -28,7 +28,7 @@ use stockade::identity::IdRange;
 use stockade::landlock::FsAccess;
 use stockade::learn::Learned;
 use stockade::limits::{Overflow, Resource};
-use stockade::mount::{Bind, HostPath, Mode, Operation, Overlay, Proc, Tmpfs};
+use stockade::mount::{Bind, HostPath, Inputs, Mode, Operation, Overlay, Proc, Tmpfs};
 use stockade::namespaces::{NamespaceRef, TimeOffsets};
 use stockade::probe::Support;
 use stockade::seccomp::{Action, Comparison, Condition, SystemCall};
@@ -276,8 +276,8 @@ fn errors_name_the_unknown_or_invalid_part() {
             "[limits]\nrlimit = [{ resource = \"data\", soft = \"64K\", hard = 1 }]",
             "(B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)",
         ),
-        ("[limits]\nwall_time = \"1m30s\"", "text with one unit (ns, us, ms, s, min, h, d)"),
-        ("[limits]\nwall_time = \"1m\"", "text with one unit (ns, us, ms, s, min, h, d)"),
+        ("[limits]\nwall_time = \"30s1m\"", "text with units (d, h, m or min, s, ms, us, ns)"),
+        ("[limits]\nwall_time = \"1M\"", "text with units (d, h, m or min, s, ms, us, ns)"),
         ("[cgroup]\ncpu_max = { cpus = 1, preiod = 1 }", "unknown field `preiod`"),
         ("identity = { host_ids = { first = 1, count = 1, last = 1 } }", "unknown field `last`"),
         ("identity = { maps = { uid = [], gid = [], pid = [] } }", "unknown field `pid`"),
@@ -431,6 +431,7 @@ fn every_key_is_documented_and_no_other() {
     let conditions = comparisons.map(|comparison| Condition::dword(0, comparison));
     let root = Root::from_dir("/srv")
         .with(Bind::new("/a", "/a").owner(1, 2))
+        .with(Inputs::new("/a").files("/srv", ["PATH"]).owner(1, 2))
         .with(Tmpfs::new("/a"))
         .with(Overlay::new("/a").upper("/u", "/w").owner(1, 2))
         .with(Proc::new("/a"))

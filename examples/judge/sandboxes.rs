@@ -1,7 +1,7 @@
-//! The sandboxes of the compiler and of the program. Both show only programs and libraries of the host
-//! ([`profile::judge`]), or nothing: the answers, other submissions and the judge's own files are on the same disk, and
-//! a compiler can include every file that it can read (`.incbin`). The input comes through a pipe, which gives no
-//! access to a directory.
+//! The sandboxes of the compiler ([`profile::compile_untrusted`]) and of the program ([`profile::judge`]). Both show only
+//! programs and libraries of the host, or nothing: the answers, other submissions and the judge's own files are on the
+//! same disk, and a compiler can include every file that it can read (`.incbin`). The input comes through a pipe, which
+//! gives no access to a directory.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -10,23 +10,18 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use stockade::limits::Resource;
-use stockade::mount::{Bind, HostPath, Tmpfs};
-use stockade::{Cgroup, Command, Limits, Output, Root, Sandbox, Seccomp, Stdio, profile};
+use stockade::mount::{Bind, HostPath};
+use stockade::{Cgroup, Command, Limits, Output, Root, Sandbox, Stdio, profile};
 use tempfile::TempDir;
 
 use crate::Failure;
 use crate::corpus::{SUBMISSIONS, Submission, Test};
 use crate::verdict::{Judged, Verdict};
 
-/// Limits of a compiler. Go compiles its standard library each time.
+/// Limits of a compiler with all its processes together. Go compiles its standard library each time.
 const COMPILER_CPU: Duration = Duration::from_secs(60);
-const COMPILER_WALL: Duration = Duration::from_secs(120);
 const COMPILER_MEMORY: u64 = 1 << 30;
 const COMPILER_PROCESSES: u64 = 128;
-/// Maximum size of a file that it writes, and of all its temporary files together, in bytes.
-const COMPILER_FILE: u64 = 64 << 20;
-const COMPILER_TMP: u64 = 512 << 20;
 
 /// Wall-clock limit and idle timeout of a program. Both are long: a program that waits for a CPU must not exceed them,
 /// and a busy machine can delay it for more than a second.
@@ -77,19 +72,15 @@ impl<'a> Judge<'a> {
         let Some(compiler) = language.compile else { return Ok(None) };
         fs::create_dir(self.compiled.path().join(&submission.name))?;
         let root = |root: Root| {
-            let scratch = Tmpfs::new("/tmp").size(COMPILER_TMP).mode(0o1777);
-            let root = root.mask(self.problem).with(scratch).bind_rw(self.directory(submission), "/out");
+            let root = root.mask(self.problem).bind_rw(self.directory(submission), "/out");
             let root = language.directory().into_iter().fold(root, |root, path| root.bind(path, "/toolchain"));
             root.with(self.source(submission))
         };
-        let limits =
-            Limits::new().cpu_time(COMPILER_CPU).wall_time(COMPILER_WALL).stdout_max(OUTPUT).stderr_max(OUTPUT);
-        let limits = limits.rlimit(Resource::Fsize, COMPILER_FILE, COMPILER_FILE);
+        let limits = |limits: Limits| limits.cpu_time(COMPILER_CPU).stdout_max(OUTPUT).stderr_max(OUTPUT);
         let cgroup = pinned(cpu).memory_max(COMPILER_MEMORY).pids_max(COMPILER_PROCESSES);
         let mut command = Command::new(compiler[0]);
         command.args(&compiler[1..]).envs(COMPILER_ENVIRONMENT);
-        let sandbox = profile::judge().map_root(root).seccomp(Seccomp::new()).limits(limits).cgroup(cgroup);
-        let output = sandbox.output(command)?;
+        let output = profile::compile_untrusted().map_root(root).map_limits(limits).cgroup(cgroup).output(command)?;
         Ok((!output.outcome.success()).then(|| {
             let mut judged = Judged::new();
             judged.count(&output.outcome);

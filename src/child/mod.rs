@@ -194,7 +194,7 @@ impl Child {
             leaked: None,
             outcome: None,
             failed: None,
-            waiting: Waiting::default(),
+            waiting: Waiting::new(),
         }
     }
 

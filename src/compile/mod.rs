@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::cgroup::{Cgroup, Spec};
 use crate::confine::seccomp::SetUpUnderFilter;
-use crate::confine::{Bounds, Namespaces, Policy};
+use crate::confine::{Bounds, Capability, Namespaces, Policy};
 use crate::error::{Error, Result};
 use crate::outcome::{Enforcement, Unenforced};
 #[cfg(feature = "_testing")]
@@ -188,6 +188,15 @@ fn check_session(decisions: &Decisions<'_>) -> Result<()> {
         return Err(Error::invalid(
             "a session needs a PID namespace, with which its processes end, and in which they cannot reach what starts them",
             "add Namespaces::PID, or use Sandbox::spawn for each command",
+        ));
+    }
+    // It is a word in the memory of each process that a command starts with.
+    let reads_pass = decisions.config.capabilities.has(Capability::SysPtrace) && !decisions.creates(Namespaces::USER);
+    if reads_pass && decisions.filter.is_some() {
+        return Err(Error::invalid(
+            "a session whose programs keep CAP_SYS_PTRACE without a user namespace of its own cannot have a seccomp filter: they \
+             could read the number by which the filter lets the calls of its helper through",
+            "add Namespaces::USER, remove the capability, set Seccomp::unconfined, or use Sandbox::spawn for each command",
         ));
     }
     if decisions.config.seccomp.needs_callback() {

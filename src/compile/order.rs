@@ -30,7 +30,7 @@ use crate::confine::mount::{self, Endpoints, Names, OldRoot};
 use crate::confine::seccomp::SetUpUnderFilter;
 use crate::confine::secure_bits::SecureBits;
 use crate::confine::{
-    Capability, Namespaces, Operation, capabilities, identity, namespaces, network, no_zero, priorities, quotas,
+    Capabilities, Namespaces, Operation, capabilities, identity, namespaces, network, no_zero, priorities, quotas,
     seccomp,
 };
 use crate::error::{Error, Result};
@@ -442,11 +442,14 @@ impl<'a> Order<'a> {
     }
 
     /// Whether the processes of commands share the memory of the helper until they execute their programs, which costs less
-    /// than a copy. Who can write to the memory of such a process could control the helper, and when the kernel kills one
-    /// since the memory limit of its cgroup is reached, it kills all that share its memory (`__oom_kill_process` of
-    /// mm/oom_kill.c).
+    /// than a copy.
+    ///
+    /// A program with capabilities, or the host's root, could write to that memory, or to the files in `/proc` that stand for
+    /// all processes that share it, such as `oom_score_adj`. When the kernel kills a process since a limit on memory of its
+    /// cgroup or of one above is reached, it kills all that share its memory (`__oom_kill_process` of mm/oom_kill.c).
     fn commands_share_memory(&self) -> bool {
-        !self.memory_is_limited() && !self.decisions.config.capabilities.has(Capability::SysPtrace)
+        let Decisions { config, cgroup, ids, .. } = &self.decisions;
+        cgroup.is_none() && config.capabilities == Capabilities::none() && !ids.reaches_host_root()
     }
 
     /// What the commands of a session depend on.

@@ -99,8 +99,8 @@ pub(crate) fn serve(helper: &mut Script) {
     helper.step(Step::new("wait for a command"));
     let request = CommandRequest::new(helper);
     let started = StartedMessage::new(helper, false, false);
-    let not_cloned = not_cloned(helper);
-    let [next, ready, over, received, parent, failed] = [(); 6].map(|()| helper.label());
+    let [not_cloned, vanished] = [Script::COMMAND, started.program].map(|error| not_cloned(helper, error));
+    let [next, ready, over, received, parent, failed, gone] = [(); 7].map(|()| helper.label());
     helper.bind(next);
     helper.call(nr!(SYS_close_range), [FIRST_RECEIVED.into(), u32::MAX.into(), Arg::NONE]).or_goto(over);
     // The kernel has written the size of the last message there.
@@ -124,8 +124,11 @@ pub(crate) fn serve(helper: &mut Script) {
     helper.call(nr!(SYS_clone), clone).or_goto(failed).above_zero(parent).store_in(Script::COMMAND);
     helper.switch_to_stack();
     helper.bind(parent);
-    helper.call(nr!(SYS_pidfd_open), [Script::COMMAND.into(), 0.into()]).or_goto(next).store_in(started.program);
-    for (label, message) in [(None, started.header), (Some(failed), not_cloned)] {
+    // A program may have killed the process. It is reaped at once if the caller ignores SIGCHLD.
+    let open = [Script::COMMAND.into(), 0.into()];
+    let gone_already = OnError::goto_if([libc::ESRCH, 0], gone);
+    helper.call(nr!(SYS_pidfd_open), open).on_error(gone_already).store_in(started.program);
+    for (label, message) in [(None, started.header), (Some(failed), not_cloned), (Some(gone), vanished)] {
         label.into_iter().for_each(|label| helper.bind(label));
         // The caller may have given up.
         let send = [FIRST_RECEIVED.into(), message.into(), flags!(MSG_NOSIGNAL)];
@@ -177,10 +180,10 @@ impl CommandRequest {
     }
 }
 
-/// Lays out the message that reports a failed clone.
-fn not_cloned(helper: &mut Script) -> Ref {
+/// Lays out the message that reports that there is no process. `error` holds the reason.
+fn not_cloned(helper: &mut Script, error: Slot) -> Ref {
     let tag = helper.value("not cloned", NOT_CLONED);
-    let pieces = [[Script::slot_word(tag), Word::Value(8)], [Script::slot_word(Script::COMMAND), Word::Value(8)]];
+    let pieces = [[Script::slot_word(tag), Word::Value(8)], [Script::slot_word(error), Word::Value(8)]];
     let data = helper.arena.words(pieces.as_flattened(), "{<not cloned>, <error>}");
     let zero = Word::Value(0);
     let words = [zero, zero, data.into(), Word::Value(pieces.len() as u64), zero, zero, zero];

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::fault::Fault;
+use super::mistake::Mistake;
 
 /// The syntax of a configuration.
 ///
@@ -38,7 +38,7 @@ impl ConfigFormat {
 
 /// A value with the line that it is on.
 #[derive(Debug)]
-pub(super) struct Located {
+pub(super) struct LocatedValue {
     pub line: usize,
     pub content: Content,
 }
@@ -52,8 +52,8 @@ pub(super) enum Content {
     Float(f64),
     Text(String),
     Date(String),
-    List(Vec<Located>),
-    Table(Vec<(LocatedKey, Located)>),
+    List(Vec<LocatedValue>),
+    Table(Vec<(LocatedKey, LocatedValue)>),
 }
 
 /// A key with the line that it is on.
@@ -68,10 +68,10 @@ pub(super) const MAX_BYTES: usize = 4 << 20;
 /// The most tables and lists within each other.
 const MAX_DEPTH: usize = 64;
 
-impl Located {
-    pub fn parse(text: &str, format: ConfigFormat) -> Result<Self, Fault> {
+impl LocatedValue {
+    pub fn parse(text: &str, format: ConfigFormat) -> Result<Self, Mistake> {
         if text.len() > MAX_BYTES {
-            return Err(Fault::new(format!("the text is longer than {} MiB", MAX_BYTES >> 20)));
+            return Err(Mistake::new(format!("the text is longer than {} MiB", MAX_BYTES >> 20)));
         }
         match format {
             ConfigFormat::Toml => of_toml(text),
@@ -94,14 +94,14 @@ impl LineEnds {
     }
 }
 
-fn of_toml(text: &str) -> Result<Located, Fault> {
+fn of_toml(text: &str) -> Result<LocatedValue, Mistake> {
     let lines = LineEnds::of(text);
     let table = DeTable::parse(text).map_err(|error| {
         let message = error.message().replace('\n', ", ");
-        let fault = Fault::new(format!("it is not TOML: {message}"));
-        error.span().map_or(fault.clone(), |span| fault.at(lines.line_at(span.start)))
+        let mistake = Mistake::new(format!("it is not TOML: {message}"));
+        error.span().map_or(mistake.clone(), |span| mistake.at(lines.line_at(span.start)))
     })?;
-    Ok(Located { line: 1, content: toml_table(&lines, table.into_inner()) })
+    Ok(LocatedValue { line: 1, content: toml_table(&lines, table.into_inner()) })
 }
 
 fn toml_table(lines: &LineEnds, table: DeTable<'_>) -> Content {
@@ -113,7 +113,7 @@ fn toml_table(lines: &LineEnds, table: DeTable<'_>) -> Content {
     Content::Table(table.into_iter().map(entry).collect())
 }
 
-fn toml_value(lines: &LineEnds, value: Spanned<DeValue<'_>>) -> Located {
+fn toml_value(lines: &LineEnds, value: Spanned<DeValue<'_>>) -> LocatedValue {
     let line = lines.line_at(value.span().start);
     let content = match value.into_inner() {
         DeValue::String(string) => Content::Text(string.into_owned()),
@@ -132,19 +132,19 @@ fn toml_value(lines: &LineEnds, value: Spanned<DeValue<'_>>) -> Located {
         DeValue::Array(array) => Content::List(array.into_iter().map(|item| toml_value(lines, item)).collect()),
         DeValue::Table(table) => toml_table(lines, table),
     };
-    Located { line, content }
+    LocatedValue { line, content }
 }
 
-fn of_json(text: &str) -> Result<Located, Fault> {
+fn of_json(text: &str) -> Result<LocatedValue, Mistake> {
     let raw: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&error, 1))?;
     JsonReader { text, lines: LineEnds::of(text) }.value(raw, 0)
 }
 
-fn not_json(error: &serde_json::Error, first: usize) -> Fault {
+fn not_json(error: &serde_json::Error, first: usize) -> Mistake {
     let message = error.to_string();
-    // The position, which the fault has.
+    // The position, which the mistake has.
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(before, _)| before);
-    Fault::new(format!("it is not JSON: {message}")).at(first + error.line().saturating_sub(1))
+    Mistake::new(format!("it is not JSON: {message}")).at(first + error.line().saturating_sub(1))
 }
 
 /// Reads the parts of a JSON text, each of which is a slice of it.
@@ -158,15 +158,15 @@ impl<'a> JsonReader<'a> {
         self.lines.line_at((part.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize))
     }
 
-    fn read<T: serde::Deserialize<'a>>(&self, part: &'a RawValue) -> Result<T, Fault> {
+    fn read<T: serde::Deserialize<'a>>(&self, part: &'a RawValue) -> Result<T, Mistake> {
         serde_json::from_str(part.get()).map_err(|error| not_json(&error, self.line(part)))
     }
 
-    fn value(&self, part: &'a RawValue, depth: usize) -> Result<Located, Fault> {
+    fn value(&self, part: &'a RawValue, depth: usize) -> Result<LocatedValue, Mistake> {
         let line = self.line(part);
         if depth > MAX_DEPTH {
             return Err(
-                Fault::new(format!("there are more than {MAX_DEPTH} tables and lists within each other")).at(line)
+                Mistake::new(format!("there are more than {MAX_DEPTH} tables and lists within each other")).at(line)
             );
         }
         let content = match part.get().as_bytes().first() {
@@ -187,20 +187,20 @@ impl<'a> JsonReader<'a> {
                 }
             }
         };
-        Ok(Located { line, content })
+        Ok(LocatedValue { line, content })
     }
 
-    fn table(&self, part: &'a RawValue, depth: usize) -> Result<Content, Fault> {
+    fn table(&self, part: &'a RawValue, depth: usize) -> Result<Content, Mistake> {
         let JsonEntries(parts) = self.read(part)?;
         let (mut entries, mut names) = (Vec::with_capacity(parts.len()), BTreeSet::new());
         for (key, value) in parts {
             let key = LocatedKey { line: self.line(key), name: self.read(key)? };
             if !names.insert(key.name.clone()) {
-                return Err(Fault::new(format!("the key `{}` is given twice", key.name))
+                return Err(Mistake::new(format!("the key `{}` is given twice", key.name))
                     .at(key.line)
                     .hinted("remove one"));
             }
-            let value = self.value(value, depth + 1).map_err(|fault| fault.within(&key.name))?;
+            let value = self.value(value, depth + 1).map_err(|mistake| mistake.within(&key.name))?;
             entries.push((key, value));
         }
         Ok(Content::Table(entries))

@@ -2,18 +2,18 @@
 
 use serde_json::{Map, Value};
 
-use super::document::{ConfigFormat, Content, Located};
+use super::document::{ConfigFormat, Content, LocatedValue};
 
 /// Returns a line of TOML as a key and value of JSON.
 pub(super) fn json_example(line: &str) -> String {
-    let shown = match Located::parse(line, ConfigFormat::Toml).as_ref().map(value) {
+    let shown = match LocatedValue::parse(line, ConfigFormat::Toml).as_ref().map(value) {
         Ok(value) => value.to_string(),
         Err(_) => line.to_owned(),
     };
     shown.trim_start_matches('{').strip_suffix('}').unwrap_or(&shown).to_owned()
 }
 
-fn value(located: &Located) -> Value {
+fn value(located: &LocatedValue) -> Value {
     match &located.content {
         Content::Null => Value::Null,
         Content::Bool(boolean) => (*boolean).into(),

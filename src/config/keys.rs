@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::descriptor_source::{DescriptorNumber, DescriptorSource};
 use super::learned_source::LearnedSource;
-use super::names::{CapabilityName, IdentityKind, NamespaceName, Profile};
+use super::named_choices::{CapabilityName, IdentityKind, NamespaceName, Profile};
 use super::overriding::Overriding;
 use super::rlimit_pair::RlimitPair;
 use super::root_base::RootBase;
@@ -147,7 +147,7 @@ keys! {
     #[serde(with = "As::<Vec<Escaped>>")]
     env_remove: Vec<OsString>, r#"env_remove = ["LANG"]"#;
 
-    /// The root that the other keys change: `host`, `empty`, `inherit`, a directory, or a table.
+    /// The root that the other keys change: `host`, `system`, `empty`, `inherit`, a directory, or a table.
     #[serde(with = "As::<Option<RootBase>>")]
     root: Option<Root>, r#"root = "empty""#;
     /// Whether the root directory itself is writable.

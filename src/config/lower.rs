@@ -6,7 +6,7 @@ use super::descriptor_source::DescriptorSource;
 use super::keys::Config;
 use super::learned_source::LearnedSource;
 use super::mounts::mount;
-use super::names::{IdentityKind, Profile};
+use super::named_choices::{IdentityKind, Profile};
 use super::reading::read_file;
 use super::seccomp_source::{SeccompKind, SeccompSource};
 use crate::cgroup::Cgroup;

@@ -7,13 +7,13 @@ mod contradictions;
 mod descriptor_source;
 mod deserializer;
 mod document;
-mod fault;
 mod json_example;
 mod keys;
 mod learned_source;
 mod lower;
+mod mistake;
 mod mounts;
-mod names;
+mod named_choices;
 mod nearest;
 mod option_values;
 mod overriding;
@@ -29,7 +29,7 @@ pub use descriptor_source::DescriptorSource;
 pub use document::ConfigFormat;
 pub use keys::{Config, ConfigKey};
 pub use learned_source::LearnedSource;
-pub use names::{IdentityKind, Profile};
+pub use named_choices::{IdentityKind, Profile};
 pub use option_values::{bind, capability, cgroup_parent, duration, overlay, size, tmpfs};
 #[cfg(feature = "_schema")]
 #[doc(hidden)]

@@ -127,5 +127,6 @@ pub fn duration(text: &str) -> Result<Duration> {
 ///
 /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for another text.
 pub fn capability(text: &str) -> Result<crate::capabilities::Capability> {
-    super::names::CapabilityName::parse(text).map_err(|cause| Error::invalid(cause, "use a name of capabilities(7)"))
+    super::named_choices::CapabilityName::parse(text)
+        .map_err(|cause| Error::invalid(cause, "use a name of capabilities(7)"))
 }

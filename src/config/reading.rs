@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::contradictions::Contradiction;
-use super::document::{ConfigFormat, Content, Located, MAX_BYTES};
-use super::fault::Fault;
+use super::document::{ConfigFormat, Content, LocatedValue, MAX_BYTES};
 use super::json_example::json_example;
 use super::keys::{Config, EXAMPLES};
 use super::learned_source::LearnedSource;
+use super::mistake::Mistake;
 use super::seccomp_source::SeccompKind;
 use crate::confine::{Bind, HostSources};
 use crate::error::{Error, Result};
@@ -33,7 +33,7 @@ impl Config {
     /// assert_eq!(error.to_string(), "failed to read the configuration: line 2: unknown key `memmory`: use `memory`");
     /// ```
     pub fn parse(text: &str, format: ConfigFormat, base: impl AsRef<Path>) -> Result<Self> {
-        Source { path: None, format }.config(text).map(|config| config.resolve(base))
+        TextSource { path: None, format }.config(text).map(|config| config.resolve(base))
     }
 
     /// Does the same as [`Config::parse`] with a part of a configuration, which [`Config::overridden_by`] adds to another
@@ -53,9 +53,9 @@ impl Config {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn parse_part(text: &str, format: ConfigFormat, base: impl AsRef<Path>) -> Result<Self> {
-        let source = Source { path: None, format };
+        let source = TextSource { path: None, format };
         let read = source.document(text).and_then(|document| Self::deserialize(&document.0));
-        read.map(|config| config.resolve(base)).map_err(|fault| source.error(fault, EXAMPLES))
+        read.map(|config| config.resolve(base)).map_err(|mistake| source.error(mistake, EXAMPLES))
     }
 
     /// Reads a configuration file. It is JSON if its name ends in `.json`, else TOML. Relative paths of the host in it
@@ -68,7 +68,7 @@ impl Config {
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = text_of(path)?;
-        let config = Source { path: Some(path), format: ConfigFormat::of(path) }.config(&text)?;
+        let config = TextSource { path: Some(path), format: ConfigFormat::of(path) }.config(&text)?;
         Ok(config.resolve(path.parent().unwrap_or(Path::new("."))))
     }
 
@@ -130,49 +130,49 @@ fn text_of(path: &Path) -> Result<String> {
 
 /// Reads a value in its stored form from a file.
 pub(super) fn read_file<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let source = Source { path: Some(path), format: ConfigFormat::of(path) };
+    let source = TextSource { path: Some(path), format: ConfigFormat::of(path) };
     let text = text_of(path)?;
-    let read = Located::parse(&text, source.format).and_then(|document| T::deserialize(&document));
-    read.map_err(|fault| source.error(fault, &[]))
+    let read = LocatedValue::parse(&text, source.format).and_then(|document| T::deserialize(&document));
+    read.map_err(|mistake| source.error(mistake, &[]))
 }
 
 /// Where a text comes from.
-struct Source<'a> {
+struct TextSource<'a> {
     path: Option<&'a Path>,
     format: ConfigFormat,
 }
 
-impl Source<'_> {
-    fn document(&self, text: &str) -> std::result::Result<Document, Fault> {
-        Document::check(Located::parse(text, self.format)?)
+impl TextSource<'_> {
+    fn document(&self, text: &str) -> std::result::Result<Document, Mistake> {
+        Document::check(LocatedValue::parse(text, self.format)?)
     }
 
     fn config(&self, text: &str) -> Result<Config> {
-        let read = || -> std::result::Result<Config, Fault> {
+        let read = || -> std::result::Result<Config, Mistake> {
             let document = self.document(text)?;
             let config = Config::deserialize(&document.0)?;
             match config.contradiction() {
-                Some(contradiction) => Err(document.fault(contradiction)),
+                Some(contradiction) => Err(document.mistake(contradiction)),
                 None => Ok(config),
             }
         };
-        read().map_err(|fault| self.error(fault, EXAMPLES))
+        read().map_err(|mistake| self.error(mistake, EXAMPLES))
     }
 
     /// Returns the error, with what to do.
-    fn error(&self, fault: Fault, examples: &[(&str, &str)]) -> Error {
-        Error::misconfigured(self.path, fault.to_string(), self.hint(&fault, examples))
+    fn error(&self, mistake: Mistake, examples: &[(&str, &str)]) -> Error {
+        Error::misconfigured(self.path, mistake.to_string(), self.hint(&mistake, examples))
     }
 
-    fn hint(&self, fault: &Fault, examples: &[(&str, &str)]) -> String {
+    fn hint(&self, mistake: &Mistake, examples: &[(&str, &str)]) -> String {
         /// Keys of a policy that `learn` wrote, in the place of a configuration.
         const LEARNED: [&str; 3] = ["calls", "paths", "abstract_sockets"];
         let example = |key: &str| examples.iter().find(|(known, _)| *known == key).map(|(_, example)| *example);
-        match (fault.unknown.as_deref(), fault.hint(), fault.outermost().and_then(example)) {
-            (Some(key), ..) if fault.is_nested() && example(key).is_some() => {
+        match (mistake.unknown.as_deref(), mistake.hint(), mistake.outermost().and_then(example)) {
+            (Some(key), ..) if mistake.is_nested() && example(key).is_some() => {
                 format!("move `{key}` to the top of the file, above the first table")
             }
-            (Some(key), ..) if !fault.is_nested() && !examples.is_empty() && LEARNED.contains(&key) => {
+            (Some(key), ..) if !mistake.is_nested() && !examples.is_empty() && LEARNED.contains(&key) => {
                 "name the file in the key `learned`: it is a policy that learn wrote, and no configuration".into()
             }
             (_, Some(hint), _) => hint.to_owned(),
@@ -191,32 +191,35 @@ impl Source<'_> {
 }
 
 /// The table of a configuration, in which every key is one of [`Config`], or wrong.
-struct Document(Located);
+struct Document(LocatedValue);
 
 impl Document {
     /// Removes the keys that no [`Config`] has, and refuses what serde would accept by mistake.
-    fn check(mut located: Located) -> std::result::Result<Self, Fault> {
+    fn check(mut located: LocatedValue) -> std::result::Result<Self, Mistake> {
         if let Content::Table(entries) = &mut located.content {
             entries.retain(|(key, value)| !(key.name == "$schema" && matches!(value.content, Content::Text(_))));
             if let Some(at) = entries.iter().position(|(key, _)| key.name == "version") {
                 let (_, value) = entries.remove(at);
                 if !matches!(value.content, Content::Unsigned(1)) {
-                    let fault = Fault::new("this version of the crate reads version 1").at(value.line);
-                    return Err(fault.within("version").hinted("use 1, or remove it"));
+                    let mistake = Mistake::new("this version of the crate reads version 1").at(value.line);
+                    return Err(mistake.within("version").hinted("use 1, or remove it"));
                 }
             }
             for (key, value) in entries.iter() {
                 match &value.content {
                     // It would be an absent key: no limit, for example.
                     Content::Null => {
-                        return Err(Fault::new("expected a value, found null").at(value.line).within(&key.name));
+                        return Err(Mistake::new("expected a value, found null").at(value.line).within(&key.name));
                     }
                     // In TOML, a key after the header [env] is a variable: a limit would become one.
                     Content::Table(variables) if key.name == "env" => {
                         let is_key = |name: &str| EXAMPLES.iter().any(|(known, _)| *known == name);
                         if let Some((variable, _)) = variables.iter().find(|(variable, _)| is_key(&variable.name)) {
-                            let fault = Fault::new(format!("`{}` is a key of the configuration", variable.name));
-                            return Err(fault.at(variable.line).within("env").hinted("move it above the table `env`"));
+                            let mistake = Mistake::new(format!("`{}` is a key of the configuration", variable.name));
+                            return Err(mistake
+                                .at(variable.line)
+                                .within("env")
+                                .hinted("move it above the table `env`"));
                         }
                     }
                     _ => {}
@@ -227,10 +230,10 @@ impl Document {
     }
 
     /// Returns a contradiction with the line of its later key.
-    fn fault(&self, contradiction: Contradiction) -> Fault {
-        let fault = Fault::new(contradiction.cause).hinted(contradiction.hint);
-        let Content::Table(entries) = &self.0.content else { return fault };
+    fn mistake(&self, contradiction: Contradiction) -> Mistake {
+        let mistake = Mistake::new(contradiction.cause).hinted(contradiction.hint);
+        let Content::Table(entries) = &self.0.content else { return mistake };
         let lines = entries.iter().filter(|(key, _)| contradiction.keys.contains(&&*key.name)).map(|(key, _)| key.line);
-        lines.max().map_or(fault.clone(), |line| fault.at(line))
+        lines.max().map_or(mistake.clone(), |line| mistake.at(line))
     }
 }

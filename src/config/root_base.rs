@@ -13,22 +13,23 @@ use crate::confine::Root;
 use crate::escape::decode;
 use crate::stored::Form;
 
-/// `"host"`, `"empty"`, `"inherit"`, a path of the host with a slash in it, or the stored form of a base.
+/// `"host"`, `"system"`, `"empty"`, `"inherit"`, a path of the host with a slash in it, or the stored form of a base.
 pub(super) struct RootBase;
 
 impl RootBase {
-    pub const NAMES: [&'static str; 3] = ["host", "empty", "inherit"];
+    pub const NAMES: [&'static str; 4] = ["host", "system", "empty", "inherit"];
 
     fn of_text(text: &str) -> Result<Root, String> {
         match text {
             "host" => Ok(Root::host()),
+            "system" => Ok(Root::system()),
             "empty" => Ok(Root::empty()),
             "inherit" => Ok(Root::inherit()),
             path if path.contains('/') => Ok(Root::from_dir(OsString::from_vec(decode(path)))),
             _ => Err(match nearest(text, Self::NAMES) {
                 Some(nearest) => format!("unknown root {text:?}: use {nearest:?}, or \"./{text}\" for a directory"),
                 None => format!(
-                    "unknown root {text:?}: use \"host\", \"empty\", \"inherit\", or \"./{text}\" for a directory"
+                    "unknown root {text:?}: use \"host\", \"system\", \"empty\", \"inherit\", or \"./{text}\" for a directory"
                 ),
             }),
         }
@@ -42,7 +43,7 @@ impl<'de> Visitor<'de> for NameOrBase {
 
     fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "a root: \"host\", \"empty\", \"inherit\", a path, or a table such as { from_dir_rw = \"./image\" }",
+            "a root: \"host\", \"system\", \"empty\", \"inherit\", a path, or a table such as { from_dir_rw = \"./image\" }",
         )
     }
 

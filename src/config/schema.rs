@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::descriptor_source::DescriptorNumber;
 use super::keys::{Config, EXAMPLES};
 use super::learned_source::LearnedSource;
-use super::names::{CapabilityName, NamespaceName};
+use super::named_choices::{CapabilityName, NamespaceName};
 use super::rlimit_pair::{RlimitPair, SoftAndHard};
 use super::root_base::RootBase;
 use super::seccomp_source::SeccompSource;

@@ -36,7 +36,7 @@ pub(crate) use limits::Bounds;
 pub use limits::{Limits, Overflow, Resource};
 #[cfg(feature = "config")]
 pub(crate) use mount::HostSources;
-pub use mount::{Bind, HidePid, Mode, Operation, Overlay, Proc, Root, Tmpfs};
+pub use mount::{Bind, HidePid, Inputs, Mode, Operation, Overlay, Proc, Root, Tmpfs};
 pub(crate) use namespaces::Join;
 pub use namespaces::{NamespaceRef, Namespaces, TimeOffsets};
 pub(crate) use network::loopback_up;

@@ -125,10 +125,14 @@ impl LaunchedSession {
         let header = part.as_ref().map_or_else(CommandHeader::copied, SharedPart::header);
         let words = at(header.address);
         if words.bytes().len() as u64 <= COMMAND_LEN {
-            match self.channel.send_all(header, words.bytes(), &sent.fds, deadline)? {
-                Delivery::Sent => return Ok(part),
-                Delivery::TooLarge => {}
-                Delivery::HelperExited => return Err(self.end_without_helper()),
+            match self.channel.send_all(header, words.bytes(), &sent.fds, deadline) {
+                Ok(Delivery::Sent) => return Ok(part),
+                Ok(Delivery::TooLarge) => {}
+                Ok(Delivery::HelperExited) => return Err(self.end_without_helper()),
+                Err(error) => {
+                    part.into_iter().for_each(SharedPart::release);
+                    return Err(error);
+                }
             }
         }
         part.into_iter().for_each(SharedPart::release);
@@ -251,6 +255,8 @@ impl LaunchedSession {
                     from.is_over = true;
                     failed = Err(self.ended());
                 }
+                // It was killed and reaped.
+                Report::NotCloned(libc::ESRCH) => failed = Err(Error::never_executed()),
                 Report::NotCloned(errno) => failed = Err(not_cloned(errno)),
                 _ => failed = Err(Error::died("read a report")),
             }

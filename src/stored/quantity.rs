@@ -35,6 +35,7 @@ pub(crate) struct Seconds;
 /// The bits of a file mode as octal text: `"0644"`. A number would be decimal in JSON, where `644` is another mode.
 pub(crate) struct Octal;
 
+#[cfg(feature = "config")]
 impl Bytes {
     /// Reads a size as people write it.
     pub(crate) fn read(text: &str) -> Result<u64, String> {
@@ -42,6 +43,7 @@ impl Bytes {
     }
 }
 
+#[cfg(feature = "config")]
 impl Seconds {
     /// Reads a duration as people write it.
     pub(crate) fn read(text: &str) -> Result<Duration, String> {

@@ -13,14 +13,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::TestResult;
 use super::run_report::{BEGIN, DESCRIPTOR, RunReport, TestVerdict};
+use super::test_result::TestResult;
 use crate::environment;
 use crate::escape::shown;
 use crate::process_status::ProcessStatus;
 use crate::sys::inherited_fd::close_on_exec;
 
-/// The variable that tells a process that it is the inner one: the inode of its pipe, and which call of the test it runs.
+/// The variable that tells a process that it is the inner one: the inode of its pipe, and which call of the test it
+/// runs.
 pub(super) const VARIABLE: &str = "STOCKADE_TEST_RUN";
 
 /// Returns the value of the variable.
@@ -43,8 +44,8 @@ pub(super) struct InnerRun {
 }
 
 impl InnerRun {
-    /// Returns that of this process, if it is an inner one. The variable alone makes none: the pipe must be the one that it is
-    /// about. A program that the test starts inherits the variable and not the pipe.
+    /// Returns that of this process, if it is an inner one. The variable alone makes none: the pipe must be the one
+    /// that it is about. A program that the test starts inherits the variable and not the pipe.
     pub fn of_process() -> Option<&'static Self> {
         static OWN: OnceLock<Option<InnerRun>> = OnceLock::new();
         OWN.get_or_init(Self::find).as_ref()
@@ -113,7 +114,8 @@ fn message(payload: &(dyn Any + Send)) -> String {
     text.unwrap_or("the test panicked with a value that is no text").to_owned()
 }
 
-/// Returns the processes that the test has left running, as names and PIDs. A process that is about to exit has 100 ms for it.
+/// Returns the processes that the test has left running, as names and PIDs. A process that is about to exit has 100 ms
+/// for it.
 fn leaked() -> Vec<String> {
     let mut found = others();
     for _ in 0..10 {
@@ -126,8 +128,8 @@ fn leaked() -> Vec<String> {
     found
 }
 
-/// Returns the other processes of the PID namespace, except init and those that have exited. None without a PID namespace of
-/// the sandbox's own: there, the parent is a process of the namespace.
+/// Returns the other processes of the PID namespace, except init and those that have exited. None without a PID
+/// namespace of the sandbox's own: there, the parent is a process of the namespace.
 fn others() -> Vec<String> {
     let own = process::id();
     let shows_own = fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == own.to_string().as_str());

@@ -26,13 +26,10 @@ use crate::sandbox::Sandbox;
 /// ```
 /// use stockade::{profile, test::TestBinary};
 ///
-/// // The arguments of a runner are the binary and what follows it.
-/// let binary = TestBinary::new(std::env::current_exe()?)?;
-/// let sandbox = binary.bind(profile::test());
-/// # let mut command = binary.command();
-/// # command.args(["--list", "--format", "terse"]);
-/// # assert!(sandbox.output(command)?.outcome.success());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// // cargo passes the path of a test binary, and arguments.
+/// let binary = TestBinary::new("/usr/bin/true")?;
+/// assert!(binary.bind(profile::test()).status(binary.command().arg("--list"))?.success());
+/// # Ok::<(), stockade::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct TestBinary {
@@ -41,6 +38,9 @@ pub struct TestBinary {
     /// The target directory of cargo.
     target: Option<PathBuf>,
 }
+
+/// The variable with which closures are called in the test itself.
+pub(super) const INLINE: &str = "STOCKADE_TEST_INLINE";
 
 /// The size of `CARGO_TARGET_TMPDIR` in bytes, that of `/tmp` in the profile.
 const TMPDIR_SIZE: u64 = 1 << 30;
@@ -63,8 +63,8 @@ impl TestBinary {
         Ok(Self { path, directory, target })
     }
 
-    /// Describes the program that a runner executes, if cargo or cargo-nextest has started the runner (`CARGO_MANIFEST_DIR` is
-    /// set), and the program is named by an absolute path, as they do.
+    /// Describes the program that a runner executes, if cargo or cargo-nextest has started the runner
+    /// (`CARGO_MANIFEST_DIR` is set), and the program is named by an absolute path, as they do.
     ///
     /// # Errors
     ///
@@ -117,8 +117,9 @@ fn workspace(directory: &Path) -> PathBuf {
 
 /// Returns whether a test in a sandbox gets this environment variable of the caller.
 ///
-/// These are what cargo and cargo-nextest set for tests, and what changes how tests run or report. All others stay outside:
-/// among them are tokens (`CARGO_REGISTRY_TOKEN`), and paths to what the sandbox does not show (`TMPDIR`, `HOME`).
+/// These are what cargo and cargo-nextest set for tests, and what changes how tests run or report. All others stay
+/// outside: among them are tokens (`CARGO_REGISTRY_TOKEN`), and paths to what the sandbox does not show (`TMPDIR`,
+/// `HOME`).
 ///
 /// | variables | set by |
 /// |---|---|
@@ -151,7 +152,7 @@ pub fn is_passed(name: &str) -> bool {
         "OUT_DIR",
         "PATH",
         "TZ",
-        super::INLINE,
+        INLINE,
     ];
     const PREFIXES: [&str; 7] =
         ["CARGO_BIN_EXE_", "CARGO_PKG_", "INSTA_", "NEXTEST_", "PROPTEST_", "QUICKCHECK_", "RUST_"];

@@ -2,12 +2,12 @@
 
 use std::thread;
 
-/// Returns the names that the test may have, the likeliest first. The process that runs one of them reports whether it was a
-/// test at all, so a wrong one is harmless.
+/// Returns the names that the test may have, the likeliest first. The process that runs one of them reports whether it
+/// was a test at all, so a wrong one is harmless.
 ///
 /// - libtest gives the thread of a test its name, cargo-nextest passes it as an argument: `--exact NAME`.
-/// - The type of a closure has the path of the function in which it was written: `krate::module::name::{{closure}}`. It is that
-///   of the test, unless a function that the test calls has the closure.
+/// - The type of a closure has the path of the function in which it was written: `krate::module::name::{{closure}}`. It
+///   is that of the test, unless a function that the test calls has the closure.
 pub(super) fn candidates<F>() -> Vec<String> {
     let thread = thread::current().name().filter(|name| *name != "main").map(str::to_owned);
     let mut names: Vec<String> = [exact(std::env::args()), thread].into_iter().flatten().collect();
@@ -57,7 +57,8 @@ mod tests {
         }
         let own = "test::test_name::tests::a_closure_tells_its_function";
         assert_eq!(path(|| ()), Some(own));
-        assert_eq!((|| path(|| ()))(), Some(own));
+        let within = || path(|| ());
+        assert_eq!(within(), Some(own));
         assert_eq!(function("u32"), None);
     }
 
@@ -65,7 +66,7 @@ mod tests {
     fn the_thread_of_a_test_has_its_name() {
         let own = "test::test_name::tests::the_thread_of_a_test_has_its_name";
         assert_eq!(candidates::<()>(), [own]);
-        let unnamed = thread::spawn(|| candidates::<fn()>()).join().expect("a thread");
+        let unnamed = thread::spawn(candidates::<fn()>).join().expect("a thread");
         assert!(unnamed.iter().all(|name| name == own), "{unnamed:?}");
     }
 }

@@ -23,10 +23,14 @@ pub(crate) fn spawning<T>(
     spawn()
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Waiting;
 
 impl Waiting {
+    pub fn new() -> Self {
+        Self
+    }
+
     pub fn begin(&mut self, _pid: Pid) {}
 
     pub fn finish(&mut self, _pid: Pid, _result: &Result<Outcome>) {}

@@ -35,7 +35,8 @@ pub(crate) fn spawning<T>(
     pid: impl FnOnce(&T) -> Pid,
     spawn: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let span = info_span!(target: TARGET, "spawn", program = name(program), session = session.map(Pid::number), pid = Empty, error = Empty);
+    let session = session.map(Pid::number);
+    let span = info_span!(target: TARGET, "spawn", program = name(program), session, pid = Empty, error = Empty);
     within(&span, spawn).inspect(|child| {
         span.record("pid", pid(child).number());
     })
@@ -54,15 +55,19 @@ fn name(program: &OsStr) -> String {
 }
 
 /// The span of waiting for a program: from the first call that waits to the outcome, whether they block or not.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Waiting(Option<Span>);
 
 impl Waiting {
+    pub fn new() -> Self {
+        Self(None)
+    }
+
     fn span(&mut self, pid: Pid) -> &Span {
         let new = || {
             info_span!(
-                target: TARGET, "wait", pid = pid.number(), termination = Empty, wall_time = Empty, cpu_time = Empty, memory_peak = Empty,
-                error = Empty
+                target: TARGET, "wait", pid = pid.number(), termination = Empty, wall_time = Empty, cpu_time = Empty,
+                memory_peak = Empty, error = Empty
             )
         };
         self.0.get_or_insert_with(new)

@@ -154,6 +154,13 @@ const REFUSED: &[&str] = &[
     "descriptors = { 3 = { red = 'a' } }",
     "root = { from_dirr = '/a' }",
     "version = 2",
+    "time_offsets = [1, 2]",
+    "host_ids = [1, 2]",
+    "mounts = [{ bind = [] }]",
+    "mounts = [{ symlink = ['a', '/b'] }]",
+    "identity = { maps = [[], []] }",
+    "seccomp = []",
+    "learned = []",
 ];
 
 /// What the schema refuses, the crate refuses, so that an editor shows no error that is none.

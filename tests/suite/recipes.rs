@@ -1,5 +1,5 @@
-//! The recipes for tests of other languages (`examples/testing`): tests that listen on one port and create one file collide
-//! together, and pass in sandboxes of their own.
+//! The recipes for tests of other languages (`examples/testing`): tests that listen on one port and create one file
+//! collide together, and pass in sandboxes of their own.
 
 use std::fs;
 use std::path::Path;

@@ -284,8 +284,8 @@ fn no_field_has_a_secret() {
 
 payloads![("traced-task", traced_task)];
 
-/// Runs programs by the async interface in a span, and prints the spans that are in it. The subscriber is that of the whole
-/// process, since other threads are involved.
+/// Runs programs by the async interface in a span, and prints the spans that are in it. The subscriber is that of the
+/// whole process, since other threads are involved.
 fn traced_task(_: &[String]) -> i32 {
     let collector = Collector::default();
     tracing::subscriber::set_global_default(collector.clone()).expect("the only subscriber");

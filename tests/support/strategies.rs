@@ -17,7 +17,7 @@ use stockade::collect::{Collected, Collector, SkipReason};
 use stockade::identity::IdRange;
 use stockade::landlock::FsAccess;
 use stockade::limits::{Overflow, Resource};
-use stockade::mount::{Bind, HidePid, HostPath, Operation, Overlay, Proc, Tmpfs};
+use stockade::mount::{Bind, HidePid, HostPath, Inputs, Operation, Overlay, Proc, Tmpfs};
 use stockade::namespaces::{NamespaceRef, TimeOffsets};
 use stockade::seccomp::{Action, Comparison, Condition};
 use stockade::{
@@ -129,6 +129,12 @@ fn operation() -> impl Strategy<Value = Operation> {
         path().prop_map(Operation::Dev),
         (path(), vec(any::<u8>(), 0..64), mode())
             .prop_map(|(target, contents, mode)| Operation::file(target, contents, mode)),
+        (host_path(), path(), vec((path(), path()), 0..3), any::<bool>()).prop_map(
+            |(from, target, paths, unmapped)| {
+                let inputs = Inputs::new(target).files_as(from.clone(), paths).files(from, ["file"]);
+                if unmapped { inputs.unmapped().into() } else { inputs.into() }
+            }
+        ),
         (name(), path()).prop_map(|(original, link)| Operation::symlink(original, link)),
         (path(), mode()).prop_map(|(target, mode)| Operation::create_dir(target, mode)),
         path().prop_map(Operation::Mask),
@@ -141,6 +147,7 @@ pub fn root() -> impl Strategy<Value = Root> {
     let base = prop_oneof![
         Just(Root::host()),
         Just(Root::empty().writable()),
+        Just(Root::system()),
         Just(Root::inherit()),
         host_path().prop_map(Root::from_dir),
     ];

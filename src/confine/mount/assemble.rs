@@ -17,6 +17,7 @@ use super::overlay_calls::StagedLayers;
 use super::root::{Base, Root};
 use super::source::{SOURCE_HINTS, resolve_source};
 use super::synthetic::{open_proc, tmpfs_options};
+use super::system_root::system_mounts;
 use super::target::Target;
 use super::tmpfs::Tmpfs;
 use super::{gpu, parking, protect};
@@ -37,9 +38,15 @@ const TOP_INODES: u64 = 1 << 16;
 /// mount a `/proc`, which the kernel denies if a part of the sandbox's is masked.
 pub(crate) fn operations(root: &Root, facts: &Facts, identity: &Resolved, is_nestable: bool) -> Result<Vec<Operation>> {
     let is_caller = identity.host_uid == HostId::Id(facts.ids.0);
-    let mut operations = if root.base == Base::Host { default_mounts(is_caller && !is_nestable) } else { vec![] };
-    // A tmpfs replaces a default one at the same path.
+    let mut operations = match root.base {
+        Base::Host => default_mounts(is_caller && !is_nestable),
+        Base::System => system_mounts(),
+        _ => vec![],
+    };
     let replaces = |mount: &Operation, default: &Operation| match (mount, default) {
+        // What is shown of the host is not needed below another mount.
+        _ if root.base == Base::System => mount.covers() && default.target().starts_with(mount.target()),
+        // A tmpfs replaces a default one at the same path.
         (Operation::Tmpfs(mount), Operation::Tmpfs(default)) => mount.target == default.target,
         _ => false,
     };
@@ -98,7 +105,7 @@ pub(crate) fn lower(root: &Root, operations: &[Operation], context: RootContext<
     let scratch = needs_scratch.then(|| create_scratch(context.helper, operations));
     let top = Slot(0);
     let mut builder =
-        Builder { context, root: top, scratch, names: 0, writable: vec![], parking: None, devices: vec![] };
+        Builder { context, root: top, scratch, names: 0, writable: vec![], parking: None, read_only_later: vec![] };
     if parks {
         builder.begin_parking(operations.len());
     }
@@ -134,7 +141,7 @@ pub(crate) fn lower(root: &Root, operations: &[Operation], context: RootContext<
     }
     builder.copy_parked();
     builder.make_writable();
-    builder.make_devices_read_only();
+    builder.make_read_only();
     builder.protect(&protected)?;
     if !root.is_writable() {
         builder.context.helper.step(Step::new("make the root read-only").needs(Need::Mounts));
@@ -176,7 +183,7 @@ pub(crate) fn detach_old_root(helper: &mut Script, old: OldRoot) {
 
 /// Returns whether an operation needs the scratch tmpfs.
 fn needs_scratch(mount: &Operation) -> bool {
-    matches!(mount, Operation::File { .. } | Operation::Mask(_) | Operation::Overlay(_))
+    matches!(mount, Operation::File { .. } | Operation::Mask(_) | Operation::Overlay(_) | Operation::Inputs(_))
 }
 
 /// Creates the scratch tmpfs. It is detached with the old root.
@@ -266,7 +273,7 @@ impl Builder<'_> {
         let (path, hidden): (PathBuf, &[&str]) = match base {
             Base::Host => ("/".into(), &NOT_BOUND),
             Base::Dir(path) => (resolve_source(self.context.facts, path, true)?, &[]),
-            Base::Empty | Base::Inherit | Base::WritableDir(_) | Base::Overlay(_) => return Ok(()),
+            Base::Empty | Base::System | Base::Inherit | Base::WritableDir(_) | Base::Overlay(_) => return Ok(()),
         };
         let listing = |error: std::io::Error| {
             let remedy = "pass a directory that the caller can read";
@@ -336,6 +343,7 @@ impl Builder<'_> {
     fn operation(&mut self, operation: &Operation) -> Result<()> {
         match operation {
             Operation::Bind(bind) => self.bind(bind)?,
+            Operation::Inputs(inputs) => self.inputs(inputs)?,
             Operation::Tmpfs(tmpfs) => self.tmpfs(tmpfs)?,
             Operation::Proc(proc) => self.proc(proc)?,
             Operation::File { target, contents, mode, writable } => {

@@ -80,8 +80,8 @@ pub(super) struct Builder<'a> {
     pub writable: Vec<PendingWritable>,
     /// Where sources are kept that are too many for descriptors.
     pub parking: Option<Parking>,
-    /// File systems of `/dev` that are made read-only at the end, since operations create entries in them.
-    pub devices: Vec<Slot>,
+    /// File systems that are made read-only at the end, since operations create entries in them.
+    pub read_only_later: Vec<PendingReadOnly>,
 }
 
 /// The tmpfs that the sources of binds are attached to, in the mount namespace where they are opened, its copy, and the
@@ -90,6 +90,13 @@ pub(super) struct Parking {
     pub tmpfs: Slot,
     pub copy: Slot,
     pub count: usize,
+}
+
+/// A file system of the sandbox to be made read-only at the end, with all its attributes.
+pub(super) struct PendingReadOnly {
+    pub mount: Slot,
+    pub step: &'static str,
+    pub attributes: Attributes,
 }
 
 /// A mount to be made writable at the end, with those of its submounts that are writable on the host. A submount for

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::builder::Builder;
+use super::builder::{Builder, PendingReadOnly};
 use super::synthetic::tmpfs_options;
 use super::target::Target;
 use crate::advice::Need;
@@ -68,18 +68,14 @@ impl Builder<'_> {
         self.restrict_mounts(dev, &nodes, safe | Attributes::RDONLY);
         if has_more {
             self.set_top(dev, safe);
-            self.devices.push(dev);
+            self.read_only_later.push(PendingReadOnly {
+                mount: dev,
+                step: "make /dev read-only",
+                attributes: Attributes::NOSUID | Attributes::NOEXEC | Attributes::RDONLY,
+            });
         }
         for system in systems {
             self.system(dev, &system);
-        }
-    }
-
-    /// Makes the file systems read-only in which operations have created entries.
-    pub(super) fn make_devices_read_only(&mut self) {
-        for dev in std::mem::take(&mut self.devices) {
-            self.context.helper.step(Step::new("make /dev read-only"));
-            self.set_top(dev, Attributes::NOSUID | Attributes::NOEXEC | Attributes::RDONLY);
         }
     }
 

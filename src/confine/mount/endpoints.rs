@@ -73,9 +73,14 @@ impl Endpoints {
 
     /// Returns whether sockets may have to be masked, which needs the scratch tmpfs.
     pub fn may_mask(&mut self, root: &Root, operations: &[Operation], facts: &Facts) -> Result<bool> {
-        let binds = operations.iter().filter(|mount| matches!(mount, Operation::Bind(bind) if bind.is_cut_off()));
+        let is_cut_off = |mount: &&Operation| match mount {
+            Operation::Bind(bind) => bind.is_cut_off(),
+            Operation::Inputs(_) => true,
+            _ => false,
+        };
+        let trees = operations.iter().filter(is_cut_off);
         let may_need =
-            self.needs_masks(Path::new("/")) || binds.map(Operation::target).any(|tree| self.needs_masks(tree));
+            self.needs_masks(Path::new("/")) || trees.map(Operation::target).any(|tree| self.needs_masks(tree));
         Ok(may_need && self.has_mapped_owners(root, operations, facts)? && !self.sockets(facts.mounts()?)?.is_empty())
     }
 
@@ -93,6 +98,9 @@ impl Endpoints {
                 Operation::Bind(bind) if !bind.is_cut_off() => {}
                 Operation::Bind(bind) if bind.owner != Owner::Nobody => return Ok(true),
                 Operation::Bind(bind) => trees.push(bind.resolve_source(facts)?),
+                // Directories among them.
+                Operation::Inputs(inputs) if inputs.owner != Owner::Nobody => return Ok(true),
+                Operation::Inputs(inputs) => trees.extend(inputs.directories(facts)?),
                 _ => {}
             }
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::bind::Bind;
 use super::file_owner::Owner;
+use super::inputs::Inputs;
 use super::operation::Operation;
 use super::overlay::{Overlay, Upper};
 use super::root::{Base, Root};
@@ -34,11 +35,18 @@ impl HostSources for Overlay {
     }
 }
 
+impl HostSources for Inputs {
+    fn host_sources(&mut self) -> Vec<&mut HostPath> {
+        self.sets.iter_mut().map(|set| &mut set.directory).collect()
+    }
+}
+
 impl HostSources for Operation {
     fn host_sources(&mut self) -> Vec<&mut HostPath> {
         match self {
             Self::Bind(bind) => bind.host_sources(),
             Self::Overlay(overlay) => overlay.host_sources(),
+            Self::Inputs(inputs) => inputs.host_sources(),
             _ => vec![],
         }
     }
@@ -47,7 +55,7 @@ impl HostSources for Operation {
 impl HostSources for Root {
     fn host_sources(&mut self) -> Vec<&mut HostPath> {
         let mut paths = match &mut self.base {
-            Base::Inherit | Base::Empty | Base::Host => vec![],
+            Base::Inherit | Base::Empty | Base::Host | Base::System => vec![],
             Base::Dir(path) | Base::WritableDir(path) => vec![path],
             Base::Overlay(overlay) => overlay.host_sources(),
         };

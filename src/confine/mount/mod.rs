@@ -18,6 +18,9 @@ mod gpu;
 mod host_root;
 #[cfg(feature = "config")]
 mod host_sources;
+mod input_calls;
+mod input_entries;
+mod inputs;
 mod mode;
 mod names;
 mod operation;
@@ -35,6 +38,7 @@ mod source;
 mod stored_mounts;
 mod symlink;
 mod synthetic;
+mod system_root;
 mod target;
 mod tmpfs;
 
@@ -45,6 +49,7 @@ pub(crate) use cgroups::are_writable as cgroups_are_writable;
 pub(crate) use endpoints::{Endpoints, writable_places};
 #[cfg(feature = "config")]
 pub(crate) use host_sources::HostSources;
+pub use inputs::Inputs;
 pub use mode::Mode;
 pub use operation::Operation;
 pub use overlay::Overlay;

@@ -66,7 +66,7 @@ impl Position<'_> {
             Some(_) => Present::Other,
             None => match self.base {
                 Base::Host => Present::OfHost,
-                Base::Empty => Present::Nothing,
+                Base::Empty | Base::System => Present::Nothing,
                 Base::Dir(_) | Base::WritableDir(_) | Base::Overlay(_) | Base::Inherit => Present::Other,
             },
         }))

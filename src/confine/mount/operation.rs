@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::bind::Bind;
+use super::inputs::Inputs;
 use super::mode::Mode;
 use super::overlay::Overlay;
 use super::proc::Proc;
@@ -38,6 +39,8 @@ use crate::stored::{As, Escaped};
 pub enum Operation {
     /// Binds a tree of the host.
     Bind(Bind),
+    /// Shows declared files of the host in a directory of its own.
+    Inputs(Inputs),
     /// Mounts a file system in memory.
     Tmpfs(Tmpfs),
     /// Mounts an overlay of directories of the host, with the program's changes on top.
@@ -143,6 +146,7 @@ impl Operation {
     pub(super) fn target(&self) -> &Path {
         match self {
             Self::Bind(Bind { target, .. })
+            | Self::Inputs(Inputs { target, .. })
             | Self::Tmpfs(Tmpfs { target, .. })
             | Self::Overlay(Overlay { target, .. })
             | Self::Proc(Proc { target, .. })
@@ -171,4 +175,4 @@ macro_rules! operation_from {
         $(impl From<$kind> for Operation { fn from(operation: $kind) -> Self { Self::$kind(operation) } })+
     };
 }
-operation_from!(Bind, Tmpfs, Overlay, Proc);
+operation_from!(Bind, Inputs, Tmpfs, Overlay, Proc);

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::builder::Builder;
+use super::builder::{Builder, PendingReadOnly};
 use super::target::{MountPointKind, kind_of};
 use crate::advice::Need;
 use crate::confine::mount_table::HostMount;
@@ -81,6 +81,14 @@ impl Builder<'_> {
             remount(helper, &name, old_flags(attributes));
         }
         Ok(())
+    }
+
+    /// Makes the file systems read-only in which all operations have created their entries.
+    pub(super) fn make_read_only(&mut self) {
+        for PendingReadOnly { mount, step, attributes } in std::mem::take(&mut self.read_only_later) {
+            self.context.helper.step(Step::new(step).needs(Need::Mounts));
+            self.set_top(mount, attributes);
+        }
     }
 
     /// Sets the attributes of an attached mount of the sandbox to `all`.

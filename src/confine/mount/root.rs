@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::bind::Bind;
+use super::inputs::Inputs;
 use super::operation::Operation;
 use super::overlay::{Overlay, Upper};
 use super::proc::Proc;
@@ -76,6 +77,7 @@ pub(super) enum Base {
     Inherit,
     Empty,
     Host,
+    System,
     #[cfg_attr(feature = "serde", serde(rename = "from_dir"))]
     Dir(HostPath),
     #[cfg_attr(feature = "serde", serde(rename = "from_dir_rw"))]
@@ -124,6 +126,31 @@ impl Root {
     /// ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn).
     pub fn host() -> Self {
         Self::new(Base::Host)
+    }
+
+    /// Creates a root with the programs and libraries of the host, read-only, and no other file of it:
+    ///
+    /// - `/usr`, without `/usr/src`, and `/bin`, `/sbin`, `/lib`, `/lib32` and `/lib64`, as directories or symlinks as on
+    ///   the host; `/nix/store`, `/gnu/store` and `/run/current-system`. What does not exist on the host is left out.
+    /// - Of `/etc`, what programs need to start: `/etc/ld.so.cache`, `/etc/alternatives`, and the settings of Java
+    ///   (directories such as `/etc/java-17-openjdk`).
+    ///
+    /// Only files that every user may read are readable, also if the caller is root ([`Bind::unmapped`]). The root directory
+    /// is an empty tmpfs, in which operations create their mount points. There is no `/proc`, `/dev` or `/tmp`: add those
+    /// that the program needs. Compilers need `/tmp` and `/dev/null`.
+    ///
+    /// An operation at or above one of these paths replaces it: after `.bind("/etc", "/etc")` all of `/etc` is shown.
+    ///
+    /// ```
+    /// use stockade::{Command, Root, Sandbox};
+    ///
+    /// let root = Root::system().dev("/dev").tmpfs("/tmp", 64 << 20);
+    /// let output = Sandbox::new().root(root).output(Command::new("sh").args(["-c", "ls -d /home /root /var; echo /tmp/*"]))?;
+    /// assert_eq!(output.stdout, b"/tmp/*\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn system() -> Self {
+        Self::new(Base::System)
     }
 
     /// Creates an empty root: a read-only tmpfs. Operations create their mount points in it.
@@ -247,6 +274,29 @@ impl Root {
     #[must_use]
     pub fn bind(self, source: impl Into<HostPath>, target: impl Into<PathBuf>) -> Self {
         self.with(Bind::new(source, target))
+    }
+
+    /// Shows declared files of a directory of the host at `target`, read-only, and nothing else of that directory. See
+    /// [`Inputs`], which also takes inputs of several directories, and gives them other names.
+    ///
+    /// ```
+    /// use stockade::{Command, Root, Sandbox};
+    ///
+    /// let sources = tempfile::tempdir()?;
+    /// std::fs::write(sources.path().join("declared"), "42")?;
+    /// std::fs::write(sources.path().join("other"), "")?;
+    /// let sandbox = Sandbox::new().root(Root::host().inputs(sources.path(), "/build", ["declared"]));
+    /// assert_eq!(sandbox.output(Command::new("ls").arg("/build"))?.stdout, b"declared\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn inputs<P: Into<PathBuf>>(
+        self,
+        directory: impl Into<HostPath>,
+        target: impl Into<PathBuf>,
+        paths: impl IntoIterator<Item = P>,
+    ) -> Self {
+        self.with(Inputs::new(target).files(directory, paths))
     }
 
     /// Binds a tree of the host, and allows the program to write to it: see [`Bind::writable`].
@@ -615,7 +665,7 @@ impl Root {
         match self.base {
             Base::Inherit => !self.operations.is_empty(),
             Base::Dir(_) => !self.operations.is_empty(),
-            Base::Empty | Base::Host | Base::WritableDir(_) | Base::Overlay(_) => true,
+            Base::Empty | Base::Host | Base::System | Base::WritableDir(_) | Base::Overlay(_) => true,
         }
     }
 
@@ -623,7 +673,7 @@ impl Root {
     /// puts anything at it, above it or below it.
     pub(crate) fn has_place_of_its_own(&self, path: &str) -> bool {
         let overlaps = |target: &Path| target.starts_with(path) || Path::new(path).starts_with(target);
-        let is_own = matches!(self.base, Base::Host | Base::Empty);
+        let is_own = matches!(self.base, Base::Host | Base::System | Base::Empty);
         is_own && !self.operations.iter().any(|mount| overlaps(mount.target()))
     }
 

@@ -10,6 +10,7 @@ impl Display for Root {
         match &self.base {
             Base::Inherit => f.write_str("the caller's")?,
             Base::Empty => f.write_str("empty")?,
+            Base::System => f.write_str("programs and libraries of the host, read-only")?,
             Base::Host => f.write_str("the host's, read-only")?,
             Base::Dir(path) => write!(f, "{path}, read-only")?,
             Base::WritableDir(path) => write!(f, "{path}, writable")?,

@@ -13,6 +13,7 @@ use super::operation::Operation;
 use super::overlay::Overlay;
 use super::root::{Base, Root};
 use super::source::resolve_source;
+use super::system_root::system_mounts;
 use super::tmpfs::Tmpfs;
 use crate::confine::facts::Facts;
 use crate::error::{Error, Result};
@@ -51,11 +52,12 @@ impl Root {
         let mut shown = ShownTrees::default();
         match &self.base {
             Base::Host => shown.host(facts)?,
+            Base::System => system_mounts().iter().try_for_each(|operation| shown.operation(operation, facts))?,
             Base::Empty => {}
             Base::Dir(_) | Base::WritableDir(_) | Base::Overlay(_) | Base::Inherit => {
                 return Err(Error::invalid(
                     "Landlock cannot stand in for a root that is another directory, or none",
-                    "use Root::host or Root::empty with binds, or remove Sandbox::landlock_fallback",
+                    "use Root::host, Root::system or Root::empty with binds, or remove Sandbox::landlock_fallback",
                 ));
             }
         }
@@ -141,6 +143,13 @@ impl ShownTrees {
                     (false, false) => TreeAccess::Read,
                 };
                 self.mount(source, &bind.target, access);
+            }
+            Operation::Inputs(inputs) => {
+                self.cover(&self.places(&inputs.target)?, None)?;
+                let found = inputs.entries(facts)?;
+                for entry in &found.entries {
+                    self.mount(found.source(entry), &inputs.target.join(entry.to), TreeAccess::Read);
+                }
             }
             Operation::Overlay(Overlay { lowers, target, .. }) => {
                 self.cover(&self.places(target)?, None)?;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bind::Bind;
 use super::file_owner::Owner;
+use super::inputs::{InputSet, Inputs};
 use super::overlay::{Overlay, Upper};
 use crate::confine::open_descriptor::Descriptor;
 use crate::host_path::HostPath;
@@ -47,6 +48,20 @@ pub(super) struct StoredOverlay {
     upper_tmpfs: Option<u64>,
     #[serde(with = "As::<Option<UpperTable>>", default)]
     upper: Option<(HostPath, HostPath)>,
+    #[serde(with = "As::<Option<OwnerTable>>", default)]
+    owner: Option<(u32, u32)>,
+    #[serde(default)]
+    unmapped: bool,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "_schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename = "Inputs")]
+pub(super) struct StoredInputs {
+    #[serde(with = "As::<Escaped>")]
+    target: PathBuf,
+    #[serde(default)]
+    files: Vec<InputSet>,
     #[serde(with = "As::<Option<OwnerTable>>", default)]
     owner: Option<(u32, u32)>,
     #[serde(default)]
@@ -136,6 +151,21 @@ impl TryFrom<StoredBind> for Bind {
         let owner = Owner::of_keys(owner, unmapped)?;
         let StoredSource::Path(source) = source else { return Err("an open descriptor is not stored".into()) };
         Ok(Self { source, fd: None, target, writable, noexec, devices, sockets, owner, git })
+    }
+}
+
+impl From<Inputs> for StoredInputs {
+    fn from(Inputs { target, sets: files, owner }: Inputs) -> Self {
+        let (owner, unmapped) = owner.keys();
+        Self { target, files, owner, unmapped }
+    }
+}
+
+impl TryFrom<StoredInputs> for Inputs {
+    type Error = String;
+
+    fn try_from(StoredInputs { target, files: sets, owner, unmapped }: StoredInputs) -> Result<Self, String> {
+        Ok(Self { target, sets, owner: Owner::of_keys(owner, unmapped)? })
     }
 }
 

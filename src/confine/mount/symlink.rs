@@ -60,7 +60,7 @@ fn known_text(facts: &Facts, path: &Path, position: Position<'_>) -> Result<Opti
         Base::Host if is_bound(path) => Ok(text_below(Path::new("/"), below)),
         Base::Dir(base) | Base::WritableDir(base) => Ok(text_below(&resolve_source(facts, base, true)?, below)),
         Base::Overlay(overlay) => text_in_layers(facts, overlay, below),
-        Base::Host | Base::Empty | Base::Inherit => Ok(None),
+        Base::Host | Base::System | Base::Empty | Base::Inherit => Ok(None),
     }
 }
 

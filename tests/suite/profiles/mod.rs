@@ -2,6 +2,7 @@
 
 mod agent;
 mod build_step;
+mod compile_untrusted;
 mod judge;
 mod test;
 
@@ -11,10 +12,11 @@ use stockade::{Command, Sandbox, Termination, profile};
 
 payloads![("caller_with_less", caller_with_less),];
 
-fn all() -> [(&'static str, Sandbox); 4] {
+fn all() -> [(&'static str, Sandbox); 5] {
     [
         ("build_step", profile::build_step()),
         ("test", profile::test()),
+        ("compile_untrusted", profile::compile_untrusted()),
         ("judge", profile::judge()),
         ("agent", profile::agent()),
     ]
@@ -65,7 +67,13 @@ fn a_loop_of_forks_is_stopped_by_the_limit() {
         (output.outcome.success(), text(&output.stdout), text(&output.stderr))
     };
     assert_eq!(forks(Sandbox::new()), (true, "all".into(), "".into()));
-    for (sandbox, limit) in [(profile::build_step(), 1024), (profile::test(), 1024), (profile::agent(), 512)] {
+    let limits = [
+        (profile::build_step(), 1024),
+        (profile::test(), 1024),
+        (profile::agent(), 512),
+        (profile::compile_untrusted(), 256),
+    ];
+    for (sandbox, limit) in limits {
         let (succeeded, _, said) = forks(sandbox);
         let count: u64 = said.trim_end_matches(" processes").parse().unwrap_or_else(|_| panic!("{said}"));
         assert!(!succeeded && count < limit, "{said}");

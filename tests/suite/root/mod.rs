@@ -5,10 +5,12 @@ mod binds;
 mod devices;
 mod entries;
 mod host;
+mod inputs;
 mod kernel;
 mod overlay;
 mod places;
 mod propagation;
+mod system;
 mod tmpfs;
 mod writable;
 

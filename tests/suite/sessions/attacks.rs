@@ -7,16 +7,21 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal as NixSignal, kill};
 use nix::unistd::Pid;
-use stockade::{Errno, ErrorKind, Limits, Namespaces, Stdio, Termination, profile};
+use stockade::capabilities::Capability;
+use stockade::{
+    Capabilities, Errno, ErrorKind, Limits, Namespaces, Sandbox, Stdio, Termination, profile,
+};
 
 use super::{MS, script, session, start, stdout};
 use crate::attacks::common::{Attempts, attempt, sandbox, tell, unfiltered};
 use crate::attacks::sys;
-use crate::support::{at_most, payload, rounds, text, with_payload};
+use crate::support::{at_most, on_host, payload, rounds, text, with_payload};
 
 payloads![
     ("use_up_processes", use_up),
     ("signal_others", signal_others),
+    ("kill_all", kill_all),
+    ("caller_of_killed_commands", caller_of_killed_commands),
     ("trace_others", trace_others),
     ("trace_and_keep", trace_and_keep),
     ("find_helper", find_helper)
@@ -55,6 +60,32 @@ fn signal_others(args: &[String]) -> i32 {
             let _ = kill(Pid::from_raw(pid), signal);
         }
     }
+}
+
+/// Kills every other process, on and on, but for init, which is not killed from inside.
+fn kill_all(_: &[String]) -> i32 {
+    println!("begins");
+    loop {
+        let _ = kill(Pid::from_raw(-1), NixSignal::SIGKILL);
+    }
+}
+
+/// A caller whose commands are killed while they are started.
+fn caller_of_killed_commands(_: &[String]) -> i32 {
+    let session = start(&unfiltered(&sandbox()));
+    let mut attacker = session.spawn(payload("kill_all").stdout(Stdio::piped())).expect("the attacker");
+    std::io::Read::read_exact(attacker.stdout.as_mut().expect("its output"), &mut [0; 7]).expect("its beginning");
+    let killed = (0..rounds(3000))
+        .filter(|_| {
+            let ended = session.status(stockade::Command::new("true").stdin(Stdio::null()));
+            !ended.is_ok_and(|outcome| outcome.success())
+        })
+        .count();
+    assert!(killed > 0, "no command was killed");
+    drop(attacker);
+    // The status of a command is lost before Linux 6.15.
+    session.create("/tmp/file").expect("the session goes on");
+    0
 }
 
 /// Traces every other process that has not executed its program yet, reads its memory, and opens its files, until a file
@@ -216,6 +247,29 @@ fn a_command_that_is_stopped_while_it_is_started_is_an_error_in_time() {
         // The session goes on.
         let output = session.output(payload("restricted")).unwrap();
         assert_eq!(Attempts::parse(&text(&output.stdout)).get("NoNewPrivs"), "1");
+    }
+}
+
+/// A caller that ignores SIGCHLD finds no process where another one has to reap it.
+#[apply(test)]
+fn commands_that_are_killed_while_they_are_started_end_no_session() {
+    on_host(&[], "caller_of_killed_commands", &[]);
+    on_host(&["env", "--ignore-signal=CHLD"], "caller_of_killed_commands", &[]);
+}
+
+/// Attack 10: The number that lets the calls of the helper through the filter is in the memory of every process that is started.
+#[apply(test)]
+#[only(Root)]
+fn a_session_whose_programs_can_trace_them_has_no_filter() {
+    let tracing = |sandbox: Sandbox| {
+        let kept = Capabilities::none().keep([Capability::SysPtrace]);
+        sandbox.map_namespaces(|created| created - Namespaces::USER).capabilities(kept)
+    };
+    let error = tracing(sandbox()).start().expect_err("they could read the number");
+    assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{error}");
+    assert!(error.to_string().contains("CAP_SYS_PTRACE"), "{error}");
+    for works in [tracing(sandbox()).map_namespaces(|created| created | Namespaces::USER), tracing(unfiltered(&sandbox()))] {
+        assert_eq!(stdout(&start(&works), "echo works"), "works");
     }
 }
 

@@ -9,7 +9,7 @@ use super::nearest::nearest;
 
 /// What is wrong at a place of a configuration.
 #[derive(Clone, Debug)]
-pub(super) struct Fault {
+pub(super) struct Mistake {
     pub line: Option<usize>,
     /// The keys and positions that lead there, the innermost first.
     way: Vec<String>,
@@ -19,7 +19,7 @@ pub(super) struct Fault {
     pub unknown: Option<String>,
 }
 
-impl Fault {
+impl Mistake {
     pub fn new(cause: impl Into<String>) -> Self {
         Self { line: None, way: vec![], cause: cause.into(), hint: None, unknown: None }
     }
@@ -76,7 +76,7 @@ impl Fault {
 }
 
 /// Writes where it is and what is wrong, without what to do.
-impl Display for Fault {
+impl Display for Mistake {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if let Some(line) = self.line {
             write!(f, "line {line}: ")?;
@@ -88,7 +88,7 @@ impl Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for Mistake {}
 
 /// What was found, in the words of a person who writes a file.
 fn found(unexpected: Unexpected<'_>) -> String {
@@ -142,7 +142,7 @@ fn instead(name: &str, known: &[&str]) -> Option<String> {
     }
 }
 
-impl serde::de::Error for Fault {
+impl serde::de::Error for Mistake {
     fn custom<T: Display>(message: T) -> Self {
         Self::new(message.to_string())
     }
@@ -160,14 +160,14 @@ impl serde::de::Error for Fault {
     }
 
     fn unknown_variant(name: &str, known: &'static [&'static str]) -> Self {
-        let fault = Self::new(format!("unknown name {name:?}"));
-        instead(name, known).into_iter().fold(fault, Self::hinted)
+        let mistake = Self::new(format!("unknown name {name:?}"));
+        instead(name, known).into_iter().fold(mistake, Self::hinted)
     }
 
     fn unknown_field(name: &str, known: &'static [&'static str]) -> Self {
-        let mut fault = Self::new(format!("unknown key `{}`", name.escape_debug()));
-        fault.unknown = Some(name.to_owned());
-        instead(name, known).into_iter().fold(fault, Self::hinted)
+        let mut mistake = Self::new(format!("unknown key `{}`", name.escape_debug()));
+        mistake.unknown = Some(name.to_owned());
+        instead(name, known).into_iter().fold(mistake, Self::hinted)
     }
 
     fn missing_field(name: &'static str) -> Self {

@@ -16,11 +16,11 @@ use crate::privilege_options::PrivilegeOptions;
 #[command(name = "stockade", version, disable_help_subcommand = true, after_long_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
-    pub action: Action,
+    pub action: Task,
 }
 
 #[derive(Subcommand)]
-pub enum Action {
+pub enum Task {
     /// Run a program in a sandbox, and exit with its status
     ///
     /// Without options, the program sees the file system of the host read-only and without home directories, has no

@@ -7,7 +7,7 @@ use stockade::test::TestBinary;
 use stockade::{Command, Sandbox, Stdio};
 
 use crate::cli::{PlanOptions, RunOptions, SandboxOptions};
-use crate::failure::{Failure, Result};
+use crate::failure::{CommandFailure, Result};
 use crate::limit_options::OutputOptions;
 
 /// The time that the program has to terminate after a signal, if no other is given.
@@ -30,18 +30,18 @@ impl Description {
 
     pub fn of(options: &SandboxOptions, output: Option<&OutputOptions>) -> Result<Self> {
         let mut given = Config::default();
-        options.mounts.add_to(&mut given).map_err(Failure::usage)?;
+        options.mounts.add_to(&mut given).map_err(CommandFailure::usage)?;
         options.command.add_to(&mut given);
         options.privileges.add_to(&mut given);
         options.limits.add_to(&mut given);
         output.iter().for_each(|output| output.add_to(&mut given));
-        let file = options.config.read().map_err(Failure::invalid)?;
+        let file = options.config.read().map_err(CommandFailure::invalid)?;
         Self::new(file.overridden_by(given.resolve(".")))
     }
 
     fn new(mut config: Config) -> Result<Self> {
         let Some(program) = config.command.as_ref().and_then(|command| command.first()) else {
-            return Err(Failure::usage(
+            return Err(CommandFailure::usage(
                 "there is no program to run: add it after the options, as in -- PROGRAM [ARG]…, or the key command to the \
                  file of --config",
             ));
@@ -66,7 +66,7 @@ impl Description {
     pub fn sandbox(&self) -> Result<Sandbox> {
         let base = self.config.profile.map_or_else(Sandbox::new, Profile::sandbox);
         let base = self.test.iter().fold(base, |base, test| test.bind(base));
-        self.config.apply(base).map_err(Failure::invalid)
+        self.config.apply(base).map_err(CommandFailure::invalid)
     }
 
     /// Returns the command, with the standard streams of this process, and pipes for output that is collected.

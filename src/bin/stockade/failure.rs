@@ -11,18 +11,18 @@ use crate::messages::fail;
 use crate::option_words::in_words_of_options;
 
 /// The result of a step of this command.
-pub type Result<T> = std::result::Result<T, Failure>;
+pub type Result<T> = std::result::Result<T, CommandFailure>;
 
 /// Why the command ends without an outcome.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CommandFailure {
     status: u8,
     kind: &'static str,
     reason: String,
     hint: Option<String>,
 }
 
-impl Failure {
+impl CommandFailure {
     /// Options that cannot be used.
     pub fn usage(reason: impl Into<String>) -> Self {
         Self { status: USAGE, kind: "InvalidConfiguration", reason: reason.into(), hint: None }
@@ -58,7 +58,7 @@ impl Failure {
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for CommandFailure {
     fn from(error: Error) -> Self {
         let (status, kind) = exit_status::of_error(&error);
         let (reason, hint) = (in_words_of_options(&error.to_string()), error.hint().map(in_words_of_options));

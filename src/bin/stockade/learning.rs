@@ -10,9 +10,9 @@ use stockade::{Command, Outcome, Sandbox, Stdio};
 
 use crate::cli::LearnOptions;
 use crate::description::Description;
-use crate::failure::{Failure, Result};
+use crate::failure::{CommandFailure, Result};
+use crate::program_run::conclude;
 use crate::result_report::Destination;
-use crate::running::conclude;
 use crate::signal_forwarding::Forwarding;
 
 /// Runs the program of `stockade learn`, and writes the policy. Returns the exit status.
@@ -25,7 +25,7 @@ pub fn run(options: &LearnOptions) -> u8 {
         Lesson::check(&description)?;
         if lesson.destination.is_stdout() {
             let stderr = io::stderr().as_fd().try_clone_to_owned();
-            command.stdout(Stdio::from(stderr.map_err(|error| Failure::io("copy standard error", &error))?));
+            command.stdout(Stdio::from(stderr.map_err(|error| CommandFailure::io("copy standard error", &error))?));
         }
         forwarding.start(&description)?;
         let result = lesson.run(&sandbox, command, &forwarding);
@@ -55,7 +55,7 @@ impl Lesson {
     /// Refuses what cannot be observed.
     pub fn check(description: &Description) -> Result<()> {
         match description.has_terminal() {
-            true => Err(Failure::usage("a program with a terminal of its own cannot be learned: remove --pty")),
+            true => Err(CommandFailure::usage("a program with a terminal of its own cannot be learned: remove --pty")),
             false => Ok(()),
         }
     }
@@ -74,7 +74,7 @@ impl Lesson {
             learned.to_string()
         } else {
             let json = serde_json::to_string_pretty(&learned);
-            format!("{}\n", json.map_err(|error| Failure::io("write the learned policy", &error.into()))?)
+            format!("{}\n", json.map_err(|error| CommandFailure::io("write the learned policy", &error.into()))?)
         };
         self.destination.write(&text)
     }

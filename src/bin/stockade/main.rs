@@ -20,8 +20,8 @@ mod new_file;
 mod option_words;
 mod planning;
 mod privilege_options;
+mod program_run;
 mod result_report;
-mod running;
 mod saved_modes;
 mod shell_completions;
 mod signal_forwarding;
@@ -31,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Action, Cli};
+use cli::{Cli, Task};
 use exit_status::{FAILED, USAGE};
 use messages::{fail, one_line};
 
@@ -44,14 +44,14 @@ fn main() -> ExitCode {
     status.into()
 }
 
-fn perform(action: Action) -> u8 {
-    match action {
-        Action::Run(options) => running::run(&options),
-        Action::Plan(options) => planning::print(&options),
-        Action::Learn(options) => learning::run(&options),
-        Action::Doctor { json } => doctor::print(json),
-        Action::Keys => key_list::print(),
-        Action::Completions { shell } => shell_completions::print(shell),
-        Action::Man { page } => manual::print(page.as_deref()),
+fn perform(task: Task) -> u8 {
+    match task {
+        Task::Run(options) => program_run::run(&options),
+        Task::Plan(options) => planning::print(&options),
+        Task::Learn(options) => learning::run(&options),
+        Task::Doctor { json } => doctor::print(json),
+        Task::Keys => key_list::print(),
+        Task::Completions { shell } => shell_completions::print(shell),
+        Task::Man { page } => manual::print(page.as_deref()),
     }
 }

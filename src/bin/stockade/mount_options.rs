@@ -48,7 +48,7 @@ pub struct MountOptions {
 
     /// Create a symbolic link at LINK that points to TARGET
     #[arg(long, value_name = "TARGET:LINK", value_parser = paths().try_map(symlink))]
-    symlink: Vec<Symlink>,
+    symlink: Vec<LinkOption>,
 
     /// Set the root that the other options change: the host's, read-only; an empty one; the host's, unchanged; or a
     /// directory [default: host, or that of the profile]
@@ -58,7 +58,7 @@ pub struct MountOptions {
 
 /// A symbolic link to create.
 #[derive(Clone)]
-struct Symlink {
+struct LinkOption {
     target: OsString,
     link: PathBuf,
 }
@@ -82,8 +82,8 @@ fn overlay(text: OsString) -> Result<Overlay, String> {
     two(&text).map(|(lower, target)| Overlay::new(target).lower(lower))
 }
 
-fn symlink(text: OsString) -> Result<Symlink, String> {
-    two(&text).map(|(target, link)| Symlink { target: target.into(), link: link.into() })
+fn symlink(text: OsString) -> Result<LinkOption, String> {
+    two(&text).map(|(target, link)| LinkOption { target: target.into(), link: link.into() })
 }
 
 fn root(text: OsString) -> Root {
@@ -106,7 +106,7 @@ impl MountOptions {
         config.mask.clone_from(&self.mask);
         config.dirs.clone_from(&self.dir);
         config.root.clone_from(&self.root);
-        for Symlink { target, link } in &self.symlink {
+        for LinkOption { target, link } in &self.symlink {
             if config.symlinks.insert(link.clone(), target.clone()).is_some() {
                 return Err(format!("--symlink: {link:?} is given twice: remove one"));
             }

@@ -32,6 +32,7 @@ const WORDS: &[(&str, &str)] = &[
     ("Namespaces::NET", "the network namespace"),
     ("Root::bind_rw", "--rw"),
     ("Root::bind(…)", "--ro SRC:DST"),
+    ("Root::bind", "--ro"),
     ("Root::protect", "--protect"),
     ("Root::read_only", "the key read_only"),
     ("Root::terminals", "--terminals"),

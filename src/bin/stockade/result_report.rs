@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use stockade::Outcome;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{CommandFailure, Result};
 use crate::new_file::NewFile;
 
 /// The destination of a result. What the option names is for errors.
@@ -21,7 +21,8 @@ impl Destination {
     /// runs.
     pub fn open(what: &'static str, path: &Path) -> Result<Self> {
         let file = (path != Path::new("-")).then(|| NewFile::at(path)).transpose();
-        let file = file.map_err(|error| Failure::on_file(&format!("create the file for the {what}"), path, &error))?;
+        let file =
+            file.map_err(|error| CommandFailure::on_file(&format!("create the file for the {what}"), path, &error))?;
         Ok(Self { what, path: path.to_owned(), file })
     }
 
@@ -38,7 +39,7 @@ impl Destination {
                 place.persist(file).map(drop)
             }),
         };
-        written.map_err(|error| Failure::on_file(&format!("write the {} to", self.what), &self.path, &error))
+        written.map_err(|error| CommandFailure::on_file(&format!("write the {} to", self.what), &self.path, &error))
     }
 }
 
@@ -46,7 +47,7 @@ impl Destination {
 pub fn line(result: &Result<Outcome>) -> Result<String> {
     let object = match result {
         Ok(outcome) => {
-            serde_json::to_value(outcome).map_err(|error| Failure::io("write the outcome", &error.into()))?
+            serde_json::to_value(outcome).map_err(|error| CommandFailure::io("write the outcome", &error.into()))?
         }
         Err(failure) => failure.to_json(),
     };

@@ -19,7 +19,7 @@ use stockade::{Outcome, Signal, Termination};
 
 use crate::description::Description;
 use crate::exit_status;
-use crate::failure::{Failure, Result};
+use crate::failure::{CommandFailure, Result};
 use crate::messages::say;
 use crate::saved_modes::SavedModes;
 
@@ -42,11 +42,11 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// The signals of this process, and the program that they are passed on to.
 #[derive(Default)]
 pub struct Forwarding {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct SharedState {
     /// Set when the program was started.
     killer: OnceLock<Killer>,
     killed_for: Mutex<Option<KilledFor>>,
@@ -78,7 +78,7 @@ impl KilledFor {
 impl Forwarding {
     /// Blocks the signals in this thread and in those that it starts from now on, and starts one that passes them on.
     pub fn start(&self, description: &Description) -> Result<()> {
-        let failed = |error: Errno| Failure::io("read signals", &error.into());
+        let failed = |error: Errno| CommandFailure::io("read signals", &error.into());
         let signals: SigSet = SIGNALS.into_iter().collect();
         signals.thread_block().map_err(failed)?;
         let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
@@ -95,7 +95,7 @@ impl Forwarding {
             ending: None,
         };
         let thread = thread::Builder::new().name("stockade-signals".into()).spawn(move || forwarder.run());
-        thread.map(drop).map_err(|error| Failure::io("start the thread that passes signals on", &error))
+        thread.map(drop).map_err(|error| CommandFailure::io("start the thread that passes signals on", &error))
     }
 
     /// Passes the signals on by this handle from now on, also those that came before.
@@ -112,7 +112,7 @@ impl Forwarding {
 /// The thread that passes signals on.
 struct Forwarder {
     signals: SignalFd,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     /// The signals that this process ignores, as bits.
     ignored: u64,
     grace: Duration,

@@ -7,7 +7,7 @@ use stockade::{Outcome, Output};
 use crate::cli::{ResultOptions, RunOptions};
 use crate::description::Description;
 use crate::exit_status::{self, EXCEEDED};
-use crate::failure::{Failure, Result};
+use crate::failure::{CommandFailure, Result};
 use crate::learning::Lesson;
 use crate::messages::{fail, say_outcome};
 use crate::result_report::{self, Destination};
@@ -62,7 +62,7 @@ fn perform(description: &Description, records: &mut Records, forwarding: &Forwar
     if description.has_terminal() {
         Ok(child.interact()?)
     } else if description.collects_output() {
-        print(child.wait_with_output()?).map_err(|error| Failure::io("write the program's output", &error))
+        print(child.wait_with_output()?).map_err(|error| CommandFailure::io("write the program's output", &error))
     } else {
         Ok(child.wait()?)
     }

@@ -16,11 +16,11 @@ use crate::privilege_options::PrivilegeOptions;
 #[command(name = "stockade", version, disable_help_subcommand = true, after_long_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
-    pub action: Task,
+    pub action: Subprogram,
 }
 
 #[derive(Subcommand)]
-pub enum Task {
+pub enum Subprogram {
     /// Run a program in a sandbox, and exit with its status
     ///
     /// Without options, the program sees the file system of the host read-only and without home directories, has no

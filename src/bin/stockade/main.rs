@@ -31,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Task};
+use cli::{Cli, Subprogram};
 use exit_status::{FAILED, USAGE};
 use messages::{fail, one_line};
 
@@ -44,14 +44,14 @@ fn main() -> ExitCode {
     status.into()
 }
 
-fn perform(task: Task) -> u8 {
-    match task {
-        Task::Run(options) => program_run::run(&options),
-        Task::Plan(options) => planning::print(&options),
-        Task::Learn(options) => learning::run(&options),
-        Task::Doctor { json } => doctor::print(json),
-        Task::Keys => key_list::print(),
-        Task::Completions { shell } => shell_completions::print(shell),
-        Task::Man { page } => manual::print(page.as_deref()),
+fn perform(subprogram: Subprogram) -> u8 {
+    match subprogram {
+        Subprogram::Run(options) => program_run::run(&options),
+        Subprogram::Plan(options) => planning::print(&options),
+        Subprogram::Learn(options) => learning::run(&options),
+        Subprogram::Doctor { json } => doctor::print(json),
+        Subprogram::Keys => key_list::print(),
+        Subprogram::Completions { shell } => shell_completions::print(shell),
+        Subprogram::Man { page } => manual::print(page.as_deref()),
     }
 }

@@ -50,9 +50,9 @@ pub struct MountOptions {
     #[arg(long, value_name = "TARGET:LINK", value_parser = paths().try_map(symlink))]
     symlink: Vec<LinkOption>,
 
-    /// Set the root that the other options change: the host's, read-only; an empty one; the host's, unchanged; or a
-    /// directory [default: host, or that of the profile]
-    #[arg(long, value_name = "host|empty|inherit|PATH", value_parser = paths().map(root))]
+    /// Set the root that the other options change: the host's, read-only; its programs and libraries alone; an empty one;
+    /// the host's, unchanged; or a directory [default: host, or that of the profile]
+    #[arg(long, value_name = "host|system|empty|inherit|PATH", value_parser = paths().map(root))]
     root: Option<Root>,
 }
 
@@ -89,6 +89,7 @@ fn symlink(text: OsString) -> Result<LinkOption, String> {
 fn root(text: OsString) -> Root {
     match text.to_str() {
         Some("host") => Root::host(),
+        Some("system") => Root::system(),
         Some("empty") => Root::empty(),
         Some("inherit") => Root::inherit(),
         _ => Root::from_dir(text),

@@ -409,6 +409,8 @@ fn the_root_is_the_chosen_one() {
     let path = dir.path().display().to_string();
     // The host's, of which nothing can be written, and /tmp is another.
     assert_eq!(sh(&["--root", "host"], "ls -d /usr; touch /usr/x 2>/dev/null || ls -A /tmp").output(), "/usr");
+    // Its programs and libraries alone.
+    assert_eq!(sh(&["--root", "system"], "ls -d /usr; ls -d /var/lib 2>/dev/null").stdout, "/usr");
     // The host's as it is.
     assert_eq!(sh(&["--root", "inherit"], &format!("cat {path}/file")).output(), "contents");
     // Nothing but what a program needs to run; and the same in a directory.

@@ -67,7 +67,7 @@ fn a_test_binary_gets_what_cargo_sets_and_no_token() {
 #[only(Root)]
 #[skip(unless_root_with_groups)]
 fn a_test_binary_that_leaves_processes_running_fails_by_their_names() {
-    let dir = package("sleep 1000 >/dev/null 2>&1 & echo passed");
+    let dir = package("sleep 1000 >/dev/null 2>&1 & sleep 0.2; echo passed");
     let left = runner(&["--pids", "64"], &dir, &[CARGO]);
     assert_eq!((left.status, left.stdout.as_str()), (124, "passed"), "{left:?}");
     assert!(left.stderr.starts_with("stockade: the test left processes running: sleep ("), "{left:?}");

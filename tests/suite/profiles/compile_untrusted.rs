@@ -142,7 +142,8 @@ fn files_of_the_host_do_not_show() {
 #[skip(unless_step)]
 fn users_processes_and_mounts_of_the_host_do_not_show() {
     let include = |path: &str| Source::new("a.c", &format!("#include \"{path}\"\n"));
-    for (path, shows) in [("/etc/passwd", "root:x:0:0:root"), ("/etc/hosts", "127.0.0.1"), ("/etc/os-release", "NAME=")] {
+    for (path, shows) in [("/etc/passwd", "root:x:0:0:root"), ("/etc/hosts", "127.0.0.1"), ("/etc/os-release", "NAME=")]
+    {
         let (attack, preprocess) = (include(path), ["cc", "-E", "/src/a.c"]);
         let without = attack.seen(&attack.within(unguarded(), &preprocess));
         assert!(without.contains(shows), "without the profile: {path}: {without}");
@@ -214,7 +215,12 @@ fn code_in_the_compiler_finds_nothing() {
     let traced = |output: &Output| text(&output.stdout).contains("trace 1");
     assert!(traced(&attack.within(Sandbox::new(), link)), "without the profile it is executed, and may trace");
     let output = attack.compiled(link);
-    assert_eq!(text(&output.stdout).lines().next(), Some("shadow 0 environment 0 home 0 trace 0"), "{}", attack.seen(&output));
+    assert_eq!(
+        text(&output.stdout).lines().next(),
+        Some("shadow 0 environment 0 home 0 trace 0"),
+        "{}",
+        attack.seen(&output)
+    );
 }
 
 /// Bombs: each would use far more without the limit that stops it.
@@ -239,10 +245,25 @@ fn bombs_are_stopped_by_limits() {
     assert!(made(&large.compiled(&CC)).1 <= 256 << 20);
     // A computation without end.
     let start = Instant::now();
-    let endless = Source::new("a.cpp", "constexpr long f(long n) { long s = 0; for (long i = 0; i < n; i++) s += i; return s; }\nconstexpr long x = f(1L << 60);\n");
-    let compile = ["c++", "-fconstexpr-ops-limit=9223372036854775807", "-fconstexpr-loop-limit=2147483647", "-c", "/src/a.cpp", "-o", "/out/a.o"];
+    let endless = Source::new(
+        "a.cpp",
+        "constexpr long f(long n) { long s = 0; for (long i = 0; i < n; i++) s += i; return s; }\nconstexpr long x = f(1L << 60);\n",
+    );
+    let compile = [
+        "c++",
+        "-fconstexpr-ops-limit=9223372036854775807",
+        "-fconstexpr-loop-limit=2147483647",
+        "-c",
+        "/src/a.cpp",
+        "-o",
+        "/out/a.o",
+    ];
     let output = endless.within(limited(Resource::Cpu, 1), &compile);
-    assert!(!output.outcome.success() && start.elapsed() < support::at_most(Duration::from_secs(20)), "{}", output.outcome);
+    assert!(
+        !output.outcome.success() && start.elapsed() < support::at_most(Duration::from_secs(20)),
+        "{}",
+        output.outcome
+    );
     let timed = profile::compile_untrusted().map_limits(|limits| limits.wall_time(Duration::from_millis(500)));
     assert_eq!(endless.within(timed, &compile).outcome.termination, Termination::WallTime);
 }
@@ -254,5 +275,8 @@ fn a_flood_of_messages_is_still_a_compile_error() {
                   #define C B B B B B B B B B B\n#define D C C C C C C C C C C\n#define E D D D D D D D D D D\nE\n#error no\n";
     let flood = Source::new("a.c", source);
     let output = flood.compiled(&["cc", "-fno-diagnostics-show-caret", "-c", "/src/a.c", "-o", "/out/a.o"]);
-    assert_eq!((output.outcome.termination, output.stderr.len(), output.stderr_truncated), (Termination::Exited(1), 1 << 20, true));
+    assert_eq!(
+        (output.outcome.termination, output.stderr.len(), output.stderr_truncated),
+        (Termination::Exited(1), 1 << 20, true)
+    );
 }

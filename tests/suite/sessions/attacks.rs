@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal as NixSignal, kill};
 use nix::unistd::Pid;
 use stockade::capabilities::Capability;
-use stockade::{
-    Capabilities, Errno, ErrorKind, Limits, Namespaces, Sandbox, Stdio, Termination, profile,
-};
+use stockade::{Capabilities, Errno, ErrorKind, Limits, Namespaces, Sandbox, Stdio, Termination, profile};
 
 use super::{MS, script, session, start, stdout};
 use crate::attacks::common::{Attempts, attempt, sandbox, tell, unfiltered};
@@ -268,7 +266,9 @@ fn a_session_whose_programs_can_trace_them_has_no_filter() {
     let error = tracing(sandbox()).start().expect_err("they could read the number");
     assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{error}");
     assert!(error.to_string().contains("CAP_SYS_PTRACE"), "{error}");
-    for works in [tracing(sandbox()).map_namespaces(|created| created | Namespaces::USER), tracing(unfiltered(&sandbox()))] {
+    for works in
+        [tracing(sandbox()).map_namespaces(|created| created | Namespaces::USER), tracing(unfiltered(&sandbox()))]
+    {
         assert_eq!(stdout(&start(&works), "echo works"), "works");
     }
 }

@@ -295,6 +295,7 @@ fn a_program_on_a_gpu_opens_the_device() {
 
 /// Options over a file, as a command line would have them.
 #[apply(test)]
+#[skip(crate::support::unless_idmapped_mounts)]
 fn options_change_a_file_that_runs() {
     let inputs = Inputs::of("cc.toml").with_dir("src").with_dir("out");
     let file = Config::read(inputs.path("cc.toml")).expect("a configuration");

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::resume_unwind;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::inner_run::InnerRun;
@@ -12,6 +12,7 @@ use super::test_result::TestResult;
 use super::test_run::{Ran, TestRun};
 use crate::environment;
 use crate::error::{Error, Result};
+use crate::locks::lock;
 use crate::profile;
 use crate::sandbox::Sandbox;
 
@@ -155,7 +156,7 @@ impl Isolated {
 /// Returns the number of a call within its test.
 fn next_call(test: &str) -> usize {
     static CALLS: Mutex<Option<HashMap<String, usize>>> = Mutex::new(None);
-    let mut calls = CALLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut calls = lock(&CALLS);
     let next = calls.get_or_insert_default().entry(test.to_owned()).or_default();
     *next += 1;
     *next - 1

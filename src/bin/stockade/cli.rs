@@ -149,7 +149,7 @@ Examples:
 const RUN_NOTES: &str = "\
 Mounts:
   The place of a mount decides: what is deeper is mounted later. Two mounts on one path are an error. A path with a colon
-  is said as a table: --set 'ro=[{ source = \"a:b\", target = \"/data\" }]'.
+  is given as a table: --set 'ro=[{ source = \"a:b\", target = \"/data\" }]'.
 
 Precedence:
   A value of an option replaces that of --set, which replaces that of the file. Lists and mounts are added to each other.

@@ -1,5 +1,6 @@
 //! Sessions with a cgroup: each command has one of its own below it.
 
+use std::iter;
 use std::time::Duration;
 
 use stockade::cgroup::{CgroupParent, IoMax};
@@ -58,7 +59,10 @@ fn files_that_use_up_the_memory_end_no_session() {
     let session = start(group().memory_max(64 * MB));
     let filled = session.status(quiet("/bin/sh").args(["-c", "cat /dev/zero >/tmp/full"])).expect("a command");
     assert_eq!(filled.termination, Termination::Memory, "{filled}");
-    let failed = (0..20).filter(|_| !session.status(quiet("true")).is_ok_and(|outcome| outcome.success())).count();
+    // More arguments than what the killed program leaves: the kernel copies them before it executes the program.
+    let mut large = quiet("true");
+    large.args(iter::repeat_n("x".repeat(100_000), 15));
+    let failed = (0..20).filter(|_| !session.status(large.clone()).is_ok_and(|outcome| outcome.success())).count();
     assert!(failed > 0, "the file does not use up the memory");
     drop(session.create("/tmp/full").expect("the file, cut off"));
     let outcome = session.status(quiet("true")).expect("the session goes on");

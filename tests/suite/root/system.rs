@@ -48,7 +48,7 @@ fn the_top_level_is_as_on_the_host() {
 #[skip(unless_read_only)]
 fn private_files_of_the_system_stay_private() {
     assert!(is_root());
-    let file = tempfile::NamedTempFile::new_in("/usr/local").expect("a private file");
+    let file = tempfile::NamedTempFile::new_in("/usr/lib").expect("a private file");
     fs::write(file.path(), "42").expect("a file");
     let script = format!("cat {}", file.path().display());
     assert!(fails(&system(), &script).contains("Permission denied"));

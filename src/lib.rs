@@ -1,4 +1,4 @@
-//! [security model]: security_model
+//! [security model]: guide::security_model
 //!
 #![doc = include_str!("../README.md")]
 //!
@@ -125,6 +125,7 @@ mod fingerprint;
 mod flag_set;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub mod guide;
 mod host_path;
 mod launch;
 mod layer;
@@ -138,22 +139,11 @@ mod process_status;
 pub mod profile;
 mod sandbox;
 mod session;
-#[doc = include_str!("../docs/security-model.md")]
-pub mod security_model {}
 mod skip_reason;
-#[cfg(feature = "tracing")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
-#[doc = include_str!("../docs/tracing.md")]
-pub mod spans_and_events {}
 mod stored;
-#[cfg(feature = "serde")]
-#[doc = include_str!("../docs/stored-form.md")]
-pub mod stored_form {}
 mod sys;
 mod syscall;
 pub mod test;
-#[doc = include_str!("../docs/testing.md")]
-pub mod testing {}
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub mod tokio;

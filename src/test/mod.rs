@@ -57,7 +57,7 @@
 //!
 //! A test panics if the sandbox cannot be created, with the message of the [error](crate::Error).
 //!
-//! [`testing`](crate::testing) has recipes for whole suites, of Rust and of other languages.
+//! [`testing`](crate::guide::testing) has recipes for whole suites, of Rust and of other languages.
 
 mod inner_run;
 mod isolated_test;

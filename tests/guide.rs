@@ -221,3 +221,19 @@ fn the_agent_does_what_its_page_says() {
         follow(include_str!("../docs/agents.md"), "miniagent");
     }
 }
+
+#[test]
+fn tests_are_isolated_as_their_page_says() {
+    follow(include_str!("../docs/testing.md"), "ports");
+}
+
+#[test]
+fn steps_are_read_and_compared() {
+    let page = "# Page\n\n```sh\nno\n```\n\n## From an empty crate\n\nThe file. `src/main.rs`:\n\n```rust\n# hidden\nfn main() {}\n\
+                ```\n\n```sh\nrun\n```\n\n```text\none\n```\n\nOr:\n\n```text\ntwo\n```\n\n## Next\n\n```sh\nno\n```\n";
+    let file = Step::File { name: "src/main.rs".into(), text: "fn main() {}\n".into() };
+    let shell = Step::Shell { commands: "run\n".into(), shown: vec!["one\n".into(), "two\n".into()] };
+    assert_eq!(steps(page), [file, shell]);
+    assert!(is_as("a\n", "a\n") && is_as("a…c…\n", "a b c d\n") && is_as("…\nb\n", "a\nb\n"));
+    assert!(!is_as("a\n", "b\n") && !is_as("a…c\n", "a c d\n") && !is_as("…\nb\n", "a\nc\n"));
+}

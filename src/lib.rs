@@ -1,4 +1,17 @@
 //! [security model]: guide::security_model
+//! [builds]: guide::builds
+//! [testing]: guide::testing
+//! [judging]: guide::judging
+//! [agents]: guide::agents
+//! [concepts]: guide::concepts
+//! [sessions]: guide::sessions
+//! [asynchronous]: guide::asynchronous
+//! [containers]: guide::containers
+//! [cgroups]: guide::cgroups
+//! [nesting]: guide::nesting
+//! [troubleshooting]: guide::troubleshooting
+//! [performance]: guide::performance
+//! [comparison]: guide::comparison
 //!
 #![doc = include_str!("../README.md")]
 //!
@@ -43,6 +56,7 @@
 //!
 //! | room | contents |
 //! |---|---|
+//! | `guide` | The guide: pages of documentation, and no code. |
 //! | `config` | Configuration files that people write (feature `config`). |
 //! | `test` | Tests in sandboxes of their own: [`test`](mod@test). |
 //! | `profile` | Ready-made sandboxes: [`profile`]. |

@@ -98,7 +98,7 @@ fn a_sandbox_that_is_not_nestable_denies_another() {
 #[apply(test)]
 #[skip(unless_pivot_root)]
 fn the_quota_at_which_nesting_ends_is_named() {
-    let (outcome, said) = nested(&["nestable"; 12]);
+    let (outcome, said) = nested(&["nestable"; 20]);
     assert!(!outcome.success() && said.contains("No space left on device (ENOSPC): "), "{said}");
     assert!(said.contains("user.max_") && said.contains("_namespaces") && said.contains("sysctl -w"), "{said}");
 }

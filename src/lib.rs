@@ -56,7 +56,7 @@
 //!
 //! | room | contents |
 //! |---|---|
-//! | `guide` | The guide: pages of documentation, and no code. |
+//! | `guide` | The pages of the guide, without code: [`guide`]. |
 //! | `config` | Configuration files that people write (feature `config`). |
 //! | `test` | Tests in sandboxes of their own: [`test`](mod@test). |
 //! | `profile` | Ready-made sandboxes: [`profile`]. |

@@ -416,7 +416,8 @@ impl Sandbox {
         self
     }
 
-    /// Lets the program create sandboxes itself, by this crate or by others such as bubblewrap.
+    /// Lets the program create sandboxes itself, by this crate or by others. bubblewrap also needs
+    /// [`Seccomp::allow_netlink`]. See [`guide::nesting`](crate::guide::nesting).
     ///
     /// - The seccomp policy also allows the system calls for namespaces and mounts, and creating set-user-ID files, as
     ///   [`Seccomp::allow_set_id_bits`] does. BPF filters of [`Seccomp::bpf`] still apply.

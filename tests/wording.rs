@@ -375,3 +375,51 @@ fn what_is_no_instruction_is_found() {
     }
     assert!(is_step("mount a tmpfs on") && !is_step("the mount of a tmpfs"));
 }
+
+/// The messages that a page of the guide quotes, with `…` for what differs: in the columns of its tables that are named so.
+fn quoted(page: &str) -> Vec<&str> {
+    let (mut column, mut found) = (None, vec![]);
+    for line in page.lines() {
+        let mut cells = line.trim_matches('|').split(" | ").map(str::trim);
+        match column {
+            _ if !line.starts_with('|') => column = None,
+            None => column = cells.position(|name| ["message", "printed"].contains(&name)).or(Some(usize::MAX)),
+            Some(column) => {
+                let cell = cells.nth(column).unwrap_or_default();
+                match cell.strip_prefix("``") {
+                    Some(code) => found.push(code.trim_end_matches('`').trim_end()),
+                    None => found.extend(cell.split('`').skip(1).step_by(2)),
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The parts of a quoted message that stand in the sources: not the names of calls, and not the words for error numbers.
+fn parts(message: &str) -> impl Iterator<Item = &str> {
+    let pieces = message.trim_start_matches("failed to ").split('…').flat_map(|piece| piece.split(": "));
+    let is_answer =
+        |piece: &str| piece.starts_with(char::is_uppercase) && piece.ends_with(')') && piece.contains(" (E");
+    pieces.map(str::trim).filter(move |piece| piece.contains(' ') && !is_answer(piece))
+}
+
+#[test]
+fn messages_of_the_guide_are_those_of_the_sources() {
+    let texts: String = sources()
+        .into_iter()
+        .flat_map(|file| file.tokens)
+        .filter_map(|token| if let Text(text) = token { Some(text + "\n") } else { None })
+        .collect();
+    for (page, least) in [(include_str!("../docs/troubleshooting.md"), 40), (include_str!("../docs/cgroups.md"), 12)] {
+        let messages = quoted(page);
+        assert!(messages.len() >= least, "{messages:?}");
+        for message in messages {
+            assert!(parts(message).next().is_some() || message == "killed by …", "nothing of {message:?} is checked");
+            for part in parts(message) {
+                assert!(texts.contains(part), "{part:?} of {message:?} is in no source");
+            }
+        }
+    }
+    assert!(!texts.contains("a message that no source has"), "or this proves nothing");
+}

@@ -65,6 +65,10 @@ impl Cause {
         }
         Some(match (need, errno) {
             (Need::Namespaces(kinds), libc::ENOSPC) => Self::Limit(kinds),
+            // The kernel counts a mount that is not attached as a mount namespace.
+            (need, libc::ENOSPC) if need.is_of_mounts() && matches!(call, "fsmount" | "open_tree") => {
+                Self::Limit(libc::CLONE_NEWNS as u64)
+            }
             (Need::Namespaces(kinds), libc::EPERM | libc::EACCES) if kinds & libc::CLONE_NEWUSER as u64 != 0 => {
                 Self::of_refused_user_namespace(host, errno)
             }
@@ -118,6 +122,8 @@ impl Cause {
             libc::EPERM if host.filtered => Some(Self::Filter),
             libc::EPERM => Some(Self::Refused),
             libc::ENOSYS => Self::of_missing_call(denial.call, host),
+            // A kernel that gave the caller a filter supports them.
+            libc::EINVAL if denial.need == Some(Need::Filter) && host.filtered => Some(Self::Filter),
             libc::EINVAL if denial.need == Some(Need::Filter) => Need::Filter.kernel_option().map(Self::Kernel),
             _ => None,
         }
@@ -251,11 +257,12 @@ impl Cause {
             Self::ReadOnlyCgroups => format!(
                 "the cgroup file system is read-only: {}",
                 in_container(host, [
-                    "run the container with a writable one of its own (docker run --privileged --cgroupns=private)",
+                    "run the container with a writable one of its own (docker run --cgroupns=private --security-opt \
+                     writable-cgroups=true since Docker 28, or --privileged)",
                     "run the container with a writable one of its own (podman run --security-opt unmask=/sys/fs/cgroup)",
                     "run the container with a writable one of its own (securityContext.privileged)",
                     "run the container with a writable one of its own (podman run --security-opt unmask=/sys/fs/cgroup, docker \
-                     run --privileged --cgroupns=private), or mount one",
+                     run --cgroupns=private --security-opt writable-cgroups=true since Docker 28, or --privileged), or mount one",
                 ])
             ),
             Self::NoController => "mount a hierarchy with it, or enable it in cgroup.subtree_control of every cgroup above (systemd: Delegate=yes), on \
@@ -476,6 +483,31 @@ mod tests {
         assert_eq!(Cause::of(denial(need, call, errno), host), expected, "{need:?} {call} {errno} {host:?}");
     }
 
+    /// The guide has the words to search for, and what to copy.
+    #[test]
+    fn the_guide_quotes_the_hints() {
+        let page = include_str!("../../docs/containers.md").split_whitespace().collect::<Vec<_>>().join(" ");
+        let profile = Cause::AppArmorProfile("docker-default".into());
+        let causes =
+            [Cause::Filter, Cause::MaskedProc, Cause::ReadOnlyProc, profile, Cause::SeLinux, Cause::ReadOnlyCgroups];
+        for container in [Container::Docker, Container::Podman, Container::Kubernetes] {
+            let host = HostFacts { container: Some(container), ..host() };
+            for hint in causes.iter().map(|cause| cause.hint(&host)) {
+                let options = &hint[hint.find("run the container ").expect("what to add")..];
+                let options = &options[..=options.find(')').expect("the options")];
+                assert!(page.contains(options), "{container:?}: {options}");
+            }
+            let capabilities = way_to_capabilities_in(&["CAP_SYS_ADMIN"], Some(container));
+            assert!(page.contains(&capabilities), "{capabilities}");
+        }
+        let host = HostFacts { executable: Some("/opt/judge/run".into()), ..ubuntu() };
+        for hint in [Cause::AppArmor.hint(&host), Cause::UsernsClone.hint(&host)] {
+            assert!(page.contains(&hint), "{hint}");
+        }
+        let profile = "abi <abi/4.0>, profile run \"/opt/judge/run\" flags=(unconfined) { userns, }";
+        assert!(Cause::AppArmor.hint(&host).contains(profile) && page.matches(profile).count() == 2, "as a file too");
+    }
+
     #[test]
     fn every_row_is_selected() {
         let with = |change: fn(&mut HostFacts)| {
@@ -493,6 +525,9 @@ mod tests {
         let kernel = |needed: &str| Some(Cause::Kernel(needed.into()));
         let rows = [
             (NET, "unshare", libc::ENOSPC, host(), Some(Cause::Limit(libc::CLONE_NEWNET as u64))),
+            (Need::Tmpfs, "fsmount", libc::ENOSPC, host(), Some(Cause::Limit(libc::CLONE_NEWNS as u64))),
+            (Need::Mounts, "open_tree", libc::ENOSPC, host(), Some(Cause::Limit(libc::CLONE_NEWNS as u64))),
+            (Need::Mounts, "move_mount", libc::ENOSPC, host(), None),
             (USER, "unshare", libc::EPERM, with(|host| host.userns_clone = Some(0)), Some(Cause::UsernsClone)),
             (USER, "unshare", libc::EPERM, chrooted.clone(), Some(Cause::Chroot)),
             (USER, "unshare", libc::EACCES, profile.clone(), in_profile()),
@@ -587,6 +622,7 @@ mod tests {
         assert_eq!(likely(None, "openat2", libc::ENOSYS, &filtered()), Some(Cause::Filter));
         let without_filters = Some(Cause::Kernel("CONFIG_SECCOMP_FILTER".into()));
         assert_eq!(likely(Some(Need::Filter), "seccomp", libc::EINVAL, &host()), without_filters);
+        assert_eq!(likely(Some(Need::Filter), "seccomp", libc::EINVAL, &filtered()), Some(Cause::Filter));
         let old = HostFacts { kernel: Some((5, 4)), ..filtered() };
         assert_eq!(likely(None, "openat2", libc::ENOSYS, &old), Some(Cause::Kernel("Linux 5.6".into())));
         assert_eq!(likely(None, "clone3", libc::ENOSYS, &filtered()), Some(Cause::Substituted));

@@ -2,8 +2,9 @@
 //! do.
 
 use stockade::capabilities::Capability;
+use stockade::mount::Bind;
 use stockade::outcome::GapKind;
-use stockade::{Capabilities, Command, Landlock, Namespaces, Outcome, Root, Sandbox, Seccomp};
+use stockade::{Capabilities, Command, Landlock, Namespaces, Outcome, Root, Sandbox, Seccomp, profile};
 
 use std::ffi::CStr;
 use std::fs;
@@ -38,7 +39,7 @@ fn described(words: &str, source: &str) -> Sandbox {
     let dropped = if has("dropping") { capabilities.clone().drop_on_setuid() } else { capabilities };
     let namespaces = Namespaces::all() - Namespaces::TIME;
     let sandbox = Sandbox::new()
-        .root(root.with(stockade::mount::Bind::new(source, PAYLOAD).unmapped()))
+        .root(root.with(Bind::new(source, PAYLOAD).unmapped()))
         .namespaces(if has("rights") { namespaces - Namespaces::USER } else { namespaces })
         .capabilities(dropped);
     if has("nestable") { sandbox.nestable() } else { sandbox }
@@ -91,6 +92,27 @@ fn a_sandbox_that_is_not_nestable_denies_another() {
     let (outcome, said) = nested(&["plain", "plain"]);
     assert!(!outcome.success(), "{said}");
     assert!(said.starts_with("failed to create the namespaces: unshare: Operation not permitted (EPERM)"), "{said}");
+}
+
+/// Each program with the caller's user has an eighth of the caller's namespaces.
+#[apply(test)]
+#[skip(unless_pivot_root)]
+fn the_quota_at_which_nesting_ends_is_named() {
+    let (outcome, said) = nested(&["nestable"; 20]);
+    assert!(!outcome.success() && said.contains("No space left on device (ENOSPC): "), "{said}");
+    assert!(said.contains("user.max_") && said.contains("_namespaces") && said.contains("sysctl -w"), "{said}");
+}
+
+/// The filter of the agent lets no program install filters of its own.
+#[apply(test)]
+#[skip(unless_pivot_root)]
+fn a_filter_that_denies_filters_is_named() {
+    let agent = profile::agent().nestable();
+    let sandbox = agent.map_root(|root| root.with(Bind::new(crate::support::own_path(), PAYLOAD).unmapped()));
+    let mut command = payload("nest");
+    let output = sandbox.output(command.arg("plain")).unwrap();
+    let said = text(&output.stdout);
+    assert!(said.contains("seccomp: Invalid argument (EINVAL): a seccomp filter denies it"), "{said}");
 }
 
 #[apply(test)]

@@ -88,6 +88,24 @@ const NEVER: [i64; 9] = [
     libc::SYS_move_pages,
 ];
 
+/// The calls that the guide adds to Docker's profile.
+const OF_GUIDE: [(&str, i64); 14] = [
+    ("clone", libc::SYS_clone),
+    ("fsconfig", libc::SYS_fsconfig),
+    ("fsmount", libc::SYS_fsmount),
+    ("fsopen", libc::SYS_fsopen),
+    ("mount", libc::SYS_mount),
+    ("mount_setattr", libc::SYS_mount_setattr),
+    ("move_mount", libc::SYS_move_mount),
+    ("open_tree", libc::SYS_open_tree),
+    ("pivot_root", libc::SYS_pivot_root),
+    ("setdomainname", libc::SYS_setdomainname),
+    ("sethostname", libc::SYS_sethostname),
+    ("setns", libc::SYS_setns),
+    ("umount2", libc::SYS_umount2),
+    ("unshare", libc::SYS_unshare),
+];
+
 /// The capabilities of Docker's and of containerd's containers. Podman's lack the last three.
 const CAPABILITIES: [Capability; 14] = [
     Capability::CAP_CHOWN,
@@ -132,6 +150,14 @@ fn in_container(args: &[String]) -> i32 {
             deny(libc::ENOSYS, all(&[libc::SYS_clone3]));
             let calls = [&OF_MOUNTS[..], &OF_ADMINISTRATORS, &NEVER, &[libc::SYS_unshare]].concat();
             deny(libc::EPERM, all(&calls).into_iter().chain(clone_of_namespaces()).collect());
+        }
+        "docker with the profile of the guide" => {
+            keep(&CAPABILITIES);
+            deny(libc::ENOSYS, all(&[libc::SYS_clone3]));
+            let denied = [&OF_MOUNTS[..], &OF_ADMINISTRATORS, &NEVER].concat();
+            let is_added = |number: &i64| OF_GUIDE.iter().any(|(_, added)| added == number);
+            let denied: Vec<i64> = denied.into_iter().filter(|number| !is_added(number)).collect();
+            deny(libc::EPERM, all(&denied));
         }
         // Its profile has what CAP_SYS_ADMIN takes, but for pivot_root(2).
         "docker --cap-add SYS_ADMIN" => {
@@ -294,6 +320,19 @@ fn what_the_hints_for_containers_say_suffices() {
         container(file).run_by(runtime).assert_works();
     }
     container(DOCKER).run_by("docker unconfined").of_user().assert_works();
+}
+
+/// The profile that the guide makes from Docker's, with the other option that it names.
+#[apply(test)]
+fn the_profile_of_the_guide_suffices() {
+    let page = include_str!("../../../docs/containers.md");
+    let (_, names) = page.split_once("names: [").expect("the names of calls");
+    let names: Vec<&str> = names.split(']').next().unwrap_or_default().split('"').skip(1).step_by(2).collect();
+    assert_eq!(names, OF_GUIDE.map(|(name, _)| name));
+    let unmasked = || SimulatedHost::with_root(&[], ": >.dockerenv");
+    unmasked().of_user().run_by("docker with the profile of the guide").assert_works();
+    let docker = unmasked().of_user().run_by("docker");
+    docker.answers().assert_all(&format!("unshare: Operation not permitted (EPERM): {PROFILE}(docker run"));
 }
 
 fn without_setfcap(_: &[String]) -> i32 {

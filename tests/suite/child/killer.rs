@@ -9,11 +9,18 @@ use stockade::{Command, Limits, Namespaces, Root, Sandbox, Stdio, Termination};
 
 payloads![("killers", holds_killers)];
 
+/// The time after which a killer kills a program that waits.
+const SOON: Duration = Duration::from_millis(50);
+
 /// Has a killer kill from another thread, after some time, while `wait` waits. Returns how long `wait` went on after
 /// that.
 fn killed_meanwhile(killer: Killer, wait: impl FnOnce()) -> Duration {
+    killed_after(SOON, killer, wait)
+}
+
+fn killed_after(time: Duration, killer: Killer, wait: impl FnOnce()) -> Duration {
     let thread = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(time);
         let start = Instant::now();
         killer.kill().unwrap();
         start
@@ -61,7 +68,8 @@ fn a_killer_wakes_the_thread_that_collects_output() {
             let mut command = script("echo before; sleep 1000 & exec sleep 1000");
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
             let child = sandbox.spawn(&command).unwrap();
-            killed_meanwhile(child.killer(), || {
+            // The program has written by then.
+            killed_after(at_most(SOON), child.killer(), || {
                 let output = child.wait_with_output().unwrap();
                 assert_eq!(output.outcome.termination, Termination::Killed);
                 assert_eq!(text(&output.stdout), "before");
@@ -124,7 +132,8 @@ fn a_killer_does_not_wait_for_the_grace_period() {
     let sandbox = Sandbox::new().limits(limits);
     is_prompt(|| {
         let mut child = sandbox.spawn(script("trap '' TERM; while :; do sleep 1; done").stdin(Stdio::null())).unwrap();
-        killed_meanwhile(child.killer(), || {
+        // The limit is exceeded by then.
+        killed_after(at_most(SOON), child.killer(), || {
             assert_eq!(child.wait().unwrap().termination, Termination::WallTime, "the limit was exceeded before");
         })
     });

@@ -2,9 +2,9 @@
 //! one run. Prints medians, and their ratios to the program alone; `-- --test` runs everything once. What is not installed, or
 //! does not work on this host, is left out, with the reason.
 //!
-//! All create all namespaces but that of time, a root with `/usr` and the program read-only, new `/proc`, `/dev` and `/tmp`, and
-//! no filter of system calls, apart from the lines that have another name. What each does besides, and cannot be told not to do,
-//! is described in `docs/comparison.md`.
+//! All create all namespaces but that of time, a root with `/usr` and the program read-only, new `/proc`, `/dev` and `/tmp`, no
+//! filter of system calls, and give the program the user ID of the caller, apart from the lines that have another name. What each
+//! does besides, and cannot be told not to do, is described in `docs/comparison.md`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ use tempfile::TempDir;
 
 /// How often each is run.
 const ROUNDS: usize = 300;
-/// What the ratio of `stockade run --seccomp unconfined` to bubblewrap should be at most.
+/// What the ratio of [`SAME_ISOLATION`] to bubblewrap should be at most.
 const GOAL: f64 = 1.0;
 
 const ALONE: &str = "the program alone";
-const UNFILTERED: &str = "stockade run --seccomp unconfined";
+const SAME_ISOLATION: &str = "stockade run, with bwrap's isolation";
 const BUBBLEWRAP: &str = "bwrap";
 
 /// A static program that does nothing, as `program/true`, and the bundle of runc.
@@ -57,8 +57,9 @@ fn contestants(files: &Files) -> Vec<(&'static str, Command)> {
     version.arg("--version");
     vec![
         (ALONE, Command::new(files.program())),
-        (UNFILTERED, stockade(files, "unconfined")),
-        ("stockade run", stockade(files, "default")),
+        (SAME_ISOLATION, stockade(files, &["--seccomp", "unconfined", "--set", "identity=caller"])),
+        ("stockade run --seccomp unconfined", stockade(files, &["--seccomp", "unconfined"])),
+        ("stockade run", stockade(files, &[])),
         ("stockade --version", version),
         (BUBBLEWRAP, bubblewrap(&files.folder())),
         ("nsjail", nsjail(files)),
@@ -66,10 +67,10 @@ fn contestants(files: &Files) -> Vec<(&'static str, Command)> {
     ]
 }
 
-fn stockade(files: &Files, filter: &str) -> Command {
+fn stockade(files: &Files, options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
-    command.args(["run", "--root", "empty", "--ro", "/usr", "--tmpfs", "/tmp", "--seccomp", filter, "--ro"]);
-    command.arg(files.mount()).args(["--", "/program/true"]);
+    command.args(["run", "--root", "empty", "--ro", "/usr", "--tmpfs", "/tmp"]).args(options);
+    command.arg("--ro").arg(files.mount()).args(["--", "/program/true"]);
     command
 }
 
@@ -138,7 +139,7 @@ fn installed(contestants: Vec<(&'static str, Command)>) -> Vec<(&'static str, Co
     let runs = |(name, command): &mut (&str, Command)| match obstacle(command) {
         None => true,
         Some(reason) => {
-            assert!(![ALONE, UNFILTERED].contains(name) && !name.starts_with("stockade"), "{name}: {reason}");
+            assert!(*name != ALONE && !name.starts_with("stockade"), "{name}: {reason}");
             println!("not measured: {name}: {reason}");
             false
         }
@@ -180,7 +181,7 @@ fn main() {
         println!("{name:<36} {median:6.2} ms {:6.2}x", median / medians[0]);
     }
     let of = |name| contestants.iter().position(|(known, _)| *known == name).map(|index| medians[index]);
-    if let (Some(unfiltered), Some(bubblewrap)) = (of(UNFILTERED), of(BUBBLEWRAP)) {
-        println!("stockade run / bwrap: {:.2} (goal: at most {GOAL})", unfiltered / bubblewrap);
+    if let (Some(stockade), Some(bubblewrap)) = (of(SAME_ISOLATION), of(BUBBLEWRAP)) {
+        println!("stockade run / bwrap: {:.2} (goal: at most {GOAL})", stockade / bubblewrap);
     }
 }

@@ -60,9 +60,11 @@ for line in open(sys.argv[1]):
             print("examples", target["name"], message["executable"])
         elif kind == "bin" and not message["profile"]["test"]:
             print(".", target["name"], message["executable"])
-        # `rooms`, `wording` and `config` read the sources, which a VM does not have. What `stored` and `fingerprint` test does not
-        # depend on the kernel. `isolated` tests the harness of Rust, in sandboxes of a profile.
-        elif message["profile"]["test"] and kind != "bin" and target["name"] not in ("rooms", "wording", "config", "stored", "fingerprint", "isolated"):
+        # `rooms`, `wording` and `config` read the sources, which a VM does not have, and `guide` runs cargo. What `stored` and
+        # `fingerprint` test does not depend on the kernel. `isolated` tests the harness of Rust, in sandboxes of a profile.
+        elif message["profile"]["test"] and kind != "bin" and target["name"] not in (
+            "rooms", "wording", "config", "guide", "stored", "fingerprint", "isolated"
+        ):
             print("deps", "lib" if "lib" in kind else target["name"], message["executable"])
 PYTHON
   while read -r folder name file; do

@@ -35,8 +35,9 @@ pub enum Subprogram {
     /// Run a trusted program, and write down the system calls, paths and ports that it uses
     ///
     /// The program runs as `stockade run` would run it, but more slowly, without a limit on its output, and with its
-    /// standard output on standard error if the policy is written to standard output. The file is named in the key `learned` of a later run: `stockade run
-    /// --set learned=policy.json`. It is a tool for writing policies, and no security boundary.
+    /// standard output on standard error if the policy is written to standard output. The file is named in the key
+    /// `learned` of a later run: `stockade run --set learned=policy.json`. It is a tool for writing policies, and no
+    /// security boundary.
     Learn(LearnOptions),
     /// Print which features of a sandbox this host supports, with a hint for each missing one
     ///

@@ -88,7 +88,12 @@ const LAYERS: [(&str, Layer); 5] = [
 
 /// The name of a profile, which configuration files write with `_`.
 fn profile_name(name: &'static str) -> PossibleValue {
-    PossibleValue::new(name).alias(name.replace('-', "_"))
+    let value = PossibleValue::new(name);
+    match name {
+        "build-step" => value.alias("build_step"),
+        "compile-untrusted" => value.alias("compile_untrusted"),
+        _ => value,
+    }
 }
 
 fn profile(name: String) -> Result<Profile, String> {

@@ -269,12 +269,15 @@ fn errors_name_the_unknown_or_invalid_part() {
         ("limits = { rlimit = [{ resource = \"nofile\", soft = 1, hard = 1, max = 1 }] }", "unknown field `max`"),
         ("limits = { rlimit = [{ resource = \"nofile\", soft = 1 }] }", "missing field `hard`"),
         ("[cgroup]\nswap_max = \"none\"", "such as \"256MiB\", or \"unlimited\""),
-        // Either could be meant: the error names what is read.
-        ("[cgroup]\nmemory_max = \"64K\"", "(B, kB, MB, GB, TB are powers of 1000; KiB, MiB, GiB, TiB of 1024)"),
-        ("[cgroup]\nswap_max = \"64K\"", "(B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)"),
+        // A lower-case letter is no unit: the error names those that are.
         (
-            "[limits]\nrlimit = [{ resource = \"data\", soft = \"64K\", hard = 1 }]",
-            "(B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)",
+            "[cgroup]\nmemory_max = \"64k\"",
+            "(K, M, G, T and KiB, MiB, GiB, TiB are powers of 1024; kB, MB, GB, TB of 1000)",
+        ),
+        ("[cgroup]\nswap_max = \"64k\"", "(K, M, G, T, KiB, MiB, GiB, TiB, kB, MB, GB, TB)"),
+        (
+            "[limits]\nrlimit = [{ resource = \"data\", soft = \"64k\", hard = 1 }]",
+            "(K, M, G, T, KiB, MiB, GiB, TiB, kB, MB, GB, TB)",
         ),
         ("[limits]\nwall_time = \"30s1m\"", "text with units (d, h, m or min, s, ms, us, ns)"),
         ("[limits]\nwall_time = \"1M\"", "text with units (d, h, m or min, s, ms, us, ns)"),

@@ -53,6 +53,10 @@ impl Config {
     fn of_namespaces(&self) -> Option<Contradiction> {
         let (shared, mut joined) = (self.shared(), Namespaces::empty());
         for (kinds, _) in &self.join {
+            if kinds.is_empty() {
+                let cause = "an entry of `join` has no namespaces";
+                return Some(Contradiction::new(["join", "join"], cause, "add one to it, or remove the entry"));
+            }
             if shared.intersects(*kinds) {
                 let cause = "a namespace is both shared with the caller and joined";
                 return Some(Contradiction::new(["share", "join"], cause, "remove it from one of the two"));
@@ -139,6 +143,15 @@ impl Config {
         if self.pty == Some(true) && self.new_session == Some(false) {
             let cause = "a program on a pseudo-terminal has a session of its own";
             return Some(Contradiction::new(["pty", "new_session"], cause, "remove one of the two"));
+        }
+        // A limit on output is enforced where the output is collected.
+        let limits = [("stdout_max", self.stdout_max.is_some(), 1), ("stderr_max", self.stderr_max.is_some(), 2)];
+        for (key, _, number) in limits.into_iter().filter(|(_, is_set, _)| *is_set) {
+            let other = if self.pty == Some(true) { "pty" } else { "descriptors" };
+            if other == "pty" || self.descriptors.contains_key(&number) {
+                let cause = format!("`{key}` limits output that is collected, and `{other}` sends it elsewhere");
+                return Some(Contradiction::new([other, key], cause, "remove one of the two"));
+            }
         }
         let standard = self.descriptors.keys().find(|number| **number < 3);
         standard.filter(|_| self.pty == Some(true)).map(|number| {

@@ -75,7 +75,8 @@ impl LocatedValue {
         }
         match format {
             ConfigFormat::Toml => of_toml(text),
-            ConfigFormat::Json => of_json(text),
+            // A byte order mark, which TOML allows.
+            ConfigFormat::Json => of_json(text.strip_prefix('\u{feff}').unwrap_or(text)),
         }
     }
 }

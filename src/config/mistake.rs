@@ -96,7 +96,7 @@ fn found(unexpected: Unexpected<'_>) -> String {
         Unexpected::Bool(value) => value.to_string(),
         Unexpected::Unsigned(value) => format!("the number {value}"),
         Unexpected::Signed(value) => format!("the number {value}"),
-        Unexpected::Float(value) => format!("the number {value}"),
+        Unexpected::Float(value) => format!("the number {value:?}"),
         Unexpected::Str(text) => format!("the text {text:?}"),
         Unexpected::Unit => "null".into(),
         Unexpected::Seq => "a list".into(),
@@ -121,7 +121,9 @@ fn accepted(expected: &dyn Expected) -> String {
         "i32" | "i64" => "a whole number".into(),
         "f64" => "a number".into(),
         name if name.starts_with("struct ") => "a table".into(),
-        name if name.starts_with("enum ") || name.starts_with("variant ") => "a name or a table".into(),
+        name if name == "enum" || name.starts_with("enum ") || name.starts_with("variant ") => {
+            "a name or a table".into()
+        }
         _ => expected,
     }
 }

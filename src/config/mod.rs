@@ -30,7 +30,7 @@ pub use document::ConfigFormat;
 pub use keys::{Config, ConfigKey};
 pub use learned_source::LearnedSource;
 pub use named_choices::{IdentityKind, Profile};
-pub use option_values::{bind, capability, cgroup_parent, duration, overlay, size, tmpfs};
+pub use option_values::{bind, capability, cgroup_parent, duration, overlay, root, size, tmpfs};
 #[cfg(feature = "_schema")]
 #[doc(hidden)]
 pub use schema::{examples, schema};

@@ -29,6 +29,8 @@ pub enum Profile {
     BuildStep,
     /// [`profile::test`](profile::test()).
     Test,
+    /// [`profile::compile_untrusted`].
+    CompileUntrusted,
     /// [`profile::judge`].
     Judge,
     /// [`profile::agent`].
@@ -41,6 +43,7 @@ impl Profile {
         match self {
             Self::BuildStep => profile::build_step(),
             Self::Test => profile::test(),
+            Self::CompileUntrusted => profile::compile_untrusted(),
             Self::Judge => profile::judge(),
             Self::Agent => profile::agent(),
         }

@@ -4,9 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use super::root_base::RootBase;
 use super::short_text::ShortText;
 use crate::cgroup::CgroupParent;
-use crate::confine::{Bind, Overlay, Tmpfs};
+use crate::confine::{Bind, Overlay, Root, Tmpfs};
 use crate::error::{Error, Result};
 use crate::escape::encode;
 use crate::stored::{Bytes, Seconds};
@@ -86,10 +87,34 @@ pub fn cgroup_parent(text: impl AsRef<OsStr>) -> Result<CgroupParent> {
     short(text.as_ref())
 }
 
-/// Reads a size in bytes: `"4096"`, `"256MiB"`, `"1.5GB"`.
+/// Reads `host`, `system`, `empty`, `inherit`, or the path of a directory, as the key `root` does. A path has a slash in it.
+///
+/// ```
+/// use stockade::Root;
+/// use stockade::config::root;
+///
+/// assert_eq!(root("empty")?, Root::empty());
+/// assert_eq!(root("./image")?, Root::from_dir("./image"));
+/// assert!(root("emtpy").unwrap_err().to_string().contains("use \"empty\""));
+/// # Ok::<(), stockade::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for another text.
+pub fn root(text: impl AsRef<OsStr>) -> Result<Root> {
+    let text = encode(text.as_ref().as_bytes());
+    RootBase::of_text(&text).map_err(|instead| Error::invalid(format!("unknown root {text:?}"), instead))
+}
+
+/// Reads a size in bytes, as the keys do: `"4096"`, `"256MiB"`, `"64M"`, `"1.5GB"`.
+///
+/// `K`, `M`, `G`, `T` and `KiB`, `MiB`, `GiB`, `TiB` are powers of 1024; `kB`, `MB`, `GB`, `TB` of 1000.
 ///
 /// ```
 /// assert_eq!(stockade::config::size("1.5GiB")?, 3 << 29);
+/// assert_eq!(stockade::config::size("64M")?, 64 << 20);
+/// assert_eq!(stockade::config::size("64MB")?, 64_000_000);
 /// # Ok::<(), stockade::Error>(())
 /// ```
 ///
@@ -100,7 +125,8 @@ pub fn size(text: &str) -> Result<u64> {
     Bytes::read(text).map_err(|cause| Error::invalid(cause, "add one of these units"))
 }
 
-/// Reads a duration: `"500ms"`, `"10s"`, `"1m30s"`.
+/// Reads a duration, as the keys do: `"500ms"`, `"10s"`, `"1m30s"`. The units are `d`, `h`, `m` or `min`, `s`, `ms`, `us`,
+/// `ns`.
 ///
 /// ```
 /// assert_eq!(stockade::config::duration("1m30s")?.as_secs(), 90);

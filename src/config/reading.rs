@@ -114,6 +114,27 @@ impl Config {
     }
 }
 
+/// The keys whose entries restrict the program to them, and that restrict nothing without an entry.
+pub(super) const NOT_EMPTY: [&str; 4] = ["landlock_ro", "landlock_rw", "connect", "bind_port"];
+
+/// The keys whose tables are in the stored form, in which null is an absent key.
+const STORED: [&str; 4] = ["landlock", "learned", "mounts", "seccomp"];
+
+/// Refuses null, which would be an absent key: no limit, for example.
+fn refuse_null(value: &LocatedValue) -> std::result::Result<(), Mistake> {
+    match &value.content {
+        Content::Null => Err(Mistake::new("expected a value, found null").at(value.line)),
+        Content::List(items) => {
+            let mut items = items.iter().enumerate();
+            items.try_for_each(|(position, item)| refuse_null(item).map_err(|mistake| mistake.in_item(position)))
+        }
+        Content::Table(entries) => {
+            entries.iter().try_for_each(|(key, inner)| refuse_null(inner).map_err(|mistake| mistake.within(&key.name)))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Returns an absolute path. `..` depends on symlinks, so it is resolved as the kernel does.
 fn absolute(path: &Path) -> PathBuf {
     let resolved = path.components().any(|part| part == Component::ParentDir).then(|| path.canonicalize().ok());
@@ -206,10 +227,15 @@ impl Document {
                 }
             }
             for (key, value) in entries.iter() {
+                if !STORED.contains(&&*key.name) || matches!(value.content, Content::Null) {
+                    refuse_null(value).map_err(|mistake| mistake.within(&key.name))?;
+                }
                 match &value.content {
-                    // It would be an absent key: no limit, for example.
-                    Content::Null => {
-                        return Err(Mistake::new("expected a value, found null").at(value.line).within(&key.name));
+                    Content::List(items) if items.is_empty() && NOT_EMPTY.contains(&&*key.name) => {
+                        let mistake = Mistake::new("an empty list would be no restriction").at(value.line);
+                        return Err(mistake.within(&key.name).hinted(
+                            "remove the key, or deny all files or ports by the key `landlock` without rules for them",
+                        ));
                     }
                     // In TOML, a key after the header [env] is a variable: a limit would become one.
                     Content::Table(variables) if key.name == "env" => {

@@ -19,7 +19,8 @@ pub(super) struct RootBase;
 impl RootBase {
     pub const NAMES: [&'static str; 4] = ["host", "system", "empty", "inherit"];
 
-    fn of_text(text: &str) -> Result<Root, String> {
+    /// Reads a name or a path. The error is what to use instead.
+    pub fn of_text(text: &str) -> Result<Root, String> {
         match text {
             "host" => Ok(Root::host()),
             "system" => Ok(Root::system()),
@@ -27,10 +28,10 @@ impl RootBase {
             "inherit" => Ok(Root::inherit()),
             path if path.contains('/') => Ok(Root::from_dir(OsString::from_vec(decode(path)))),
             _ => Err(match nearest(text, Self::NAMES) {
-                Some(nearest) => format!("unknown root {text:?}: use {nearest:?}, or \"./{text}\" for a directory"),
-                None => format!(
-                    "unknown root {text:?}: use \"host\", \"system\", \"empty\", \"inherit\", or \"./{text}\" for a directory"
-                ),
+                Some(nearest) => format!("use {nearest:?}, or \"./{text}\" for a directory"),
+                None => {
+                    format!("use \"host\", \"system\", \"empty\", \"inherit\", or \"./{text}\" for a directory")
+                }
             }),
         }
     }
@@ -48,7 +49,7 @@ impl<'de> Visitor<'de> for NameOrBase {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Root, E> {
-        RootBase::of_text(text).map_err(E::custom)
+        RootBase::of_text(text).map_err(|instead| E::custom(format!("unknown root {text:?}: {instead}")))
     }
 
     fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Root, M::Error> {

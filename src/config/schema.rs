@@ -8,6 +8,7 @@ use super::descriptor_source::DescriptorNumber;
 use super::keys::{Config, EXAMPLES};
 use super::learned_source::LearnedSource;
 use super::named_choices::{CapabilityName, NamespaceName};
+use super::reading::NOT_EMPTY;
 use super::rlimit_pair::{RlimitPair, SoftAndHard};
 use super::root_base::RootBase;
 use super::seccomp_source::SeccompSource;
@@ -16,7 +17,7 @@ use crate::capabilities::Capability;
 use crate::confine::{Namespaces, Root, StoredPolicy};
 use crate::flag_set::FlagSet;
 use crate::learn::Learned;
-use crate::stored::FormSchema;
+use crate::stored::{Amount, FormSchema};
 
 /// Returns the schema as JSON.
 pub fn schema() -> Value {
@@ -27,6 +28,9 @@ pub fn schema() -> Value {
         json!({ "type": "string", "description": "The path of this schema, for editors." });
     schema["properties"]["version"] = json!({ "const": 1, "description": "The version of the format." });
     schema["properties"].as_object_mut().into_iter().flatten().for_each(|(_, key)| without_null(key));
+    for key in NOT_EMPTY {
+        schema["properties"][key]["minItems"] = 1.into();
+    }
     shorten(&mut schema);
     schema
 }
@@ -105,7 +109,7 @@ impl FormSchema for RootBase {
 impl FormSchema for RlimitPair {
     fn form_schema(generator: &mut SchemaGenerator) -> Schema {
         let both = generator.subschema_for::<SoftAndHard>();
-        json_schema!({ "anyOf": [{ "type": ["integer", "string"], "minimum": 0 }, both] })
+        json_schema!({ "anyOf": [Amount::form_schema(generator), both] })
     }
 }
 

@@ -1,11 +1,13 @@
 //! Displays a plan like strace: one line for each call, under the step that it belongs to.
 
 use std::fmt::{self, Display, Formatter};
+use std::os::unix::ffi::OsStrExt;
 
 use super::Plan;
 use super::call::{Arg, Call, ConstantNames, OnError};
 use super::script::Script;
 use super::value::Address;
+use crate::escape::shown;
 
 /// Calls of a step that differ only in numbers are abbreviated after this many.
 const SHOWN_OF_A_RUN: usize = 3;
@@ -54,7 +56,7 @@ impl Script {
     fn step_text(&self, step: usize) -> String {
         let step = &self.steps[step];
         match &step.path {
-            Some(path) => format!("{}: {}", step.what, path.display()),
+            Some(path) => format!("{}: {}", step.what, shown(path.as_os_str().as_bytes())),
             None => step.what.to_string(),
         }
     }

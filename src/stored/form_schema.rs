@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use super::quantity::{SIZES, TIMES};
 use super::{Amount, As, Bytes, BytesOrUnlimited, Count, Escaped, Finite, Octal, Plain, Read, Seconds, Version};
 
 /// The schema of the values of a form.
@@ -90,6 +91,17 @@ impl<K, F: FormSchema> FormSchema for BTreeMap<K, F> {
     }
 }
 
+/// The regular expression of a number with a unit. It accepts each text that is read, and refuses other units.
+fn number_with(units: &[(&str, u128)]) -> String {
+    let names: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
+    format!(r"[0-9]+(\.[0-9]+)? *({})", names.join("|"))
+}
+
+/// The regular expression of a size, or of one of other texts.
+fn size_or(others: &str) -> String {
+    format!("^({}{others})$", number_with(SIZES))
+}
+
 macro_rules! form_schemas {
     ($($form:ty: $schema:tt),+ $(,)?) => {
         $(impl FormSchema for $form {
@@ -101,11 +113,25 @@ macro_rules! form_schemas {
 }
 form_schemas! {
     Escaped: { "type": "string" },
-    Bytes: { "type": ["integer", "string"], "minimum": 0, "examples": ["256MiB", "1.5GB", 4096] },
-    BytesOrUnlimited: { "type": ["integer", "string"], "minimum": 0, "examples": ["256MiB", "unlimited"] },
-    Amount: { "type": ["integer", "string"], "minimum": 0, "examples": [256, "8MiB", "unlimited"] },
-    Count: { "type": ["integer", "string"], "minimum": 0, "examples": [64, "0x1f"] },
-    Seconds: { "type": ["number", "string"], "minimum": 0, "examples": ["10s", "500ms", "1m30s"] },
-    Octal: { "type": "string", "examples": ["0644"] },
+    Bytes: {
+        "type": ["integer", "string"], "minimum": 0, "pattern": size_or(""), "examples": ["256MiB", "1.5G", 4096]
+    },
+    BytesOrUnlimited: {
+        "type": ["integer", "string"], "minimum": 0, "pattern": size_or("|unlimited"),
+        "examples": ["256MiB", "unlimited"]
+    },
+    Amount: {
+        "type": ["integer", "string"], "minimum": 0, "pattern": size_or("|unlimited"),
+        "examples": [256, "8MiB", "unlimited"]
+    },
+    Count: {
+        "type": ["integer", "string"], "minimum": 0, "pattern": format!("^(0x[0-9a-fA-F]+|{})$", number_with(&[("", 1)])),
+        "examples": [64, "0x1f"]
+    },
+    Seconds: {
+        "type": ["number", "string"], "minimum": 0, "pattern": format!("^({})+$", number_with(TIMES)),
+        "examples": ["10s", "500ms", "1m30s"]
+    },
+    Octal: { "type": "string", "pattern": "^(0o)?[0-7]+$", "examples": ["0644"] },
     Finite: { "type": "number" },
 }

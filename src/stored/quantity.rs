@@ -79,8 +79,8 @@ fn number(value: u64) -> Readable {
 impl Scalar for Bytes {
     type Value = u64;
 
-    const EXPECTED: &'static str = "a size: a number of bytes, or text with a unit (B, kB, MB, GB, TB are powers of \
-         1000; KiB, MiB, GiB, TiB of 1024) such as \"256MiB\" or \"1.5GB\"";
+    const EXPECTED: &'static str = "a size: a number of bytes, or text with a unit (K, M, G, T and KiB, MiB, GiB, TiB \
+         are powers of 1024; kB, MB, GB, TB of 1000) such as \"256MiB\" or \"1.5G\"";
 
     fn readable(value: &u64) -> Readable {
         number(*value)
@@ -120,8 +120,8 @@ impl Scalar for Count {
 impl Scalar for Amount {
     type Value = u64;
 
-    const EXPECTED: &'static str = "a number, a size with a unit (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB) such as \
-         \"256MiB\", or \"unlimited\"";
+    const EXPECTED: &'static str = "a number, a size with a unit (K, M, G, T, KiB, MiB, GiB, TiB, kB, MB, GB, TB) \
+         such as \"256MiB\", or \"unlimited\"";
 
     fn readable(value: &u64) -> Readable {
         if *value == libc::RLIM_INFINITY { Readable::Text("unlimited".into()) } else { number(*value) }
@@ -139,8 +139,8 @@ impl Scalar for Amount {
 impl Scalar for BytesOrUnlimited {
     type Value = Option<u64>;
 
-    const EXPECTED: &'static str = "a size: a number of bytes, text with a unit (B, kB, MB, GB, TB, KiB, MiB, GiB, \
-         TiB) such as \"256MiB\", or \"unlimited\"";
+    const EXPECTED: &'static str = "a size: a number of bytes, text with a unit (K, M, G, T, KiB, MiB, GiB, TiB, kB, \
+         MB, GB, TB) such as \"256MiB\", or \"unlimited\"";
 
     fn readable(value: &Option<u64>) -> Readable {
         value.map_or(Readable::Text("unlimited".into()), number)
@@ -197,7 +197,9 @@ impl Scalar for Octal {
     }
 }
 
-const SIZES: &[(&str, u128)] = &[
+/// In bytes. A letter alone is a power of 1024, as for the tools of the system (`ulimit`, cgroups, `head -c`); with `B`, a
+/// power of 1000, and with `iB`, one of 1024 again.
+pub(super) const SIZES: &[(&str, u128)] = &[
     ("", 1),
     ("B", 1),
     ("kB", 1_000),
@@ -205,6 +207,10 @@ const SIZES: &[(&str, u128)] = &[
     ("MB", 1_000_000),
     ("GB", 1_000_000_000),
     ("TB", 1_000_000_000_000),
+    ("K", 1 << 10),
+    ("M", 1 << 20),
+    ("G", 1 << 30),
+    ("T", 1 << 40),
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
     ("GiB", 1 << 30),
@@ -212,7 +218,7 @@ const SIZES: &[(&str, u128)] = &[
 ];
 
 /// In nanoseconds.
-const TIMES: &[(&str, u128)] = &[
+pub(super) const TIMES: &[(&str, u128)] = &[
     ("ns", 1),
     ("us", 1_000),
     ("µs", 1_000),
@@ -376,6 +382,11 @@ mod tests {
             ("4096", 4096),
             ("256MiB", 256 << 20),
             ("256 MiB", 256 << 20),
+            ("256M", 256 << 20),
+            ("1.5G", 3 << 29),
+            ("4K", 4096),
+            ("2T", 2 << 40),
+            ("4KB", 4000),
             ("1.5GiB", 3 << 29),
             ("1.5kB", 1500),
             ("0.5KiB", 512),
@@ -384,9 +395,24 @@ mod tests {
         ] {
             assert_eq!(Bytes::of_text(text), Some(bytes), "{text}");
         }
-        for wrong in
-            ["", "MiB", "1.5", "-1", "+1", "1.MiB", ".5MiB", "1e3", "0x10", "1M", "1mib", "1.5B", "16777216TiB"]
-        {
+        for wrong in [
+            "",
+            "MiB",
+            "1.5",
+            "-1",
+            "+1",
+            "1.MiB",
+            ".5MiB",
+            "1e3",
+            "0x10",
+            "1m",
+            "1k",
+            "1Mi",
+            "1Mb",
+            "1mib",
+            "1.5B",
+            "16777216T",
+        ] {
             assert_eq!(Bytes::of_text(wrong), None, "{wrong}");
         }
         for (text, duration) in [

@@ -81,8 +81,8 @@ fn json_is_refused_in_the_same_words() {
 fn a_value_that_a_key_does_not_take_is_refused_with_what_it_takes() {
     for (text, parts) in [
         (
-            "memory = '256M'",
-            ["line 1: `memory`: invalid value: \"256M\", expected a size", "write it as `memory = \"256MiB\"`"],
+            "memory = '256m'",
+            ["line 1: `memory`: invalid value: \"256m\", expected a size", "write it as `memory = \"256MiB\"`"],
         ),
         ("memory = -1", ["`memory`: invalid value: -1, expected a size", "`memory = \"256MiB\"`"]),
         ("memory = '1e3'", ["`memory`: invalid value: \"1e3\"", "`memory = \"256MiB\"`"]),
@@ -90,7 +90,10 @@ fn a_value_that_a_key_does_not_take_is_refused_with_what_it_takes() {
         ("\nprofile = 'agnt'", ["line 2: `profile`: unknown name \"agnt\"", "use `agent`"]),
         (
             "profile = 'server'",
-            ["`profile`: unknown name \"server\"", "use one of `build_step`, `test`, `judge`, `agent`"],
+            [
+                "`profile`: unknown name \"server\"",
+                "use one of `build_step`, `test`, `compile_untrusted`, `judge`, `agent`",
+            ],
         ),
         ("share = ['net', 'nett']", ["`share[1]`: unknown namespace \"nett\"", "use \"net\""]),
         ("pty = 'yes'", ["`pty`: expected true or false, found the text \"yes\"", "write it as `pty = true`"]),
@@ -106,7 +109,7 @@ fn a_value_that_a_key_does_not_take_is_refused_with_what_it_takes() {
         ),
         ("rw = [':/c']", ["`rw[0]`: \":/c\" is not a bind", "the part before or after the colon is empty"]),
         ("rw = [{ source = 'a' }]", ["`rw[0]`: the key `target` is missing", "add `target`"]),
-        ("tmpfs = ['/a:64M']", ["`tmpfs[0]`: \"/a:64M\" is not a tmpfs", "such as \"256MiB\""]),
+        ("tmpfs = ['/a:64m']", ["`tmpfs[0]`: \"/a:64m\" is not a tmpfs", "such as \"256MiB\""]),
         ("overlay = ['/a']", ["`overlay[0]`: \"/a\" is not an overlay", "it has no colon"]),
         ("env = ['A=b']", ["`env`: expected a table, found a list", "`env = { LANG = \"C.UTF-8\" }`"]),
         ("env = { A = 1 }", ["`env.A`: expected text in quotes, found the number 1", "write it as `env"]),
@@ -127,6 +130,13 @@ fn a_value_that_a_key_does_not_take_is_refused_with_what_it_takes() {
         ("cpus = nan", ["`cpus`: expected a finite number", "`cpus = 1.5`"]),
         ("best_effort = ['seccom']", ["`best_effort[0]`: unknown name \"seccom\"", "use `seccomp`"]),
         ("umask = 22", ["`umask`: invalid value: 22, expected a file mode as octal text", "`umask = \"0077\"`"]),
+        ("root = ''", ["`root`: unknown root \"\": use \"host\"", ""]),
+        ("root = {}", ["`root`: expected a name or a table, found a table", ""]),
+        ("connect = []", ["`connect`: an empty list would be no restriction", "remove the key"]),
+        ("bind_port = []", ["`bind_port`: an empty list would be no restriction", "remove the key"]),
+        ("landlock_ro = []", ["`landlock_ro`: an empty list would be no restriction", "remove the key"]),
+        ("landlock_rw = []", ["`landlock_rw`: an empty list would be no restriction", "remove the key"]),
+        ("nice = 1.0", ["`nice`: expected a whole number, found the number 1.0", ""]),
         ("version = 2", ["`version`: this version of the crate reads version 1", "use 1, or remove it"]),
     ] {
         let said = message(toml(text), text);
@@ -145,6 +155,29 @@ fn what_is_no_toml_is_named_with_its_line() {
     ] {
         let said = message(toml(text), text);
         assert!(said.starts_with(&format!("line {line}: it is not TOML: ")), "{text:?}: {said}");
+    }
+}
+
+/// It would be an absent value: no limit, for example. Tables of the stored form have it.
+#[test]
+fn null_is_refused_at_any_depth() {
+    for (text, place) in [
+        ("{ \"io_max\": { \"/dev/sda\": {\n\"read_bytes\": null } } }", "line 2: `io_max./dev/sda.read_bytes`"),
+        ("{ \"tmpfs\": [{ \"target\": \"/x\",\n\n\"size\": null }] }", "line 3: `tmpfs[0].size`"),
+        ("{ \"landlock\": null }", "line 1: `landlock`"),
+    ] {
+        let said = message(json(text), text);
+        assert!(said.starts_with(&format!("{place}: expected a value, found null")), "{text}: {said}");
+    }
+    let stored = "{ \"mounts\": [{ \"tmpfs\": { \"target\": \"/x\", \"size\": null } }] }";
+    assert_eq!(json(stored).expect("the stored form"), toml("mounts = [{ tmpfs = { target = '/x' } }]").expect("TOML"));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_text() {
+    for (text, format) in [("hostname = 'a'", ConfigFormat::Toml), ("{ \"hostname\": \"a\" }", ConfigFormat::Json)] {
+        let marked = Config::parse(&format!("\u{feff}{text}"), format, BASE).expect("a text with a byte order mark");
+        assert_eq!(marked, toml("hostname = 'a'").expect("TOML"));
     }
 }
 
@@ -168,6 +201,12 @@ fn keys_that_contradict_each_other_are_refused() {
             "line 1: the bind of \"/x\" in `ro` is to be writable",
         ),
         ("share = ['uts']\nhostname = 'a'", "line 2: `hostname` needs a namespace that is shared with the caller"),
+        ("join = [{ namespaces = [], pid = 1 }]", "line 1: an entry of `join` has no namespaces"),
+        ("pty = true\nstdout_max = '1K'", "line 2: `stdout_max` limits output that is collected, and `pty` sends it"),
+        (
+            "stderr_max = '1K'\ndescriptors = { 2 = { write = 'a' } }",
+            "line 2: `stderr_max` limits output that is collected, and `descriptors` sends it elsewhere",
+        ),
         ("share = ['net']\njoin = [{ namespaces = ['net'], pid = 1 }]", "line 2: a namespace is both shared"),
         (
             "join = [{ namespaces = ['net'], pid = 1 }, { namespaces = ['net'], pid = 2 }]",

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use regex::Regex;
 use serde_json::{Map, Value};
 use stockade::config::{Config, examples, schema};
 
@@ -68,6 +69,11 @@ fn keyword_faults(
         "enum" => when(!of.as_array().expect("a list").contains(value), format!("{value} is none of {of}")),
         "minimum" => when(value.as_f64() < of.as_f64() && value.is_number(), format!("{value} is less than {of}")),
         "maximum" => when(value.as_f64() > of.as_f64() && value.is_number(), format!("{value} is more than {of}")),
+        "pattern" => {
+            let pattern = Regex::new(of.as_str().expect("a regular expression")).expect("a regular expression");
+            let text = value.as_str();
+            when(text.is_some_and(|text| !pattern.is_match(text)), format!("{value} does not match {of}"))
+        }
         "anyOf" | "oneOf" => {
             let found: Vec<Vec<String>> =
                 of.as_array().expect("a list").iter().map(|one| faults(root, one, value, place)).collect();
@@ -76,6 +82,10 @@ fn keyword_faults(
                 matching == 0 || keyword == "oneOf" && matching > 1,
                 format!("{matching} alternatives match: {found:?}"),
             )
+        }
+        "minItems" => {
+            let least = of.as_u64().expect("a number") as usize;
+            when(value.as_array().is_some_and(|items| items.len() < least), format!("{place} has too few items"))
         }
         "items" => {
             let items = value.as_array().into_iter().flatten().enumerate();
@@ -125,6 +135,16 @@ const REFUSED: &[&str] = &[
     "memmory = 1",
     "memory = true",
     "memory = -1",
+    "memory = '64m'",
+    "memory = '64Mi'",
+    "memory = '-1'",
+    "memory = ''",
+    "swap = 'none'",
+    "pids = '1K'",
+    "wall_time = '10'",
+    "wall_time = '1M'",
+    "kill_grace = 'soon'",
+    "rlimits = { stack = '8 mib' }",
     "profile = 'agnt'",
     "rw = 'work:/work'",
     "rw = [1]",
@@ -160,6 +180,10 @@ const REFUSED: &[&str] = &[
     "mounts = [{ symlink = ['a', '/b'] }]",
     "identity = { maps = [[], []] }",
     "seccomp = []",
+    "connect = []",
+    "bind_port = []",
+    "landlock_ro = []",
+    "landlock_rw = []",
     "learned = []",
 ];
 
@@ -169,6 +193,34 @@ fn the_schema_and_the_crate_refuse_the_same() {
     for text in REFUSED {
         assert_ne!(schema_faults(&of_toml(text)), [""; 0], "the schema accepts {text}");
         assert!(toml(text).is_err(), "the crate accepts {text}");
+    }
+}
+
+/// Forms of sizes, durations and names that differ in spelling alone.
+const ACCEPTED: &[&str] = &[
+    "memory = '64M'",
+    "memory = '64 KiB'",
+    "memory = '1.5G'",
+    "memory = '4096'",
+    "memory = '1.0'",
+    "swap = 'unlimited'",
+    "pids = '0x1f'",
+    "pids = '31'",
+    "wall_time = '1h30min'",
+    "wall_time = '1d2h3m4s5ms6us7ns'",
+    "wall_time = '5µs'",
+    "wall_time = 1.5",
+    "rlimits = { stack = { soft = '8M', hard = 'unlimited' } }",
+    "umask = '0o77'",
+    "profile = 'compile_untrusted'",
+];
+
+/// So that an editor shows no error that is none.
+#[test]
+fn the_schema_and_the_crate_accept_the_same() {
+    for text in ACCEPTED {
+        assert_eq!(schema_faults(&of_toml(text)), [""; 0], "the schema refuses {text}");
+        toml(text).unwrap_or_else(|error| panic!("the crate refuses {text}: {error}"));
     }
 }
 

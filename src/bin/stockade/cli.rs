@@ -34,9 +34,10 @@ pub enum Subprogram {
     Plan(PlanOptions),
     /// Run a trusted program, and write down the system calls, paths and ports that it uses
     ///
-    /// The program runs as `stockade run` would run it, but more slowly, and with its standard output on standard error
-    /// if the policy is written to standard output. The file is named in the key `learned` of a later run: `stockade run
-    /// --set learned=policy.json`. It is a tool for writing policies, and no security boundary.
+    /// The program runs as `stockade run` would run it, but more slowly, without a limit on its output, and with its
+    /// standard output on standard error if the policy is written to standard output. The file is named in the key
+    /// `learned` of a later run: `stockade run --set learned=policy.json`. It is a tool for writing policies, and no
+    /// security boundary.
     Learn(LearnOptions),
     /// Print which features of a sandbox this host supports, with a hint for each missing one
     ///
@@ -99,7 +100,8 @@ pub struct ResultOptions {
     #[arg(long, value_name = "FILE|-")]
     pub report: Option<PathBuf>,
 
-    /// Write the outcome as a JSON object to standard error, in place of messages: it is the last line there
+    /// Write the outcome as a JSON object to standard error, in place of messages: it is the last line there. Only
+    /// options that cannot be read give a message
     #[arg(long)]
     pub json: bool,
 
@@ -128,7 +130,8 @@ pub struct LearnOptions {
     #[arg(long, value_name = "FILE|-", default_value = "-", help_heading = "Results")]
     pub output: PathBuf,
 
-    /// Write the outcome of the program as a JSON object to standard error, in place of messages
+    /// Write the outcome of the program as a JSON object to standard error, in place of messages. Only options that
+    /// cannot be read give a message
     #[arg(long, help_heading = "Results")]
     pub json: bool,
 }
@@ -153,6 +156,10 @@ Mounts:
 
 Precedence:
   A value of an option replaces that of --set, which replaces that of the file. Lists and mounts are added to each other.
+
+Sizes and times:
+  They are written as in configuration files. A size is a number of bytes, or a number with a unit: K, M, G, T and KiB,
+  MiB, GiB, TiB are powers of 1024; kB, MB, GB, TB of 1000. A time has one unit or several: 500ms, 1.5s, 1m30s, 2h, 1d.
 
 Signals:
   SIGINT, SIGTERM and SIGHUP reach the program; SIGINT and SIGHUP its whole process group. If it still runs after the

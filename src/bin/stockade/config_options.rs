@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use stockade::Error;
 use stockade::config::{Config, ConfigFormat};
+use toml::de::{DeTable, DeValue};
 
 use crate::option_words::of_setting;
 
 #[derive(Args)]
 pub struct ConfigOptions {
-    /// Read a configuration file, in TOML, or in JSON if its name ends in .json. The other options change it
+    /// Read a configuration file, in TOML, or in JSON if its name ends in .json. The other options change it. Keep it where
+    /// no sandbox may write, or add it to --protect: it decides what the next run allows
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -29,14 +31,19 @@ impl ConfigOptions {
     }
 }
 
-/// Parses `KEY=VALUE`. What is no value of TOML is text.
+/// Parses `KEY=VALUE`. What is no value of TOML is text. A comment, or a second key in another line, is an error: it would
+/// be ignored, or set more than the key.
 fn setting(text: &str) -> Result<Config, String> {
     let (key, value) = text.split_once('=').ok_or("it has no =")?;
-    let line = format!("{key} = {value}");
-    let line = if is_toml(&line) { line } else { format!("{key} = {}", serde_json::Value::from(value.trim())) };
+    if key.contains('\n') || key.trim_start().starts_with('#') {
+        return Err("what is before = is not a key".into());
+    }
+    let mut line = format!("{key} = {value}");
+    if DeValue::parse(value.trim()).is_err() {
+        if DeTable::parse(&line).is_ok() {
+            return Err("what is after = is more than one value: remove comments and further lines".into());
+        }
+        line = format!("{key} = {}", serde_json::Value::from(value.trim()));
+    }
     Config::parse_part(&line, ConfigFormat::Toml, ".").map_err(|error| of_setting(&error))
-}
-
-fn is_toml(line: &str) -> bool {
-    toml::de::DeTable::parse(line).is_ok()
 }

@@ -69,11 +69,11 @@ impl Description {
         self.config.apply(base).map_err(CommandFailure::invalid)
     }
 
-    /// Returns the command, with the standard streams of this process, and pipes for output that is collected.
-    pub fn command(&self) -> Result<Command> {
+    /// Returns the command, with the standard streams of this process, or pipes for output that is collected.
+    pub fn command(&self, is_collected: bool) -> Result<Command> {
         let mut command = self.config.command()?;
         let is_free = |number: u32| !self.config.descriptors.contains_key(&number);
-        if self.collects_output() {
+        if is_collected {
             if is_free(1) {
                 command.stdout(Stdio::piped());
             }
@@ -96,8 +96,12 @@ impl Description {
 
     /// Whether the output is collected, and printed when the program has terminated. All profiles limit the output.
     pub fn collects_output(&self) -> bool {
-        let is_limited = self.config.stdout_max.is_some() || self.config.stderr_max.is_some();
-        !self.has_terminal() && (is_limited || self.config.profile.is_some())
+        !self.has_terminal() && (self.limits_output() || self.config.profile.is_some())
+    }
+
+    /// Whether the output is limited by more than the profile.
+    pub fn limits_output(&self) -> bool {
+        self.config.stdout_max.is_some() || self.config.stderr_max.is_some()
     }
 
     /// Whether the program is in the session of this process, so that the terminal sends its signals to both.

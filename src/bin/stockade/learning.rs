@@ -21,8 +21,8 @@ pub fn run(options: &LearnOptions) -> u8 {
     let learn = || -> Result<(Result<Outcome>, bool)> {
         let mut lesson = Lesson::open(&options.output)?;
         let description = Description::of(&options.sandbox, None)?;
-        let (sandbox, mut command) = (description.sandbox()?, description.command()?);
         Lesson::check(&description)?;
+        let (sandbox, mut command) = (description.sandbox()?, description.command(false)?);
         if lesson.destination.is_stdout() {
             let stderr = io::stderr().as_fd().try_clone_to_owned();
             command.stdout(Stdio::from(stderr.map_err(|error| CommandFailure::io("copy standard error", &error))?));
@@ -54,10 +54,15 @@ impl Lesson {
 
     /// Refuses what cannot be observed.
     pub fn check(description: &Description) -> Result<()> {
-        match description.has_terminal() {
-            true => Err(CommandFailure::usage("a program with a terminal of its own cannot be learned: remove --pty")),
-            false => Ok(()),
+        if description.has_terminal() {
+            return Err(CommandFailure::usage("a program with a terminal of its own cannot be learned: remove --pty"));
         }
+        if description.limits_output() {
+            return Err(CommandFailure::usage(
+                "the output of a program cannot be limited while it is learned: remove the keys stdout_max and stderr_max",
+            ));
+        }
+        Ok(())
     }
 
     /// Runs the command, and keeps what it used.

@@ -32,7 +32,7 @@ pub struct LimitOptions {
     #[arg(long, value_name = "LIST")]
     cpuset: Option<String>,
 
-    /// Limit I/O on a block device: /dev/sda:rbps=1M,wbps=1M,riops=100,wiops=100
+    /// Limit the bytes and operations per second on a block device: /dev/sda:rbps=1M,wbps=1M,riops=100,wiops=100
     #[arg(long, value_name = "DEVICE:LIMIT,…", value_parser = io_max)]
     io_max: Vec<(PathBuf, IoMax)>,
 
@@ -91,14 +91,17 @@ fn io_max(text: &str) -> Result<(PathBuf, IoMax), String> {
     let mut max = IoMax::new();
     for limit in limits.split(',') {
         let (key, value) = limit.split_once('=').ok_or_else(|| format!("{limit:?} has no ="))?;
-        let field = match key {
-            "rbps" => &mut max.read_bytes,
-            "wbps" => &mut max.write_bytes,
-            "riops" => &mut max.read_operations,
-            "wiops" => &mut max.write_operations,
+        let count = || value.parse().map_err(|_| format!("{value:?} is not a number of operations, such as 100"));
+        let (field, limit) = match key {
+            "rbps" => (&mut max.read_bytes, size(value)?),
+            "wbps" => (&mut max.write_bytes, size(value)?),
+            "riops" => (&mut max.read_operations, count()?),
+            "wiops" => (&mut max.write_operations, count()?),
             _ => return Err(format!("unknown limit {key:?}: use rbps, wbps, riops or wiops")),
         };
-        *field = Some(size(value)?);
+        if field.replace(limit).is_some() {
+            return Err(format!("{key} is given twice: remove one"));
+        }
     }
     Ok((device.into(), max))
 }

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::TypedValueParser;
 use stockade::Root;
-use stockade::config::Config;
+use stockade::config::{self, Config};
 use stockade::mount::{Bind, Overlay, Tmpfs};
 
+use crate::option_words::as_message;
 use crate::value_parsers::{paths, size, split, two};
 
 #[derive(Args)]
@@ -51,8 +52,8 @@ pub struct MountOptions {
     symlink: Vec<LinkOption>,
 
     /// Set the root that the other options change: the host's, read-only; its programs and libraries alone; an empty one;
-    /// the host's, unchanged; or a directory [default: host, or that of the profile]
-    #[arg(long, value_name = "host|system|empty|inherit|PATH", value_parser = paths().map(root))]
+    /// the host's, unchanged; or a directory, with a slash in its path [default: host, or that of the profile]
+    #[arg(long, value_name = "host|system|empty|inherit|PATH", value_parser = paths().try_map(root))]
     root: Option<Root>,
 }
 
@@ -86,14 +87,8 @@ fn symlink(text: OsString) -> Result<LinkOption, String> {
     two(&text).map(|(target, link)| LinkOption { target: target.into(), link: link.into() })
 }
 
-fn root(text: OsString) -> Root {
-    match text.to_str() {
-        Some("host") => Root::host(),
-        Some("system") => Root::system(),
-        Some("empty") => Root::empty(),
-        Some("inherit") => Root::inherit(),
-        _ => Root::from_dir(text),
-    }
+fn root(text: OsString) -> Result<Root, String> {
+    config::root(text).map_err(|error| as_message(&error))
 }
 
 impl MountOptions {

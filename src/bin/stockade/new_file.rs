@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,9 @@ impl NewFile {
     /// file.
     pub fn at(path: &Path) -> io::Result<Self> {
         let nameless = || io::Error::new(ErrorKind::InvalidInput, "the path does not end with a file name");
-        let name = path.file_name().ok_or_else(nameless)?.to_owned();
+        // `Path::file_name` returns `a` for `a/` and `a/.` too.
+        let name = path.file_name().filter(|name| path.as_os_str().as_bytes().ends_with(name.as_bytes()));
+        let name = name.ok_or_else(nameless)?.to_owned();
         let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let how = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
         let place = Self { directory: File::options().read(true).custom_flags(how).open(above)?, name };

@@ -70,8 +70,13 @@ pub struct PrivilegeOptions {
     best_effort: Vec<Layer>,
 }
 
-const PROFILES: [(&str, Profile); 4] =
-    [("build-step", Profile::BuildStep), ("test", Profile::Test), ("judge", Profile::Judge), ("agent", Profile::Agent)];
+const PROFILES: [(&str, Profile); 5] = [
+    ("build-step", Profile::BuildStep),
+    ("test", Profile::Test),
+    ("compile-untrusted", Profile::CompileUntrusted),
+    ("judge", Profile::Judge),
+    ("agent", Profile::Agent),
+];
 
 const LAYERS: [(&str, Layer); 5] = [
     ("namespaces", Layer::Namespaces),
@@ -84,7 +89,11 @@ const LAYERS: [(&str, Layer); 5] = [
 /// The name of a profile, which configuration files write with `_`.
 fn profile_name(name: &'static str) -> PossibleValue {
     let value = PossibleValue::new(name);
-    if name == "build-step" { value.alias("build_step") } else { value }
+    match name {
+        "build-step" => value.alias("build_step"),
+        "compile-untrusted" => value.alias("compile_untrusted"),
+        _ => value,
+    }
 }
 
 fn profile(name: String) -> Result<Profile, String> {

@@ -16,15 +16,14 @@ use crate::signal_forwarding::Forwarding;
 /// Runs the command, and writes what the options request. Returns the exit status.
 pub fn run(options: &RunOptions) -> u8 {
     let forwarding = Forwarding::default();
-    Records::open(&options.results)
-        .and_then(|mut records| {
-            let description = Description::of_run(options);
-            let is_test = description.as_ref().is_ok_and(Description::is_test);
-            let result = description.and_then(|description| perform(&description, &mut records, &forwarding));
-            records.write(&result)?;
-            Ok(conclude(result, options.results.json, &forwarding, is_test))
-        })
-        .unwrap_or_else(|failure| failure.say())
+    let mut is_test = false;
+    let result = Records::open(&options.results).and_then(|mut records| {
+        let description = Description::of_run(options);
+        is_test = description.as_ref().is_ok_and(Description::is_test);
+        let result = description.and_then(|description| perform(&description, &mut records, &forwarding));
+        records.write(&result).and(result)
+    });
+    conclude(result, options.results.json, &forwarding, is_test)
 }
 
 /// The files about a run, which are opened before the program starts.
@@ -51,17 +50,20 @@ impl Records {
 
 /// Runs the program.
 fn perform(description: &Description, records: &mut Records, forwarding: &Forwarding) -> Result<Outcome> {
-    let (sandbox, command) = (description.sandbox()?, description.command()?);
+    if records.lesson.is_some() {
+        Lesson::check(description)?;
+    }
+    let is_collected = records.lesson.is_none() && description.collects_output();
+    let (sandbox, command) = (description.sandbox()?, description.command(is_collected)?);
     forwarding.start(description)?;
     if let Some(lesson) = &mut records.lesson {
-        Lesson::check(description)?;
         return lesson.run(&sandbox, command, forwarding);
     }
     let mut child = sandbox.spawn(command)?;
     forwarding.reach(child.killer());
     if description.has_terminal() {
         Ok(child.interact()?)
-    } else if description.collects_output() {
+    } else if is_collected {
         print(child.wait_with_output()?).map_err(|error| CommandFailure::io("write the program's output", &error))
     } else {
         Ok(child.wait()?)
@@ -79,7 +81,10 @@ fn print(output: Output) -> io::Result<Outcome> {
 /// Writes the messages about a result, or the result itself as JSON, and returns the exit status.
 pub fn conclude(result: Result<Outcome>, is_json: bool, forwarding: &Forwarding, is_test: bool) -> u8 {
     if is_json {
-        let written = result_report::line(&result).map(|line| io::stderr().write_all(line.as_bytes()));
+        let written = result_report::line(&result).and_then(|line| {
+            let written = io::stderr().write_all(line.as_bytes());
+            written.map_err(|error| CommandFailure::io("write the result to standard error", &error))
+        });
         if let Err(failure) = written {
             return failure.say();
         }

@@ -14,20 +14,14 @@ pub fn paths() -> OsStringValueParser {
     OsStringValueParser::new()
 }
 
-/// Parses a size: as configuration files have it, or a number followed by `K`, `M`, `G` or `T`, which are powers of 1024.
+/// Parses a size, as configuration files have it.
 pub fn size(text: &str) -> Result<u64, String> {
-    const SHORT: [char; 4] = ['K', 'M', 'G', 'T'];
-    let text = if text.ends_with(SHORT) { format!("{text}iB") } else { text.to_owned() };
-    let wrong = || "it is not a size: use a number of bytes, or a number followed by K, M, G or T".to_owned();
-    match config::size(&text).map_err(|_| wrong())? {
-        0 => Err("a size of 0 bytes is too small".into()),
-        size => Ok(size),
-    }
+    config::size(text).map_err(|error| as_message(&error))
 }
 
-/// Parses a time with its unit.
+/// Parses a duration, as configuration files have it.
 pub fn time(text: &str) -> Result<Duration, String> {
-    config::duration(text).map_err(|_| "a time is a number followed by ms, s, m or h, such as 10s or 1m30s".into())
+    config::duration(text).map_err(|error| as_message(&error))
 }
 
 /// Parses the name of a capability, with or without `CAP_`, in upper or lower case.

@@ -263,5 +263,5 @@ fn the_output_under_a_profile_is_limited() {
 
 #[apply(test)]
 fn the_error_of_an_unknown_profile_lists_all() {
-    refused(&["--profile", "agnt"], "build-step, test, judge, agent");
+    refused(&["--profile", "agnt"], "build-step, test, compile-untrusted, judge, agent");
 }

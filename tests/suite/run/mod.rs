@@ -143,16 +143,19 @@ fn wrong_options_give_2_and_one_line() {
         (&["--rw", "/a:/b:/c", "--", "true"], "more than one colon"),
         (&["--overlay", "/usr", "--", "true"], "no colon"),
         (&["--symlink", "target", "--", "true"], "no colon"),
-        (&["--tmpfs", "/x:0", "--", "true"], "0 bytes"),
+        (&["--tmpfs", "/x:0", "--", "true"], "limit of 0 bytes"),
         (&["--tmpfs", "/x:12Q", "--", "true"], "not a size"),
         (&["--tmpfs", "/x:M", "--", "true"], "not a size"),
+        (&["--memory", "64m", "--", "true"], "K, M, G, T and KiB, MiB, GiB, TiB are powers of 1024"),
+        (&["--io-max", "/dev/null:riops=1K", "--", "true"], "not a number of operations"),
+        (&["--io-max", "/dev/null:rbps=1,rbps=2", "--", "true"], "rbps is given twice"),
         (&["--tmpfs", "/x:99999999999999999999", "--", "true"], "not a size"),
         (&["--tmpfs", "/x:16777216T", "--", "true"], "not a size"),
         (&["--share", "user,nothing", "--", "true"], "'nothing'"),
         (&["--time-offset", "soon", "--", "true"], "'soon'"),
-        (&["--wall", "soon", "--", "true"], "ms, s, m or h"),
+        (&["--wall", "soon", "--", "true"], "such as \"1.5s\""),
         (&["--wall", "-1s", "--", "true"], "'-1'"),
-        (&["--kill-grace", "1", "--", "true"], "ms, s, m or h"),
+        (&["--kill-grace", "1", "--", "true"], "such as \"1.5s\""),
         (&["--uid", "-1", "--", "true"], "-1"),
         (&["--gid", "4294967296", "--", "true"], "4294967296"),
         (&["--env", "NAME", "--", "true"], "no ="),
@@ -179,6 +182,10 @@ fn contradictory_options_give_2_and_one_line() {
         (&["--ro", "/etc:relative"], "relative"),
         (&["--mask", "/../etc"], ".."),
         (&["--tmpfs", "/"], "root"),
+        (&["--root", ""], "unknown root"),
+        (&["--root", "emtpy"], "use \"empty\""),
+        (&["--output", "1K", "--set", "descriptors.1.write=\"/dev/null\""], "`stdout_max` limits output"),
+        (&["--set", "stdout_max=1K", "--pty"], "`stdout_max` limits output"),
     ];
     for (options, expected) in cases {
         for subcommand in ["run", "plan"] {
@@ -531,6 +538,15 @@ fn unless_as_shown() -> Option<String> {
 
 #[apply(test)]
 #[skip(unless_as_shown)]
+fn a_plan_has_no_line_of_a_path() {
+    // It would look like a call or a step.
+    let plan = stockade(&["plan", "--ro", "/etc:/a\n# fake\u{1b}[31m", "--", "true"]).output();
+    assert!(plan.contains("/a\\n# fake"), "{plan}");
+    assert!(!plan.contains("\n# fake") && !plan.contains('\u{1b}'), "{plan}");
+}
+
+#[apply(test)]
+#[skip(unless_as_shown)]
 fn plan_shows_the_plan_and_runs_nothing() {
     let dir = shared_dir();
     let shown = at(&dir, "/out");
@@ -667,6 +683,17 @@ fn the_program_does_not_run_if_the_report_cannot_be_written() {
     let said = sh(&options, "touch /out/touched").refusal(125);
     assert!(said.contains("report") && said.contains("No such file"), "{said}");
     assert!(!exists(dir.path().join("touched")));
+}
+
+#[apply(test)]
+fn a_report_is_no_directory() {
+    let dir = shared_dir();
+    for end in ["report/", "report/.", "."] {
+        let path = format!("{}/{end}", dir.path().display());
+        let said = run(&["--report", &path, "--", "true"]).refusal(125);
+        assert!(said.contains("does not end with a file name"), "{said}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
 }
 
 #[apply(test)]

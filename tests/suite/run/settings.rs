@@ -54,6 +54,43 @@ fn a_setting_is_a_value_of_toml_or_text() {
     }
 }
 
+/// A comment would be ignored, and a second line would set another key.
+#[apply(test)]
+fn a_setting_sets_its_key_alone() {
+    for (setting, expected) in [
+        ("#memory=64M", "is not a key"),
+        (" # memory=64M", "is not a key"),
+        ("[env]\nA=b", "is not a key"),
+        ("hostname=\"a\"\nallow_new_privs=true", "more than one value"),
+        ("hostname=\"a\" # b", "more than one value"),
+    ] {
+        let said = run(&["--set", setting, "--", "true"]).refusal(2);
+        assert!(said.contains(expected), "{setting:?}: {said}");
+    }
+    // What is no TOML is text, also in several lines.
+    assert_eq!(run(&["--set", "env.A=b\nc=d", "--", "printenv", "A"]).output(), "b\nc=d");
+}
+
+#[apply(test)]
+fn options_and_keys_read_the_same_sizes_times_and_profiles() {
+    let units = "ulimit -f; ulimit -u";
+    let of = |options: &[&str]| run(&[options, &["--", "bash", "-c", units]].concat()).output();
+    for options in [
+        ["--profile", "compile-untrusted"],
+        ["--profile", "compile_untrusted"],
+        ["--set", "profile=compile_untrusted"],
+    ] {
+        assert_eq!(of(&options), "262144\n256", "{options:?}");
+    }
+    let size = |option: &[&str]| sh(option, "df -B1 --output=size /x | tail -n 1").output().trim().to_owned();
+    for text in ["8M", "8MiB", "8192K", "8388608"] {
+        assert_eq!(size(&["--tmpfs", &format!("/x:{text}")]), "8388608", "{text}");
+        assert_eq!(size(&["--set", &format!("tmpfs=[\"/x:{text}\"]")]), "8388608", "{text}");
+    }
+    assert_eq!(size(&["--tmpfs", "/x:8192KB"]), "8192000");
+    assert!(run(&["--set", "profile=build-step", "--", "true"]).refusal(2).contains("use `build_step`"));
+}
+
 #[apply(test)]
 fn options_replace_settings_and_settings_replace_the_file() {
     let dir = with_file();
@@ -163,6 +200,31 @@ fn json_is_the_last_line_of_standard_error() {
     let failed = run(&["--json", "--", "no-such-program"]);
     assert_eq!(failed.status, 127);
     assert_eq!(last(&failed).expect("JSON")["error"]["kind"], "NotFound", "{failed:?}");
+    for options in [["--report", "/no/such/report"], ["--report", "/dev/full"], ["--learn", "/no/such/policy"]] {
+        let failed = run(&[&["--json"], &options[..], &["--", "true"]].concat());
+        assert_eq!(failed.status, 125);
+        assert_eq!(last(&failed).expect("JSON")["error"]["kind"], "Io", "{failed:?}");
+    }
+    // What cannot be written is no success.
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let mut host = stockade_run(["--json", "--", "true"]);
+    assert_eq!(host.stderr(full).status().expect("the command").code(), Some(125));
+}
+
+/// Profiles limit output that is collected; a program that is learned writes to the streams of the command.
+#[apply(test)]
+fn the_output_of_a_learned_program_is_shown_with_a_profile_too() {
+    let dir = shared_dir();
+    let file = dir.path().join("learned.json").display().to_string();
+    let script = "echo shown; echo error >&2";
+    for options in [["run", "--learn", &file], ["learn", "--output", &file]] {
+        let program = ["--profile", "agent", "--", "sh", "-c", script];
+        let learned = stockade(&[&options[..], &program].concat());
+        assert_eq!((learned.status, &*learned.stdout, &*learned.stderr), (0, "shown", "error"), "{options:?}");
+        let limited = ["--set", "stdout_max=1K", "--", "sh", "-c", script];
+        let said = stockade(&[&options[..], &limited].concat()).refusal(2);
+        assert!(said.contains("stdout_max"), "{said}");
+    }
 }
 
 #[apply(test)]

@@ -144,7 +144,7 @@ pub fn test() -> Sandbox {
 /// | programs and libraries of the host ([`Root::system`]). No other files of the host are visible | answers, other submissions and the judge's own files are on the same disk |
 /// | [`Seccomp::pure_computation`] | a submission has no reason to create a process, open a socket or write a file: [`Termination::Syscall`](crate::Termination::Syscall) names the call |
 /// | `/etc/hosts`, `/etc/passwd` and `/etc/group` with the sandbox's own names alone | runtimes look up the host name and the user |
-/// | `/proc` with processes only, a minimal `/dev` | some programs read their input from `/dev/stdin`; the load of the host is not visible |
+/// | `/proc` with processes only, a minimal `/dev` | some programs read their input from `/dev/stdin`; files on the state of the host are not visible. sysinfo(2) still tells its load |
 /// | 10 s of wall-clock time, then SIGKILL | a last resort, also for a program that sleeps; set the limit of the problem with [`Limits::cpu_time`], which requires a cgroup |
 /// | 1 GiB of address space, unless [`Cgroup::memory_max`](crate::Cgroup::memory_max) is set | a last resort too, which is enough because there is only one process; a verdict on memory requires the cgroup |
 /// | 256 MiB of stack | deep recursion is allowed |

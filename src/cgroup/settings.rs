@@ -19,6 +19,8 @@ pub(super) struct Setting {
     v2: Vec<(String, String)>,
     /// Whether it may be ignored on a machine without swap.
     pub of_swap: bool,
+    /// Name of the method that has set this limit too, if it was not requested by itself.
+    pub part_of: Option<&'static str>,
 }
 
 impl Setting {
@@ -26,7 +28,7 @@ impl Setting {
         fn owned(files: &[(&str, String)]) -> Vec<(String, String)> {
             files.iter().map(|(file, value)| ((*file).to_owned(), value.clone())).collect()
         }
-        Self { name, controller, v1: owned(v1), v2: owned(v2), of_swap: false }
+        Self { name, controller, v1: owned(v1), v2: owned(v2), of_swap: false, part_of: None }
     }
 
     pub fn files(&self, version: HierarchyVersion) -> &[(String, String)] {
@@ -133,7 +135,8 @@ impl Cgroup {
                 .into_iter()
                 .collect();
             let v2 = [("memory.swap.max", swap.to_string())];
-            settings.push(Setting { of_swap: true, ..Setting::new("swap_max", Controller::Memory, &v1, &v2) });
+            let part_of = (self.swap == Swap::Default).then_some("memory_max");
+            settings.push(Setting { of_swap: true, part_of, ..Setting::new("swap_max", Controller::Memory, &v1, &v2) });
         }
         Ok(settings)
     }

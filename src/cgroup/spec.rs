@@ -115,15 +115,22 @@ impl Spec {
         let mut or_unenforced = |result: Result<()>, what: &str, controller| match (result, &mut unenforced) {
             (Err(error), Some(lost)) if error.layer().is_some() && parents.lack(controller) => {
                 lost.push(Unenforced::new(what, &error));
-                Ok(())
+                Ok(false)
             }
-            (result, _) => result,
+            (result, _) => result.map(|()| true),
         };
         let settings = cgroup.settings()?;
         let asks_for_more = !settings.is_empty() || cpu_time || cgroup.freezable;
+        let mut lost = vec![];
         for setting in settings {
+            // It is missing because the other limit is, which is reported already.
+            if setting.part_of.is_some_and(|whole| lost.contains(&whole)) {
+                continue;
+            }
             let group = spec.group(&parents, setting.controller, setting.name);
-            or_unenforced(group.and_then(|group| group.add(&setting)), setting.name, setting.controller)?;
+            if !or_unenforced(group.and_then(|group| group.add(&setting)), setting.name, setting.controller)? {
+                lost.push(setting.name);
+            }
         }
         if cgroup.limits_writes() {
             spec.cover_buffered_writes(&parents)?;

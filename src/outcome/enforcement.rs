@@ -14,7 +14,8 @@ use crate::layer::Layer;
 pub struct Unenforced {
     /// The layer.
     pub layer: Layer,
-    /// The requested setting, or a setting that it implies, in a few words.
+    /// The requested setting, or a setting that it implies, in a few words. What
+    /// [`Cgroup::memory_max`](crate::Cgroup::memory_max) implies for swap is not named besides it.
     pub requested: String,
     /// The reason: what was attempted, the error that the kernel returned, and what to do.
     pub reason: String,

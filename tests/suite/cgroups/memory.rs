@@ -13,7 +13,7 @@ use crate::cgroups::groups::{
     self, is_v1, of_process, unless_accounts, unless_hugetlb, unless_peak, unless_v1, unless_v2,
 };
 use crate::cgroups::{MB, group, payload, sleeper, succeeds, with, without};
-use crate::support::{self, sh, unless_python, unless_root};
+use crate::support::{self, sh, unless_python, unless_root, unless_user};
 use stockade::Errno;
 use stockade::ErrorKind;
 
@@ -142,6 +142,26 @@ fn swap_is_limited_as_requested() {
     assert!(both > 1 << 50, "{both}");
     let [memory, both] = limits_of(group().memory_max(64 * MB).swap_max(u64::MAX));
     assert!(memory == 64 * MB && both > 1 << 50, "{memory} {both}");
+}
+
+fn unless_a_user_without_a_cgroup() -> Option<String> {
+    let is_limited = || without().cgroup(Cgroup::new().memory_max(64 * MB)).status(Command::new("true")).is_ok();
+    unless_user().or_else(|| is_limited().then(|| "a cgroup can be created here".into()))
+}
+
+#[apply(test)]
+#[only(User)]
+#[skip(unless_a_user_without_a_cgroup)]
+fn without_a_cgroup_the_limits_that_were_requested_are_named() {
+    let named = |cgroup: Cgroup| -> Vec<String> {
+        let sandbox = without().cgroup(cgroup).best_effort([Layer::Cgroup]);
+        let lost = sandbox.status(Command::new("true")).unwrap().enforcement.unenforced;
+        lost.into_iter().filter(|lost| lost.layer == Layer::Cgroup).map(|lost| lost.requested).collect()
+    };
+    let limited = Cgroup::new().memory_max(64 * MB).pids_max(16);
+    assert_eq!(named(limited.clone()), ["memory_max", "pids_max"]);
+    assert_eq!(named(limited.clone().swap_unlimited()), ["memory_max", "pids_max"]);
+    assert_eq!(named(limited.swap_max(MB)), ["memory_max", "swap_max", "pids_max"]);
 }
 
 #[apply(test)]

@@ -52,7 +52,8 @@ impl Sandbox {
     /// | not part of it, since the program does not notice it | [`Sandbox::setup_timeout`], [`Sandbox::keep_namespaces`], [`Cgroup::parent`](crate::Cgroup::parent) |
     /// | not part of it, although the program may notice it | the contents of files: of inputs, binds, and the programs of [`Root::host`](crate::Root::host) and [`Root::system`](crate::Root::system); the command with its arguments and environment; the kernel, the processor and the time; which best-effort layers are in force ([`Outcome::enforcement`](crate::Outcome::enforcement)); the caller's user, and its environment |
     ///
-    /// Paths of the host count as text: the same file under another path gives another digest. To share a cache between
+    /// Paths of the host count as text: the same file under another path gives another digest, and a relative path the same
+    /// one in each working directory. Use absolute paths, or fingerprints of one working directory. To share a cache between
     /// directories, take the fingerprint before binds and [`Root::inputs`](crate::Root::inputs) are added, and add to the key
     /// for each input its path in the sandbox and the digest of its contents.
     ///

@@ -176,7 +176,15 @@ fn best_effort(sandbox: Sandbox) -> Sandbox {
 mod failing {
     use std::time::Duration;
 
+    use nix::sys::wait::waitpid;
+    use nix::unistd::ForkResult;
+
     use super::*;
+
+    fn fork() -> ForkResult {
+        // SAFETY: the other thread of this process waits for the test, and holds no lock that the closures take.
+        unsafe { nix::unistd::fork() }.expect("a process")
+    }
 
     #[test]
     #[ignore = "it fails"]
@@ -268,6 +276,50 @@ mod failing {
     #[ignore = "it fails"]
     fn aborts() {
         isolated(|| std::process::abort());
+    }
+
+    #[test]
+    #[ignore = "it fails"]
+    fn fails_after_a_forked_process_has_returned() {
+        isolated(|| {
+            if let ForkResult::Parent { child } = fork() {
+                let status = waitpid(child, None).expect("a status");
+                panic!("the forked process: {status:?}");
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "it fails"]
+    fn exits_after_a_forked_process_has_returned() {
+        isolated(|| {
+            if let ForkResult::Parent { child } = fork() {
+                waitpid(child, None).expect("a status");
+                std::process::exit(0);
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "it fails"]
+    fn forks_before_the_call() {
+        if std::env::var_os("STOCKADE_TEST_RUN").is_some()
+            && let ForkResult::Parent { child } = fork()
+        {
+            waitpid(child, None).expect("a status");
+            isolated(|| panic!("the reason"));
+        }
+        isolated(|| ());
+    }
+
+    #[test]
+    #[ignore = "it fails"]
+    fn is_killed_after_it_has_returned() {
+        extern "C" fn abort() {
+            std::process::abort();
+        }
+        // SAFETY: the function may be called at any time.
+        isolated(|| assert_eq!(unsafe { libc::atexit(abort) }, 0));
     }
 
     #[test]
@@ -395,6 +447,18 @@ fn exceeded_limits_are_named() {
 fn a_process_that_does_not_return_fails_the_test() {
     failure("exits").has(&["the test did not return: its process exited with 0"]);
     failure("aborts").has(&["the test did not return: its process killed by SIGABRT"]);
+}
+
+#[test]
+fn a_forked_process_does_not_report_for_the_test() {
+    failure("fails_after_a_forked_process_has_returned").has(&["the forked process: Exited(", ", 0)"]);
+    failure("exits_after_a_forked_process_has_returned").has(&["the test did not return: its process exited with 0"]);
+    failure("forks_before_the_call");
+}
+
+#[test]
+fn a_process_that_fails_after_the_test_has_returned_fails_the_test() {
+    failure("is_killed_after_it_has_returned").has(&["after the test had returned: killed by SIGABRT"]);
 }
 
 #[test]

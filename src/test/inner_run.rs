@@ -24,6 +24,9 @@ use crate::sys::inherited_fd::close_on_exec;
 /// runs.
 pub(super) const VARIABLE: &str = "STOCKADE_TEST_RUN";
 
+/// The exit status of a forked process that panics or returns an error, as that of a program in Rust that panics.
+const EXIT_OF_A_PANIC: i32 = 101;
+
 /// Returns the value of the variable.
 pub(super) fn variable(inode: u64, call: usize) -> String {
     format!("{inode}:{call}")
@@ -38,6 +41,8 @@ pub(super) fn separator(inode: u64) -> String {
 #[derive(Debug)]
 pub(super) struct InnerRun {
     inode: u64,
+    /// The process that reports. What it forks has its memory and the pipe too.
+    pid: u32,
     /// The number of the call to run. The caller has run those before it, each in a sandbox of its own.
     call: usize,
     calls: AtomicUsize,
@@ -60,7 +65,7 @@ impl InnerRun {
             return None;
         }
         close_on_exec(DESCRIPTOR as i32).ok()?;
-        Some(Self { inode, call, calls: AtomicUsize::new(0) })
+        Some(Self { inode, pid: process::id(), call, calls: AtomicUsize::new(0) })
     }
 
     /// Calls the closure, reports how it returned, and exits, if this is the call to run.
@@ -89,6 +94,10 @@ impl InnerRun {
             Ok(result) => result.error().map_or(TestVerdict::Passed, TestVerdict::Failed),
             Err(payload) => TestVerdict::Panicked(message(&*payload)),
         };
+        if process::id() != self.pid {
+            // A process that the closure has forked: only its parent returns for the test.
+            process::exit(if verdict == TestVerdict::Passed { 0 } else { EXIT_OF_A_PANIC });
+        }
         let text = RunReport { verdict, leaked: leaked() }.to_text();
         if let Err(error) = io::stdout().flush().and_then(|()| report.write_all(text.as_bytes())) {
             give_up(&error);

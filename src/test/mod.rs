@@ -26,11 +26,13 @@
 //! | returns an error | fails with the error |
 //! | panics | panics with the same message, so that `#[should_panic(expected = "…")]` works |
 //! | leaves processes running | fails, and names them |
-//! | exceeds a limit, is killed or exits | fails, and says which limit or signal it was |
+//! | exceeds a limit, is killed or exits, with any status | fails, and says which limit, signal or status it was |
+//! | returns, and its process fails while it exits | fails, and says how |
 //!
 //! - **What stands before the call runs twice**, outside and inside; what stands after it runs outside only. So a test
 //!   is best one call. Values that the closure captures are those of the inner process, and what it changes stays
-//!   there. A test may call [`isolated`] more than once: each closure has a sandbox of its own.
+//!   there. A test may call [`isolated`] more than once, one call after another: each closure has a sandbox of its own.
+//!   The calls are numbered, so calls of several threads at the same time can run one closure twice and another never.
 //! - **Output** that the closure writes is printed when it has returned, at most the 16 MiB of each stream that the
 //!   profile allows. The harness captures it as that of any test.
 //! - **Harnesses**: `cargo test` with any of its options, and cargo-nextest; also harnesses of other crates that know
@@ -39,6 +41,8 @@
 //! - **Not supported**: documentation tests and benchmarks, which have no harness that runs one of them by name, and
 //!   `#[should_panic]` without `expected`, which also passes if the sandbox cannot be created.
 //! - **Asynchronous tests**: create the runtime in the closure.
+//! - **Forks**: a process that the closure has forked, and that returns from it, exits with status 0, or with 101 if it
+//!   panics or returns an error. It does not decide the test.
 //!
 //! # Debuggers
 //!

@@ -54,7 +54,8 @@ impl RunReport {
         loop {
             let (line, after) = rest.split_once('\n')?;
             let verdict = match line {
-                "passed" => TestVerdict::Passed,
+                // Anything after it is of another process, such as one that was forked before the call.
+                "passed" if after.is_empty() => TestVerdict::Passed,
                 "failed" => TestVerdict::Failed(after.to_owned()),
                 "panicked" => TestVerdict::Panicked(after.to_owned()),
                 _ => {
@@ -87,6 +88,7 @@ mod tests {
         assert_eq!(RunReport::parse(""), None);
         assert_eq!(RunReport::parse("leaked sleep (7)\n"), None);
         assert_eq!(RunReport::parse("passe"), None);
+        assert_eq!(RunReport::parse("passed\nbegin\npanicked\n"), None);
     }
 
     #[test]

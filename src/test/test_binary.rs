@@ -21,7 +21,8 @@ use crate::sandbox::Sandbox;
 /// | the working directory | the caller's. cargo starts tests in the directory of their package |
 /// | environment variables | those of [`is_passed`] |
 ///
-/// The paths are those of the host, since a test finds its files by paths that were compiled into it.
+/// The paths are those of the host, since a test finds its files by paths that were compiled into it. So the `/tmp` of the
+/// sandbox is not empty if one of these directories is below the `/tmp` of the host.
 ///
 /// ```
 /// use stockade::{profile, test::TestBinary};

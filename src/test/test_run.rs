@@ -72,6 +72,9 @@ impl<'a> TestRun<'a> {
             }
             Some(TestVerdict::Failed(error)) => Ran::Failed(with_notes(format!("Error: {error}"), &notes)),
             Some(TestVerdict::Passed) if !leaked.is_empty() => Ran::Failed(notes),
+            Some(TestVerdict::Passed) if !outcome.success() => {
+                Ran::Failed(with_notes(format!("after the test had returned: {}", outcome.termination), &notes))
+            }
             Some(TestVerdict::Passed) => Ran::Passed,
         })
     }

@@ -53,8 +53,8 @@ use crate::stored::{As, Escaped};
 /// When compiled ([`Sandbox::plan`](crate::Sandbox::plan) or a spawn):
 ///
 /// - [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if the path of an input is absolute, is
-///   empty, or contains `.` or `..`; if two inputs have the same path in the sandbox, or one is inside another; if an input
-///   is a socket, a FIFO or a device; or if the directory is not one.
+///   empty, or contains `.` or `..`; if inputs of two calls have the same path in the sandbox, or one is inside another; if
+///   an input is a socket, a FIFO or a device; or if the directory is not one.
 /// - [`ErrorKind::SetupFailed`](crate::ErrorKind::SetupFailed) if an input or the directory does not exist, or with
 ///   `ELOOP` if a path leads through a symlink.
 /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) before Linux 5.12.

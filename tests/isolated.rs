@@ -322,6 +322,19 @@ mod failing {
         isolated(|| assert_eq!(unsafe { libc::atexit(abort) }, 0));
     }
 
+    /// The first call of this order is the second one where the threads run in another order.
+    #[test]
+    #[ignore = "it fails"]
+    fn isolates_in_two_threads() {
+        let name = "failing::isolates_in_two_threads";
+        std::thread::scope(|scope| {
+            let calls = [(); 2].map(|()| scope.spawn(|| Isolated::new().test_name(name).run(|| ())));
+            for call in calls {
+                call.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload));
+            }
+        });
+    }
+
     #[test]
     #[ignore = "it fails"]
     fn has_no_name() {
@@ -459,6 +472,11 @@ fn a_forked_process_does_not_report_for_the_test() {
 #[test]
 fn a_process_that_fails_after_the_test_has_returned_fails_the_test() {
     failure("is_killed_after_it_has_returned").has(&["after the test had returned: killed by SIGABRT"]);
+}
+
+#[test]
+fn a_test_that_isolates_in_two_threads_fails() {
+    failure("isolates_in_two_threads").has(&["isolates closures in two threads: isolate them in one"]);
 }
 
 #[test]

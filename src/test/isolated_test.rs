@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::Mutex;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use super::inner_run::InnerRun;
@@ -139,7 +140,12 @@ impl Isolated {
         let sandbox = binary.bind(self.sandbox.clone());
         let mut shown = String::new();
         for name in names {
-            let run = TestRun::new(&sandbox, command.clone(), name, next_call(name))?;
+            let Some(call) = next_call(name) else {
+                return Ok(Ran::Failed(format!(
+                    "{name} isolates closures in two threads: isolate them in one, in an order"
+                )));
+            };
+            let run = TestRun::new(&sandbox, command.clone(), name, call)?;
             match run.result() {
                 Some(ran) => return Ok(ran),
                 None => shown = run.unstarted(),
@@ -153,11 +159,12 @@ impl Isolated {
     }
 }
 
-/// Returns the number of a call within its test.
-fn next_call(test: &str) -> usize {
-    static CALLS: Mutex<Option<HashMap<String, usize>>> = Mutex::new(None);
-    let mut calls = lock(&CALLS);
-    let next = calls.get_or_insert_default().entry(test.to_owned()).or_default();
+/// Returns the number of a call within its test, by which the inner process finds the closure. `None` if another thread has
+/// called before: the order may be another one there.
+fn next_call(test: &str) -> Option<usize> {
+    static CALLS: Mutex<Option<HashMap<String, (ThreadId, usize)>>> = Mutex::new(None);
+    let (own, mut calls) = (thread::current().id(), lock(&CALLS));
+    let (thread, next) = calls.get_or_insert_default().entry(test.to_owned()).or_insert((own, 0));
     *next += 1;
-    *next - 1
+    (*thread == own).then_some(*next - 1)
 }

@@ -31,8 +31,8 @@
 //!
 //! - **What stands before the call runs twice**, outside and inside; what stands after it runs outside only. So a test
 //!   is best one call. Values that the closure captures are those of the inner process, and what it changes stays
-//!   there. A test may call [`isolated`] more than once, one call after another: each closure has a sandbox of its own.
-//!   The calls are numbered, so calls of several threads at the same time can run one closure twice and another never.
+//!   there. A test may call [`isolated`] more than once: each closure has a sandbox of its own. The calls are told apart by
+//!   their order, so all must be made by one thread: those of another one fail.
 //! - **Output** that the closure writes is printed when it has returned, at most the 16 MiB of each stream that the
 //!   profile allows. The harness captures it as that of any test.
 //! - **Harnesses**: `cargo test` with any of its options, and cargo-nextest; also harnesses of other crates that know

@@ -2,10 +2,11 @@
 //! `confine::mount_table`.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{Read, Result};
+use std::io::Result;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+
+use crate::proc_file;
 
 /// A line: one mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +43,7 @@ pub(crate) fn read_of_kind(kind: &[u8]) -> Result<Vec<Line>> {
 
 /// Reads the whole file.
 fn table() -> Result<Vec<u8>> {
-    /// The size of the buffer, in bytes. The kernel walks its list of mounts again for each read(2).
-    const BUFFER_SIZE: usize = 16 << 10;
-    let mut table = Vec::with_capacity(BUFFER_SIZE);
-    File::open("/proc/self/mountinfo")?.read_to_end(&mut table)?;
-    Ok(table)
+    proc_file::read("/proc/self/mountinfo")
 }
 
 /// Parses the whole file. Malformed lines are skipped.

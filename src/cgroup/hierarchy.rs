@@ -14,6 +14,7 @@ use super::directory::Directory;
 use super::{CgroupParent, unit};
 use crate::error::{Error, Result};
 use crate::mountinfo::{self, Line};
+use crate::proc_file;
 use crate::unix::{self, ToErrno};
 
 /// A cgroup controller, by its name on v2.
@@ -128,7 +129,7 @@ pub(super) struct Hierarchies {
 
 impl Hierarchies {
     pub fn read(parent: &CgroupParent) -> Result<Self> {
-        let own = fs::read("/proc/self/cgroup").map_err(Error::io("read /proc/self/cgroup"))?;
+        let own = proc_file::read("/proc/self/cgroup").map_err(Error::io("read /proc/self/cgroup"))?;
         let mut hierarchies = Self::of(&own)?;
         match parent {
             CgroupParent::Auto => {}

@@ -22,6 +22,7 @@ use super::sub_ids::{IdRange, read_sub_ids};
 use crate::error::{Error, Result};
 use crate::host_path::{HostPath, ResolveError};
 use crate::launch::OWN_IDS;
+use crate::proc_file;
 
 /// The file system type of a ramfs (statfs(2)).
 const RAMFS_MAGIC: libc::c_long = 0x8584_58f6;
@@ -166,16 +167,16 @@ impl Facts {
 /// Returns which of [`SET_UP_CAPABILITIES`] the caller lacks, or would lose with execve(2), where a user other than
 /// root keeps only the ambient ones. Such a user also needs CAP_DAC_OVERRIDE, to open root's files.
 fn lacking_capabilities(uid: u32) -> Vec<Capability> {
-    let has = |set, capability| caps::has_cap(None, set, capability).unwrap_or(false);
-    let usable =
-        |&capability: &Capability| has(CapSet::Effective, capability) && (uid == 0 || has(CapSet::Ambient, capability));
+    let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
+    let is_ambient = |capability| caps::has_cap(None, CapSet::Ambient, capability).unwrap_or(false);
+    let usable = |capability: &Capability| effective.contains(capability) && (uid == 0 || is_ambient(*capability));
     let roots_files = (uid != 0).then_some(Capability::CAP_DAC_OVERRIDE);
     SET_UP_CAPABILITIES.into_iter().chain(roots_files).filter(|capability| !usable(capability)).collect()
 }
 
 /// Reads the user ID map of this process's user namespace.
 fn own_map() -> Result<Vec<IdRange>> {
-    let text = fs::read_to_string("/proc/self/uid_map").map_err(Error::io("read /proc/self/uid_map"))?;
+    let text = proc_file::read_to_string("/proc/self/uid_map").map_err(Error::io("read /proc/self/uid_map"))?;
     let range = |line: &str| {
         let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
         Some(IdRange::new(numbers.next()??, numbers.next()??, numbers.next()??))
@@ -197,7 +198,7 @@ fn running_kernel() -> (u32, u32) {
 fn last_capability() -> u32 {
     static LAST: OnceLock<u32> = OnceLock::new();
     *LAST.get_or_init(|| {
-        let text = fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
+        let text = proc_file::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
         let last = text.and_then(|text| text.trim().parse().ok());
         last.unwrap_or(Capability::CAP_CHECKPOINT_RESTORE.index().into())
     })

@@ -20,6 +20,7 @@ pub struct Cli {
 }
 
 #[derive(Subcommand)]
+#[command(defer = true)]
 pub enum Subprogram {
     /// Run a program in a sandbox, and exit with its status
     ///

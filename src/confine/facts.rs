@@ -22,6 +22,7 @@ use super::sub_ids::{IdRange, read_sub_ids};
 use crate::error::{Error, Result};
 use crate::host_path::{HostPath, ResolveError};
 use crate::launch::OWN_IDS;
+use crate::mountinfo;
 use crate::proc_file;
 
 /// The file system type of a ramfs (statfs(2)).
@@ -63,7 +64,9 @@ pub(crate) struct Facts {
     pub secure_bits: SecureBits,
     /// Number of the last capability that the kernel knows.
     pub last_capability: u32,
-    /// The mounts that the caller sees, read when they are needed.
+    /// The contents of `/proc/self/mountinfo`, read when they are needed.
+    mountinfo: OnceCell<Vec<u8>>,
+    /// The mounts that the caller sees.
     mounts: OnceCell<MountTable>,
     /// The paths that were resolved for this plan, with whether their last symlinks were followed.
     resolved: RefCell<HashMap<(HostPath, bool), PathBuf>>,
@@ -93,6 +96,7 @@ impl Facts {
             kernel: kernel.unwrap_or_else(running_kernel),
             secure_bits: SecureBits::of_caller(),
             last_capability: last_capability(),
+            mountinfo: OnceCell::new(),
             mounts: OnceCell::new(),
             resolved: RefCell::default(),
             can_idmap,
@@ -110,13 +114,19 @@ impl Facts {
         }
     }
 
-    /// The mounts that the caller sees. They are read once for each plan.
-    pub fn mounts(&self) -> Result<&MountTable> {
-        if let Some(table) = self.mounts.get() {
+    /// The contents of `/proc/self/mountinfo`. They are read once for each plan.
+    pub fn mountinfo(&self) -> Result<&[u8]> {
+        if let Some(table) = self.mountinfo.get() {
             return Ok(table);
         }
-        let table = MountTable::read()?;
-        Ok(self.mounts.get_or_init(|| table))
+        let table = mountinfo::table().map_err(Error::mounts)?;
+        Ok(self.mountinfo.get_or_init(|| table))
+    }
+
+    /// The mounts that the caller sees.
+    pub fn mounts(&self) -> Result<&MountTable> {
+        let table = self.mountinfo()?;
+        Ok(self.mounts.get_or_init(|| MountTable::parse(table)))
     }
 
     /// Resolves a path of the host, once for each plan. `follow` says whether a symlink in its last component is

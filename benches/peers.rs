@@ -1,12 +1,14 @@
 //! What it takes to run a program by the command `stockade run`, and by other programs that isolate: as processes, in turns, in
-//! one run. Prints medians, and their ratios to the program alone; `-- --test` runs everything once. What is not installed, or
-//! does not work on this host, is left out, with the reason.
+//! one run. Each round has another order, since what the kernel has to clean up after one slows the next. Prints medians, and
+//! their ratios to the program alone; `-- --test` runs everything once. What is not installed, or does not work on this host,
+//! is left out, with the reason.
 //!
 //! All create all namespaces but that of time, a root with `/usr` and the program read-only, new `/proc`, `/dev` and `/tmp`, no
 //! filter of system calls, and give the program the user ID of the caller, apart from the lines that have another name. What each
 //! does besides, and cannot be told not to do, is described in `docs/comparison.md`.
 
 use std::fs;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -156,12 +158,15 @@ fn run(command: &mut Command) -> Duration {
     time
 }
 
-/// Returns the median time of each in milliseconds, in turns.
+/// Returns the median time of each in milliseconds, in turns, in another order in each round.
 fn medians(contestants: &mut [(&str, Command)], rounds: usize) -> Vec<f64> {
     let mut times = vec![vec![]; contestants.len()];
-    for _ in 0..rounds {
-        for ((_, command), times) in contestants.iter_mut().zip(&mut times) {
-            times.push(run(command));
+    let mut order: Vec<usize> = (0..contestants.len()).collect();
+    for round in 0..rounds {
+        // The same orders in every run.
+        order.sort_by_key(|&index| BuildHasherDefault::<DefaultHasher>::default().hash_one((round, index)));
+        for &index in &order {
+            times[index].push(run(&mut contestants[index].1));
         }
     }
     let median = |mut times: Vec<Duration>| {

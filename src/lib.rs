@@ -86,6 +86,7 @@
 //! | `advice` | What to do about an error: the table of causes and hints, and the facts that select a row. |
 //! | `mountinfo` | The table of mounts. |
 //! | `process_status` | The status of a process, as `/proc` shows it. |
+//! | `proc_file` | Reading files of `/proc`. |
 //! | `skip_reason` | The reasons why a file that a program wrote is not collected: [`SkipReason`](collect::SkipReason). |
 //! | `stored` | The serialised form of values (feature `serde`): field formats, units, versions. |
 //! | `flag_set` | Sets of flags as types, such as [`Namespaces`]. |
@@ -149,6 +150,7 @@ pub mod outcome;
 mod plan;
 pub mod pool;
 pub mod probe;
+mod proc_file;
 mod process_status;
 pub mod profile;
 mod sandbox;

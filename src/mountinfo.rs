@@ -2,10 +2,11 @@
 //! `confine::mount_table`.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{Read, Result};
+use std::io::Result;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+
+use crate::proc_file;
 
 /// A line: one mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,20 +34,20 @@ pub(crate) fn read() -> Result<Vec<Line>> {
 
 /// Reads the mounts of file systems whose types begin with `kind`.
 pub(crate) fn read_of_kind(kind: &[u8]) -> Result<Vec<Line>> {
-    let table = table()?;
-    let begin = [b" - ", kind].concat();
-    let lines = table.split(|&byte| byte == b'\n');
-    let of_kind = lines.filter(|line| line.windows(begin.len()).any(|window| window == begin));
-    Ok(of_kind.filter_map(parse_line).collect())
+    Ok(parse_of_kind(&table()?, kind))
 }
 
 /// Reads the whole file.
-fn table() -> Result<Vec<u8>> {
-    /// The size of the buffer, in bytes. The kernel walks its list of mounts again for each read(2).
-    const BUFFER_SIZE: usize = 16 << 10;
-    let mut table = Vec::with_capacity(BUFFER_SIZE);
-    File::open("/proc/self/mountinfo")?.read_to_end(&mut table)?;
-    Ok(table)
+pub(crate) fn table() -> Result<Vec<u8>> {
+    proc_file::read("/proc/self/mountinfo")
+}
+
+/// Parses the lines of file systems whose types begin with `kind`.
+pub(crate) fn parse_of_kind(table: &[u8], kind: &[u8]) -> Vec<Line> {
+    let begin = [b" - ", kind].concat();
+    let lines = table.split(|&byte| byte == b'\n');
+    let of_kind = lines.filter(|line| line.windows(begin.len()).any(|window| window == begin));
+    of_kind.filter_map(parse_line).collect()
 }
 
 /// Parses the whole file. Malformed lines are skipped.

@@ -1,8 +1,9 @@
 //! `/proc/[pid]/status` (proc_pid_status(5)). A program chooses its name, which is part of it and need not be UTF-8.
 
-use std::fs;
 use std::io;
 use std::path::Path;
+
+use crate::proc_file;
 
 /// The status of a process or thread.
 pub(crate) struct ProcessStatus(String);
@@ -10,7 +11,7 @@ pub(crate) struct ProcessStatus(String);
 impl ProcessStatus {
     /// Reads the file at a path.
     pub fn read(path: impl AsRef<Path>) -> io::Result<Self> {
-        fs::read(path).map(|bytes| Self::parse(&bytes))
+        proc_file::read(path).map(|bytes| Self::parse(&bytes))
     }
 
     /// Reads the status of a process or thread.

@@ -14,6 +14,7 @@ use super::directory::Directory;
 use super::{CgroupParent, unit};
 use crate::error::{Error, Result};
 use crate::mountinfo::{self, Line};
+use crate::proc_file;
 use crate::unix::{self, ToErrno};
 
 /// A cgroup controller, by its name on v2.
@@ -128,14 +129,19 @@ pub(super) struct Hierarchies {
 
 impl Hierarchies {
     pub fn read(parent: &CgroupParent) -> Result<Self> {
-        let own = fs::read("/proc/self/cgroup").map_err(Error::io("read /proc/self/cgroup"))?;
-        let mut hierarchies = Self::of(&own)?;
+        let mut hierarchies = Self::of_caller(&mountinfo::table().map_err(Error::mounts)?)?;
         match parent {
             CgroupParent::Auto => {}
             CgroupParent::Path(path) => hierarchies.parent = Some(path.strip_prefix("/").unwrap_or(path).to_owned()),
             CgroupParent::SystemdScope => hierarchies.is_delegated = true,
         }
         Ok(hierarchies)
+    }
+
+    /// Returns the hierarchies for the caller, by the contents of `/proc/self/mountinfo`.
+    pub fn of_caller(mounts: &[u8]) -> Result<Self> {
+        let own = proc_file::read("/proc/self/cgroup").map_err(Error::io("read /proc/self/cgroup"))?;
+        Ok(Self::new(mountinfo::parse_of_kind(mounts, b"cgroup"), &own, None))
     }
 
     /// Returns the hierarchies for a process, by the contents of `/proc/[pid]/cgroup`.

@@ -231,13 +231,13 @@ impl Spec {
     }
 
     /// Whether the program stays in a cgroup of the caller to which this user may write. `spec`: the cgroups that the
-    /// program enters.
-    pub fn leaves_writable(spec: Option<&Self>) -> bool {
+    /// program enters; `mounts`: the contents of `/proc/self/mountinfo`.
+    pub fn leaves_writable(spec: Option<&Self>, mounts: &[u8]) -> bool {
         let enters = |hierarchy: &Hierarchy| {
             let mut groups = spec.iter().flat_map(|spec| &spec.groups);
             groups.any(|group| hierarchy.holds(group.version, &group.controllers))
         };
-        Hierarchies::read(&CgroupParent::Auto).map_or(true, |hierarchies| hierarchies.are_writable(enters))
+        Hierarchies::of_caller(mounts).map_or(true, |hierarchies| hierarchies.are_writable(enters))
     }
 
     /// Returns how many cgroups the program enters.

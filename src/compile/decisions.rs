@@ -304,7 +304,8 @@ impl<'a> Decisions<'a> {
     /// The cgroup of the caller, if the program may write to it: in namespaces of its own it can mount any hierarchy.
     fn callers_cgroup(&self) -> Option<Gap> {
         let may_write = self.may_mount() && self.ids.may_be(self.facts.ids.0);
-        (may_write && Spec::leaves_writable(self.cgroup.as_ref())).then(|| {
+        let is_writable = |mounts: &[u8]| Spec::leaves_writable(self.cgroup.as_ref(), mounts);
+        (may_write && self.facts.mountinfo().map_or(true, is_writable)).then(|| {
             Gap::new(
                 GapKind::Cgroup,
                 "the program can limit, freeze and kill the processes in the caller's cgroup: its files belong to the \

@@ -22,6 +22,8 @@ use super::sub_ids::{IdRange, read_sub_ids};
 use crate::error::{Error, Result};
 use crate::host_path::{HostPath, ResolveError};
 use crate::launch::OWN_IDS;
+use crate::mountinfo;
+use crate::proc_file;
 
 /// The file system type of a ramfs (statfs(2)).
 const RAMFS_MAGIC: libc::c_long = 0x8584_58f6;
@@ -62,7 +64,9 @@ pub(crate) struct Facts {
     pub secure_bits: SecureBits,
     /// Number of the last capability that the kernel knows.
     pub last_capability: u32,
-    /// The mounts that the caller sees, read when they are needed.
+    /// The contents of `/proc/self/mountinfo`, read when they are needed.
+    mountinfo: OnceCell<Vec<u8>>,
+    /// The mounts that the caller sees.
     mounts: OnceCell<MountTable>,
     /// The paths that were resolved for this plan, with whether their last symlinks were followed.
     resolved: RefCell<HashMap<(HostPath, bool), PathBuf>>,
@@ -92,6 +96,7 @@ impl Facts {
             kernel: kernel.unwrap_or_else(running_kernel),
             secure_bits: SecureBits::of_caller(),
             last_capability: last_capability(),
+            mountinfo: OnceCell::new(),
             mounts: OnceCell::new(),
             resolved: RefCell::default(),
             can_idmap,
@@ -109,13 +114,19 @@ impl Facts {
         }
     }
 
-    /// The mounts that the caller sees. They are read once for each plan.
-    pub fn mounts(&self) -> Result<&MountTable> {
-        if let Some(table) = self.mounts.get() {
+    /// The contents of `/proc/self/mountinfo`. They are read once for each plan.
+    pub fn mountinfo(&self) -> Result<&[u8]> {
+        if let Some(table) = self.mountinfo.get() {
             return Ok(table);
         }
-        let table = MountTable::read()?;
-        Ok(self.mounts.get_or_init(|| table))
+        let table = mountinfo::table().map_err(Error::mounts)?;
+        Ok(self.mountinfo.get_or_init(|| table))
+    }
+
+    /// The mounts that the caller sees.
+    pub fn mounts(&self) -> Result<&MountTable> {
+        let table = self.mountinfo()?;
+        Ok(self.mounts.get_or_init(|| MountTable::parse(table)))
     }
 
     /// Resolves a path of the host, once for each plan. `follow` says whether a symlink in its last component is
@@ -166,16 +177,16 @@ impl Facts {
 /// Returns which of [`SET_UP_CAPABILITIES`] the caller lacks, or would lose with execve(2), where a user other than
 /// root keeps only the ambient ones. Such a user also needs CAP_DAC_OVERRIDE, to open root's files.
 fn lacking_capabilities(uid: u32) -> Vec<Capability> {
-    let has = |set, capability| caps::has_cap(None, set, capability).unwrap_or(false);
-    let usable =
-        |&capability: &Capability| has(CapSet::Effective, capability) && (uid == 0 || has(CapSet::Ambient, capability));
+    let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
+    let is_ambient = |capability| caps::has_cap(None, CapSet::Ambient, capability).unwrap_or(false);
+    let usable = |capability: &Capability| effective.contains(capability) && (uid == 0 || is_ambient(*capability));
     let roots_files = (uid != 0).then_some(Capability::CAP_DAC_OVERRIDE);
     SET_UP_CAPABILITIES.into_iter().chain(roots_files).filter(|capability| !usable(capability)).collect()
 }
 
 /// Reads the user ID map of this process's user namespace.
 fn own_map() -> Result<Vec<IdRange>> {
-    let text = fs::read_to_string("/proc/self/uid_map").map_err(Error::io("read /proc/self/uid_map"))?;
+    let text = proc_file::read_to_string("/proc/self/uid_map").map_err(Error::io("read /proc/self/uid_map"))?;
     let range = |line: &str| {
         let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
         Some(IdRange::new(numbers.next()??, numbers.next()??, numbers.next()??))
@@ -197,7 +208,7 @@ fn running_kernel() -> (u32, u32) {
 fn last_capability() -> u32 {
     static LAST: OnceLock<u32> = OnceLock::new();
     *LAST.get_or_init(|| {
-        let text = fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
+        let text = proc_file::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
         let last = text.and_then(|text| text.trim().parse().ok());
         last.unwrap_or(Capability::CAP_CHECKPOINT_RESTORE.index().into())
     })

@@ -111,8 +111,9 @@ pub(crate) struct MountTable {
 }
 
 impl MountTable {
-    pub fn read() -> Result<Self> {
-        Ok(Self::new(mountinfo::read().map_err(Error::mounts)?))
+    /// Parses `/proc/self/mountinfo`.
+    pub fn parse(mountinfo: &[u8]) -> Self {
+        Self::new(mountinfo::parse(mountinfo))
     }
 
     fn new(lines: Vec<Line>) -> Self {
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn below_finds_only_the_topmost_mounts() {
-        let table = MountTable::new(mountinfo::parse(TABLE));
+        let table = MountTable::parse(TABLE);
         let expected = [("/data/two words".to_owned(), true), ("/data/x".to_owned(), true)];
         assert_eq!(points(&table.below(Path::new("/data"))), expected);
         assert_eq!(points(&table.below(Path::new("/data/x"))), []);
@@ -201,7 +202,7 @@ mod tests {
             5 1 8:2 /@home/me/www /srv/www rw - btrfs /dev/b rw\n\
             6 1 8:2 /@homes /srv/homes rw - btrfs /dev/b rw\n\
             7 1 8:1 /home /srv/below rw - ext4 /dev/a rw\n";
-        let table = MountTable::new(mountinfo::parse(TABLE));
+        let table = MountTable::parse(TABLE);
         let aliases = |path: &str| table.aliases(Path::new(path));
         assert_eq!(aliases("/home/me"), ["/mnt/all/@home/me", "/srv/me", "/srv/www"].map(PathBuf::from));
         assert_eq!(aliases("/home/me/www"), ["/mnt/all/@home/me/www", "/srv/me/www", "/srv/www"].map(PathBuf::from));
@@ -210,7 +211,7 @@ mod tests {
 
     #[test]
     fn containing_finds_the_nearest_and_topmost_mount() {
-        let table = MountTable::new(mountinfo::parse(TABLE));
+        let table = MountTable::parse(TABLE);
         let at = |path: &str| table.containing(Path::new(path)).map(|mount| (mount.point.clone(), mount.attributes));
         assert_eq!(at("/data/file"), Some(("/data".into(), Attributes::NOSUID)));
         assert_eq!(at("/data/x"), Some(("/data/x".into(), Attributes::RDONLY)));

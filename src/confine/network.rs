@@ -1,8 +1,6 @@
 //! The network namespace of the sandbox: its loopback interface, and limits on its memory. Ports and addresses that a
 //! program may use are in `landlock`.
 
-use std::fs;
-
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::advice::{Need, way_to_writable_proc};
@@ -21,9 +19,7 @@ const SYSCTLS: [(&str, &str); 4] = [
 
 /// Limits the memory of connections in a new network namespace. Returns a gap if these sysctls are not writable.
 pub(crate) fn limit_connections(process: &mut Script) -> Option<Gap> {
-    let is_writable = |file: &str| {
-        fs::exists(file).is_ok_and(|it| it) && statvfs(file).is_ok_and(|it| !it.flags().contains(FsFlags::ST_RDONLY))
-    };
+    let is_writable = |file: &str| statvfs(file).is_ok_and(|it| !it.flags().contains(FsFlags::ST_RDONLY));
     if let Some((file, _)) = SYSCTLS.iter().find(|(file, _)| !is_writable(file)) {
         return Some(Gap::new(
             GapKind::NetworkMemory,

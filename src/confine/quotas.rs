@@ -13,6 +13,7 @@ use crate::advice::{Need, way_to_writable_proc};
 use crate::error::{Error, Result};
 use crate::layer::Layer;
 use crate::plan::{Script, Step};
+use crate::proc_file;
 
 /// A quota of a user.
 struct Quota {
@@ -73,8 +74,9 @@ fn shares() -> &'static [Option<String>; QUOTAS.len()] {
     static SHARES_OF_EACH: OnceLock<[Option<String>; QUOTAS.len()]> = OnceLock::new();
     SHARES_OF_EACH.get_or_init(|| {
         QUOTAS.each_ref().map(|quota| {
-            let most: u64 = fs::read_to_string(quota.of_caller).ok()?.trim().parse().ok()?;
-            fs::exists(quota.file).ok()?.then(|| (most / SHARES).max(1).to_string())
+            let most: u64 = proc_file::read_to_string(quota.of_caller).ok()?.trim().parse().ok()?;
+            let has_file = quota.file == quota.of_caller || fs::exists(quota.file).ok()?;
+            has_file.then(|| (most / SHARES).max(1).to_string())
         })
     })
 }

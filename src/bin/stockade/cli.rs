@@ -20,6 +20,7 @@ pub struct Cli {
 }
 
 #[derive(Subcommand)]
+#[command(defer = true)]
 pub enum Subprogram {
     /// Run a program in a sandbox, and exit with its status
     ///
@@ -64,7 +65,7 @@ pub enum Subprogram {
     },
 }
 
-/// The options that describe a sandbox and its program.
+// The options that describe a sandbox and its program. A doc comment would take the place of that of the subcommand.
 #[derive(Args)]
 pub struct SandboxOptions {
     #[command(flatten, next_help_heading = "Configuration")]
@@ -93,7 +94,7 @@ pub struct RunOptions {
     pub results: ResultOptions,
 }
 
-/// What is written about a run.
+// What is written about a run. No doc comment, as above.
 #[derive(Args)]
 pub struct ResultOptions {
     /// Write the outcome as a JSON object to a file, or to standard output with -
@@ -174,3 +175,24 @@ Exit status:
   exceeded a limit or made a denied system call, or if a test has left processes running; 125 if the sandbox could not be
   set up; 126 if the program could not be executed; 127 if it was not found; 2 if options or the configuration file are
   invalid.";
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use super::*;
+
+    #[test]
+    fn no_group_of_options_takes_the_place_of_the_description_of_a_subcommand() {
+        let abouts = |command: &Command| -> Vec<String> {
+            let texts =
+                command.get_subcommands().flat_map(|subcommand| [subcommand.get_about(), subcommand.get_long_about()]);
+            texts.map(|text| text.map(ToString::to_string).unwrap_or_default()).collect()
+        };
+        let mut command = Cli::command();
+        let described = abouts(&command);
+        // Adds the options of the subcommands.
+        command.build();
+        assert_eq!(abouts(&command), described);
+    }
+}

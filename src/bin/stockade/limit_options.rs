@@ -61,7 +61,7 @@ pub struct LimitOptions {
     nofile: Option<u64>,
 }
 
-/// The limit on what is written.
+// The limit on what is written. No doc comment: it would take the place of that of the subcommand.
 #[derive(Args)]
 pub struct OutputOptions {
     /// Limit the bytes of standard output and of standard error, which are printed when the program has terminated

@@ -85,7 +85,6 @@ impl Forwarding {
         let mut forwarder = Forwarder {
             signals,
             shared: self.shared.clone(),
-            ignored: 0,
             grace: description.grace(),
             has_terminal: description.has_terminal(),
             shares_session: description.shares_session(),
@@ -113,8 +112,6 @@ impl Forwarding {
 struct Forwarder {
     signals: SignalFd,
     shared: Arc<SharedState>,
-    /// The signals that this process ignores, as bits.
-    ignored: u64,
     grace: Duration,
     has_terminal: bool,
     shares_session: bool,
@@ -129,7 +126,6 @@ struct Forwarder {
 
 impl Forwarder {
     fn run(&mut self) {
-        self.ignored = ignored();
         loop {
             while let Ok(Some(signal)) = self.signals.read_signal() {
                 self.receive(&signal);
@@ -159,7 +155,7 @@ impl Forwarder {
     /// Acts on a signal, or keeps it until the program was started.
     fn receive(&mut self, received: &siginfo) {
         let bit = 1u64.checked_shl(received.ssi_signo.wrapping_sub(1)).unwrap_or_default();
-        if self.ignored & bit == 0 {
+        if ignored() & bit == 0 {
             match self.is_started() {
                 true => self.act(received),
                 false => self.keep(*received),

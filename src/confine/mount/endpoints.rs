@@ -30,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::locks::lock;
 use crate::outcome::{Gap, GapKind};
 use crate::plan::IdMaps;
+use crate::proc_file;
 
 /// How sockets and FIFOs are cut off, and the trees in which that remains to be done.
 pub(crate) struct Endpoints {
@@ -201,7 +202,7 @@ fn remove_below(paths: &mut BTreeSet<PathBuf>, top: &Path) {
 /// Reads the paths of the sockets that are bound in the caller's network namespace, under all names that mounts give
 /// them.
 fn bound_sockets(mounts: &MountTable) -> Result<BTreeSet<PathBuf>> {
-    let table = fs::read("/proc/self/net/unix").map_err(Error::io("read /proc/self/net/unix"))?;
+    let table = proc_file::read("/proc/self/net/unix").map_err(Error::io("read /proc/self/net/unix"))?;
     // number, count, protocol, flags, type, state, inode, path
     let path = |line: &[u8]| {
         let mut rest = line;

@@ -18,7 +18,8 @@ fn main() {
     if is_supported {
         name_symbols(&architecture);
         let is_native = env::var("HOST") == env::var("TARGET");
-        if architecture == "x86_64" && target("ENV") == "gnu" && is_native {
+        let has_command = env::var_os("CARGO_FEATURE_CLI").is_some();
+        if has_command && architecture == "x86_64" && target("ENV") == "gnu" && is_native {
             link_unwinder();
         }
     } else {

@@ -1,0 +1,3 @@
+//! A worker of the Remote Execution API.
+
+fn main() {}

@@ -99,10 +99,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn transient_failures_are_retried_until_patience_ends() {
-        let count = std::cell::Cell::new(0);
+        let count = &std::cell::Cell::new(0);
         let failing = |status: fn(i32) -> Result<i32, Status>| {
             count.set(0);
-            retried("a call", Duration::from_secs(60), || {
+            retried("a call", Duration::from_secs(60), move || {
                 count.set(count.get() + 1);
                 std::future::ready(status(count.get()))
             })

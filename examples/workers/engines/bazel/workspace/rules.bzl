@@ -18,7 +18,7 @@ def _many_files(ctx):
     directory = ctx.actions.declare_directory(ctx.label.name + ".d")
     ctx.actions.run_shell(
         outputs = [directory],
-        command = "cd $1 && seq -f file%g " + str(ctx.attr.count) + " | xargs touch",
+        command = "mkdir -p $1 && cd $1 && seq -f file%g " + str(ctx.attr.count) + " | xargs touch",
         arguments = [directory.path],
     )
     return [DefaultInfo(files = depset([directory]))]

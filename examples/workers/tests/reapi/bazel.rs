@@ -14,7 +14,7 @@ fn bazel_builds_and_tests_remotely() {
 
     let targets = ["//:upper", "//:object", "//:main", "//:large", "//:large_sum", "//:isolation"];
     let output = workspace.build(&targets);
-    assert!(output.contains("9 remote"), "{output}");
+    assert!(output.contains("8 remote"), "{output}");
     assert_eq!(workspace.read("upper.txt"), "SOME WORDS\n");
     let (_, answer) = text(Command::new(workspace.path("bazel-bin/main")).output().unwrap());
     assert_eq!(answer, "42\n");

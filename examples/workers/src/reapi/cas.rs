@@ -81,7 +81,7 @@ impl Cas {
         let request = GetCapabilitiesRequest { instance_name: self.instance.clone() };
         if let Ok(answer) = capabilities.get_capabilities(timed(request, CALL)).await {
             let cache = answer.into_inner().cache_capabilities.unwrap_or_default();
-            if let Some(most @ 1..) = u64::try_from(cache.max_batch_total_size_bytes).ok() {
+            if let Ok(most @ 1..) = u64::try_from(cache.max_batch_total_size_bytes) {
                 self.batch = most.min(LARGEST_BATCH);
             }
         }

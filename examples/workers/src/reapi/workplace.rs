@@ -120,7 +120,7 @@ mod tests {
         let workplace = Workplace::open(&directory.path().join("worker")).unwrap();
         let action = workplace.new_action().unwrap();
         fs::create_dir_all(action.root().join("a/b")).unwrap();
-        fs::set_permissions(action.root().join("a"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(action.root().join("a"), Permissions::from_mode(0o0)).unwrap();
         let path = action.path.clone();
         drop(action);
         assert!(!path.exists());

@@ -90,10 +90,7 @@ async fn older_commands_name_files_and_directories() {
 async fn paths_start_at_the_working_directory() {
     let fixture = Fixture::new().await;
     let script = "pwd; cat ../input; echo 1 > here; echo 2 > ../../above/there";
-    let input = Directory {
-        files: vec![file("input", fixture.storage.add("input\n"), false)],
-        ..Default::default()
-    };
+    let input = Directory { files: vec![file("input", fixture.storage.add("input\n"), false)], ..Default::default() };
     let mut job = JobBuilder::script(script).directory("a", fixture.storage.add_message(&input));
     job = job.outputs(&["here", "../../above/there"]);
     job.command.working_directory = "a/b".into();
@@ -127,7 +124,8 @@ async fn endings_are_reported_as_a_shell_would() {
         let finished = fixture.run(&JobBuilder::script(script)).await;
         assert!(finished.failure.is_none(), "{script}: {finished:?}");
         let result = finished.result.unwrap();
-        let stderr = if let Some(digest) = &result.stderr_digest { fixture.storage.get(digest) } else { result.stderr_raw };
+        let stderr =
+            if let Some(digest) = &result.stderr_digest { fixture.storage.get(digest) } else { result.stderr_raw };
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
         assert_eq!(result.exit_code, code, "{script}: {stderr}");
         assert!(stderr.contains(reason), "{script}: {stderr}");
@@ -241,7 +239,12 @@ async fn a_cancelled_action_is_killed_and_its_directory_removed() {
         (finished, started.elapsed())
     };
     let cancel = async {
-        let begun = || std::fs::read_dir(fixture.actions()).unwrap().flatten().any(|action| action.path().join("root/begun").exists());
+        let begun = || {
+            std::fs::read_dir(fixture.actions())
+                .unwrap()
+                .flatten()
+                .any(|action| action.path().join("root/begun").exists())
+        };
         while !begun() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -322,10 +325,7 @@ async fn the_input_root_can_be_the_root() {
         return;
     };
     job.command.arguments[2] = "ls /; cd /; cat etc/motd; echo more >> etc/motd; echo new > /new; touch /tmp/x".into();
-    let etc = Directory {
-        files: vec![file("motd", fixture.storage.add("motd\n"), false)],
-        ..Default::default()
-    };
+    let etc = Directory { files: vec![file("motd", fixture.storage.add("motd\n"), false)], ..Default::default() };
     job = job.directory("etc", fixture.storage.add_message(&etc)).outputs(&["new", "etc/motd", "tmp/x"]);
     let result = Fixture::succeeded(fixture.run(&job).await);
     assert_eq!(String::from_utf8_lossy(&result.stdout_raw), "bin\ndev\netc\nproc\ntmp\nmotd\n");

@@ -90,7 +90,9 @@ fn objects(workspace: &Workspace) -> Vec<String> {
 
 #[test]
 fn a_c_project_built_by_two_workers_has_the_objects_of_a_local_build() {
-    let Some(engine) = Engine::start("a_c_project_built_by_two_workers_has_the_objects_of_a_local_build") else { return };
+    let Some(engine) = Engine::start("a_c_project_built_by_two_workers_has_the_objects_of_a_local_build") else {
+        return;
+    };
     let sources = tempfile::tempdir().unwrap();
     crate::engine::copy(&zstd(), &sources.path().join("lib"));
     let build = "cc_library(\n    name = \"zstd\",\n    srcs = glob([\"lib/**/*.c\", \"lib/**/*.h\"]),\n    \

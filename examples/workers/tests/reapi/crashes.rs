@@ -51,7 +51,8 @@ fn a_cancelled_action_is_killed_within_a_heartbeat() {
     let _worker = Worker::start(engine.server, "cancelled", &[]);
     let workspace = Workspace::of_tests(engine.server);
     let mut bazel = slow(&workspace);
-    let operations = "select operations.name from operations join jobs on operations.job_name = jobs.name where jobs.stage = 3";
+    let operations =
+        "select operations.name from operations join jobs on operations.job_name = jobs.name where jobs.stage = 3";
     let operation = engine.server.query(operations).remove(0);
     let address = engine.server.address();
     let said = engine.server.bgd(&["operation", "--remote", &address, "--instance-name", "", "cancel", &operation]);
@@ -77,7 +78,9 @@ fn a_terminated_worker_finishes_its_action() {
 
 #[test]
 fn two_hundred_actions_survive_a_worker_that_is_killed_again_and_again() {
-    let Some(engine) = Engine::start("two_hundred_actions_survive_a_worker_that_is_killed_again_and_again") else { return };
+    let Some(engine) = Engine::start("two_hundred_actions_survive_a_worker_that_is_killed_again_and_again") else {
+        return;
+    };
     let server = engine.server;
     let _steady = Worker::start(server, "steady", &["--slots", "2"]);
     let mut dying = Worker::start(server, "dying", &["--slots", "2"]);

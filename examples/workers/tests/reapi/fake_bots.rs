@@ -93,7 +93,8 @@ impl FakeBots {
             let notified = self.0.1.notified();
             {
                 let mut state = self.lock();
-                while session.status == BotStatus::Ok as i32 && state.active.len() < capacity && !state.queue.is_empty() {
+                while session.status == BotStatus::Ok as i32 && state.active.len() < capacity && !state.queue.is_empty()
+                {
                     let lease = state.queue.remove(0);
                     state.active.insert(lease.id.clone(), lease);
                 }

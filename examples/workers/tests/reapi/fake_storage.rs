@@ -21,7 +21,7 @@ use stockade_workers::reapi::proto::rpc;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 type Pieces = tokio_stream::Iter<std::vec::IntoIter<Result<ReadResponse, Status>>>;
@@ -46,14 +46,32 @@ impl FakeStorage {
     /// Starts a server, and returns it with a client.
     pub async fn start() -> (Self, Cas) {
         let storage = Self::default();
+        let address = storage.serve(Server::builder(), None).await;
+        let cas = client(&format!("grpc://{address}"), &Security::default());
+        (storage, cas)
+    }
+
+    /// Starts a server with TLS, which wants a bearer token. Returns its address.
+    pub async fn start_with_tls(identity: Identity, token: &'static str) -> (Self, SocketAddr) {
+        let storage = Self::default();
+        let tls = ServerTlsConfig::new().identity(identity);
+        let address = storage.serve(Server::builder().tls_config(tls).unwrap(), Some(token)).await;
+        (storage, address)
+    }
+
+    async fn serve(&self, mut server: Server, token: Option<&'static str>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = Server::builder()
-            .add_service(ContentAddressableStorageServer::new(storage.clone()))
-            .add_service(ByteStreamServer::new(storage.clone()));
+        let check = move |request: Request<()>| {
+            let header = request.metadata().get("authorization").and_then(|header| header.to_str().ok());
+            let wanted = token.map(|token| format!("Bearer {token}"));
+            if header == wanted.as_deref() { Ok(request) } else { Err(Status::unauthenticated("another token")) }
+        };
+        let server = server
+            .add_service(ContentAddressableStorageServer::with_interceptor(self.clone(), check))
+            .add_service(ByteStreamServer::with_interceptor(self.clone(), check));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        let cas = client(address);
-        (storage, cas)
+        address
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
@@ -89,8 +107,8 @@ impl FakeStorage {
     }
 }
 
-fn client(address: SocketAddr) -> Cas {
-    let service = connect(&format!("grpc://{address}"), &Security::default()).unwrap();
+pub fn client(address: &str, security: &Security) -> Cas {
+    let service = connect(address, security).unwrap();
     Cas::new(service, String::new(), std::time::Duration::from_secs(3))
 }
 

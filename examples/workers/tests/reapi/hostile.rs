@@ -70,7 +70,14 @@ async fn directories_for_outputs_are_not_created_through_symlinks() {
     let cases = [
         link(secret.to_str().unwrap()).outputs(&["link/new/x"]),
         link("../../../../secret").outputs(&["link/new/x"]),
-        JobBuilder { command: { let mut command = link("").command; command.working_directory = "link/new".into(); command }, ..link(secret.to_str().unwrap()) },
+        JobBuilder {
+            command: {
+                let mut command = link("").command;
+                command.working_directory = "link/new".into();
+                command
+            },
+            ..link(secret.to_str().unwrap())
+        },
         JobBuilder::script("true").outputs(&["../secret/x"]),
         JobBuilder::script("true").outputs(&["/etc/passwd"]),
         JobBuilder::script("true").outputs(&["a/../../x"]),
@@ -90,7 +97,8 @@ async fn a_few_messages_cannot_describe_a_huge_input_root() {
     let mut digest = fixture.storage.add_message(&Directory::default());
     for _ in 0..40 {
         let node = |name: &str| DirectoryNode { name: name.into(), digest: Some(digest.clone()) };
-        digest = fixture.storage.add_message(&Directory { directories: vec![node("a"), node("b")], ..Default::default() });
+        digest =
+            fixture.storage.add_message(&Directory { directories: vec![node("a"), node("b")], ..Default::default() });
     }
     let job = JobBuilder { root_digest: Some(digest), ..JobBuilder::script("true") };
     let started = Instant::now();
@@ -133,7 +141,9 @@ async fn symlinked_outputs_are_data() {
 #[tokio::test(flavor = "multi_thread")]
 async fn names_that_are_not_utf8_are_an_error_that_shows_them() {
     let fixture = Fixture::new().await;
-    for script in ["touch \"$(printf 'd/a\\377b')\"", "ln -s \"$(printf 'a\\377b')\" d/link", "mkdir \"$(printf 'd/\\377')\""] {
+    for script in
+        ["touch \"$(printf 'd/a\\377b')\"", "ln -s \"$(printf 'a\\377b')\" d/link", "mkdir \"$(printf 'd/\\377')\""]
+    {
         let job = JobBuilder::script(script).outputs(&["d/x", "d"]);
         let failure = fixture.run(&job).await.failure.expect("a refusal");
         assert_eq!(failure.code, Code::FailedPrecondition, "{script}: {failure}");
@@ -145,9 +155,8 @@ async fn names_that_are_not_utf8_are_an_error_that_shows_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_files_are_outputs_and_too_many_are_an_error() {
     let fixture = Fixture::new().await;
-    let job = |count: u32| {
-        JobBuilder::script(&format!("mkdir -p d; cd d; seq -f f%g {count} | xargs touch")).outputs(&["d"])
-    };
+    let job =
+        |count: u32| JobBuilder::script(&format!("mkdir -p d; cd d; seq -f f%g {count} | xargs touch")).outputs(&["d"]);
     let result = Fixture::succeeded(fixture.run(&job(10_000)).await);
     assert_eq!(result.output_directories.len(), 1);
     let failure = fixture.run(&job(30_000)).await.failure.unwrap();
@@ -155,7 +164,8 @@ async fn many_files_are_outputs_and_too_many_are_an_error() {
     let bytes = JobBuilder::script("truncate -s 1T out").outputs(&["out"]);
     let failure = fixture.run(&bytes).await.failure.unwrap();
     assert_eq!(failure.code, Code::FailedPrecondition, "{failure}");
-    let deep = JobBuilder::script("i=0; while [ $i -lt 200 ]; do mkdir d && cd d || exit; i=$((i+1)); done").outputs(&["d"]);
+    let deep =
+        JobBuilder::script("i=0; while [ $i -lt 200 ]; do mkdir d && cd d || exit; i=$((i+1)); done").outputs(&["d"]);
     let failure = fixture.run(&deep).await.failure.unwrap();
     assert!(failure.message.contains("levels"), "{failure}");
     the_next_action_is_fine(&fixture).await;

@@ -43,7 +43,10 @@ fn is_root() -> bool {
 
 /// Returns whether this host has cgroups for the tests.
 pub fn has_cgroup() -> bool {
-    Sandbox::new().cgroup(Cgroup::new().memory_max(1 << 30).pids_max(100)).status(stockade::Command::new("true")).is_ok()
+    Sandbox::new()
+        .cgroup(Cgroup::new().memory_max(1 << 30).pids_max(100))
+        .status(stockade::Command::new("true"))
+        .is_ok()
 }
 
 impl Fixture {

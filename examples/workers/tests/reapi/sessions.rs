@@ -57,7 +57,12 @@ impl Running {
     /// Waits until an action has created a file.
     async fn wait_for_file(&self, name: &str) {
         let started = Instant::now();
-        let exists = || std::fs::read_dir(&self.actions).unwrap().flatten().any(|action| action.path().join("root").join(name).exists());
+        let exists = || {
+            std::fs::read_dir(&self.actions)
+                .unwrap()
+                .flatten()
+                .any(|action| action.path().join("root").join(name).exists())
+        };
         while !exists() {
             assert!(started.elapsed() < Duration::from_secs(60), "{name} does not appear");
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -82,12 +87,16 @@ async fn each_slot_runs_an_action_and_each_result_is_reported_once() {
     }
     worker.bots.wait_until("all are completed", |state| state.completed.len() == 10).await;
     let state = worker.bots.lock();
-    let mut codes: Vec<_> = state.completed.iter().map(|lease| {
-        let result = ActionResult::decode(&*lease.result.as_ref().unwrap().value).unwrap();
-        assert_eq!(lease.id, format!("lease {}", result.exit_code));
-        assert_eq!(lease.status.as_ref().unwrap().code, Code::Ok as i32);
-        result.exit_code
-    }).collect();
+    let mut codes: Vec<_> = state
+        .completed
+        .iter()
+        .map(|lease| {
+            let result = ActionResult::decode(&*lease.result.as_ref().unwrap().value).unwrap();
+            assert_eq!(lease.id, format!("lease {}", result.exit_code));
+            assert_eq!(lease.status.as_ref().unwrap().code, Code::Ok as i32);
+            result.exit_code
+        })
+        .collect();
     codes.sort_unstable();
     assert_eq!((codes, state.sessions.len()), ((0..10).collect(), 1));
     let properties = &state.last.worker.as_ref().unwrap().devices[0].properties;

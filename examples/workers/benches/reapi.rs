@@ -39,8 +39,8 @@ async fn main() {
 
 /// Runs the sandbox of an action in a directory that stays.
 async fn sandboxes(fixture: &Arc<Fixture>, slots: usize, time: Duration) -> f64 {
-    let slots = slot::divide(slots).unwrap();
-    rate(slots, time, |slot| {
+    let (slots, fixture) = (slot::divide(slots).unwrap(), fixture.clone());
+    rate(slots, time, move |slot| {
         let fixture = fixture.clone();
         async move {
             let directory = fixture.directory.path().join(format!("alone{}", slot.number));
@@ -73,9 +73,9 @@ async fn run_alone(fixture: &Fixture, directory: &Path, cpus: &str) {
 
 /// Runs whole actions: with an input, an output that is new each time, and the calls to the storage.
 async fn actions(fixture: &Arc<Fixture>, slots: usize, time: Duration) -> f64 {
-    let slots = slot::divide(slots).unwrap();
+    let (slots, fixture) = (slot::divide(slots).unwrap(), fixture.clone());
     let number = Arc::new(AtomicU64::new(0));
-    rate(slots, time, |slot| {
+    rate(slots, time, move |slot| {
         let (fixture, number) = (fixture.clone(), number.clone());
         async move {
             let input = format!("input {}", number.fetch_add(1, Ordering::Relaxed));

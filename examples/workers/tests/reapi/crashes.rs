@@ -8,13 +8,20 @@ use crate::engine::{Engine, Worker, Workspace, runs, text, wait_until};
 
 /// What the target `slow` runs.
 const SLEEP: &[&str] = &["sleep", "20.4242"];
-const LONG: Duration = Duration::from_secs(90);
+const LONG: Duration = Duration::from_secs(300);
 
 fn slow(workspace: &Workspace) -> std::process::Child {
     let mut command = workspace.command(&["build", "--config=remote", "//:slow"]);
     let bazel = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("the action runs", LONG, || runs(SLEEP));
     bazel
+}
+
+/// Waits until Bazel has built it.
+fn finish(bazel: std::process::Child, workspace: &Workspace) {
+    let (code, output) = text(bazel.wait_with_output().unwrap());
+    assert_eq!(code, Some(0), "{output}");
+    assert_eq!(workspace.read("slow.txt"), "done\n");
 }
 
 #[test]
@@ -28,8 +35,7 @@ fn the_action_of_a_killed_worker_runs_again_and_nothing_stays() {
     println!("the action of a killed worker was gone after {gone:?}");
     assert_eq!(worker.actions(), 1, "its files are left");
     worker.restart();
-    let (code, output) = text(bazel.wait_with_output().unwrap());
-    assert_eq!((code, workspace.read("slow.txt")), (Some(0), "done\n".into()), "{output}");
+    finish(bazel, &workspace);
     assert_eq!(worker.actions(), 0);
 }
 
@@ -40,8 +46,7 @@ fn a_server_that_is_killed_gets_the_result_later() {
     let workspace = Workspace::of_tests(engine.server);
     let bazel = slow(&workspace);
     engine.server.restart();
-    let (code, output) = text(bazel.wait_with_output().unwrap());
-    assert_eq!((code, workspace.read("slow.txt")), (Some(0), "done\n".into()), "{output}");
+    finish(bazel, &workspace);
     assert_eq!(worker.log().matches("an action begins").count(), 1, "{}", worker.log());
 }
 
@@ -71,8 +76,7 @@ fn a_terminated_worker_finishes_its_action() {
     let bazel = slow(&workspace);
     worker.terminate();
     assert!(worker.wait().success());
-    let (code, output) = text(bazel.wait_with_output().unwrap());
-    assert_eq!((code, workspace.read("slow.txt")), (Some(0), "done\n".into()), "{output}");
+    finish(bazel, &workspace);
     worker.restart();
 }
 

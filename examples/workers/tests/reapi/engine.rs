@@ -64,14 +64,11 @@ impl Server {
         }
         let state = PathBuf::from(format!("/var/tmp/stockade-builds-{}", std::process::id()));
         let port = two_free_ports();
+        fs::create_dir(&state).unwrap();
         // It goes with this process, however that ends.
         let own = std::process::id().to_string();
-        fs::create_dir(&state).unwrap();
-        let mut watch = Command::new(&builds);
-        watch.arg("watch").arg(&state).arg(own).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        watch.process_group(0).spawn().unwrap();
         let mut start = Command::new(&builds);
-        start.arg("start").args([&programs, &state]).arg(port.to_string()).stdin(Stdio::null());
+        start.arg("start").args([&programs, &state]).arg(port.to_string()).arg(own).stdin(Stdio::null());
         // Files, since the server has them for as long as it runs.
         let log = File::create(state.join("start.log")).unwrap();
         let status = start.stdout(log.try_clone().unwrap()).stderr(log).process_group(0).status().unwrap();

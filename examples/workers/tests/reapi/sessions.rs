@@ -10,7 +10,7 @@ use stockade_workers::reapi::session::{Session, SessionSettings, Signals};
 use stockade_workers::reapi::slot::Slot;
 use tonic::{Code, Status};
 
-use crate::fake_bots::FakeBots;
+use crate::fake_bots::{FakeBots, State};
 use crate::fake_storage::FakeStorage;
 use crate::job::{Fixture, JobBuilder};
 
@@ -86,7 +86,11 @@ async fn each_slot_runs_an_action_and_each_result_is_reported_once() {
         worker.add(&format!("lease {number}"), &format!("echo {number}; exit {number}"));
     }
     worker.bots.wait_until("all are completed", |state| state.completed.len() == 10).await;
-    let state = worker.bots.lock();
+    check_ten(&worker.bots.lock());
+    worker.finish().await;
+}
+
+fn check_ten(state: &State) {
     let mut codes: Vec<_> = state
         .completed
         .iter()
@@ -101,8 +105,6 @@ async fn each_slot_runs_an_action_and_each_result_is_reported_once() {
     assert_eq!((codes, state.sessions.len()), ((0..10).collect(), 1));
     let properties = &state.last.worker.as_ref().unwrap().devices[0].properties;
     assert_eq!((&*properties[0].key, &*properties[0].value, &*state.last.bot_id), ("OSFamily", "linux", "worker"));
-    drop(state);
-    worker.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use super::digest::BlobDigest;
 use super::failure::{Failure, blocking};
 use super::input_tree::{InputTree, KnownDirectories};
 use super::layout;
-use super::outputs::{OutputLimits, Produced, requested, resolve};
+use super::outputs::{OutputLimits, Produced, RequestedPath, requested, resolve};
 use super::platform::Offer;
 use super::proto::execution::{Action, ActionResult, Command, Digest, ExecutedActionMetadata};
 use super::slot::Slot;
@@ -164,7 +164,7 @@ impl ActionRunner {
         };
 
         job.metadata.output_upload_start_timestamp = now();
-        let mut produced = unless(cancelled, self.collect(directory, outputs, streams)).await?;
+        let mut produced = self.collect(directory, outputs, streams, cancelled).await?;
         job.metadata.output_upload_completed_timestamp = now();
         job.metadata.worker_completed_timestamp = now();
         let mut result = std::mem::take(&mut produced.result);
@@ -207,16 +207,19 @@ impl ActionRunner {
     async fn collect(
         &self,
         directory: &ActionDirectory,
-        outputs: Vec<super::outputs::RequestedPath>,
+        outputs: Vec<RequestedPath>,
         [stdout, stderr]: [Vec<u8>; 2],
+        cancelled: &CancellationToken,
     ) -> Result<Produced, Failure> {
         let (limits, directory) = (self.settings.outputs, directory.paths());
+        // To its end, as laying out.
         let mut produced = blocking(move || Produced::collect(&directory, &outputs, limits)).await?;
         let mut uploads = std::mem::take(&mut produced.uploads);
         let result = &mut produced.result;
         (result.stdout_raw, result.stdout_digest) = stream(stdout, &mut uploads);
         (result.stderr_raw, result.stderr_digest) = stream(stderr, &mut uploads);
-        self.cas.upload(uploads).await.map_err(|failure| failure.during("upload the outputs"))?;
+        let uploaded = unless(cancelled, self.cas.upload(uploads)).await;
+        uploaded.map_err(|failure| failure.during("upload the outputs"))?;
         Ok(produced)
     }
 }

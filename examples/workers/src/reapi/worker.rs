@@ -32,7 +32,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let slots = slot::divide(options.slots.into())?;
     let workplace = Workplace::open(&options.directory)?;
     for slot in &slots {
-        check_host(&options, &slot.cpu_list()).await?;
+        check_host(&options, workplace.actions(), &slot.cpu_list()).await?;
     }
     let cache = BlobCache::open(workplace.cache(), options.cache_size)?;
     let server = connect(&options.server, &options.security)?;
@@ -105,10 +105,10 @@ fn stable_id(directory: &Path) -> Result<String, Failure> {
     Ok(format!("{host}-{}", &digest[..12]))
 }
 
-/// Runs a program with the limits that actions have, and with the directory of the worker, so that a host that cannot enforce
+/// Runs a program with the limits that actions have, and with the directory of actions, so that a host that cannot enforce
 /// them is found out at once.
-async fn check_host(options: &Options, cpus: &str) -> Result<(), Failure> {
-    let mut sandbox = Sandbox::new().map_root(|root| root.bind_rw(&options.directory, "/build"));
+async fn check_host(options: &Options, directory: &Path, cpus: &str) -> Result<(), Failure> {
+    let mut sandbox = Sandbox::new().map_root(|root| root.bind_rw(directory, "/build"));
     if !options.without_cgroup {
         let cgroup = Cgroup::new().memory_max(options.memory).pids_max(options.max_processes).cpuset_cpus(cpus);
         sandbox = sandbox.cgroup(cgroup);

@@ -40,6 +40,11 @@ impl Workplace {
         Ok(Self { actions, cache, _lock: lock })
     }
 
+    /// The directory in which those of actions are.
+    pub fn actions(&self) -> &Path {
+        &self.actions
+    }
+
     pub fn cache(&self) -> &Path {
         &self.cache
     }

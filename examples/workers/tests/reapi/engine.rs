@@ -206,7 +206,7 @@ impl Worker {
     /// Sends SIGKILL, and waits.
     pub fn kill(&mut self) {
         self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.wait();
     }
 
     pub fn restart(&mut self) {
@@ -218,7 +218,10 @@ impl Worker {
     }
 
     pub fn wait(&mut self) -> ExitStatus {
-        self.process.wait().unwrap()
+        let status = self.process.wait().unwrap();
+        // The number may be another process's by then.
+        let _ = fs::remove_file(self.directory.with_extension("pid"));
+        status
     }
 
     pub fn log(&self) -> String {
@@ -238,6 +241,7 @@ impl Drop for Worker {
         let started = Instant::now();
         while started.elapsed() < Duration::from_secs(20) {
             if self.process.try_wait().unwrap().is_some() {
+                self.wait();
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -249,7 +253,11 @@ impl Drop for Worker {
 fn spawn(directory: &Path, arguments: &[String]) -> Child {
     let log = File::options().create(true).append(true).open(directory.with_extension("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_stockade-reapi"));
-    command.args(arguments).stdin(Stdio::null()).stderr(log).process_group(0).spawn().unwrap()
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let process = command.process_group(0).spawn().unwrap();
+    // For `builds`, which ends it if this process ends first.
+    fs::write(directory.with_extension("pid"), process.id().to_string()).unwrap();
+    process
 }
 
 /// Waits until something holds.

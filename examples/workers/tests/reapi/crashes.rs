@@ -11,7 +11,9 @@ const SLEEP: &[&str] = &["sleep", "20.4242"];
 const LONG: Duration = Duration::from_secs(300);
 
 fn slow(workspace: &Workspace) -> std::process::Child {
-    let mut command = workspace.command(&["build", "--config=remote", "//:slow"]);
+    // Another action for each test: the server has the results of earlier ones.
+    let own = format!("--action_env=WORKSPACE={}", workspace.path("").display());
+    let mut command = workspace.command(&["build", "--config=remote", &own, "//:slow"]);
     let bazel = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("the action runs", LONG, || runs(SLEEP));
     bazel

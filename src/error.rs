@@ -271,6 +271,14 @@ impl Error {
     }
 
     /// A system call that failed while files were collected or removed.
+    /// Returns the error for a path that is not one below a directory.
+    pub(crate) fn leads_out(from: &Path, path: &Path) -> Self {
+        Self::invalid(
+            format!("{path:?} below {from:?} may lead out of it"),
+            "pass the path of the file relative to the directory, without `..`",
+        )
+    }
+
     pub(crate) fn collect(
         step: &'static str,
         path: impl Into<PathBuf>,

@@ -14,6 +14,7 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::entry::{EXECUTABLE, Entry, Failed, READABLE, UntrustedDirectory, is_same, list};
+use super::selection::Selection;
 use super::{Collected, Collector, SkipReason, Skipped, Symlink};
 use crate::advice::shortage;
 use crate::error::{Error, Result};
@@ -26,7 +27,7 @@ const BUFFER_SIZE: u64 = 128 << 10;
 /// Bytes of the longest path, without the terminating null.
 const MAX_PATH: usize = libc::PATH_MAX as usize - 1;
 
-pub(super) fn copy(collector: &Collector, from: &HostPath, to: &HostPath) -> Result<Collected> {
+pub(super) fn copy(collector: &Collector, from: &HostPath, selection: Selection, to: &HostPath) -> Result<Collected> {
     let source = UntrustedDirectory::open(from, collector.hard_links, collector.symlinks)?;
     let (from, shown) = (&*from.unresolved(), &*to.unresolved());
     let failed = |call, errno: Errno, hint| Error::collect("copy to", shown, call, errno, hint);
@@ -42,7 +43,7 @@ pub(super) fn copy(collector: &Collector, from: &HostPath, to: &HostPath) -> Res
     })?;
     let opened = openat(&parent, &*name, TARGET, Mode::empty());
     let target = opened.map_err(|errno| failed("openat", errno.to_errno(), None))?;
-    let copied = CopyWalk::new(collector, &source, from, shown, target).and_then(CopyWalk::run);
+    let copied = CopyWalk::new(collector, &source, from, selection, shown, target).and_then(CopyWalk::run);
     if copied.is_err() {
         // The first error is reported.
         let _ = to.resolve(false).map(fs::remove_dir_all);
@@ -57,12 +58,7 @@ pub(super) fn read(collector: &Collector, directory: &HostPath, path: &Path) -> 
         match component {
             Component::Normal(name) => names.push(name),
             Component::CurDir => {}
-            _ => {
-                return Err(Error::invalid(
-                    format!("{path:?} below {from:?} may lead out of it"),
-                    "pass the path of the file relative to the directory, without `..`",
-                ));
-            }
+            _ => return Err(Error::leads_out(from, path)),
         }
     }
     let failed = |call, errno: Errno, hint| Error::collect("collect", from.join(path), call, errno, hint);
@@ -111,6 +107,7 @@ struct CopyLevel {
     source: OwnedFd,
     target: OwnedFd,
     names: std::vec::IntoIter<CString>,
+    selection: Selection,
     /// Length of its path with a trailing slash, in bytes.
     length: usize,
 }
@@ -133,6 +130,7 @@ impl<'a> CopyWalk<'a> {
         collector: &'a Collector,
         source: &'a UntrustedDirectory,
         from: &'a Path,
+        selection: Selection,
         to: &'a Path,
         target: OwnedFd,
     ) -> Result<Self> {
@@ -146,8 +144,8 @@ impl<'a> CopyWalk<'a> {
         let cloned = source.root.try_clone();
         let root = cloned.map_err(|error| Error::collect("collect from", from, "fcntl", error, None))?;
         let unreadable = |errno| Error::collect("collect from", from, "openat2", errno, hint_for_errno(errno));
-        let names = walk.list(&root)?.map_err(unreadable)?;
-        walk.levels.push(CopyLevel { name: c"".into(), source: root, target, names, length: 0 });
+        let names = walk.list(&root, &selection)?.map_err(unreadable)?;
+        walk.levels.push(CopyLevel { name: c"".into(), source: root, target, names, selection, length: 0 });
         Ok(walk)
     }
 
@@ -162,6 +160,8 @@ impl<'a> CopyWalk<'a> {
     }
 
     fn copy_entry(&mut self, name: CString) -> Result<()> {
+        let level = self.levels.last_mut().expect("an entry is of a directory");
+        let selection = level.selection.take(&name);
         let level = self.current();
         if level.length + name.count_bytes() > MAX_PATH {
             let what = format!("a path below {:?} is longer than {MAX_PATH} bytes (PATH_MAX)", self.first_name(&name));
@@ -170,7 +170,8 @@ impl<'a> CopyWalk<'a> {
         }
         let entry = self.source.look_up(&level.source, &name);
         match entry.map_err(|Failed { call, errno }| self.failed(&name, call, errno))? {
-            Entry::Directory(found, seen) => self.descend(name, found, &seen),
+            Entry::Directory(found, seen) => self.descend(name, found, &seen, selection),
+            Entry::File(..) if !selection.is_whole() => Ok(()),
             Entry::File(file, seen) => self.copy_file(&name, file, &seen),
             Entry::Symlink(target) => self.add_symlink(&name, target),
             Entry::Skip(why) => {
@@ -186,7 +187,7 @@ impl<'a> CopyWalk<'a> {
         self.levels.last().expect("an entry is of a directory")
     }
 
-    fn descend(&mut self, name: CString, source: OwnedFd, seen: &FileStat) -> Result<()> {
+    fn descend(&mut self, name: CString, source: OwnedFd, seen: &FileStat, selection: Selection) -> Result<()> {
         if is_same(seen, &self.target_stat) {
             let what = format!("the copy {:?} is below the source {:?}", self.to, self.from);
             return Err(Error::invalid(what, "copy to a directory that the program cannot write to"));
@@ -198,7 +199,7 @@ impl<'a> CopyWalk<'a> {
                 "raise Collector::max_depth, or change the program so that it nests directories less",
             ));
         }
-        let names = match self.list(&source)? {
+        let names = match self.list(&source, &selection)? {
             Ok(names) => names,
             Err(errno) if shortage(errno).is_some() => return Err(self.failed(&name, "openat2", errno)),
             Err(Errno::ENOENT) => return Ok(()),
@@ -216,15 +217,27 @@ impl<'a> CopyWalk<'a> {
         });
         let target = created.map_err(|(call, errno)| self.write_failed(&name, call, errno))?;
         let length = above.length + name.count_bytes() + 1;
-        self.levels.push(CopyLevel { name, source, target, names, length });
+        self.levels.push(CopyLevel { name, source, target, names, selection, length });
         self.collected.directories += 1;
         Ok(())
     }
 
-    /// Returns the names in a directory, and counts them against the limit on entries.
-    fn list(&mut self, directory: &OwnedFd) -> Result<Result<std::vec::IntoIter<CString>, Errno>> {
+    /// Returns the selected names in a directory, and counts them against the limit on entries.
+    fn list(
+        &mut self,
+        directory: &OwnedFd,
+        selection: &Selection,
+    ) -> Result<Result<std::vec::IntoIter<CString>, Errno>> {
         let most = self.collector.max_entries;
-        match list(directory, most - self.entries) {
+        let listed = match selection.names() {
+            Some(names) => {
+                let names: Vec<_> = names.cloned().collect();
+                let count = names.len() as u64;
+                Ok((names, count))
+            }
+            None => list(directory, most - self.entries),
+        };
+        match listed {
             Ok((_, count)) if count > most - self.entries => {
                 let what = format!("it has more than {most} entries");
                 Err(self.exceeded(

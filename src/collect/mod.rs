@@ -4,13 +4,14 @@
 //! `/etc/shadow`, a FIFO, or a petabyte of zeros, and may change while it is read. [`Collector`] copies or reads
 //! regular files from such a directory. [`remove_dir_all`] removes one.
 
-// `entry` opens what is in the directory, `copy` copies it, `remove` removes it. Nothing in there is trusted: no name,
+// `entry` opens what is in the directory, `copy` copies it as `selection` says, `remove` removes it. Nothing in there is trusted: no name,
 // type or size, nor that anything is still what it was a moment ago. This room needs no other room but `error`,
 // `host_path`, `skip_reason` and `unix`.
 
 mod copy;
 mod entry;
 mod remove;
+mod selection;
 
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::stored::Version;
 #[cfg(feature = "serde")]
 use crate::stored::{As, Bytes, Count, Escaped};
 pub use remove::remove_dir_all;
+use selection::Selection;
 
 /// A copier of regular files and directories out of a directory of the host that a program could write to
 /// ([`Root::bind_rw`](crate::Root::bind_rw)).
@@ -182,7 +184,51 @@ impl Collector {
     ///
     /// On an error `to` is removed again, unless the caller is at its limit of open descriptors.
     pub fn copy(&self, from: impl Into<HostPath>, to: impl Into<HostPath>) -> Result<Collected> {
-        copy::copy(self, &from.into(), &to.into())
+        copy::copy(self, &from.into(), Selection::Whole, &to.into())
+    }
+
+    /// Copies only these paths below `from` to `to`, a new directory: files, and directories with everything in them.
+    ///
+    /// It is for a program whose outputs are known by their paths, in a directory with other files. The directories
+    /// above a path are created in the copy. A path that does not exist, or that leads through a regular file, is
+    /// ignored. A symlink in a path is not followed: it is skipped, or reported with [`symlinks`](Self::symlinks), as
+    /// an entry at its own path. Paths do not count against [`max_entries`](Self::max_entries) twice if one is below
+    /// another. The path `.` is all of `from`.
+    ///
+    /// ```
+    /// use std::os::unix::fs::symlink;
+    /// use stockade::collect::Collector;
+    ///
+    /// let work = tempfile::tempdir()?;
+    /// std::fs::create_dir(work.path().join("lib"))?;
+    /// std::fs::write(work.path().join("lib/answer"), "42")?;
+    /// std::fs::write(work.path().join("lib/scratch"), "41")?;
+    /// symlink("/etc", work.path().join("more"))?;
+    ///
+    /// let copy = work.path().with_extension("copy");
+    /// let outputs = ["lib/answer", "more/hostname", "missing"];
+    /// let collected = Collector::new().symlinks().copy_only(work.path(), outputs, &copy)?;
+    /// assert_eq!(std::fs::read_to_string(copy.join("lib/answer"))?, "42");
+    /// assert_eq!((collected.files, collected.directories), (1, 1));
+    /// assert_eq!(collected.symlinks[0].path.to_str(), Some("more"));
+    /// # std::fs::remove_dir_all(copy)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`copy`](Self::copy), and
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) if a path is absolute, or contains
+    /// `..` or a null byte.
+    pub fn copy_only<P: AsRef<Path>>(
+        &self,
+        from: impl Into<HostPath>,
+        paths: impl IntoIterator<Item = P>,
+        to: impl Into<HostPath>,
+    ) -> Result<Collected> {
+        let from = from.into();
+        let selection = Selection::of_paths(&from.unresolved(), paths)?;
+        copy::copy(self, &from, selection, &to.into())
     }
 
     /// Reads one file, by its path below `from`.

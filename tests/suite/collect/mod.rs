@@ -780,6 +780,56 @@ fn symlinks_are_reported_on_request_and_never_created() {
 }
 
 #[apply(test)]
+fn only_the_named_paths_are_copied_and_no_symlink_on_the_way_is_followed() {
+    let place = Place::new();
+    let secret = place.dir.path().join("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::write(secret.join("key"), "key").unwrap();
+    place.file("out/a", "a");
+    place.file("out/scratch", "scratch");
+    place.file("tree/sub/b", "b");
+    place.file("file", "file");
+    symlink(&secret, place.from.join("link")).unwrap();
+    symlink("sub", place.from.join("tree/inner")).unwrap();
+    assert_eq!(fs::read(place.from.join("link/key")).unwrap(), b"key", "the symlink leads there");
+
+    let paths = ["out/a", "tree", "tree/sub/b", "link/key", "file/below", "missing/too", "./file"];
+    let collected = Collector::new().symlinks().copy_only(&place.from, paths, &place.to).unwrap();
+    let copied = ["out/a", "tree/sub/b", "file"].map(|path| fs::read_to_string(place.to.join(path)).unwrap());
+    assert_eq!(copied, ["a", "b", "file"]);
+    assert_eq!((collected.files, collected.directories), (3, 3));
+    assert!(!exists(place.to.join("out/scratch")) && !exists(place.to.join("link")));
+    let links: Vec<_> = collected.symlinks.iter().map(|link| link.path.to_str().unwrap()).collect();
+    assert_eq!(links, ["link", "tree/inner"]);
+
+    // Without the request for targets the symlinks are skipped, as in a whole copy.
+    let again = place.dir.path().join("again");
+    let collected = Collector::new().copy_only(&place.from, ["link/key", "out"], &again).unwrap();
+    let skipped = collected.skipped.iter().map(|skipped| (skipped.path.to_str().unwrap(), skipped.reason));
+    assert_eq!(skipped.collect::<Vec<_>>(), [("link", SkipReason::Symlink)]);
+    assert_eq!(collected.files, 2);
+}
+
+#[apply(test)]
+fn named_paths_stay_below_the_directory_and_count() {
+    let place = Place::new();
+    place.file("a", "a");
+    place.file("sub/b", "b");
+    let copy = |paths: &[&str], entries: u64, to: &str| {
+        let collector = Collector::new().max_entries(entries);
+        collector.copy_only(&place.from, paths, place.dir.path().join(to)).map_err(|error| error.kind())
+    };
+    for path in ["../to", "/etc/passwd", "sub/../../x", "a\0"] {
+        assert_eq!(copy(&[path], 10, "refused").err(), Some(ErrorKind::InvalidConfiguration), "{path:?}");
+    }
+    assert_eq!(copy(&["a", "sub/b"], 2, "refused").err(), Some(ErrorKind::LimitExceeded));
+    assert!(!exists(place.dir.path().join("refused")));
+    assert_eq!(copy(&["a", "sub/b"], 3, "exact").unwrap().files, 2);
+    assert_eq!(copy(&["."], 3, "whole").unwrap().files, 2);
+    assert_eq!(copy(&[], 0, "none").unwrap().files, 0);
+}
+
+#[apply(test)]
 fn the_result_survives_json() {
     let place = Place::new();
     for byte in (1..=255).filter(|byte| *byte != b'/') {

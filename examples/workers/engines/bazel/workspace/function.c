@@ -1,0 +1,1 @@
+int function(void) { return 1; }

@@ -1,0 +1,4 @@
+#include "answer.h"
+#include <iostream>
+
+int main() { std::cout << answer() << std::endl; }

@@ -1,0 +1,2 @@
+#!/bin/sh
+echo tested in "$PWD"

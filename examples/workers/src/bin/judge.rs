@@ -1,0 +1,3 @@
+//! A worker for judging jobs.
+
+fn main() {}

@@ -1,0 +1,144 @@
+//! The worker as a whole: what the options say, and signals.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use stockade::{Cgroup, Command, Layer, Sandbox};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::action::{ActionRunner, ActionSettings};
+use super::action_sandbox::{InputRoot, SandboxLimits};
+use super::blob_cache::{BlobCache, Placement};
+use super::cas::Cas;
+use super::connection::connect;
+use super::digest::BlobDigest;
+use super::failure::{Failure, Tried};
+use super::input_tree::KnownDirectories;
+use super::options::Options;
+use super::outputs::OutputLimits;
+use super::platform::Offer;
+use super::session::{Session, SessionSettings, Signals};
+use super::slot;
+use super::workplace::Workplace;
+
+/// Runs a worker until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// If the host lacks what the options ask for, or the server refuses the worker.
+pub async fn run(options: Options) -> Result<(), Failure> {
+    let signals = Signals::default();
+    listen(signals.clone())?;
+    let slots = slot::divide(options.slots.into())?;
+    let workplace = Workplace::open(&options.directory)?;
+    for slot in &slots {
+        check_host(&options, workplace.actions(), &slot.cpu_list()).await?;
+    }
+    let cache = BlobCache::open(workplace.cache(), options.cache_size)?;
+    let server = connect(&options.server, &options.security)?;
+    let storage = options.cas.as_deref().map(|address| connect(address, &options.security)).transpose()?;
+    let storage = storage.unwrap_or_else(|| server.clone());
+    let cas = Cas::new(storage.clone(), options.instance.clone(), options.patience).with_server_limits(storage).await;
+    let id = options.id.clone().map_or_else(|| stable_id(&options.directory), Ok)?;
+    let properties = properties(&options);
+    let settings = action_settings(&options, &id, &properties)?;
+    let runner = ActionRunner { cas, cache, workplace, settings, known: KnownDirectories::default() };
+    let session = SessionSettings {
+        instance: options.instance,
+        id,
+        properties,
+        heartbeat: options.heartbeat,
+        drain: options.drain,
+    };
+    Session::new(server, session, Arc::new(runner), slots).run(signals).await
+}
+
+fn action_settings(options: &Options, id: &str, properties: &[(String, String)]) -> Result<ActionSettings, Failure> {
+    let is_root = rustix::process::geteuid().is_root();
+    let by_default = match options.input_root {
+        InputRoot::BesideHost if is_root => Placement::HardLinks,
+        _ => Placement::Copies,
+    };
+    let placement = options.inputs.unwrap_or(by_default);
+    if placement == Placement::HardLinks && !is_root {
+        return Err(Failure::invalid(
+            "--inputs=hard-links requires root: the actions of an ordinary user could change the cache",
+        ));
+    }
+    Ok(ActionSettings {
+        worker: id.to_owned(),
+        input_root: options.input_root,
+        placement,
+        offer: Offer {
+            properties: properties.to_vec(),
+            memory: options.memory,
+            most_memory: options.max_memory.unwrap_or(options.memory),
+            network: options.allow_network,
+            cgroup: !options.without_cgroup,
+        },
+        sandbox: SandboxLimits {
+            pids: options.max_processes,
+            stream: options.max_stream,
+            cgroup: !options.without_cgroup,
+        },
+        outputs: OutputLimits { bytes: options.max_output_bytes, entries: options.max_outputs },
+        most_inputs: options.max_inputs,
+        timeout: options.timeout,
+        longest_timeout: options.max_timeout.max(options.timeout),
+    })
+}
+
+fn properties(options: &Options) -> Vec<(String, String)> {
+    let isa = match std::env::consts::ARCH {
+        "x86_64" => "x86-64",
+        other => other,
+    };
+    let own = [("OSFamily", "linux"), ("ISA", isa)].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    own.into_iter().chain(options.properties.iter().cloned()).collect()
+}
+
+/// Returns a name that is the same after a restart, and different for each worker of a host.
+fn stable_id(directory: &Path) -> Result<String, Failure> {
+    let path = directory.canonicalize().tried("find the directory of the worker")?;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let digest = BlobDigest::of(path.as_os_str().as_encoded_bytes()).hash();
+    Ok(format!("{host}-{}", &digest[..12]))
+}
+
+/// Runs a program with the limits that actions have, and with the directory of actions, so that a host that cannot enforce
+/// them is found out at once.
+async fn check_host(options: &Options, directory: &Path, cpus: &str) -> Result<(), Failure> {
+    let mut sandbox = Sandbox::new().map_root(|root| root.bind_rw(directory, "/build"));
+    if !options.without_cgroup {
+        let cgroup = Cgroup::new().memory_max(options.memory).pids_max(options.max_processes).cpuset_cpus(cpus);
+        sandbox = sandbox.cgroup(cgroup);
+    }
+    let outcome = stockade::tokio::status(&sandbox, Command::new("true")).await.map_err(|error| {
+        let is_cgroup = error.layer() == Some(Layer::Cgroup);
+        let hint = if is_cgroup { ": give the worker a cgroup, or start it with --without-cgroup" } else { "" };
+        Failure::precondition(format!("this host cannot run actions: {error}{hint}"))
+    })?;
+    if outcome.success() {
+        return Ok(());
+    }
+    Err(Failure::precondition(format!("this host cannot run actions: true(1) {}", outcome.termination)))
+}
+
+/// The first SIGTERM or SIGINT drains the worker, and the second one stops it.
+fn listen(signals: Signals) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate()).tried("listen to SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).tried("listen to SIGINT")?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if signals.drain.is_cancelled() {
+                signals.stop.cancel();
+            }
+            signals.drain.cancel();
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Bazel, through BuildGrid and a worker.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::engine::{Engine, Worker, Workspace, runs, text};
+
+#[test]
+fn bazel_builds_and_tests_remotely() {
+    let Some(engine) = Engine::start("bazel_builds_and_tests_remotely") else { return };
+    let _worker = Worker::start(engine.server, "bazel", &["--slots", "2"]);
+    let workspace = Workspace::of_tests(engine.server);
+
+    let targets = ["//:upper", "//:object", "//:main", "//:large", "//:large_sum", "//:isolation"];
+    let output = workspace.build(&targets);
+    assert!(output.contains("8 remote"), "{output}");
+    assert_eq!(workspace.read("upper.txt"), "SOME WORDS\n");
+    let (_, answer) = text(Command::new(workspace.path("bazel-bin/main")).output().unwrap());
+    assert_eq!(answer, "42\n");
+    // A tree, with a directory that is empty, and a symlink.
+    let tree = workspace.path("bazel-bin/object.d/sub");
+    assert_eq!(fs::read_to_string(tree.join("one")).unwrap(), "one\n");
+    assert_eq!(fs::read_to_string(tree.join("link")).unwrap(), "one\n");
+    assert!(workspace.path("bazel-bin/object.o").metadata().unwrap().len() > 100);
+    // 20 MB went up, down to the next action, and to the client.
+    let sum = text(Command::new("sha256sum").arg(workspace.path("bazel-bin/large.bin")).output().unwrap()).1;
+    assert_eq!(sum.split(' ').next(), workspace.read("large.sum").split(' ').next());
+    assert_eq!(workspace.path("bazel-bin/large.bin").metadata().unwrap().len(), 20_000_000);
+    // No network, no home directories of the host, nothing to write to but the input root.
+    let isolation = workspace.read("isolation.txt");
+    let lines: Vec<_> = isolation.lines().map(str::trim).filter(|line| !line.starts_with("/home/")).collect();
+    assert_eq!(lines, ["lo", "/build", "sandbox"]);
+
+    let (code, output) = workspace.bazel(&["test", "--config=remote", "//:answer_test", "//:shell_test"]);
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("2 tests pass"), "{output}");
+    let log = fs::read_to_string(workspace.path("bazel-testlogs/shell_test/test.log")).unwrap();
+    assert!(log.contains("tested in /build/"), "{log}");
+}
+
+#[test]
+fn failures_and_timeouts_reach_bazel() {
+    let Some(engine) = Engine::start("failures_and_timeouts_reach_bazel") else { return };
+    let worker = Worker::start(engine.server, "failures", &["--max-outputs", "5000"]);
+    let workspace = Workspace::of_tests(engine.server);
+    let (code, output) = workspace.bazel(&["build", "--config=remote", "//:fails"]);
+    assert!(code == Some(1) && output.contains("(Exit 3)") && output.contains("what went wrong"), "{output}");
+    let (code, output) = workspace.bazel(&["test", "--config=remote", "--test_timeout=2", "//:sleeping_test"]);
+    assert!(code == Some(3) && output.contains("TIMEOUT"), "{output}");
+    assert!(!runs(&["sleep", "60.4242"]));
+    // More outputs than the worker allows, and then an action as any other.
+    let (code, output) = workspace.bazel(&["build", "--config=remote", "//:many_files"]);
+    assert!(code != Some(0) && output.contains("Collector::max_entries"), "{output}");
+    let unknown = "--remote_default_exec_properties=network=host";
+    let (code, output) = workspace.bazel(&["build", "--config=remote", unknown, "//:upper"]);
+    assert!(code != Some(0) && output.contains("network=host is not allowed"), "{output}");
+    workspace.build(&["//:upper"]);
+    assert_eq!(worker.actions(), 0);
+}
+
+#[test]
+fn many_files_are_a_tree() {
+    let Some(engine) = Engine::start("many_files_are_a_tree") else { return };
+    let _worker = Worker::start(engine.server, "many", &[]);
+    let workspace = Workspace::of_tests(engine.server);
+    workspace.build(&["//:many_files"]);
+    assert_eq!(fs::read_dir(workspace.path("bazel-bin/many_files.d")).unwrap().count(), 10_000);
+}
+
+/// The C sources of zstd, which cargo has downloaded with the package that has them.
+fn zstd() -> PathBuf {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--format-version", "1", "--all-features", "--manifest-path"]);
+    let output = cargo.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).output().unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let package = packages.iter().find(|package| package["name"] == "zstd-sys").expect("the package zstd-sys");
+    Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap().join("zstd/lib")
+}
+
+/// Returns the digests of the objects of a build.
+fn objects(workspace: &Workspace) -> Vec<String> {
+    let mut find = Command::new("find");
+    find.current_dir(workspace.path("bazel-bin/_objs")).args([".", "-name", "*.o", "-exec", "sha256sum", "{}", "+"]);
+    let mut lines: Vec<_> = text(find.output().unwrap()).1.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_c_project_built_by_two_workers_has_the_objects_of_a_local_build() {
+    let Some(engine) = Engine::start("a_c_project_built_by_two_workers_has_the_objects_of_a_local_build") else {
+        return;
+    };
+    let sources = tempfile::tempdir().unwrap();
+    crate::engine::copy(&zstd(), &sources.path().join("lib"));
+    let build = "cc_library(\n    name = \"zstd\",\n    srcs = glob([\"lib/**/*.c\", \"lib/**/*.h\"]),\n    \
+                 copts = [\"-O1\", \"-DZSTD_DISABLE_ASM=1\"],\n    includes = [\"lib\", \"lib/common\"],\n)\n";
+    fs::write(sources.path().join("BUILD"), build).unwrap();
+    fs::write(sources.path().join("WORKSPACE"), "").unwrap();
+
+    let local = Workspace::new(engine.server, sources.path());
+    let (code, output) = local.bazel(&["build", "--spawn_strategy=local", "//:zstd"]);
+    assert_eq!(code, Some(0), "{output}");
+    let workers = ["first", "second"].map(|name| Worker::start(engine.server, name, &["--slots", "1"]));
+    let remote = Workspace::new(engine.server, sources.path());
+    let output = remote.build(&["//:zstd"]);
+    let (ours, theirs) = (objects(&remote), objects(&local));
+    assert!(ours.len() > 30 && output.contains(" remote"), "{output}");
+    assert_eq!(ours, theirs);
+    let finished = workers.each_ref().map(|worker| worker.log().matches("an action has finished").count());
+    assert!(finished.iter().all(|count| *count > 0), "both have worked: {finished:?}");
+    println!("{} objects, of {finished:?} actions", ours.len());
+}

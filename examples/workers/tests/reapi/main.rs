@@ -1,0 +1,15 @@
+//! Tests of stockade-reapi. Those in `actions`, `connections`, `hostile` and `sessions` have servers of their own, in this process. Those in `bazel`,
+//! `buildstream` and `crashes` use real servers and clients, which `engines/builds` installs; where they are missing, a
+//! test prints that it was skipped, and why.
+
+mod actions;
+mod bazel;
+mod buildstream;
+mod connections;
+mod crashes;
+mod engine;
+mod fake_bots;
+mod fake_storage;
+mod hostile;
+mod job;
+mod sessions;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::corpus::Submission;
 use crate::new_file::NewFile;
-use crate::verdict::Judged;
+use crate::judged::Judged;
 use crate::{Failure, Results};
 
 impl Results {

@@ -1,0 +1,4 @@
+//! Workers that put the crate `stockade` behind engines that exist: see README.md.
+#![forbid(unsafe_code)]
+
+pub mod judge;

@@ -114,6 +114,6 @@ problem.addEventListener("change", describe);
 Promise.all([call("api/problems"), call("api/languages")]).then(([all, languages]) => {
   problems = all;
   for (const one of all) create("option", one.title, problem).value = one.name;
-  for (const one of languages) create("option", one, language);
+  for (const one of languages) create("option", one, language).value = one;
   describe();
 }, (error) => say(`Failed to load the problems: ${error.message}`, "wrong"));

@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::failure::Failure;
 use super::job::Priority;
+use super::tracker::Step;
 
 /// Heartbeat in seconds, if the URL has none: after two of them without a sign of life, the connection is closed.
 const HEARTBEAT: u16 = 10;
@@ -91,6 +92,13 @@ impl Broker {
         channel.exchange_declare(self.steps().into(), ExchangeKind::Fanout, options, FieldTable::default()).await
     }
 
+    /// Announces a step to those who watch, unless there is no connection.
+    pub async fn announce(&self, channel: Option<Channel>, step: &Step) {
+        let (Some(channel), Ok(json)) = (channel, serde_json::to_vec(step)) else { return };
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        let _ = channel.basic_publish(self.steps().into(), "".into(), options, &json, properties).await;
+    }
+
     /// Consumes the steps of running jobs, from now on.
     pub async fn consume_steps(&self, channel: &Channel) -> lapin::Result<Consumer> {
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
@@ -162,7 +170,7 @@ pub async fn publish_surely(channel: &mut CurrentChannel, queue: String, id: &st
                 Err(failure) => tracing::warn!("{failure}"),
             }
         }
-        let _ = timeout(delays.next(), channel.changed()).await;
+        let _ = timeout(delays.double(), channel.changed()).await;
     }
 }
 
@@ -171,14 +179,15 @@ pub async fn publish_surely(channel: &mut CurrentChannel, queue: String, id: &st
 pub struct Delays(u32);
 
 impl Delays {
-    pub fn next(&mut self) -> Duration {
+    /// Returns the next delay.
+    pub fn double(&mut self) -> Duration {
         let delay = Duration::from_millis(100) * 2u32.pow(self.0.min(6));
         self.0 += 1;
         delay.min(LONGEST_DELAY)
     }
 
     pub async fn wait(&mut self) {
-        sleep(self.next()).await;
+        sleep(self.double()).await;
     }
 
     pub fn reset(&mut self) {

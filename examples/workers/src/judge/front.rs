@@ -186,17 +186,22 @@ fn new_id() -> String {
 }
 
 async fn status(State(front): State<Arc<Front>>, Path(id): Path<String>) -> Result<Json<Status>, Refusal> {
-    if let Some(progress) = front.backend.tracker().get(&id) {
-        return Ok(Json(Status::of(id, &progress.borrow())));
-    }
-    match front.result(&id).await? {
-        Some(result) => Ok(Json(Status { id, state: "ended", tests: result.tests.clone(), result: Some(result) })),
-        None if front.store.is_accepted(&id) => Ok(Json(Status { id, state: "waiting", tests: vec![], result: None })),
-        None => Err(Refusal::unknown("this job")),
+    let result = front.result(&id).await?;
+    match (result, front.backend.tracker().get(&id)) {
+        (Some(result), None) => Ok(Json(Status::ended(id, result))),
+        (Some(result), Some(_)) if result.verdict != Verdict::Unknown => Ok(Json(Status::ended(id, result))),
+        // It is judged again after a failure.
+        (_, Some(progress)) => Ok(Json(Status::of(id, &progress.borrow()))),
+        (None, None) if front.store.is_accepted(&id) => Ok(Json(Status::of(id, &Progress::default()))),
+        (None, None) => Err(Refusal::unknown("this job")),
     }
 }
 
 impl Status {
+    fn ended(id: String, result: JobResult) -> Self {
+        Self { id, state: "ended", tests: result.tests.clone(), result: Some(result) }
+    }
+
     fn of(id: String, progress: &Progress) -> Self {
         let result = match &progress.end {
             Some(End::Result(result)) => Some((**result).clone()),

@@ -140,7 +140,7 @@ pub struct Limits {
     /// Number of processes and threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<u64>,
-    /// Size of standard output, in bytes. Default: 65,536.
+    /// Size of standard output, and of standard error, in bytes. Default: 65,536.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<u64>,
 }

@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::job::is_id;
 use super::report::JobResult;
 use super::store::{Recorded, Store};
-use super::tracker::{End, Step, Tracker};
+use super::tracker::{End, Step, StepKind, Tracker};
 
 /// Number of results that are taken at a time.
 const PREFETCH: u16 = 64;
@@ -78,16 +78,29 @@ impl Recorder {
             match message.map_err(failed())? {
                 Message::Result(delivery) => self.store_result(delivery).await?,
                 Message::Dead(delivery) => self.store_dead(delivery).await?,
-                Message::Step(delivery) => self.advance(&delivery),
+                Message::Step(delivery) => self.advance(&delivery).await?,
             }
         }
         Ok(())
     }
 
-    fn advance(&self, delivery: &Delivery) {
-        let Ok(step) = serde_json::from_slice::<Step>(&delivery.data) else { return };
-        let id = step.id.clone();
-        self.tracker.modify(&id, |progress| progress.advance(step));
+    /// Tells the tracker of a step. The result may have been stored by another recorder of the same directory.
+    async fn advance(&self, delivery: &Delivery) -> Result<(), Failure> {
+        let Ok(Step { id, kind }) = serde_json::from_slice(&delivery.data) else { return Ok(()) };
+        if !matches!(kind, StepKind::Recorded) {
+            self.tracker.modify(&id, |progress| progress.advance(kind));
+        } else if self.tracker.get(&id).is_some() {
+            let (store, stored) = (self.store.clone(), id.clone());
+            if let Some(result) = blocking(move || store.result(&stored)).await? {
+                self.end(&id, result);
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self, id: &str, result: JobResult) {
+        self.tracker.end(id, End::Result(Arc::new(result)));
+        self.tracker.forget(id);
     }
 
     async fn store_result(&self, delivery: Delivery) -> Result<(), Failure> {
@@ -130,8 +143,9 @@ impl Recorder {
             Recorded::Already => tracing::info!(job = result.id, "delivered again, and recorded already"),
         }
         let id = result.id.clone();
-        self.tracker.end(&id, End::Result(Arc::new(result)));
-        self.tracker.forget(&id);
+        self.end(&id, result);
+        let publisher = self.publisher.borrow().clone();
+        self.broker.announce(publisher, &Step { id, kind: StepKind::Recorded }).await;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use stockade::limits::Overflow;
 use stockade::mount::{HostPath, Tmpfs};
 use stockade::{Cgroup, Command, Layer, Limits, Root, Sandbox, profile};
 
@@ -92,7 +93,8 @@ impl Host {
         };
         let limits = |limits: Limits| {
             let limits = limits.cpu_time(allowed.cpu).wall_time(allowed.wall).idle_timeout(allowed.idle);
-            limits.stdout_max(allowed.output)
+            // A flood of errors is a flood too.
+            limits.stdout_max(allowed.output).stderr_max(allowed.output).overflow(Overflow::Kill)
         };
         let cgroup = Cgroup::new().memory_max(allowed.memory).pids_max(allowed.processes);
         let sandbox = profile::judge().map_root(root).seccomp((language.policy)()).map_limits(limits);

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::job::{Job, Priority};
 use super::judging::Judge;
 use super::report::JobResult;
-use super::tracker::{End, Progress, Step, Tracker};
+use super::tracker::{End, Progress, Step, StepKind, Tracker};
 
 /// Jobs that wait for a slot.
 type Waiting = [VecDeque<Job>; Priority::ALL.len()];
@@ -117,13 +117,12 @@ impl Slots {
     }
 
     fn judge(&self, job: &Job, slot: usize) -> End {
-        let step = |test| {
-            let step = Step { id: job.id.clone(), test };
-            self.tracker.modify(&job.id, |progress| progress.advance(step.clone()));
-            self.send(Event::Step(step));
+        let step = |kind: StepKind| {
+            self.tracker.modify(&job.id, |progress| progress.advance(kind.clone()));
+            self.send(Event::Step(Step { id: job.id.clone(), kind }));
         };
-        step(None);
-        match self.judge.judge(job, slot, |test| step(Some(test.clone()))) {
+        step(StepKind::Start);
+        match self.judge.judge(job, slot, |test| step(StepKind::Test(test.clone()))) {
             Ok(result) => End::Result(Arc::new(result)),
             Err(failure @ Failure::Job(_)) => {
                 End::Result(Arc::new(self.judge.sign(JobResult::failed(&job.id, &failure))))

@@ -29,20 +29,30 @@ pub enum End {
     Dropped,
 }
 
-/// A step of a job, as workers announce it.
+/// A step of a job, as workers and recorders announce it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Step {
     pub id: String,
-    /// `None` when it starts, also if it starts again on another worker.
-    pub test: Option<TestResult>,
+    pub kind: StepKind,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// It starts, or starts again on another worker.
+    Start,
+    Test(TestResult),
+    /// Its result is stored.
+    Recorded,
 }
 
 impl Progress {
-    pub fn advance(&mut self, step: Step) {
+    pub fn advance(&mut self, kind: StepKind) {
         self.is_running = true;
-        match step.test {
-            None => self.tests.clear(),
-            Some(test) => self.tests.push(test),
+        match kind {
+            StepKind::Start => self.tests.clear(),
+            StepKind::Test(test) => self.tests.push(test),
+            StepKind::Recorded => {}
         }
     }
 }

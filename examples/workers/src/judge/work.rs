@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions, BasicPublishOptions, BasicRejectOptions};
-use lapin::{BasicProperties, Channel, Connection};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions, BasicRejectOptions};
+use lapin::{Channel, Connection};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
@@ -22,7 +22,7 @@ use super::job::{Job, Priority, is_id};
 use super::judging::Judge;
 use super::signals::Signals;
 use super::slots::{Event, Slots};
-use super::tracker::{End, Step, ended};
+use super::tracker::{End, ended};
 
 /// What a worker is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -78,7 +78,10 @@ async fn outbox(
 ) {
     while let Some(event) = events.recv().await {
         match event {
-            Event::Step(step) => announce(&broker, &channel, &step).await,
+            Event::Step(step) => {
+                let current = channel.borrow().clone();
+                broker.announce(current, &step).await;
+            }
             Event::Result(result) => {
                 let json = serde_json::to_vec(&*result).expect("a result is JSON");
                 publish_surely(&mut channel, broker.results(), &result.id, &json).await;
@@ -88,14 +91,6 @@ async fn outbox(
             Event::Failed { id, error } => tracing::error!(job = id, "{error}"),
         }
     }
-}
-
-/// Announces a step, unless there is no connection.
-async fn announce(broker: &Broker, channel: &CurrentChannel, step: &Step) {
-    let current = channel.borrow().clone();
-    let (Some(channel), Ok(json)) = (current, serde_json::to_vec(step)) else { return };
-    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
-    let _ = channel.basic_publish(broker.steps().into(), "".into(), options, &json, properties).await;
 }
 
 impl Worker {

@@ -16,7 +16,7 @@ fn submission(problem: &str, source: &str) -> Value {
 }
 
 /// Reads the events of a job until the stream ends.
-fn events(server: &Server, id: &str) -> Vec<(String, Value)> {
+pub fn events(server: &Server, id: &str) -> Vec<(String, Value)> {
     let mut answer = agent().get(format!("{}/api/jobs/{id}/events", server.url)).call().unwrap();
     let text = answer.body_mut().read_to_string().unwrap();
     let event = |block: &str| {

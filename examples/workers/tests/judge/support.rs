@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -141,7 +142,9 @@ pub struct Server {
 impl Server {
     pub fn start(directory: &Path, args: &[&str]) -> Self {
         let all: Vec<_> = ["serve", "--listen", "127.0.0.1:0"].iter().chain(args).copied().collect();
-        let mut process = Process::start(directory, "serve", &all);
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("serve-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut process = Process::start(directory, &name, &all);
         let mut line = String::new();
         BufReader::new(process.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}: {}", process.log()));

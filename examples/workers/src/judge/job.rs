@@ -10,7 +10,7 @@ use super::language::{LANGUAGES, Language};
 /// Maximum size of all sources of a program, in bytes.
 pub const LARGEST_SOURCES: usize = 1 << 20;
 /// Maximum size of all inline tests of a job, in bytes. Larger ones are sent by digest.
-pub const LARGEST_TESTS: usize = 16 << 20;
+pub const LARGEST_TESTS: usize = 4 << 20;
 const MOST_SOURCES: usize = 32;
 const MOST_TESTS: usize = 1000;
 

@@ -186,22 +186,12 @@ fn new_id() -> String {
 }
 
 async fn status(State(front): State<Arc<Front>>, Path(id): Path<String>) -> Result<Json<Status>, Refusal> {
-    let result = front.result(&id).await?;
-    match (result, front.backend.tracker().get(&id)) {
-        (Some(result), None) => Ok(Json(Status::ended(id, result))),
-        (Some(result), Some(_)) if result.verdict != Verdict::Unknown => Ok(Json(Status::ended(id, result))),
-        // It is judged again after a failure.
-        (_, Some(progress)) => Ok(Json(Status::of(id, &progress.borrow()))),
-        (None, None) if front.store.is_accepted(&id) => Ok(Json(Status::of(id, &Progress::default()))),
-        (None, None) => Err(Refusal::unknown("this job")),
-    }
+    let progress = front.progress(&id).await?;
+    let status = Status::of(id, &progress.borrow());
+    Ok(Json(status))
 }
 
 impl Status {
-    fn ended(id: String, result: JobResult) -> Self {
-        Self { id, state: "ended", tests: result.tests.clone(), result: Some(result) }
-    }
-
     fn of(id: String, progress: &Progress) -> Self {
         let result = match &progress.end {
             Some(End::Result(result)) => Some((**result).clone()),
@@ -223,15 +213,7 @@ async fn events(
     State(front): State<Arc<Front>>,
     Path(id): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<ServerEvent, Infallible>>>, Refusal> {
-    let result = front.result(&id).await?;
-    let tracker = front.backend.tracker();
-    let progress = match (tracker.get(&id), result) {
-        (Some(progress), _) => progress,
-        (None, Some(result)) => ended(result),
-        // Another process has accepted it, or this one before it was started again.
-        (None, None) if front.store.is_accepted(&id) => tracker.track(&id).0,
-        (None, None) => return Err(Refusal::unknown("this job")),
-    };
+    let progress = front.progress(&id).await?;
     Ok(Sse::new(stream(id, progress)).keep_alive(KeepAlive::default()))
 }
 
@@ -291,6 +273,16 @@ impl Backend {
         }
     }
 
+    /// Returns the progress of a job that was accepted and has no result.
+    fn follow(&self, id: &str) -> watch::Receiver<Progress> {
+        match self {
+            // It is just ending. The stream ends, and a client that connects again gets the result.
+            Self::Embedded(_) => watch::channel(Progress::default()).1,
+            // Another process has accepted it, or this one before it was started again.
+            Self::Broker { tracker, .. } => tracker.track(id).0,
+        }
+    }
+
     async fn submit(&self, job: Job) -> Result<(), Refusal> {
         match self {
             Self::Embedded(slots) if slots.waiting() >= MOST_WAITING => {
@@ -321,11 +313,23 @@ impl Front {
         let id = job.id.clone();
         let has_verdict = self.result(&id).await?.is_some_and(|result| result.verdict != Verdict::Unknown);
         if !has_verdict && self.backend.tracker().get(&id).is_none() {
+            let (store, again) = (self.store.clone(), id.clone());
+            blocking(move || store.withdraw_failure(&again)).await?;
             self.backend.submit(job).await?;
             let (store, accepted) = (self.store.clone(), id.clone());
             blocking(move || store.accept(&accepted)).await?;
         }
         Ok((StatusCode::ACCEPTED, Json(json!({ "id": id }))).into_response())
+    }
+
+    /// Returns the progress of a job that is known.
+    async fn progress(&self, id: &str) -> Result<watch::Receiver<Progress>, Refusal> {
+        match (self.result(id).await?, self.backend.tracker().get(id)) {
+            (Some(result), _) => Ok(ended(result)),
+            (None, Some(progress)) => Ok(progress),
+            (None, None) if self.store.is_accepted(id) => Ok(self.backend.follow(id)),
+            (None, None) => Err(Refusal::unknown("this job")),
+        }
     }
 
     async fn result(&self, id: &str) -> Result<Option<JobResult>, Refusal> {

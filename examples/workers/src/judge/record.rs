@@ -73,6 +73,10 @@ impl Recorder {
             dead.map(|one| one.map(Message::Dead)).boxed(),
             steps.map(|one| one.map(Message::Step)).boxed(),
         ];
+        // Steps were missed while there was no connection.
+        for id in self.tracker.ids() {
+            self.look_up(id).await?;
+        }
         let mut messages = select_all(streams);
         while let Some(message) = messages.next().await {
             match message.map_err(failed())? {
@@ -90,10 +94,16 @@ impl Recorder {
         if !matches!(kind, StepKind::Recorded) {
             self.tracker.modify(&id, |progress| progress.advance(kind));
         } else if self.tracker.get(&id).is_some() {
-            let (store, stored) = (self.store.clone(), id.clone());
-            if let Some(result) = blocking(move || store.result(&stored)).await? {
-                self.end(&id, result);
-            }
+            self.look_up(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a job whose result is stored.
+    async fn look_up(&self, id: String) -> Result<(), Failure> {
+        let (store, stored) = (self.store.clone(), id.clone());
+        if let Some(result) = blocking(move || store.result(&stored)).await? {
+            self.end(&id, result);
         }
         Ok(())
     }

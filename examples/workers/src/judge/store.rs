@@ -63,6 +63,15 @@ impl Store {
         Ok(Recorded::New)
     }
 
+    /// Removes the result of a job that has no verdict, since it is judged again.
+    pub fn withdraw_failure(&self, id: &str) -> Result<(), Failure> {
+        if self.result(id)?.is_none_or(|result| result.verdict != Verdict::Unknown) {
+            return Ok(());
+        }
+        let path = file(&self.results, id);
+        fs::remove_file(&path).map_err(Failure::to(format!("remove {}", path.display())))
+    }
+
     /// Returns the result of a job, if it has one.
     pub fn result(&self, id: &str) -> Result<Option<JobResult>, Failure> {
         if !is_id(id) {
@@ -133,7 +142,11 @@ mod tests {
         assert_eq!(store.result("a").unwrap().map(|result| result.verdict), None);
         assert_eq!(store.record(&failure).unwrap(), Recorded::New);
         assert_eq!(store.record(&failure).unwrap(), Recorded::Already);
+        store.withdraw_failure("a").unwrap();
+        assert!(store.result("a").unwrap().is_none());
+        assert_eq!(store.record(&failure).unwrap(), Recorded::New);
         assert_eq!(store.record(&verdict).unwrap(), Recorded::New);
+        store.withdraw_failure("a").unwrap();
         verdict.verdict = Verdict::WrongAnswer;
         assert_eq!(store.record(&verdict).unwrap(), Recorded::Already);
         assert_eq!(store.record(&failure).unwrap(), Recorded::Already);

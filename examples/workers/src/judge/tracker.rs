@@ -89,6 +89,11 @@ impl Tracker {
         self.lock().jobs.get(id).map(watch::Sender::subscribe)
     }
 
+    /// Returns the IDs of all jobs.
+    pub fn ids(&self) -> Vec<String> {
+        self.lock().jobs.keys().cloned().collect()
+    }
+
     /// Changes the progress of a job, if it is known.
     pub fn modify(&self, id: &str, change: impl FnOnce(&mut Progress)) {
         if let Some(sender) = self.lock().jobs.get(id) {

@@ -125,7 +125,7 @@ impl Problem {
     }
 }
 
-/// Reads the problems of a directory: each is a directory with [`FILE`].
+/// Reads the problems of a directory: each is a directory with a file `problem.toml`.
 pub fn problems(directory: &Path) -> Result<BTreeMap<String, Problem>, Failure> {
     let paths = files(directory)?.into_iter().filter(|path| path.join(FILE).is_file());
     let problems = paths.map(|path| {

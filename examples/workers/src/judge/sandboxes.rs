@@ -94,7 +94,7 @@ impl Host {
         let limits = |limits: Limits| {
             let limits = limits.cpu_time(allowed.cpu).wall_time(allowed.wall).idle_timeout(allowed.idle);
             // A flood of errors is a flood too.
-            limits.stdout_max(allowed.output).stderr_max(allowed.output).overflow(Overflow::Kill)
+            limits.stdout_max(allowed.output).stderr_max(allowed.output).stderr_overflow(Overflow::Kill)
         };
         let cgroup = Cgroup::new().memory_max(allowed.memory).pids_max(allowed.processes);
         let sandbox = profile::judge().map_root(root).seccomp((language.policy)()).map_limits(limits);

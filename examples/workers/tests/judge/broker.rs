@@ -162,7 +162,7 @@ fn running(server: &Server, id: &str) {
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Number of jobs that are judged while workers are killed.
+/// Number of jobs that are judged while workers are killed, unless STOCKADE_JOBS is set.
 const MANY: usize = 500;
 /// Of two workers one is killed, so that each lives twice as long.
 const KILLED_EVERY: Duration = Duration::from_secs(5);
@@ -201,9 +201,10 @@ fn short_job(id: &str, one: &Submission) -> Job {
 #[test]
 fn many_jobs_have_exactly_one_verdict_each_while_workers_are_killed() {
     let Some(engine) = Engine::start(HOUR, "100") else { return };
+    let many = std::env::var("STOCKADE_JOBS").map_or(MANY, |jobs| jobs.parse().unwrap());
     let submissions = short_submissions();
     let server = engine.server();
-    let expected: HashMap<_, _> = (0..MANY)
+    let expected: HashMap<_, _> = (0..many)
         .map(|number| {
             let one = &submissions[number % submissions.len()];
             (format!("{number:03}-{}", one.name.replace('.', "-")), one)
@@ -213,7 +214,7 @@ fn many_jobs_have_exactly_one_verdict_each_while_workers_are_killed() {
     for (place, (id, one)) in expected.iter().enumerate() {
         server.submit(&Job { priority: Priority::ALL[place % 3], ..short_job(id, one) });
     }
-    println!("{MANY} jobs submitted in {:.1?}", start.elapsed());
+    println!("{many} jobs submitted in {:.1?}", start.elapsed());
 
     let start = Instant::now();
     let mut workers = [engine.worker("first", "1"), engine.worker("second", "1")];
@@ -228,19 +229,19 @@ fn many_jobs_have_exactly_one_verdict_each_while_workers_are_killed() {
             workers[place] = engine.worker(name, "1");
             (kills, last, done) = (kills + 1, Instant::now(), count());
         }
-        (count() >= MANY).then(|| engine.recorded()).filter(|results| results.len() == MANY)
+        (count() >= many).then(|| engine.recorded()).filter(|results| results.len() == many)
     });
     let took = start.elapsed();
     println!(
-        "{MANY} jobs judged in {took:.1?}, {:.1} a second; {kills} workers killed",
-        MANY as f64 / took.as_secs_f64()
+        "{many} jobs judged in {took:.1?}, {:.1} a second; {kills} workers killed",
+        many as f64 / took.as_secs_f64()
     );
     engine.expect_empty_queues();
     let again = server.process.log().matches("recorded already").count();
     println!("{again} results were published more than once, and recorded once");
 
     assert!(kills > 3, "{kills}");
-    assert_eq!(results.len(), MANY);
+    assert_eq!(results.len(), many);
     let wrong: Vec<_> = results.iter().filter(|(id, summary)| **summary != expected[*id].expected).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
     // What the killed workers left on disk is gone: each of those that live has a directory.

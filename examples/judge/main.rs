@@ -22,8 +22,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use corpus::{Submission, Test};
-use sandboxes::Judge;
 use judged::Judged;
+use sandboxes::Judge;
 
 /// Judges programs in C, C++, Python, and other languages whose tools are installed
 #[derive(Parser)]

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use stockade::Seccomp;
 
-use crate::policy;
+// `examples/workers` has these modules too.
+use super::policy;
 
 /// Search path inside the sandboxes. The tools must be in these directories.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";

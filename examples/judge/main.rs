@@ -6,6 +6,7 @@
 //! submission states its expected verdict. Exits with 1 if a verdict differs, and with 2 if the judge itself fails.
 
 mod corpus;
+mod judged;
 mod language;
 #[path = "../../src/bin/stockade/new_file.rs"]
 mod new_file;
@@ -21,8 +22,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use corpus::{Submission, Test};
+use judged::Judged;
 use sandboxes::Judge;
-use verdict::Judged;
 
 /// Judges programs in C, C++, Python, and other languages whose tools are installed
 #[derive(Parser)]

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use crate::corpus::Submission;
+use crate::judged::Judged;
 use crate::new_file::NewFile;
-use crate::verdict::Judged;
 use crate::{Failure, Results};
 
 impl Results {

@@ -16,7 +16,8 @@ use tempfile::TempDir;
 
 use crate::Failure;
 use crate::corpus::{SUBMISSIONS, Submission, Test};
-use crate::verdict::{Judged, Verdict};
+use crate::judged::Judged;
+use crate::verdict::Verdict;
 
 /// Limits of a compiler with all its processes together. Go compiles its standard library each time.
 const COMPILER_CPU: Duration = Duration::from_secs(60);

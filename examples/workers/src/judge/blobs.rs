@@ -1,0 +1,41 @@
+//! A directory of tests by digest: each file's name is the SHA-256 of its contents.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::failure::Failure;
+use super::job::Data;
+
+/// Maximum size of a file, in bytes.
+const LARGEST: u64 = 256 << 20;
+
+/// Returns the bytes of a test. Returns an error if a file is missing, too large, or not what its name says.
+pub fn read<'a>(directory: Option<&Path>, data: &'a Data) -> Result<Cow<'a, [u8]>, Failure> {
+    let digest = match data {
+        Data::Text(text) => return Ok(text.as_bytes().into()),
+        Data::Sha256(digest) => digest,
+    };
+    let directory = directory.ok_or_else(|| {
+        Failure::Worker(format!("failed to read the test {digest}: this worker has no directory of tests: use --blobs"))
+    })?;
+    let path = directory.join(digest);
+    let mut bytes = vec![];
+    let file = File::open(&path).map_err(Failure::to(format!("open {}", path.display())))?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Failure::to(format!("read {}", path.display())))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Failure::Worker(format!("{} is larger than {LARGEST} bytes", path.display())));
+    }
+    match digest_of(&bytes) == *digest {
+        true => Ok(bytes.into()),
+        false => Err(Failure::Worker(format!("{} has other contents than its name says", path.display()))),
+    }
+}
+
+/// Returns the SHA-256 in hexadecimal digits.
+pub fn digest_of(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -75,11 +75,9 @@ fn a_setting_sets_its_key_alone() {
 fn options_and_keys_read_the_same_sizes_times_and_profiles() {
     let units = "ulimit -f; ulimit -u";
     let of = |options: &[&str]| run(&[options, &["--", "bash", "-c", units]].concat()).output();
-    for options in [
-        ["--profile", "compile-untrusted"],
-        ["--profile", "compile_untrusted"],
-        ["--set", "profile=compile_untrusted"],
-    ] {
+    for options in
+        [["--profile", "compile-untrusted"], ["--profile", "compile_untrusted"], ["--set", "profile=compile_untrusted"]]
+    {
         assert_eq!(of(&options), "262144\n256", "{options:?}");
     }
     let size = |option: &[&str]| sh(option, "df -B1 --output=size /x | tail -n 1").output().trim().to_owned();

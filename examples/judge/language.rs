@@ -13,6 +13,15 @@ use super::policy;
 /// Search path inside the sandboxes. The tools must be in these directories.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// Environment that Go and Java need. `/tmp` is private to the sandbox, so nothing is kept there.
+pub const COMPILER_ENVIRONMENT: [(&str, &str); 5] = [
+    ("CGO_ENABLED", "0"),
+    ("GOCACHE", "/tmp/go-cache"),
+    ("GOPATH", "/tmp/go"),
+    ("GOTOOLCHAIN", "local"),
+    ("JAVA_TOOL_OPTIONS", "-XX:-UsePerfData -Xmx256m"),
+];
+
 /// A language. In the sandboxes the source is `/src/program.EXTENSION`, and the compiler's output is in `/out`.
 pub struct Language {
     pub name: &'static str,

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::Failure;
 use crate::corpus::{SUBMISSIONS, Submission, Test};
 use crate::judged::Judged;
+use crate::language::COMPILER_ENVIRONMENT;
 use crate::verdict::Verdict;
 
 /// Limits of a compiler with all its processes together. Go compiles its standard library each time.
@@ -30,15 +31,6 @@ const WALL: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(5);
 /// Maximum size of standard output, and of standard error, in bytes.
 const OUTPUT: u64 = 64 << 10;
-
-/// Environment that Go and Java need. `/tmp` is private to the sandbox, so nothing is kept there.
-const COMPILER_ENVIRONMENT: [(&str, &str); 5] = [
-    ("CGO_ENABLED", "0"),
-    ("GOCACHE", "/tmp/go-cache"),
-    ("GOPATH", "/tmp/go"),
-    ("GOTOOLCHAIN", "local"),
-    ("JAVA_TOOL_OPTIONS", "-XX:-UsePerfData -Xmx256m"),
-];
 
 /// The judge, with a directory for the output of compilers.
 pub struct Judge<'a> {

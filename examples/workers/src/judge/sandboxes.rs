@@ -13,7 +13,7 @@ use stockade::{Cgroup, Command, Layer, Limits, Root, Sandbox, profile};
 use super::compiler::Executable;
 use super::failure::Failure;
 use super::job::{Allowed, Program};
-use super::language::Language;
+use super::language::{COMPILER_ENVIRONMENT, Language};
 
 /// Limits of a compiler with all its processes together. Go compiles its standard library each time.
 const COMPILER_CPU: Duration = Duration::from_secs(60);
@@ -24,15 +24,6 @@ const COMPILER_PROCESSES: u64 = 128;
 pub const OUT: &str = "/out";
 /// Maximum size of all that a compiler writes there, in bytes.
 pub const LARGEST_OUT: u64 = 64 << 20;
-
-/// Environment that Go and Java need. `/tmp` is private to the sandbox, so nothing is kept there.
-const COMPILER_ENVIRONMENT: [(&str, &str); 5] = [
-    ("CGO_ENABLED", "0"),
-    ("GOCACHE", "/tmp/go-cache"),
-    ("GOPATH", "/tmp/go"),
-    ("GOTOOLCHAIN", "local"),
-    ("JAVA_TOOL_OPTIONS", "-XX:-UsePerfData -Xmx256m"),
-];
 
 /// Limits of checkers and interactors.
 pub const OF_PROBLEM: Allowed = Allowed {

@@ -50,7 +50,7 @@ pub struct Session {
     free: Vec<Slot>,
     capacity: usize,
     running: HashMap<String, CancellationToken>,
-    /// Finished actions that the server has not heard of, or not confirmed.
+    /// Finished actions that were not reported to the server, or that it has not confirmed.
     finished: HashMap<String, Lease>,
     results: (mpsc::UnboundedSender<Ran>, mpsc::UnboundedReceiver<Ran>),
     /// The session as the server has it.
@@ -328,8 +328,8 @@ impl Session {
         });
         match farewell.await {
             Ok(Ok(())) => tracing::info!("the worker has said goodbye"),
-            Ok(Err(status)) => tracing::warn!(%status, "the server has not heard the last results"),
-            Err(_) => tracing::warn!("the server has not heard the last results: it does not answer"),
+            Ok(Err(status)) => tracing::warn!(%status, "the last results were not reported to the server"),
+            Err(_) => tracing::warn!("the last results were not reported to the server: it does not answer"),
         }
     }
 

@@ -55,6 +55,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let run = support::Run::from_args();
+    // See support::subscriber.
+    let _interested = tracing::Dispatch::new(support::subscriber::Collector::default());
     let _delegated = run.has("cgroups").then(cgroups::prepare);
     let mut code = run.execute(&["judge", "quickstart", support::COMMAND]);
     if code == ExitCode::SUCCESS && run.has("root") {

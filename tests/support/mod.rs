@@ -8,6 +8,7 @@
 pub mod apart;
 pub mod filter;
 pub mod listener;
+pub mod subscriber;
 pub mod wording;
 
 use std::ffi::OsString;
@@ -163,7 +164,9 @@ impl Run {
             assert!(found.next().is_none(), "two payloads are called {name}");
             std::process::exit(payload(&args[3..]));
         }
-        Self { arguments: Arguments::from_args() }
+        let mut arguments = Arguments::from_args();
+        arguments.test_threads.get_or_insert_with(test_threads);
+        Self { arguments }
     }
 
     /// Whether a test of a module below the root of the crate is to run, as any user. None is where tests are listed.
@@ -205,6 +208,12 @@ impl Run {
         let is_skipped = self.arguments.skip.iter().any(matches);
         !self.arguments.ignored && self.arguments.filter.as_ref().is_none_or(matches) && !is_skipped
     }
+}
+
+/// Number of tests at a time. Most tests wait for most of their time, unless the CPUs are slow.
+fn test_threads() -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    if slowness() == 1 { 2 * cpus } else { cpus }
 }
 
 /// The users that this process can run tests as.

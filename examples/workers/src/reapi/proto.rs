@@ -2,6 +2,7 @@
 
 pub use google::bytestream;
 pub use google::devtools::remoteworkers::v1test2 as workers;
+pub use google::longrunning;
 pub use google::rpc;
 
 pub use build::bazel::remote::execution::v2 as execution;
@@ -29,6 +30,10 @@ mod google {
                 tonic::include_proto!("google.devtools.remoteworkers.v1test2");
             }
         }
+    }
+
+    pub mod longrunning {
+        tonic::include_proto!("google.longrunning");
     }
 
     pub mod rpc {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::engine::{Engine, Worker, Workspace, runs, text, wait_until};
 
 /// What the target `slow` runs.
-const SLEEP: &[&str] = &["sleep", "20.4242"];
+const SLEEP: &[&str] = &["sleep", "12.4242"];
 const LONG: Duration = Duration::from_secs(300);
 
 fn slow(workspace: &Workspace) -> std::process::Child {

@@ -1,8 +1,8 @@
 //! A directory for compiled programs. It is removed at the end, and by the next worker if this one is killed.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -24,19 +24,20 @@ impl Scratch {
     /// Creates a directory, and removes those of workers that were killed.
     pub fn create(shared: &Path) -> Result<Self, Failure> {
         let failed = |what| Failure::to(format!("{what} {}", shared.display()));
-        fs::create_dir_all(shared).map_err(failed("create"))?;
-        let metadata = fs::symlink_metadata(shared).map_err(failed("inspect"))?;
-        // In a shared directory such as /tmp, another user may have created it.
-        if !metadata.is_dir() || metadata.uid() != rustix::process::geteuid().as_raw() {
-            return Err(Failure::Worker(format!("{} is not a directory of this user", shared.display())));
+        DirBuilder::new().recursive(true).mode(0o700).create(shared).map_err(failed("create"))?;
+        // In a shared directory such as /tmp, another user may have created it, or a symlink.
+        let whole = open(shared).map_err(failed("open the directory"))?;
+        let metadata = whole.metadata().map_err(failed("inspect"))?;
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            let shared = shared.display();
+            return Err(Failure::Worker(format!("{shared} belongs to another user: use another with --scratch")));
         }
-        fs::set_permissions(shared, fs::Permissions::from_mode(0o700)).map_err(failed("change permissions of"))?;
+        whole.set_permissions(fs::Permissions::from_mode(0o700)).map_err(failed("change permissions of"))?;
         // Until this one's directory is locked, no other worker removes it.
-        let whole = File::open(shared).map_err(failed("open"))?;
         flock(&whole, FlockOperation::LockExclusive).map_err(io::Error::from).map_err(failed("lock"))?;
         remove_stale(shared);
         let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(shared).map_err(failed("write to"))?;
-        let lock = File::open(directory.path()).map_err(failed("lock a directory in"))?;
+        let lock = open(directory.path()).map_err(failed("lock a directory in"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(io::Error::from)
             .map_err(failed("lock a directory in"))?;
@@ -53,11 +54,16 @@ impl Scratch {
     }
 }
 
+/// Opens a directory. Symlinks and FIFOs are errors.
+fn open(directory: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(directory)
+}
+
 /// Removes the directories that no worker has locked.
 fn remove_stale(shared: &Path) {
     for entry in fs::read_dir(shared).into_iter().flatten().flatten() {
         let is_worker = entry.file_name().to_string_lossy().starts_with(PREFIX);
-        let Ok(directory) = File::open(entry.path()) else { continue };
+        let Ok(directory) = open(&entry.path()) else { continue };
         if is_worker && flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
             let _ = fs::remove_dir_all(entry.path());
         }

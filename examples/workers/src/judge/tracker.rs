@@ -101,8 +101,8 @@ impl Tracker {
         }
     }
 
-    /// Ends a job. A result is remembered, so that the job is not judged again if it is delivered again soon. A failure is
-    /// not.
+    /// Ends a job. A result is remembered, so that the job is not judged again if it is delivered again soon. A failure of
+    /// this worker is not.
     pub fn end(&self, id: &str, end: End) {
         let is_result = matches!(end, End::Result(_));
         self.modify(id, |progress| progress.end = Some(end));
@@ -114,8 +114,19 @@ impl Tracker {
         tracked.ended.push_back(id.to_owned());
         if tracked.ended.len() > REMEMBERED
             && let Some(oldest) = tracked.ended.pop_front()
+            // It may be waiting or running again.
+            && tracked.jobs.get(&oldest).is_some_and(|progress| progress.borrow().end.is_some())
         {
             tracked.jobs.remove(&oldest);
+        }
+    }
+
+    /// Notes that the result of a job is where it cannot be lost. One that is no verdict is forgotten then: when the job is
+    /// sent again, it is judged again.
+    pub fn keep(&self, result: &JobResult) {
+        self.modify(&result.id, |progress| progress.is_kept = true);
+        if !result.has_verdict() {
+            self.forget(&result.id);
         }
     }
 

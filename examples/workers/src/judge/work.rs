@@ -11,15 +11,17 @@ use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions, BasicRejectOptions};
+use lapin::types::AMQPValue;
 use lapin::{Channel, Connection};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
-use super::broker::{Broker, CurrentChannel, Delays, consume, publish_surely, publishing_channel};
+use super::broker::{Broker, CurrentChannel, Delays, consume, publish, publish_surely, publishing_channel};
 use super::failure::Failure;
 use super::job::{Job, Priority, is_id};
 use super::judging::Judge;
+use super::report::JobResult;
 use super::signals::Signals;
 use super::slots::{Event, Slots};
 use super::tracker::{End, ended};
@@ -86,7 +88,7 @@ async fn outbox(
                 let json = serde_json::to_vec(&*result).expect("a result is JSON");
                 publish_surely(&mut channel, broker.results(), &result.id, &json).await;
                 tracing::info!(job = result.id, verdict = result.summary, "judged");
-                slots.tracker().modify(&result.id, |progress| progress.is_kept = true);
+                slots.tracker().keep(&result);
             }
             Event::Failed { id, error } => tracing::error!(job = id, "{error}"),
         }
@@ -196,14 +198,35 @@ impl Worker {
     }
 
     async fn judge(&self, job: Job, delivery: &Delivery) -> lapin::Result<bool> {
+        let id = job.id.clone();
         let mut progress = self.slots.submit(job);
         match ended(&mut progress).await {
             End::Result(_) if progress.wait_for(|progress| progress.is_kept).await.is_ok() => {
                 return delivery.ack(BasicAckOptions::default()).await;
+            }
+            End::Failed(error) if deliveries_before(delivery) >= self.broker.delivery_limit.into() => {
+                self.explain(&id, error).await;
             }
             End::Failed(_) => sleep(GIVEN_BACK_AFTER).await,
             End::Result(_) | End::Dropped => {}
         }
         delivery.nack(BasicNackOptions { requeue: true, ..Default::default() }).await
     }
+
+    /// Publishes why a job is about to become a dead letter. If that fails, the result says less.
+    async fn explain(&self, id: &str, error: String) {
+        let result = self.slots.sign(JobResult::failed(id, &Failure::Worker(error)));
+        let (channel, json) = (self.publisher.borrow().clone(), serde_json::to_vec(&result).expect("a result is JSON"));
+        if let Some(channel) = channel
+            && let Err(failure) = publish(&channel, self.broker.results(), id, &json).await
+        {
+            tracing::warn!("{failure}");
+        }
+    }
+}
+
+/// Returns how often a job was delivered before, without a result.
+fn deliveries_before(delivery: &Delivery) -> i64 {
+    let count = delivery.properties.headers().as_ref().and_then(|headers| headers.inner().get("x-delivery-count"));
+    count.and_then(AMQPValue::as_long_long_int).unwrap_or(0)
 }

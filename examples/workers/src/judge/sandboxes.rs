@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stockade::limits::Overflow;
+use stockade::limits::{Overflow, Resource};
 use stockade::mount::{HostPath, Tmpfs};
 use stockade::{Cgroup, Command, Layer, Limits, Root, Sandbox, profile};
 
@@ -34,6 +34,9 @@ pub const OF_PROBLEM: Allowed = Allowed {
     processes: 64,
     output: 64 << 10,
 };
+
+/// Limit on the data of each process where a cgroup does not limit memory, unless a job allows more.
+const LEAST_DATA: u64 = 1 << 30;
 
 /// What is the same for all sandboxes of a worker.
 #[derive(Clone, Debug, Default)]
@@ -85,12 +88,19 @@ impl Host {
         let limits = |limits: Limits| {
             let limits = limits.cpu_time(allowed.cpu).wall_time(allowed.wall).idle_timeout(allowed.idle);
             // A flood of errors is a flood too.
-            limits.stdout_max(allowed.output).stderr_max(allowed.output).stderr_overflow(Overflow::Kill)
+            let limits = limits.stdout_max(allowed.output).stderr_max(allowed.output).stderr_overflow(Overflow::Kill);
+            if self.without_cgroup { with_data(limits, allowed.memory.max(LEAST_DATA)) } else { limits }
         };
         let cgroup = Cgroup::new().memory_max(allowed.memory).pids_max(allowed.processes);
         let sandbox = profile::judge().map_root(root).seccomp((language.policy)()).map_limits(limits);
         Ok(self.finish(sandbox, cgroup, cpu))
     }
+}
+
+/// Limits the data of each process instead of its address space: Java and Node do not start if they cannot reserve many
+/// times what they use.
+fn with_data(limits: Limits, data: u64) -> Limits {
+    limits.address_space_without_cgroup(u64::MAX >> 1).rlimit(Resource::Data, data, data)
 }
 
 fn with_toolchain(root: Root, language: &Language) -> Root {

@@ -50,3 +50,43 @@ fn open(path: &Path) -> io::Result<File> {
 pub fn digest_of(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_tests() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(digest_of(name.as_bytes()));
+        std::fs::write(path("file"), "file").unwrap();
+        symlink(path("file"), path("link")).unwrap();
+        std::fs::create_dir(path("directory")).unwrap();
+        assert!(Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
+        let (sender, receiver) = mpsc::channel();
+        let place = directory.path().to_owned();
+        thread::spawn(move || {
+            for name in ["file", "link", "directory", "fifo"] {
+                let data = Data::Sha256(digest_of(name.as_bytes()));
+                let bytes = read(Some(&place), &data).map(Cow::into_owned);
+                sender.send((name, bytes)).unwrap();
+            }
+        });
+        for expected in ["file", "link", "directory", "fifo"] {
+            let (name, bytes) = receiver.recv_timeout(Duration::from_secs(20)).expect("it does not wait for the FIFO");
+            assert_eq!(name, expected);
+            match bytes {
+                Ok(bytes) => assert!(name == "file" && bytes == b"file"),
+                Err(error) => {
+                    assert!(name != "file" && error.to_string().contains(&digest_of(name.as_bytes())), "{error}")
+                }
+            }
+        }
+    }
+}

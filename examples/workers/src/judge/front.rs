@@ -405,3 +405,28 @@ pub async fn keep_results(slots: Arc<Slots>, store: Arc<Store>, mut events: mpsc
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_another_site_could_give_this_server_are_not_its_own() {
+        for (host, expected) in [
+            ("127.0.0.1:8080", true),
+            ("192.0.2.7", true),
+            ("[::1]:8080", true),
+            ("LOCALHOST:8080", true),
+            ("judge.example", true),
+            ("other.example", false),
+            ("127.0.0.1.other.example", false),
+            ("localhost.other.example", false),
+            ("judge.example.other.example:8080", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]);
+            assert_eq!(is_own(&headers, &["judge.example".into()]), expected, "{host:?}");
+        }
+        assert!(!is_own(&HeaderMap::new(), &[]));
+    }
+}

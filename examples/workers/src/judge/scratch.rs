@@ -69,3 +69,46 @@ fn remove_stale(shared: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{chown, symlink};
+    use std::process::Command;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn directories_of_others_and_symlinks_are_refused() {
+        let place = TempDir::new().unwrap();
+        let (own, link) = (place.path().join("own"), place.path().join("link"));
+        symlink(&own, &link).unwrap();
+        assert!(Scratch::create(&link).is_err() && !own.exists());
+        drop(Scratch::create(&own).unwrap());
+        assert!(Scratch::create(&link).is_err());
+        if rustix::process::geteuid().is_root() {
+            chown(&own, Some(1000), None).unwrap();
+            assert!(Scratch::create(&own).unwrap_err().to_string().contains("belongs to another user"));
+        }
+    }
+
+    #[test]
+    fn what_others_left_in_it_blocks_nothing_and_leads_nowhere() {
+        let (shared, outside) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        fs::set_permissions(shared.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let kept = outside.path().join("kept");
+        fs::write(&kept, "").unwrap();
+        symlink(outside.path(), shared.path().join("worker-link")).unwrap();
+        fs::create_dir(shared.path().join("worker-stale")).unwrap();
+        assert!(Command::new("mkfifo").arg(shared.path().join("worker-fifo")).status().unwrap().success());
+        let (sender, receiver) = mpsc::channel();
+        let path = shared.path().to_owned();
+        thread::spawn(move || sender.send(Scratch::create(&path)));
+        let scratch = receiver.recv_timeout(Duration::from_secs(20)).expect("it does not wait for the FIFO").unwrap();
+        assert!(kept.exists() && !shared.path().join("worker-stale").exists());
+        assert_eq!(fs::metadata(shared.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(scratch);
+    }
+}

@@ -143,3 +143,38 @@ pub async fn ended(progress: &mut watch::Receiver<Progress>) -> End {
         Err(_) => End::Dropped,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::failure::Failure;
+
+    fn end(tracker: &Tracker, result: JobResult) {
+        tracker.track(&result.id);
+        tracker.end(&result.id, End::Result(Arc::new(result.clone())));
+        tracker.keep(&result);
+    }
+
+    #[test]
+    fn verdicts_are_remembered_and_failures_are_not() {
+        let tracker = Tracker::default();
+        end(&tracker, JobResult::judged("verdict", None, vec![]));
+        end(&tracker, JobResult::failed("failure", &Failure::Job("no checker".into())));
+        assert!(tracker.get("verdict").unwrap().borrow().is_kept);
+        assert!(tracker.get("failure").is_none());
+    }
+
+    #[test]
+    fn a_job_that_is_judged_again_is_not_forgotten_with_its_first_end() {
+        let tracker = Tracker::default();
+        end(&tracker, JobResult::failed("again", &Failure::Job("no checker".into())));
+        tracker.track("again");
+        for number in 0..REMEMBERED {
+            end(&tracker, JobResult::judged(&number.to_string(), None, vec![]));
+        }
+        assert!(tracker.get("again").is_some());
+        assert!(tracker.get("0").is_some());
+        end(&tracker, JobResult::judged("last", None, vec![]));
+        assert!(tracker.get("0").is_none());
+    }
+}

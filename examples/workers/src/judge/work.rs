@@ -200,28 +200,35 @@ impl Worker {
     async fn judge(&self, job: Job, delivery: &Delivery) -> lapin::Result<bool> {
         let id = job.id.clone();
         let mut progress = self.slots.submit(job);
-        match ended(&mut progress).await {
-            End::Result(_) if progress.wait_for(|progress| progress.is_kept).await.is_ok() => {
-                return delivery.ack(BasicAckOptions::default()).await;
-            }
+        let is_repeated = progress.borrow().is_kept;
+        let is_published = match ended(&mut progress).await {
+            // The recorder may be another one now.
+            End::Result(result) if is_repeated => self.publish(&result).await,
+            End::Result(_) => progress.wait_for(|progress| progress.is_kept).await.is_ok(),
             End::Failed(error) if deliveries_before(delivery) >= self.broker.delivery_limit.into() => {
-                self.explain(&id, error).await;
+                // The job is about to become a dead letter. Without this its result says less.
+                let result = self.slots.sign(JobResult::failed(&id, &Failure::Worker(error)));
+                let _ = self.publish(&result).await;
+                false
             }
-            End::Failed(_) => sleep(GIVEN_BACK_AFTER).await,
-            End::Result(_) | End::Dropped => {}
+            End::Failed(_) => {
+                sleep(GIVEN_BACK_AFTER).await;
+                false
+            }
+            End::Dropped => false,
+        };
+        match is_published {
+            true => delivery.ack(BasicAckOptions::default()).await,
+            false => delivery.nack(BasicNackOptions { requeue: true, ..Default::default() }).await,
         }
-        delivery.nack(BasicNackOptions { requeue: true, ..Default::default() }).await
     }
 
-    /// Publishes why a job is about to become a dead letter. If that fails, the result says less.
-    async fn explain(&self, id: &str, error: String) {
-        let result = self.slots.sign(JobResult::failed(id, &Failure::Worker(error)));
-        let (channel, json) = (self.publisher.borrow().clone(), serde_json::to_vec(&result).expect("a result is JSON"));
-        if let Some(channel) = channel
-            && let Err(failure) = publish(&channel, self.broker.results(), id, &json).await
-        {
-            tracing::warn!("{failure}");
-        }
+    /// Publishes a result, and returns whether the broker has confirmed it.
+    async fn publish(&self, result: &JobResult) -> bool {
+        let (channel, json) = (self.publisher.borrow().clone(), serde_json::to_vec(result).expect("a result is JSON"));
+        let Some(channel) = channel else { return false };
+        let published = publish(&channel, self.broker.results(), &result.id, &json).await;
+        published.inspect_err(|failure| tracing::warn!("{failure}")).is_ok()
     }
 }
 

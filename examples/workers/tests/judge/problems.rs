@@ -78,6 +78,33 @@ fn submissions_talk_to_an_interactor() {
     }
 }
 
+/// Interactors in C, which is killed by SIGPIPE, and in Python, which exits with 120 if its output is not read.
+#[test]
+fn a_submission_that_does_not_read_or_does_not_stop_is_judged_by_its_interactor() {
+    let c = "#include <stdio.h>\nint main(void) { char word[9]; for (int i = 0; i < 50000; i++) puts(\"question\");\n\
+             fflush(stdout); return scanf(\"%8s\", word) != 1; }";
+    let python = "import time\ntime.sleep(0.3)\nprint('question')";
+    let line = "import sys\nline = sys.stdin.readline()\nsys.exit(len(line) < 9)";
+    let flood = "import os\nwhile True: os.write(1, b'x' * 65536)";
+    let test = judge();
+    for (interactor, submission, expected) in [
+        (program("c", c), "pass", Verdict::WrongAnswer),
+        (program("c", c), "import os, time\nos.close(0)\ntime.sleep(0.5)", Verdict::WrongAnswer),
+        (program("c", c), "print('answer')", Verdict::Accepted),
+        (program("python", python), "pass", Verdict::Accepted),
+        (program("python", python), "exit(3)", Verdict::Exit(3)),
+        // It reads a line to its end, which is that of the limit on the submission's output.
+        (program("python", line), flood, Verdict::Output),
+        (program("python", line), "print('answer')", Verdict::WrongAnswer),
+    ] {
+        let mut job = job("pipes", program("python", submission), tests_of(&[("", "")]));
+        job.interactor = Some(interactor);
+        job.limits.cpu_ms = Some(5000);
+        let result = test.judge.judge(&job, 0, |_| {});
+        assert_eq!(result.as_ref().map(|result| result.verdict).ok(), Some(expected), "{submission}: {result:?}");
+    }
+}
+
 /// A submission that hopes for the interactor's process, its files, or the answer.
 #[test]
 fn a_submission_cannot_reach_its_interactor() {
@@ -134,6 +161,31 @@ fn several_sources_are_compiled_together_and_the_log_is_kept() {
     let header = json!({"name": "two.h", "text": "#define TWO 2"});
     one.program.sources.push(serde_json::from_value(header).unwrap());
     assert_eq!(verdict(&one).verdict, Verdict::Exit(2));
+}
+
+#[test]
+fn programs_import_their_other_sources() {
+    let test = judge();
+    for (language, text, name, other) in [
+        ("python", "import other\nprint(other.x)", "other.py", "x = 6"),
+        ("node", "console.log(require('./other.js'))", "other.js", "module.exports = 6"),
+        ("rust", "mod other;\nfn main() { println!(\"{}\", other::X) }", "other.rs", "pub const X: i32 = 6;"),
+        (
+            "java",
+            "public class Main { public static void main(String[] args) { System.out.println(Other.X); } }",
+            "Other.java",
+            "class Other { static int X = 6; }",
+        ),
+    ] {
+        let mut one = job("imports", program(language, text), tests_of(&[("", "6")]));
+        if !one.program.language().unwrap().is_present() {
+            println!("skipped: {language} is not installed");
+            continue;
+        }
+        one.program.sources.push(serde_json::from_value(json!({"name": name, "text": other})).unwrap());
+        let result = test.judge.judge(&one, 0, |_| {}).unwrap();
+        assert_eq!(result.verdict, Verdict::Accepted, "{language}: {result:?}");
+    }
 }
 
 /// The directory of compiled programs, that of tests by digest, and the judge's own files.

@@ -38,6 +38,8 @@ pub struct Language {
     pub run: &'static [&'static str],
     /// Whether the program is static, and needs no other file.
     pub is_static: bool,
+    /// Whether its runtime reserves many times the memory that it uses, such as a stack for each of its threads.
+    pub has_runtime: bool,
     pub allowance: Allowance,
     /// Seccomp policy of the program.
     pub policy: fn() -> Seccomp,
@@ -69,6 +71,7 @@ fn c() -> Language {
         compile: Some(&["gcc", "-O2", "-static", "-o", "/out/program", "/src/program.c"]),
         run: &["/out/program"],
         is_static: true,
+        has_runtime: false,
         allowance: PLAIN,
         policy: policy::computation,
         found: OnceLock::new(),
@@ -112,6 +115,7 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
             compile: Some(&["/toolchain/bin/go", "build", "-o", "/out/program", "/src/program.go"]),
             allowance: HEAVY,
             policy: Seccomp::runtime,
+            has_runtime: true,
             ..c()
         },
         Language {
@@ -125,6 +129,7 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
             is_static: false,
             allowance: HEAVY,
             policy: Seccomp::runtime,
+            has_runtime: true,
             ..c()
         },
         Language {
@@ -137,6 +142,7 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
             is_static: false,
             allowance: HEAVY,
             policy: Seccomp::runtime,
+            has_runtime: true,
             ..c()
         },
         Language {

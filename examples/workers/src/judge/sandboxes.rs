@@ -35,9 +35,6 @@ pub const OF_PROBLEM: Allowed = Allowed {
     output: 64 << 10,
 };
 
-/// Limit on the data of each process where a cgroup does not limit memory, unless a job allows more.
-const LEAST_DATA: u64 = 1 << 30;
-
 /// What is the same for all sandboxes of a worker.
 #[derive(Clone, Debug, Default)]
 pub struct Host {
@@ -89,7 +86,7 @@ impl Host {
             let limits = limits.cpu_time(allowed.cpu).wall_time(allowed.wall).idle_timeout(allowed.idle);
             // A flood of errors is a flood too.
             let limits = limits.stdout_max(allowed.output).stderr_max(allowed.output).stderr_overflow(Overflow::Kill);
-            if self.without_cgroup { with_data(limits, allowed.memory.max(LEAST_DATA)) } else { limits }
+            if self.without_cgroup && language.has_runtime { with_data(limits, allowed.memory) } else { limits }
         };
         let cgroup = Cgroup::new().memory_max(allowed.memory).pids_max(allowed.processes);
         let sandbox = profile::judge().map_root(root).seccomp((language.policy)()).map_limits(limits);
@@ -97,9 +94,9 @@ impl Host {
     }
 }
 
-/// Limits the data of each process instead of its address space: Java and Node do not start if they cannot reserve many
-/// times what they use.
+/// Limits the data of each process instead of its address space, and allows for a stack of 256 MiB for each of its threads.
 fn with_data(limits: Limits, data: u64) -> Limits {
+    let data = data + (4 << 30);
     limits.address_space_without_cgroup(u64::MAX >> 1).rlimit(Resource::Data, data, data)
 }
 

@@ -241,7 +241,7 @@ fn many_jobs_have_exactly_one_verdict_each_while_workers_are_killed() {
     let again = server.process.log().matches("recorded already").count();
     println!("{again} results were published more than once, and recorded once");
 
-    assert!(kills > 3, "{kills}");
+    assert!(100 * kills >= many, "{kills}");
     assert_eq!(results.len(), many);
     let wrong: Vec<_> = results.iter().filter(|(id, summary)| **summary != expected[*id].expected).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
@@ -385,6 +385,7 @@ fn a_result_that_cannot_be_stored_does_not_delay_others() {
     let server = engine.server();
     let obstacle = engine.directory.path().join("store/results/blocked.json");
     fs::create_dir(&obstacle).unwrap();
+    within(SOON, "it is connected", || server.process.log().contains("connected").then_some(()));
     engine.publish("stockade.results", &serde_json::to_vec(&JobResult::judged("blocked", None, vec![])).unwrap());
     within(SOON, "it fails", || server.process.log().contains("blocked.json").then_some(()));
     let _worker = engine.worker("worker", "1");

@@ -20,13 +20,15 @@ use futures_util::stream::unfold;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::broker::{Broker, CurrentChannel, publish};
 use super::failure::Failure;
 use super::job::{Job, LARGEST_SOURCES, LARGEST_TESTS, Priority, Program, Source};
 use super::problem::Problem;
-use super::record::blocking;
+use super::record::{TRIED_AGAIN_AFTER, blocking};
 use super::report::{JobResult, TestResult};
 use super::slots::{Event, Slots};
 use super::store::Store;
@@ -391,6 +393,7 @@ impl Front {
 
 /// Stores what the slots of this process have judged, until they end.
 pub async fn keep_results(slots: Arc<Slots>, store: Arc<Store>, mut events: mpsc::UnboundedReceiver<Event>) {
+    let mut storing = JoinSet::new();
     while let Some(event) = events.recv().await {
         let result = match event {
             Event::Step(_) => continue,
@@ -398,11 +401,21 @@ pub async fn keep_results(slots: Arc<Slots>, store: Arc<Store>, mut events: mpsc
             Event::Failed { id, error } => Arc::new(JobResult::failed(&id, &Failure::Worker(error))),
         };
         tracing::info!(job = result.id, verdict = result.summary, error = result.error, "judged");
+        storing.spawn(store_surely(slots.clone(), store.clone(), result));
+        while storing.try_join_next().is_some() {}
+    }
+    while storing.join_next().await.is_some() {}
+}
+
+/// Stores a result, again and again until the disk has it: a client may have seen it.
+async fn store_surely(slots: Arc<Slots>, store: Arc<Store>, result: Arc<JobResult>) {
+    loop {
         let (store, stored) = (store.clone(), result.clone());
         match blocking(move || store.record(&stored)).await {
-            Ok(_) => slots.tracker().keep(&result),
-            Err(failure) => tracing::error!("{failure}"),
+            Ok(_) => return slots.tracker().keep(&result),
+            Err(failure) => tracing::error!("{failure}; trying again"),
         }
+        sleep(TRIED_AGAIN_AFTER).await;
     }
 }
 

@@ -94,9 +94,11 @@ fn discard(mut unread: PipeReader) {
 fn verdict(submission: Termination, is_right: bool, is_flood: bool) -> Verdict {
     match submission {
         _ if is_right && is_flood => Verdict::Output,
-        Termination::Killed => Verdict::WrongAnswer,
-        Termination::Signaled { signal: Signal::PIPE, .. } if !is_right => Verdict::WrongAnswer,
-        Termination::Exited(_) if !is_right => Verdict::WrongAnswer,
+        Termination::Killed | Termination::Exited(_) | Termination::Signaled { signal: Signal::PIPE, .. }
+            if !is_right =>
+        {
+            Verdict::WrongAnswer
+        }
         termination => Verdict::new(termination, is_right),
     }
 }
@@ -114,6 +116,8 @@ mod tests {
         assert_eq!(verdict(Termination::signaled(Signal::PIPE, false), false, false), Verdict::WrongAnswer);
         assert_eq!(verdict(Termination::signaled(Signal::SEGV, false), false, false), Verdict::Signal(Signal::SEGV));
         assert_eq!(verdict(Termination::CpuTime, false, false), Verdict::CpuTime);
+        // Not by its interactor.
+        assert_eq!(verdict(Termination::Killed, true, false), Verdict::Unknown);
         assert_eq!(verdict(Termination::signaled(Signal::PIPE, false), true, true), Verdict::Output);
         assert_eq!(verdict(Termination::signaled(Signal::PIPE, false), false, true), Verdict::WrongAnswer);
     }

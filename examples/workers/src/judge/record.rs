@@ -23,7 +23,8 @@ use super::tracker::{End, Step, StepKind, Tracker};
 
 /// Number of results that are taken at a time.
 const PREFETCH: u16 = 64;
-const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long a result that could not be stored waits.
+pub const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Stores results, and tells the tracker of them.
 #[derive(Debug)]

@@ -132,6 +132,26 @@ fn invalid_requests_are_refused_with_a_reason() {
     }
 }
 
+/// A directory is in the way, as a full disk could be.
+#[test]
+fn a_result_that_cannot_be_stored_now_is_stored_later() {
+    let directory = TempDir::new().unwrap();
+    let results = directory.path().join("store");
+    let mut server = Server::start(directory.path(), &["--results", results.to_str().unwrap()]);
+    server.submit(&job("blocked", program("python", "import time\ntime.sleep(1)\nprint(1)"), tests_of(&[("", "1")])));
+    let obstacle = results.join("results/blocked.json");
+    fs::create_dir(&obstacle).unwrap();
+    crate::support::within(SOON, "it fails", || server.process.log().contains("trying again").then_some(()));
+    server.submit(&job("other", program("python", "print(1)"), tests_of(&[("", "1")])));
+    assert_eq!(server.result("other", SOON)["verdict"], "accepted");
+    // It is stored even if the server is stopped meanwhile.
+    server.process.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(500));
+    fs::remove_dir(&obstacle).unwrap();
+    assert!(server.process.wait().success(), "{}", server.process.log());
+    assert!(fs::read_to_string(&obstacle).unwrap().contains("accepted"));
+}
+
 /// As a page of another site would, whose name resolves to the address of this server.
 #[test]
 fn requests_to_the_name_of_another_site_are_refused() {

@@ -172,7 +172,9 @@ pub async fn run(options: Options) -> Result<(), Failure> {
             Ok(())
         }
         Command::Judge { jobs, judge } => {
-            let judge = judge.judge(vec![])?;
+            // What is no file, such as a pipe, is visible nowhere.
+            let hidden = jobs.iter().filter(|path| path.is_file()).cloned().collect();
+            let judge = judge.judge(hidden)?;
             tokio::select! {
                 judged = blocking(move || judge_files(&judge, &jobs)) => judged,
                 () = signals.next() => Err(Failure::Worker("stopped by a signal".into())),
@@ -232,8 +234,9 @@ async fn embedded(site: Site, judge: JudgeOptions, mut signals: Signals) -> Resu
         store.record(&JobResult::failed(&id, &failure))?;
     }
     let all = problems(&site.problems)?;
+    let hidden = all.values().flat_map(|problem| problem.paths.clone()).chain([site.problems, results]);
     let count = judge.slots();
-    let (slots, running, events) = Slots::start(judge.judge(vec![site.problems, results])?, count.into());
+    let (slots, running, events) = Slots::start(judge.judge(hidden.collect())?, count.into());
     let keeping = tokio::spawn(keep_results(slots.clone(), store.clone(), events));
     let is_present = |language: &&super::language::Language| language.is_present();
     let languages = LANGUAGES.iter().filter(is_present).map(|language| language.name.to_lowercase()).collect();

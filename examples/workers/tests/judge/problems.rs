@@ -10,8 +10,9 @@ use stockade_workers::judge::job::{Checker, Data, Job, Priority};
 use stockade_workers::judge::problem::problems;
 use stockade_workers::judge::report::JobResult;
 use stockade_workers::judge::verdict::Verdict;
+use tempfile::TempDir;
 
-use crate::support::{job, judge, program, tests_of};
+use crate::support::{job, judge, judge_hiding, program, tests_of};
 
 fn verdict(job: &Job) -> JobResult {
     judge().judge.judge(job, 0, |_| {}).unwrap()
@@ -198,6 +199,43 @@ fn no_file_of_the_judge_is_visible() {
     let one = job("hidden", program("python", &source), tests_of(&[("", "False ['program.py']")]));
     let result = test.judge.judge(&one, 0, |_| {}).unwrap();
     assert_eq!(result.verdict, Verdict::Accepted, "{result:?}");
+}
+
+/// Programs of the host are visible, and the judge's files can be among them.
+#[test]
+fn files_of_the_judge_are_hidden_among_programs_too() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can create files among the programs of the host");
+        return;
+    }
+    let place = TempDir::new_in("/usr/local/share").unwrap();
+    fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = |name: &str| place.path().join(name);
+    for name in ["problems/one/problem.toml", "tests/1.in", "tests/1.out", "checker.py", "interactor.py", "seen"] {
+        fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+        fs::write(path(name), name).unwrap();
+    }
+    let described = "title = '1'\ntests = '../../tests'\nchecker = {program = {language = 'python', file = '../../checker.py'}}\n\
+                     interactor = {language = 'python', file = '../../interactor.py'}";
+    fs::write(path("problems/one/problem.toml"), described).unwrap();
+    let problem = problems(&path("problems")).unwrap().remove("one").unwrap();
+
+    let source = format!(
+        "import os\nfor top, _, names in os.walk({:?}):\n    for name in names:\n        try:\n            \
+         print(open(os.path.join(top, name)).read())\n        except OSError:\n            pass",
+        place.path()
+    );
+    let printed = |hidden| {
+        let test = judge_hiding(hidden);
+        let one = job("hidden", program("python", &source), tests_of(&[("", "")]));
+        let mut words = test.judge.judge(&one, 0, |_| {}).unwrap().tests.remove(0).stdout.text;
+        words.retain(|letter| letter != '\0');
+        words
+    };
+    assert!(printed(vec![]).contains("tests/1.out"));
+    // The directory of all problems contains that of this one.
+    let hidden = problem.paths.into_iter().chain([path("problems")]);
+    assert_eq!(printed(hidden.collect()).trim(), "seen");
 }
 
 #[test]

@@ -76,11 +76,16 @@ pub struct TestJudge {
 }
 
 pub fn judge() -> TestJudge {
+    judge_hiding(vec![])
+}
+
+/// Creates a judge that hides these files and directories from programs.
+pub fn judge_hiding(hidden: Vec<PathBuf>) -> TestJudge {
     let directory = TempDir::new().unwrap();
     let blobs = directory.path().join("blobs");
     fs::create_dir(&blobs).unwrap();
     let settings = Settings {
-        host: Host::default(),
+        host: Host { hidden, ..Host::default() },
         scratch: directory.path().join("scratch"),
         blobs: Some(blobs),
         worker: "test".into(),

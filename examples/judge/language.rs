@@ -38,8 +38,6 @@ pub struct Language {
     pub run: &'static [&'static str],
     /// Whether the program is static, and needs no other file.
     pub is_static: bool,
-    /// Whether its runtime reserves many times the memory that it uses, such as a stack for each of its threads.
-    pub has_runtime: bool,
     pub allowance: Allowance,
     /// Seccomp policy of the program.
     pub policy: fn() -> Seccomp,
@@ -48,6 +46,7 @@ pub struct Language {
 }
 
 /// Limits of a program.
+#[derive(PartialEq)]
 pub struct Allowance {
     pub cpu: Duration,
     pub memory: u64,
@@ -58,7 +57,7 @@ pub struct Allowance {
 /// loop.
 const PLAIN: Allowance = Allowance { cpu: Duration::from_millis(400), memory: 32 << 20, processes: 16 };
 /// Limits of languages whose runtimes start with threads and memory of their own.
-const HEAVY: Allowance = Allowance { cpu: Duration::from_secs(3), memory: 256 << 20, processes: 64 };
+pub const HEAVY: Allowance = Allowance { cpu: Duration::from_secs(3), memory: 256 << 20, processes: 64 };
 
 /// C. The others state how they differ from it.
 fn c() -> Language {
@@ -71,7 +70,6 @@ fn c() -> Language {
         compile: Some(&["gcc", "-O2", "-static", "-o", "/out/program", "/src/program.c"]),
         run: &["/out/program"],
         is_static: true,
-        has_runtime: false,
         allowance: PLAIN,
         policy: policy::computation,
         found: OnceLock::new(),
@@ -115,7 +113,6 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
             compile: Some(&["/toolchain/bin/go", "build", "-o", "/out/program", "/src/program.go"]),
             allowance: HEAVY,
             policy: Seccomp::runtime,
-            has_runtime: true,
             ..c()
         },
         Language {
@@ -129,7 +126,6 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
             is_static: false,
             allowance: HEAVY,
             policy: Seccomp::runtime,
-            has_runtime: true,
             ..c()
         },
         Language {
@@ -142,7 +138,6 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
             is_static: false,
             allowance: HEAVY,
             policy: Seccomp::runtime,
-            has_runtime: true,
             ..c()
         },
         Language {

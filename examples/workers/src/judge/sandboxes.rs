@@ -13,7 +13,7 @@ use stockade::{Cgroup, Command, Layer, Limits, Root, Sandbox, profile};
 use super::compiler::Executable;
 use super::failure::Failure;
 use super::job::{Allowed, Program};
-use super::language::{COMPILER_ENVIRONMENT, Language};
+use super::language::{COMPILER_ENVIRONMENT, HEAVY, Language};
 
 /// Limits of a compiler with all its processes together. Go compiles its standard library each time.
 const COMPILER_CPU: Duration = Duration::from_secs(60);
@@ -86,7 +86,7 @@ impl Host {
             let limits = limits.cpu_time(allowed.cpu).wall_time(allowed.wall).idle_timeout(allowed.idle);
             // A flood of errors is a flood too.
             let limits = limits.stdout_max(allowed.output).stderr_max(allowed.output).stderr_overflow(Overflow::Kill);
-            if self.without_cgroup && language.has_runtime { with_data(limits, allowed.memory) } else { limits }
+            if self.without_cgroup && language.allowance == HEAVY { with_data(limits, allowed.memory) } else { limits }
         };
         let cgroup = Cgroup::new().memory_max(allowed.memory).pids_max(allowed.processes);
         let sandbox = profile::judge().map_root(root).seccomp((language.policy)()).map_limits(limits);
@@ -94,7 +94,8 @@ impl Host {
     }
 }
 
-/// Limits the data of each process instead of its address space, and allows for a stack of 256 MiB for each of its threads.
+/// Limits the data of each process instead of its address space, of which Java and Node reserve many times what they use,
+/// and allows for a stack of 256 MiB for each of its threads.
 fn with_data(limits: Limits, data: u64) -> Limits {
     let data = data + (4 << 30);
     limits.address_space_without_cgroup(u64::MAX >> 1).rlimit(Resource::Data, data, data)

@@ -106,6 +106,8 @@ impl Process {
         let log = directory.join(format!("{name}.log"));
         let scratch = directory.join("scratch");
         let mut command = Command::new(PROGRAM);
+        // A server that is killed leaves its temporary results.
+        command.env("TMPDIR", directory);
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
         if args[0] != "record" {
             command.arg("--scratch").arg(scratch);

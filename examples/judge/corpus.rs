@@ -24,10 +24,14 @@ pub struct Test {
 }
 
 impl Test {
-    /// Returns whether an output is correct: its words must be those of the answer. White space may differ.
+    /// Returns whether an output is correct: its words must be those of the answer. White space of ASCII may differ.
     pub fn accepts(&self, output: &[u8]) -> bool {
-        String::from_utf8_lossy(output).split_whitespace().eq(self.answer.split_whitespace())
+        words(output).eq(words(self.answer.as_bytes()))
     }
+}
+
+fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
 }
 
 /// Directory of the submissions of a problem.

@@ -22,10 +22,12 @@ pub const COMPILER_ENVIRONMENT: [(&str, &str); 5] = [
     ("JAVA_TOOL_OPTIONS", "-XX:-UsePerfData -Xmx256m"),
 ];
 
-/// A language. In the sandboxes the source is `/src/program.EXTENSION`, and the compiler's output is in `/out`.
+/// A language. In the sandboxes the source is `/src/FILE`, and the compiler's output is in `/out`.
 pub struct Language {
     pub name: &'static str,
     pub extension: &'static str,
+    /// Name of the source in the sandboxes.
+    pub file: &'static str,
     /// Command that succeeds if the tools are installed.
     pub probe: &'static [&'static str],
     /// Whether the probe prints the directory of the tools, for tools outside the search path. The sandboxes show it as
@@ -44,6 +46,7 @@ pub struct Language {
 }
 
 /// Limits of a program.
+#[derive(PartialEq)]
 pub struct Allowance {
     pub cpu: Duration,
     pub memory: u64,
@@ -54,13 +57,14 @@ pub struct Allowance {
 /// loop.
 const PLAIN: Allowance = Allowance { cpu: Duration::from_millis(400), memory: 32 << 20, processes: 16 };
 /// Limits of languages whose runtimes start with threads and memory of their own.
-const HEAVY: Allowance = Allowance { cpu: Duration::from_secs(3), memory: 256 << 20, processes: 64 };
+pub const HEAVY: Allowance = Allowance { cpu: Duration::from_secs(3), memory: 256 << 20, processes: 64 };
 
 /// C. The others state how they differ from it.
 fn c() -> Language {
     Language {
         name: "C",
         extension: "c",
+        file: "program.c",
         probe: &["gcc", "--version"],
         has_directory: false,
         compile: Some(&["gcc", "-O2", "-static", "-o", "/out/program", "/src/program.c"]),
@@ -79,6 +83,7 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
         Language {
             name: "C++",
             extension: "cpp",
+            file: "program.cpp",
             probe: &["g++", "--version"],
             compile: Some(&["g++", "-O2", "-static", "-o", "/out/program", "/src/program.cpp"]),
             ..c()
@@ -86,6 +91,7 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
         Language {
             name: "Rust",
             extension: "rs",
+            file: "program.rs",
             probe: &["rustc", "--print", "sysroot"],
             has_directory: true,
             compile: Some(&[
@@ -101,6 +107,7 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
         Language {
             name: "Go",
             extension: "go",
+            file: "program.go",
             probe: &["go", "env", "GOROOT"],
             has_directory: true,
             compile: Some(&["/toolchain/bin/go", "build", "-o", "/out/program", "/src/program.go"]),
@@ -111,8 +118,10 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
         Language {
             name: "Java",
             extension: "java",
+            // A public class must be in a file of its name.
+            file: "Main.java",
             probe: &["javac", "-version"],
-            compile: Some(&["javac", "-d", "/out", "/src/program.java"]),
+            compile: Some(&["javac", "-sourcepath", "/src", "-d", "/out", "/src/Main.java"]),
             run: &["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx64m", "-cp", "/out", "Main"],
             is_static: false,
             allowance: HEAVY,
@@ -122,6 +131,7 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
         Language {
             name: "Node",
             extension: "js",
+            file: "program.js",
             probe: &["node", "--version"],
             compile: None,
             run: &["node", "/src/program.js"],
@@ -133,9 +143,11 @@ pub static LANGUAGES: LazyLock<[Language; 7]> = LazyLock::new(|| {
         Language {
             name: "Python",
             extension: "py",
+            file: "program.py",
             probe: &["python3", "--version"],
             compile: None,
-            run: &["python3", "/src/program.py"],
+            // It would write what it has compiled of imported files beside them.
+            run: &["python3", "-B", "/src/program.py"],
             is_static: false,
             ..c()
         },

@@ -55,7 +55,7 @@ impl<'a> Judge<'a> {
 
     /// Returns the source as a file of a sandbox.
     fn source(&self, submission: &Submission) -> Bind {
-        let target = format!("/src/program.{}", submission.language.extension);
+        let target = format!("/src/{}", submission.language.file);
         Bind::beneath(self.problem.join(SUBMISSIONS), &submission.name, target)
     }
 

@@ -1,7 +1,7 @@
 // Expected: Accepted
 import java.util.Scanner;
 
-class Main {
+public class Main {
     public static void main(String[] args) {
         Scanner input = new Scanner(System.in);
         long sum = 0;

@@ -19,7 +19,7 @@ function create(name, text, parent, className = "") {
 
 // Control characters, which could reorder or hide what follows, are shown as their numbers.
 function visible(text) {
-  const isHidden = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
+  const isHidden = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u061c\u2028-\u202e\u2060-\u206f\ufeff]/g;
   return text.replace(isHidden, (letter) => `\\u{${letter.codePointAt(0).toString(16)}}`);
 }
 

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -24,7 +25,7 @@ pub fn read<'a>(directory: Option<&Path>, data: &'a Data) -> Result<Cow<'a, [u8]
     })?;
     let path = directory.join(digest);
     let mut bytes = vec![];
-    let file = File::open(&path).map_err(Failure::to(format!("open {}", path.display())))?;
+    let file = open(&path).map_err(Failure::to(format!("open {}", path.display())))?;
     file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Failure::to(format!("read {}", path.display())))?;
     if bytes.len() as u64 > LARGEST {
         return Err(Failure::Worker(format!("{} is larger than {LARGEST} bytes", path.display())));
@@ -35,7 +36,57 @@ pub fn read<'a>(directory: Option<&Path>, data: &'a Data) -> Result<Cow<'a, [u8]
     }
 }
 
+/// Opens a regular file. Sandboxes hide the directory, not what a symlink in it leads to, and a FIFO would never be read
+/// to its end.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a regular file")),
+    }
+}
+
 /// Returns the SHA-256 in hexadecimal digits.
 pub fn digest_of(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_tests() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(digest_of(name.as_bytes()));
+        std::fs::write(path("file"), "file").unwrap();
+        symlink(path("file"), path("link")).unwrap();
+        std::fs::create_dir(path("directory")).unwrap();
+        assert!(Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
+        let (sender, receiver) = mpsc::channel();
+        let place = directory.path().to_owned();
+        thread::spawn(move || {
+            for name in ["file", "link", "directory", "fifo"] {
+                let data = Data::Sha256(digest_of(name.as_bytes()));
+                let bytes = read(Some(&place), &data).map(Cow::into_owned);
+                sender.send((name, bytes)).unwrap();
+            }
+        });
+        for expected in ["file", "link", "directory", "fifo"] {
+            let (name, bytes) = receiver.recv_timeout(Duration::from_secs(20)).expect("it does not wait for the FIFO");
+            assert_eq!(name, expected);
+            match bytes {
+                Ok(bytes) => assert!(name == "file" && bytes == b"file"),
+                Err(error) => {
+                    assert!(name != "file" && error.to_string().contains(&digest_of(name.as_bytes())), "{error}")
+                }
+            }
+        }
+    }
 }

@@ -35,8 +35,9 @@ pub struct Broker {
 impl Broker {
     pub fn new(url: &str, prefix: &str, delivery_limit: u32) -> Result<Self, Failure> {
         let mut uri: AMQPUri = url.parse().map_err(|error| {
+            // Without the URL, which contains a password.
             Failure::Worker(format!(
-                "{url:?} is not the URL of a broker: {error}: use amqp://USER:PASSWORD@HOST:PORT/%2f"
+                "failed to read the URL of the broker: {error}: use amqp://USER:PASSWORD@HOST:PORT/%2f"
             ))
         })?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
@@ -71,7 +72,9 @@ impl Broker {
         let at = format!("connect to the broker at {}:{}", authority.host, authority.port);
         let connection = Connection::connect_uri(self.uri.clone(), properties).await.map_err(Failure::to(at))?;
         let channel = connection.create_channel().await.map_err(Failure::to("open a channel"))?;
-        self.declare(&channel).await.map_err(Failure::to("create the queues"))?;
+        let limit =
+            format!("create the queues with --delivery-limit {}, which must be that of all", self.delivery_limit);
+        self.declare(&channel).await.map_err(Failure::to(limit))?;
         Ok(connection)
     }
 

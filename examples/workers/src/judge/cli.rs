@@ -42,6 +42,9 @@ enum Command {
         /// Address to listen on; port 0 is a free one
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
+        /// Name that clients reach the server by, besides localhost and IP addresses; can be repeated
+        #[arg(long = "host", value_name = "NAME")]
+        hosts: Vec<String>,
         /// Directory of the problems
         #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/problems"))]
         problems: PathBuf,
@@ -100,7 +103,7 @@ struct QueueOptions {
 #[derive(Debug, Args)]
 struct JudgeOptions {
     /// Number of jobs to judge at a time [default: the number of CPUs]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     slots: Option<u16>,
     /// CPUs of the slots, separated by commas; slots share them if there are more slots [default: all CPUs for all]
     #[arg(long, value_name = "CPUS", value_delimiter = ',')]
@@ -127,15 +130,12 @@ impl JudgeOptions {
         self.slots.unwrap_or_else(cpus)
     }
 
-    /// Creates the judge, which no program may see the directories of.
+    /// Creates the judge, whose directories and `hidden` no program may see.
     fn judge(self, hidden: Vec<PathBuf>) -> Result<Judge, Failure> {
         let user = rustix::process::geteuid().as_raw();
         let scratch = self.scratch.unwrap_or_else(|| std::env::temp_dir().join(format!("stockade-judge-{user}")));
-        fs::create_dir_all(&scratch).map_err(Failure::to(format!("create {}", scratch.display())))?;
-        let hidden = hidden.iter().chain(&self.blobs).chain([&scratch]);
-        let hidden = hidden.map(|path| path.canonicalize().map_err(Failure::to(format!("find {}", path.display()))));
         let name = || format!("{}-{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id());
-        let host = Host { hidden: hidden.collect::<Result<_, _>>()?, without_cgroup: self.without_cgroup };
+        let host = Host { hidden, without_cgroup: self.without_cgroup };
         let worker = self.name.unwrap_or_else(name);
         let judge = Judge::new(Settings { host, scratch, blobs: self.blobs, worker, cpus: self.cpus })?;
         for unenforced in &judge.enforcement().unenforced {
@@ -153,13 +153,13 @@ impl QueueOptions {
 
 /// Runs a command.
 pub async fn run(options: Options) -> Result<(), Failure> {
-    let signals = Signals::new()?;
+    let mut signals = Signals::new()?;
     match options.command {
-        Command::Serve { listen, problems, results, broker: None, judge, .. } => {
-            embedded(listen, problems, results, judge, signals).await
+        Command::Serve { listen, hosts, problems, results, broker: None, judge, .. } => {
+            embedded(Site { listen, hosts, problems, results }, judge, signals).await
         }
-        Command::Serve { listen, problems, results, broker: Some(url), queues, .. } => {
-            before_broker(listen, problems, results, queues.broker(&url)?, signals).await
+        Command::Serve { listen, hosts, problems, results, broker: Some(url), queues, .. } => {
+            before_broker(Site { listen, hosts, problems, results }, queues.broker(&url)?, signals).await
         }
         Command::Work { broker, queues, judge } => {
             let (broker, slots) = (queues.broker(&broker)?, judge.slots());
@@ -168,21 +168,33 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         Command::Record { broker, results, queues } => {
             let (broker, store) = (queues.broker(&broker)?, Arc::new(Store::open(&results)?));
             let recorder = Recorder { broker, store, tracker: Arc::default(), publisher: watch::channel(None).0 };
-            until_signal(signals, recorder.run()).await;
+            until_signal(&mut signals, recorder.run()).await;
             Ok(())
         }
         Command::Judge { jobs, judge } => {
-            let judge = judge.judge(vec![])?;
-            blocking(move || jobs.iter().try_for_each(|path| judge_file(&judge, path))).await
+            // What is no file, such as a pipe, is visible nowhere.
+            let hidden = jobs.iter().filter(|path| path.is_file()).cloned().collect();
+            let judge = judge.judge(hidden)?;
+            tokio::select! {
+                judged = blocking(move || judge_files(&judge, &jobs)) => judged,
+                () = signals.next() => Err(Failure::Worker("stopped by a signal".into())),
+            }
         }
     }
 }
 
-async fn until_signal(mut signals: Signals, running: impl Future) {
+async fn until_signal(signals: &mut Signals, running: impl Future) {
     tokio::select! {
         () = signals.next() => {}
         _ = running => {}
     }
+}
+
+/// Judges all files. One that is no job does not keep the others from being judged.
+fn judge_files(judge: &Judge, paths: &[PathBuf]) -> Result<(), Failure> {
+    let failures = paths.iter().filter_map(|path| judge_file(judge, path).err());
+    let failures: Vec<_> = failures.map(|failure| failure.to_string()).collect();
+    if failures.is_empty() { Ok(()) } else { Err(Failure::Worker(failures.join("\n"))) }
 }
 
 fn judge_file(judge: &Judge, path: &PathBuf) -> Result<(), Failure> {
@@ -206,61 +218,63 @@ fn open_store(results: Option<PathBuf>) -> Result<(Arc<Store>, PathBuf, Option<T
     Ok((Arc::new(Store::open(&path)?), path, temporary))
 }
 
-/// Serves, and judges in this process.
-async fn embedded(
+/// What a server serves, and where.
+struct Site {
     listen: SocketAddr,
-    directory: PathBuf,
+    hosts: Vec<String>,
+    problems: PathBuf,
     results: Option<PathBuf>,
-    judge: JudgeOptions,
-    signals: Signals,
-) -> Result<(), Failure> {
-    let (store, path, _temporary) = open_store(results)?;
+}
+
+/// Serves, and judges in this process.
+async fn embedded(site: Site, judge: JudgeOptions, mut signals: Signals) -> Result<(), Failure> {
+    let (store, results, _temporary) = open_store(site.results)?;
     for id in store.unfinished() {
         let failure = Failure::Worker("the judge was stopped before it could judge the job: submit it again".into());
         store.record(&JobResult::failed(&id, &failure))?;
     }
-    let problems = problems(&directory)?;
+    let all = problems(&site.problems)?;
+    let hidden = all.values().flat_map(|problem| problem.paths.clone()).chain([site.problems, results]);
     let count = judge.slots();
-    let (slots, running, events) = Slots::start(judge.judge(vec![directory, path])?, count.into());
+    let (slots, running, events) = Slots::start(judge.judge(hidden.collect())?, count.into());
     let keeping = tokio::spawn(keep_results(slots.clone(), store.clone(), events));
     let is_present = |language: &&super::language::Language| language.is_present();
     let languages = LANGUAGES.iter().filter(is_present).map(|language| language.name.to_lowercase()).collect();
-    let front = Front { problems, languages, store, backend: Backend::Embedded(slots.clone()) };
-    serve(listen, front, signals).await?;
-    running.drain(&slots).await;
-    let _ = keeping.await;
-    Ok(())
+    let backend = Backend::Embedded(slots.clone());
+    serve(site.listen, Front::new(site.hosts, all, languages, store, backend), &mut signals).await?;
+    tracing::info!("waiting for the jobs that run; a second signal stops them");
+    let drained = async {
+        running.drain(&slots).await;
+        let _ = keeping.await;
+    };
+    tokio::select! {
+        () = drained => Ok(()),
+        () = signals.next() => Err(Failure::Worker("stopped by a second signal; jobs that were running are lost".into())),
+    }
 }
 
 /// Serves, and lets the workers of a broker judge.
-async fn before_broker(
-    listen: SocketAddr,
-    directory: PathBuf,
-    results: Option<PathBuf>,
-    broker: Broker,
-    signals: Signals,
-) -> Result<(), Failure> {
-    let (store, _, _temporary) = open_store(results)?;
-    let problems = problems(&directory)?;
+async fn before_broker(site: Site, broker: Broker, mut signals: Signals) -> Result<(), Failure> {
+    let (store, _, _temporary) = open_store(site.results)?;
+    let all = problems(&site.problems)?;
     let (publisher, channel) = watch::channel(None);
     let tracker = Arc::<Tracker>::default();
     let recorder = Recorder { broker: broker.clone(), store: store.clone(), tracker: tracker.clone(), publisher };
     let recording = tokio::spawn(recorder.run());
     let languages = LANGUAGES.iter().map(|language| language.name.to_lowercase()).collect();
-    let front = Front { problems, languages, store, backend: Backend::Broker { broker, channel, tracker } };
-    let served = serve(listen, front, signals).await;
+    let backend = Backend::Broker { broker, channel, tracker };
+    let served = serve(site.listen, Front::new(site.hosts, all, languages, store, backend), &mut signals).await;
     // Results that come later stay with the broker.
     recording.abort();
     served
 }
 
 /// Serves until a signal comes. Streams that are open then are closed.
-async fn serve(listen: SocketAddr, front: Front, signals: Signals) -> Result<(), Failure> {
+async fn serve(listen: SocketAddr, front: Front, signals: &mut Signals) -> Result<(), Failure> {
     let listener = TcpListener::bind(listen).await.map_err(Failure::to(format!("listen on {listen}")))?;
     let address = listener.local_addr().map_err(Failure::to("find the address"))?;
     writeln!(io::stdout(), "listening on http://{address}").map_err(Failure::to("print the address"))?;
     let serving = axum::serve(listener, router(Arc::new(front)));
     until_signal(signals, serving.into_future()).await;
-    tracing::info!("waiting for the jobs that run");
     Ok(())
 }

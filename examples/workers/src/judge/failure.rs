@@ -18,10 +18,9 @@ impl Failure {
         move |error| Self::Worker(format!("failed to {what}: {error}"))
     }
 
-    /// Creates the failure of a sandbox, with the hint of the error.
+    /// Creates the failure of a sandbox.
     pub fn sandbox(what: &str, error: &stockade::Error) -> Self {
-        let hint = error.hint().map_or_else(String::new, |hint| format!(": {hint}"));
-        Self::Worker(format!("failed to run {what}: {error}{hint}"))
+        Self::Worker(format!("failed to run {what}: {error}"))
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{Event as ServerEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,24 +19,27 @@ use futures_util::Stream;
 use futures_util::stream::unfold;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::broker::{Broker, CurrentChannel, publish};
 use super::failure::Failure;
 use super::job::{Job, LARGEST_SOURCES, LARGEST_TESTS, Priority, Program, Source};
 use super::problem::Problem;
-use super::record::blocking;
+use super::record::{TRIED_AGAIN_AFTER, blocking};
 use super::report::{JobResult, TestResult};
 use super::slots::{Event, Slots};
 use super::store::Store;
 use super::tracker::{End, Progress, Tracker};
-use super::verdict::Verdict;
 
 /// Maximum size of a request, in bytes. Escapes of JSON can take several bytes for one.
 const LARGEST_REQUEST: usize = 2 * (LARGEST_TESTS + LARGEST_SOURCES);
-/// Number of jobs that may wait in-process. Further ones are turned away.
-const MOST_WAITING: usize = 1000;
+/// Number of jobs that may wait in-process, and the size of their texts in bytes. Further ones are turned away.
+const MOST_WAITING: (usize, usize) = (1000, 1 << 30);
+/// Number of event streams that may be open. Each takes a descriptor, which the judge needs too.
+const MOST_STREAMS: usize = 256;
 
 /// What judges.
 #[derive(Debug)]
@@ -46,11 +52,14 @@ pub enum Backend {
 
 #[derive(Debug)]
 pub struct Front {
-    pub problems: BTreeMap<String, Problem>,
+    /// Names that clients may know this server by, besides `localhost` and IP addresses.
+    hosts: Vec<String>,
+    problems: BTreeMap<String, Problem>,
     /// Names of the languages.
-    pub languages: Vec<String>,
-    pub store: Arc<Store>,
-    pub backend: Backend,
+    languages: Vec<String>,
+    store: Arc<Store>,
+    backend: Backend,
+    streams: Arc<Semaphore>,
 }
 
 /// A program for a problem that the front knows.
@@ -84,13 +93,19 @@ struct Refusal {
 
 impl Refusal {
     fn invalid(error: impl ToString) -> Self {
-        let hint = "see \"Judging jobs\" in README.md for the form of jobs and submissions";
+        let hint = "see \"A job\" in README.md for the form of jobs and submissions";
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, error: error.to_string(), hint }
     }
 
     fn unknown(what: &str) -> Self {
         let hint = "use an ID that POST /api/submissions or POST /api/jobs has returned";
         Self { status: StatusCode::NOT_FOUND, error: format!("{what} is unknown"), hint }
+    }
+
+    fn misdirected() -> Self {
+        let error = "this server does not know itself by the name in the header Host".into();
+        let hint = "use its IP address or localhost, or start it with --host NAME";
+        Self { status: StatusCode::MISDIRECTED_REQUEST, error, hint }
     }
 
     fn later(error: impl ToString) -> Self {
@@ -138,19 +153,36 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/api/jobs/{id}/events", get(events))
         .fallback(async || Refusal::unknown("this path"))
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
+        .layer(from_fn_with_state(front.clone(), guard))
         .with_state(front)
+}
+
+/// Refuses requests to other hosts. A page of another site can have its own name resolve to the address of this server
+/// (DNS rebinding), and its scripts could then submit jobs and read results.
+async fn guard(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+    let mut response = match is_own(request.headers(), &front.hosts) {
+        true => next.run(request).await,
+        false => Refusal::misdirected().into_response(),
+    };
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Returns whether a request is to an IP address, `localhost`, or one of these hosts.
+fn is_own(headers: &HeaderMap, hosts: &[String]) -> bool {
+    let authority = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    authority.is_some_and(|authority| {
+        let host = authority.host();
+        let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+        is_address || hosts.iter().map(String::as_str).chain(["localhost"]).any(|own| host.eq_ignore_ascii_case(own))
+    })
 }
 
 /// Returns a file of the page. The page runs no script and loads no file from elsewhere, whatever a program prints.
 fn page_file(kind: &'static str, text: &'static str) -> Response {
     const POLICY: &str = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
                           frame-ancestors 'none'";
-    let headers = [
-        (CONTENT_TYPE, kind),
-        (CONTENT_SECURITY_POLICY, POLICY),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (CACHE_CONTROL, "no-cache"),
-    ];
+    let headers = [(CONTENT_TYPE, kind), (CONTENT_SECURITY_POLICY, POLICY), (CACHE_CONTROL, "no-cache")];
     (headers, text).into_response()
 }
 
@@ -178,7 +210,7 @@ async fn submit_job(
     if let Some(job) = job.as_object_mut() {
         job.entry("id").or_insert_with(|| new_id().into());
     }
-    front.submit(serde_json::from_value(job).map_err(Refusal::invalid)?).await
+    front.submit(serde_path_to_error::deserialize(job).map_err(Refusal::invalid)?).await
 }
 
 fn new_id() -> String {
@@ -213,8 +245,10 @@ async fn events(
     State(front): State<Arc<Front>>,
     Path(id): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<ServerEvent, Infallible>>>, Refusal> {
+    let permit = front.streams.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| Refusal::later("too many event streams are open"))?;
     let progress = front.progress(&id).await?;
-    Ok(Sse::new(stream(id, progress)).keep_alive(KeepAlive::default()))
+    Ok(Sse::new(stream(id, progress, permit)).keep_alive(KeepAlive::default()))
 }
 
 /// Returns the progress of a job that has ended.
@@ -231,8 +265,12 @@ struct Sent {
     is_over: bool,
 }
 
-fn stream(id: String, progress: watch::Receiver<Progress>) -> impl Stream<Item = Result<ServerEvent, Infallible>> {
-    unfold((id, progress, Sent::default()), async |(id, mut progress, mut sent)| {
+fn stream(
+    id: String,
+    progress: watch::Receiver<Progress>,
+    permit: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<ServerEvent, Infallible>> {
+    unfold((id, progress, permit, Sent::default()), async |(id, mut progress, permit, mut sent)| {
         loop {
             if sent.is_over {
                 return None;
@@ -240,7 +278,7 @@ fn stream(id: String, progress: watch::Receiver<Progress>) -> impl Stream<Item =
             let next = sent.next(&id, &progress.borrow_and_update());
             if let Some((name, data)) = next {
                 let event = ServerEvent::default().event(name).data(data.to_string());
-                return Some((Ok(event), (id, progress, sent)));
+                return Some((Ok(event), (id, progress, permit, sent)));
             }
             // The job was dropped, since the server is shutting down.
             progress.changed().await.ok()?;
@@ -285,10 +323,11 @@ impl Backend {
 
     async fn submit(&self, job: Job) -> Result<(), Refusal> {
         match self {
-            Self::Embedded(slots) if slots.waiting() >= MOST_WAITING => {
-                Err(Refusal::later("too many jobs are waiting"))
-            }
             Self::Embedded(slots) => {
+                let (jobs, bytes) = slots.waiting();
+                if jobs >= MOST_WAITING.0 || bytes + job.size() > MOST_WAITING.1 {
+                    return Err(Refusal::later("too many jobs are waiting"));
+                }
                 slots.submit(job);
                 Ok(())
             }
@@ -308,14 +347,28 @@ impl Backend {
 }
 
 impl Front {
+    pub fn new(
+        hosts: Vec<String>,
+        problems: BTreeMap<String, Problem>,
+        languages: Vec<String>,
+        store: Arc<Store>,
+        backend: Backend,
+    ) -> Self {
+        Self { hosts, problems, languages, store, backend, streams: Arc::new(Semaphore::new(MOST_STREAMS)) }
+    }
+
     async fn submit(&self, job: Job) -> Result<Response, Refusal> {
         job.validate()?;
         let id = job.id.clone();
-        let has_verdict = self.result(&id).await?.is_some_and(|result| result.verdict != Verdict::Unknown);
+        let has_verdict = self.result(&id).await?.is_some_and(|result| result.has_verdict());
         if !has_verdict && self.backend.tracker().get(&id).is_none() {
             let (store, again) = (self.store.clone(), id.clone());
-            blocking(move || store.withdraw_failure(&again)).await?;
-            self.backend.submit(job).await?;
+            let failure = blocking(move || store.withdraw_failure(&again)).await?;
+            if let Err(refusal) = self.backend.submit(job).await {
+                let store = self.store.clone();
+                blocking(move || failure.map_or(Ok(()), |failure| store.record(&failure).map(drop))).await?;
+                return Err(refusal);
+            }
             let (store, accepted) = (self.store.clone(), id.clone());
             blocking(move || store.accept(&accepted)).await?;
         }
@@ -340,6 +393,7 @@ impl Front {
 
 /// Stores what the slots of this process have judged, until they end.
 pub async fn keep_results(slots: Arc<Slots>, store: Arc<Store>, mut events: mpsc::UnboundedReceiver<Event>) {
+    let mut storing = JoinSet::new();
     while let Some(event) = events.recv().await {
         let result = match event {
             Event::Step(_) => continue,
@@ -347,10 +401,45 @@ pub async fn keep_results(slots: Arc<Slots>, store: Arc<Store>, mut events: mpsc
             Event::Failed { id, error } => Arc::new(JobResult::failed(&id, &Failure::Worker(error))),
         };
         tracing::info!(job = result.id, verdict = result.summary, error = result.error, "judged");
+        storing.spawn(store_surely(slots.clone(), store.clone(), result));
+        while storing.try_join_next().is_some() {}
+    }
+    while storing.join_next().await.is_some() {}
+}
+
+/// Stores a result, again and again until the disk has it: a client may have seen it.
+async fn store_surely(slots: Arc<Slots>, store: Arc<Store>, result: Arc<JobResult>) {
+    loop {
         let (store, stored) = (store.clone(), result.clone());
         match blocking(move || store.record(&stored)).await {
-            Ok(_) => slots.tracker().modify(&result.id, |progress| progress.is_kept = true),
-            Err(failure) => tracing::error!("{failure}"),
+            Ok(_) => return slots.tracker().keep(&result),
+            Err(failure) => tracing::error!("{failure}; trying again"),
         }
+        sleep(TRIED_AGAIN_AFTER).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_another_site_could_give_this_server_are_not_its_own() {
+        for (host, expected) in [
+            ("127.0.0.1:8080", true),
+            ("192.0.2.7", true),
+            ("[::1]:8080", true),
+            ("LOCALHOST:8080", true),
+            ("judge.example", true),
+            ("other.example", false),
+            ("127.0.0.1.other.example", false),
+            ("localhost.other.example", false),
+            ("judge.example.other.example:8080", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]);
+            assert_eq!(is_own(&headers, &["judge.example".into()]), expected, "{host:?}");
+        }
+        assert!(!is_own(&HeaderMap::new(), &[]));
     }
 }

@@ -194,8 +194,7 @@ impl Job {
             test.input.validate(name)?;
             test.answer.validate(name)?;
         }
-        let inline: usize = self.tests.iter().map(|test| test.input.inline() + test.answer.inline()).sum();
-        check(inline <= LARGEST_TESTS, format!("tests: use digests for more than {LARGEST_TESTS} bytes"))?;
+        check(self.inline() <= LARGEST_TESTS, format!("tests: use digests for more than {LARGEST_TESTS} bytes"))?;
         self.limits.validate()?;
         match &self.checker {
             Checker::Program(program) => program.validate("the checker")?,
@@ -209,6 +208,20 @@ impl Job {
     }
 }
 
+impl Job {
+    /// Size of all texts, in bytes.
+    pub fn size(&self) -> usize {
+        let checker = if let Checker::Program(program) = &self.checker { Some(program) } else { None };
+        let programs = [&self.program].into_iter().chain(checker).chain(&self.interactor);
+        programs.map(Program::size).sum::<usize>() + self.inline()
+    }
+
+    /// Size of the tests that are not sent by digest.
+    fn inline(&self) -> usize {
+        self.tests.iter().map(|test| test.input.inline() + test.answer.inline()).sum()
+    }
+}
+
 impl Program {
     /// Returns the language.
     pub fn language(&self) -> Result<&'static Language, Failure> {
@@ -218,13 +231,12 @@ impl Program {
     }
 
     fn validate(&self, what: &str) -> Result<(), Failure> {
-        let program = format!("program.{}", self.language()?.extension);
+        let program = self.language()?.file;
         check(
             (1..=MOST_SOURCES).contains(&self.sources.len()),
             format!("sources of {what}: use 1 to {MOST_SOURCES} files"),
         )?;
-        let bytes: usize = self.sources.iter().map(|source| source.text.len()).sum();
-        check(bytes <= LARGEST_SOURCES, format!("sources of {what}: use at most {LARGEST_SOURCES} bytes"))?;
+        check(self.size() <= LARGEST_SOURCES, format!("sources of {what}: use at most {LARGEST_SOURCES} bytes"))?;
         let mut names: Vec<_> = self.sources[1..].iter().map(|source| source.name.as_deref().unwrap_or("")).collect();
         let is_free = |name: &&str| is_file_name(name) && **name != *program;
         check(names.iter().all(is_free), format!("sources of {what}: a name is missing, not plain, or {program:?}"))?;
@@ -232,9 +244,13 @@ impl Program {
         check(names.windows(2).all(|two| two[0] != two[1]), format!("sources of {what}: two have the same name"))
     }
 
+    fn size(&self) -> usize {
+        self.sources.iter().map(|source| source.text.len()).sum()
+    }
+
     /// Returns the files with their paths inside the sandboxes.
     pub fn files(&self) -> Result<Vec<(String, &str)>, Failure> {
-        let program = format!("program.{}", self.language()?.extension);
+        let program = self.language()?.file;
         let path = |place, source: &Source| match (place, &source.name) {
             (1.., Some(name)) => format!("/src/{name}"),
             _ => format!("/src/{program}"),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stockade::outcome::Enforcement;
-use stockade::{Output, Termination};
+use stockade::{Layer, Output, Termination};
 
 use super::blobs::{self, digest_of};
 use super::check::{Checked, ReadyChecker, Texts};
@@ -50,22 +50,20 @@ pub struct Settings {
 }
 
 impl Judge {
-    /// Prepares a directory, and runs a program in a sandbox as that of submissions. Returns an error if this host cannot
-    /// enforce their limits.
+    /// Prepares a directory, and runs a program in a sandbox as that of submissions, on each CPU. Returns an error if this
+    /// host cannot enforce their limits.
     pub fn new(settings: Settings) -> Result<Self, Failure> {
-        let Settings { host, scratch, blobs, worker, cpus } = settings;
-        let scratch = Scratch::create(&scratch)?;
-        let python = Program { language: "python".into(), sources: vec![] };
-        let probe = Executable { program: python, directory: None };
-        let sandbox = host.program(&probe, &OF_PROBLEM, cpus.first().copied())?;
-        let outcome = sandbox.status(command(&["true"])).map_err(|error| {
-            let failure = Failure::sandbox("a program under the limits of jobs", &error);
-            Failure::Worker(format!("{failure}; --without-cgroup judges without what a cgroup limits"))
-        })?;
-        if !outcome.success() {
-            return Err(Failure::Worker(format!("a trial run of true {}", outcome.termination)));
+        let Settings { mut host, scratch: shared, blobs, worker, cpus } = settings;
+        let scratch = Scratch::create(&shared)?;
+        host.hidden.extend(blobs.iter().cloned().chain([shared]));
+        for path in &mut host.hidden {
+            *path = path.canonicalize().map_err(Failure::to(format!("find {}", path.display())))?;
         }
-        Ok(Self { host, scratch, blobs, worker, cpus, enforcement: outcome.enforcement, of_problems: Mutex::default() })
+        let mut enforcement = try_out(&host, cpus.first().copied())?;
+        for &cpu in cpus.iter().skip(1) {
+            enforcement = try_out(&host, Some(cpu))?;
+        }
+        Ok(Self { host, scratch, blobs, worker, cpus, enforcement, of_problems: Mutex::default() })
     }
 
     /// What is enforced on this host.
@@ -142,6 +140,25 @@ impl Judge {
         }
         kept.insert(digest, executable.clone());
         Ok(executable)
+    }
+}
+
+/// Runs a program in a sandbox as that of submissions. Returns what was enforced.
+fn try_out(host: &Host, cpu: Option<u32>) -> Result<Enforcement, Failure> {
+    let python = Program { language: "python".into(), sources: vec![] };
+    let sandbox = host.program(&Executable { program: python, directory: None }, &OF_PROBLEM, cpu)?;
+    let outcome = sandbox.status(command(&["true"])).map_err(|error| {
+        let failure = Failure::sandbox("a program under the limits of jobs", &error);
+        match error.layer() {
+            Some(Layer::Cgroup) => {
+                Failure::Worker(format!("{failure}; --without-cgroup judges without what a cgroup limits"))
+            }
+            _ => failure,
+        }
+    })?;
+    match outcome.success() {
+        true => Ok(outcome.enforcement),
+        false => Err(Failure::Worker(format!("a trial run of true {}", outcome.termination))),
     }
 }
 

@@ -16,6 +16,8 @@ const FILE: &str = "problem.toml";
 #[derive(Clone, Debug)]
 pub struct Problem {
     pub description: Description,
+    /// Its tests and programs, which may be outside its directory. No program that is judged may see them.
+    pub paths: Vec<PathBuf>,
     tests: Vec<Test>,
     checker: Checker,
     interactor: Option<Program>,
@@ -81,11 +83,14 @@ impl Problem {
         let path = directory.join(FILE);
         let described: Described =
             toml::from_str(&read(&path)?).map_err(Failure::to(format!("read {}", path.display())))?;
-        let program = |program: DescribedProgram| {
-            let source = Source { name: None, text: read(&directory.join(program.file))? };
+        let mut paths = vec![directory.to_owned(), directory.join(described.tests)];
+        let tests = tests(&paths[1])?;
+        let mut program = |program: DescribedProgram| {
+            let path = directory.join(program.file);
+            let source = Source { name: None, text: read(&path)? };
+            paths.push(path);
             Ok::<_, Failure>(Program { language: program.language, sources: vec![source] })
         };
-        let tests = tests(&directory.join(described.tests))?;
         let problem = Self {
             description: Description {
                 name: directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -101,8 +106,9 @@ impl Problem {
                 DescribedChecker::Float { absolute, relative } => Checker::Float { absolute, relative },
                 DescribedChecker::Program(checker) => Checker::Program(program(checker)?),
             },
-            interactor: described.interactor.map(program).transpose()?,
+            interactor: described.interactor.map(&mut program).transpose()?,
             limits: described.limits,
+            paths,
         };
         let python = Program { language: "python".into(), sources: vec![Source { name: None, text: String::new() }] };
         let job = problem.job("trial".into(), Priority::Normal, python);

@@ -1,26 +1,30 @@
 //! The recorder: takes results from the broker, and stores each once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, select_all};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicRejectOptions};
+use lapin::options::{BasicAckOptions, BasicNackOptions};
 use lapin::{Channel, Connection};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use super::blobs::digest_of;
 use super::broker::{Broker, Delays, consume, publishing_channel};
 use super::failure::Failure;
-use super::job::is_id;
+use super::job::{Job, is_id};
 use super::report::JobResult;
 use super::store::{Recorded, Store};
 use super::tracker::{End, Step, StepKind, Tracker};
 
 /// Number of results that are taken at a time.
 const PREFETCH: u16 = 64;
+/// How long a result that could not be stored waits.
+pub const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Stores results, and tells the tracker of them.
 #[derive(Debug)]
@@ -75,37 +79,37 @@ impl Recorder {
         ];
         // Steps were missed while there was no connection.
         for id in self.tracker.ids() {
-            self.look_up(id).await?;
+            self.look_up(id).await;
         }
         let mut messages = select_all(streams);
         while let Some(message) = messages.next().await {
             match message.map_err(failed())? {
-                Message::Result(delivery) => self.store_result(delivery).await?,
-                Message::Dead(delivery) => self.store_dead(delivery).await?,
-                Message::Step(delivery) => self.advance(&delivery).await?,
+                Message::Result(delivery) => settle(&delivery, self.store_result(&delivery).await).await?,
+                Message::Dead(delivery) => settle(&delivery, self.store_dead(&delivery).await).await?,
+                Message::Step(delivery) => self.advance(&delivery).await,
             }
         }
         Ok(())
     }
 
     /// Tells the tracker of a step. The result may have been stored by another recorder of the same directory.
-    async fn advance(&self, delivery: &Delivery) -> Result<(), Failure> {
-        let Ok(Step { id, kind }) = serde_json::from_slice(&delivery.data) else { return Ok(()) };
+    async fn advance(&self, delivery: &Delivery) {
+        let Ok(Step { id, kind }) = serde_json::from_slice(&delivery.data) else { return };
         if !matches!(kind, StepKind::Recorded) {
             self.tracker.modify(&id, |progress| progress.advance(kind));
         } else if self.tracker.get(&id).is_some() {
-            self.look_up(id).await?;
+            self.look_up(id).await;
         }
-        Ok(())
     }
 
     /// Ends a job whose result is stored.
-    async fn look_up(&self, id: String) -> Result<(), Failure> {
+    async fn look_up(&self, id: String) {
         let (store, stored) = (self.store.clone(), id.clone());
-        if let Some(result) = blocking(move || store.result(&stored)).await? {
-            self.end(&id, result);
+        match blocking(move || store.result(&stored)).await {
+            Ok(Some(result)) => self.end(&id, result),
+            Ok(None) => {}
+            Err(failure) => tracing::error!("{failure}"),
         }
-        Ok(())
     }
 
     fn end(&self, id: &str, result: JobResult) {
@@ -113,22 +117,18 @@ impl Recorder {
         self.tracker.forget(id);
     }
 
-    async fn store_result(&self, delivery: Delivery) -> Result<(), Failure> {
+    async fn store_result(&self, delivery: &Delivery) -> Result<(), Failure> {
         match serde_json::from_slice::<JobResult>(&delivery.data) {
-            Ok(result) if is_id(&result.id) => {
-                self.store(result).await?;
-                acknowledge(&delivery).await
-            }
+            Ok(result) if is_id(&result.id) => self.store(result).await,
             _ => {
                 tracing::error!("a message is dropped, since it is not a result: {}", excerpt(&delivery.data));
-                let rejected = delivery.reject(BasicRejectOptions { requeue: false }).await;
-                rejected.map(drop).map_err(Failure::to("reject a message"))
+                Ok(())
             }
         }
     }
 
     /// Records the failure of a job that no worker could judge, and keeps its message.
-    async fn store_dead(&self, delivery: Delivery) -> Result<(), Failure> {
+    async fn store_dead(&self, delivery: &Delivery) -> Result<(), Failure> {
         #[derive(Deserialize)]
         struct Identified {
             id: String,
@@ -138,11 +138,11 @@ impl Recorder {
         tracing::error!("{name} is a dead letter");
         let (store, data) = (self.store.clone(), delivery.data.clone());
         blocking(move || store.keep_dead(&name, &data)).await?;
-        if let Some(id) = id {
-            let failure = "no worker could judge the job: it was delivered too often, or is invalid";
-            self.store(JobResult::failed(&id, &Failure::Worker(failure.into()))).await?;
-        }
-        acknowledge(&delivery).await
+        let Some(id) = id else { return Ok(()) };
+        let too_often = || Failure::Worker("no worker could judge the job: it was delivered too often".into());
+        // If a worker has said why it failed, that is recorded already.
+        let failure = Job::parse(&delivery.data).err().unwrap_or_else(too_often);
+        self.store(JobResult::failed(&id, &failure)).await
     }
 
     async fn store(&self, result: JobResult) -> Result<(), Failure> {
@@ -160,8 +160,18 @@ impl Recorder {
     }
 }
 
-async fn acknowledge(delivery: &Delivery) -> Result<(), Failure> {
-    delivery.ack(BasicAckOptions::default()).await.map(drop).map_err(Failure::to("acknowledge a message"))
+/// Acknowledges a message that is stored, and gives back another one: a full disk, or a file that is in the way, must not
+/// keep the messages behind it from being stored.
+async fn settle(delivery: &Delivery, stored: Result<(), Failure>) -> Result<(), Failure> {
+    let settled = match stored {
+        Ok(()) => delivery.ack(BasicAckOptions::default()).await,
+        Err(failure) => {
+            tracing::error!("{failure}; trying again");
+            sleep(TRIED_AGAIN_AFTER).await;
+            delivery.nack(BasicNackOptions { requeue: true, ..Default::default() }).await
+        }
+    };
+    settled.map(drop).map_err(Failure::to("acknowledge a message"))
 }
 
 /// Uses the disk on a thread that may block.

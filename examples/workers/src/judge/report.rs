@@ -141,6 +141,11 @@ impl JobResult {
         Self { error: Some(failure.to_string()), ..Self::of(id, Verdict::Unknown) }
     }
 
+    /// Whether there is a verdict on the program.
+    pub fn has_verdict(&self) -> bool {
+        self.verdict != Verdict::Unknown
+    }
+
     fn of(id: &str, verdict: Verdict) -> Self {
         Self {
             id: id.to_owned(),

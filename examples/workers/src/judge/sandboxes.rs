@@ -6,14 +6,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stockade::limits::Overflow;
+use stockade::limits::{Overflow, Resource};
 use stockade::mount::{HostPath, Tmpfs};
 use stockade::{Cgroup, Command, Layer, Limits, Root, Sandbox, profile};
 
 use super::compiler::Executable;
 use super::failure::Failure;
 use super::job::{Allowed, Program};
-use super::language::{COMPILER_ENVIRONMENT, Language};
+use super::language::{COMPILER_ENVIRONMENT, HEAVY, Language};
 
 /// Limits of a compiler with all its processes together. Go compiles its standard library each time.
 const COMPILER_CPU: Duration = Duration::from_secs(60);
@@ -85,12 +85,20 @@ impl Host {
         let limits = |limits: Limits| {
             let limits = limits.cpu_time(allowed.cpu).wall_time(allowed.wall).idle_timeout(allowed.idle);
             // A flood of errors is a flood too.
-            limits.stdout_max(allowed.output).stderr_max(allowed.output).stderr_overflow(Overflow::Kill)
+            let limits = limits.stdout_max(allowed.output).stderr_max(allowed.output).stderr_overflow(Overflow::Kill);
+            if self.without_cgroup && language.allowance == HEAVY { with_data(limits, allowed.memory) } else { limits }
         };
         let cgroup = Cgroup::new().memory_max(allowed.memory).pids_max(allowed.processes);
         let sandbox = profile::judge().map_root(root).seccomp((language.policy)()).map_limits(limits);
         Ok(self.finish(sandbox, cgroup, cpu))
     }
+}
+
+/// Limits the data of each process instead of its address space, of which Java and Node reserve many times what they use,
+/// and allows for a stack of 256 MiB for each of its threads.
+fn with_data(limits: Limits, data: u64) -> Limits {
+    let data = data + (4 << 30);
+    limits.address_space_without_cgroup(u64::MAX >> 1).rlimit(Resource::Data, data, data)
 }
 
 fn with_toolchain(root: Root, language: &Language) -> Root {

@@ -64,9 +64,16 @@ impl Slots {
         &self.tracker
     }
 
-    /// Number of jobs that wait.
-    pub fn waiting(&self) -> usize {
-        self.lock().iter().map(VecDeque::len).sum()
+    /// Adds the name of this worker to a result.
+    pub fn sign(&self, result: JobResult) -> JobResult {
+        self.judge.sign(result)
+    }
+
+    /// Number of jobs that wait, and the size of their texts in bytes.
+    pub fn waiting(&self) -> (usize, usize) {
+        let waiting = self.lock();
+        let jobs = || waiting.iter().flatten();
+        (jobs().count(), jobs().map(Job::size).sum())
     }
 
     /// Adds a job, unless one with its ID is waiting, running, or ended recently. Returns its progress.

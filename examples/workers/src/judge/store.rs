@@ -9,7 +9,6 @@ use tempfile::NamedTempFile;
 use super::failure::Failure;
 use super::job::is_id;
 use super::report::JobResult;
-use super::verdict::Verdict;
 
 /// Whether a result was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +50,9 @@ impl Store {
         match new.persist_noclobber(&path) {
             Ok(_) => {}
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-                let is_verdict = |result: &JobResult| result.verdict != Verdict::Unknown;
-                if !is_verdict(result) || self.result(&result.id)?.as_ref().is_some_and(is_verdict) {
+                // What cannot be read is replaced, too.
+                let stored = self.result(&result.id).ok().flatten();
+                if stored.is_some_and(|stored| stored.has_verdict() || !result.has_verdict()) {
                     return Ok(Recorded::Already);
                 }
                 error.file.persist(&path).map_err(io::Error::from).map_err(failed())?;
@@ -63,13 +63,12 @@ impl Store {
         Ok(Recorded::New)
     }
 
-    /// Removes the result of a job that has no verdict, since it is judged again.
-    pub fn withdraw_failure(&self, id: &str) -> Result<(), Failure> {
-        if self.result(id)?.is_none_or(|result| result.verdict != Verdict::Unknown) {
-            return Ok(());
-        }
+    /// Removes and returns the result of a job that has no verdict, since it is judged again.
+    pub fn withdraw_failure(&self, id: &str) -> Result<Option<JobResult>, Failure> {
+        let Some(failure) = self.result(id)?.filter(|result| !result.has_verdict()) else { return Ok(None) };
         let path = file(&self.results, id);
-        fs::remove_file(&path).map_err(Failure::to(format!("remove {}", path.display())))
+        fs::remove_file(&path).map_err(Failure::to(format!("remove {}", path.display())))?;
+        Ok(Some(failure))
     }
 
     /// Returns the result of a job, if it has one.
@@ -101,7 +100,7 @@ impl Store {
     pub fn unfinished(&self) -> Vec<String> {
         let ids = fs::read_dir(&self.accepted).into_iter().flatten().flatten();
         let ids = ids.filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".json")?.to_owned()));
-        ids.filter(|id| !file(&self.results, id).exists()).collect()
+        ids.filter(|id| is_id(id) && !file(&self.results, id).exists()).collect()
     }
 
     /// Keeps the message of a job that no worker could judge, for the operator.
@@ -132,6 +131,7 @@ fn write_temporary(directory: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::verdict::Verdict;
 
     #[test]
     fn a_job_is_recorded_once_and_a_verdict_replaces_a_failure() {
@@ -152,6 +152,21 @@ mod tests {
         assert_eq!(store.record(&failure).unwrap(), Recorded::Already);
         assert_eq!(store.result("a").unwrap().unwrap().verdict, Verdict::Accepted);
         assert_eq!(store.count(), 1);
+    }
+
+    #[test]
+    fn files_that_are_no_results_are_replaced_or_ignored() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        for name in ["not an ID", "a", ".hidden"] {
+            File::create(directory.path().join(format!("accepted/{name}.json"))).unwrap();
+        }
+        assert_eq!(store.unfinished(), ["a"]);
+        fs::write(directory.path().join("results/a.json"), "{").unwrap();
+        assert!(store.result("a").is_err());
+        let verdict = JobResult::judged("a", None, vec![]);
+        assert_eq!(store.record(&verdict).unwrap(), Recorded::New);
+        assert_eq!(store.result("a").unwrap().unwrap().verdict, Verdict::Accepted);
     }
 
     #[test]

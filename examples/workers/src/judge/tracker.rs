@@ -101,8 +101,8 @@ impl Tracker {
         }
     }
 
-    /// Ends a job. A result is remembered, so that the job is not judged again if it is delivered again soon. A failure is
-    /// not.
+    /// Ends a job. A result is remembered, so that the job is not judged again if it is delivered again soon. A failure of
+    /// this worker is not.
     pub fn end(&self, id: &str, end: End) {
         let is_result = matches!(end, End::Result(_));
         self.modify(id, |progress| progress.end = Some(end));
@@ -114,8 +114,19 @@ impl Tracker {
         tracked.ended.push_back(id.to_owned());
         if tracked.ended.len() > REMEMBERED
             && let Some(oldest) = tracked.ended.pop_front()
+            // It may be waiting or running again.
+            && tracked.jobs.get(&oldest).is_some_and(|progress| progress.borrow().end.is_some())
         {
             tracked.jobs.remove(&oldest);
+        }
+    }
+
+    /// Notes that the result of a job is where it cannot be lost. One that is no verdict is forgotten then: when the job is
+    /// sent again, it is judged again.
+    pub fn keep(&self, result: &JobResult) {
+        self.modify(&result.id, |progress| progress.is_kept = true);
+        if !result.has_verdict() {
+            self.forget(&result.id);
         }
     }
 
@@ -130,5 +141,40 @@ pub async fn ended(progress: &mut watch::Receiver<Progress>) -> End {
     match progress.wait_for(|progress| progress.end.is_some()).await {
         Ok(progress) => progress.end.clone().unwrap_or(End::Dropped),
         Err(_) => End::Dropped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::failure::Failure;
+
+    fn end(tracker: &Tracker, result: JobResult) {
+        tracker.track(&result.id);
+        tracker.end(&result.id, End::Result(Arc::new(result.clone())));
+        tracker.keep(&result);
+    }
+
+    #[test]
+    fn verdicts_are_remembered_and_failures_are_not() {
+        let tracker = Tracker::default();
+        end(&tracker, JobResult::judged("verdict", None, vec![]));
+        end(&tracker, JobResult::failed("failure", &Failure::Job("no checker".into())));
+        assert!(tracker.get("verdict").unwrap().borrow().is_kept);
+        assert!(tracker.get("failure").is_none());
+    }
+
+    #[test]
+    fn a_job_that_is_judged_again_is_not_forgotten_with_its_first_end() {
+        let tracker = Tracker::default();
+        end(&tracker, JobResult::failed("again", &Failure::Job("no checker".into())));
+        tracker.track("again");
+        for number in 0..REMEMBERED {
+            end(&tracker, JobResult::judged(&number.to_string(), None, vec![]));
+        }
+        assert!(tracker.get("again").is_some());
+        assert!(tracker.get("0").is_some());
+        end(&tracker, JobResult::judged("last", None, vec![]));
+        assert!(tracker.get("0").is_none());
     }
 }

@@ -11,15 +11,17 @@ use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions, BasicRejectOptions};
+use lapin::types::AMQPValue;
 use lapin::{Channel, Connection};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
-use super::broker::{Broker, CurrentChannel, Delays, consume, publish_surely, publishing_channel};
+use super::broker::{Broker, CurrentChannel, Delays, consume, publish, publish_surely, publishing_channel};
 use super::failure::Failure;
 use super::job::{Job, Priority, is_id};
 use super::judging::Judge;
+use super::report::JobResult;
 use super::signals::Signals;
 use super::slots::{Event, Slots};
 use super::tracker::{End, ended};
@@ -86,7 +88,7 @@ async fn outbox(
                 let json = serde_json::to_vec(&*result).expect("a result is JSON");
                 publish_surely(&mut channel, broker.results(), &result.id, &json).await;
                 tracing::info!(job = result.id, verdict = result.summary, "judged");
-                slots.tracker().modify(&result.id, |progress| progress.is_kept = true);
+                slots.tracker().keep(&result);
             }
             Event::Failed { id, error } => tracing::error!(job = id, "{error}"),
         }
@@ -196,14 +198,42 @@ impl Worker {
     }
 
     async fn judge(&self, job: Job, delivery: &Delivery) -> lapin::Result<bool> {
+        let id = job.id.clone();
         let mut progress = self.slots.submit(job);
-        match ended(&mut progress).await {
-            End::Result(_) if progress.wait_for(|progress| progress.is_kept).await.is_ok() => {
-                return delivery.ack(BasicAckOptions::default()).await;
+        let is_repeated = progress.borrow().is_kept;
+        let is_published = match ended(&mut progress).await {
+            // The recorder may be another one now.
+            End::Result(result) if is_repeated => self.publish(&result).await,
+            End::Result(_) => progress.wait_for(|progress| progress.is_kept).await.is_ok(),
+            End::Failed(error) if deliveries_before(delivery) >= self.broker.delivery_limit.into() => {
+                // The job is about to become a dead letter. Without this its result says less.
+                let result = self.slots.sign(JobResult::failed(&id, &Failure::Worker(error)));
+                let _ = self.publish(&result).await;
+                false
             }
-            End::Failed(_) => sleep(GIVEN_BACK_AFTER).await,
-            End::Result(_) | End::Dropped => {}
+            End::Failed(_) => {
+                sleep(GIVEN_BACK_AFTER).await;
+                false
+            }
+            End::Dropped => false,
+        };
+        match is_published {
+            true => delivery.ack(BasicAckOptions::default()).await,
+            false => delivery.nack(BasicNackOptions { requeue: true, ..Default::default() }).await,
         }
-        delivery.nack(BasicNackOptions { requeue: true, ..Default::default() }).await
     }
+
+    /// Publishes a result, and returns whether the broker has confirmed it.
+    async fn publish(&self, result: &JobResult) -> bool {
+        let (channel, json) = (self.publisher.borrow().clone(), serde_json::to_vec(result).expect("a result is JSON"));
+        let Some(channel) = channel else { return false };
+        let published = publish(&channel, self.broker.results(), &result.id, &json).await;
+        published.inspect_err(|failure| tracing::warn!("{failure}")).is_ok()
+    }
+}
+
+/// Returns how often a job was delivered before, without a result.
+fn deliveries_before(delivery: &Delivery) -> i64 {
+    let count = delivery.properties.headers().as_ref().and_then(|headers| headers.inner().get("x-delivery-count"));
+    count.and_then(AMQPValue::as_long_long_int).unwrap_or(0)
 }

@@ -15,7 +15,8 @@ use lapin::{Connection, ConnectionProperties};
 use rustix::process::Signal;
 use serde_json::Value;
 use stockade_workers::judge::broker::{publish, publishing_channel};
-use stockade_workers::judge::job::{Data, Job, Priority, Program};
+use stockade_workers::judge::job::{Checker, Data, Job, Priority, Program};
+use stockade_workers::judge::report::JobResult;
 use tempfile::TempDir;
 
 use crate::http::events;
@@ -240,7 +241,7 @@ fn many_jobs_have_exactly_one_verdict_each_while_workers_are_killed() {
     let again = server.process.log().matches("recorded already").count();
     println!("{again} results were published more than once, and recorded once");
 
-    assert!(kills > 3, "{kills}");
+    assert!(100 * kills >= many, "{kills}");
     assert_eq!(results.len(), many);
     let wrong: Vec<_> = results.iter().filter(|(id, summary)| **summary != expected[*id].expected).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
@@ -333,18 +334,87 @@ fn jobs_that_no_worker_can_judge_are_dead_letters_and_say_so() {
     server.submit(&slow_job("fine", 0.0));
     let result = server.result("missing", SOON);
     assert_eq!(result["verdict"], "unknown");
-    assert!(result["error"].as_str().unwrap().contains("no worker could judge the job"), "{result}");
+    assert!(result["error"].as_str().unwrap().contains("this worker has no directory of tests"), "{result}");
     assert_eq!(server.result("fine", SOON)["verdict"], "accepted");
     // Once more than the limit.
     assert_eq!(worker.log().matches("has no directory of tests").count(), 3, "{}", worker.log());
     let kept: Job =
         serde_json::from_slice(&fs::read(engine.directory.path().join("store/dead/missing.json")).unwrap()).unwrap();
     assert_eq!(kept, missing);
+    // A message that has the ID of a job, and is none, says why.
+    engine.publish("stockade.jobs.normal", br#"{"id": "half"}"#);
+    let half = engine.directory.path().join("store/results/half.json");
+    within(SOON, "it is recorded", || {
+        fs::read_to_string(&half).ok()?.contains("missing field `program`").then_some(())
+    });
     // A message that is no job is kept too.
     engine.publish("stockade.jobs.normal", b"no job");
     let digest = stockade_workers::judge::blobs::digest_of(b"no job");
     let path = engine.directory.path().join(format!("store/dead/{digest}.json"));
     within(SOON, "it is kept", || (fs::read(&path).ok()? == b"no job").then_some(()));
+    engine.expect_empty_queues();
+}
+
+#[test]
+fn a_job_that_is_sent_again_gets_a_result_again() {
+    let Some(engine) = Engine::start(HOUR, "20") else { return };
+    let server = engine.server();
+    let worker = engine.worker("worker", "1");
+    let judged = |id: &str| worker.log().matches(&format!("job=\"{id}\" verdict")).count();
+    // It has no verdict, so it is judged again.
+    let mut failing = slow_job("failing", 0.0);
+    failing.checker = Checker::Program(program("python", "exit(3)"));
+    for attempt in 1..=2 {
+        server.submit(&failing);
+        within(SOON, "it is judged", || (judged("failing") == attempt).then_some(()));
+        assert!(server.result("failing", SOON)["error"].as_str().unwrap().contains("the checker failed"));
+    }
+    // It has a verdict, but not in this store any more.
+    server.submit(&slow_job("lost", 0.0));
+    assert_eq!(server.result("lost", SOON)["verdict"], "accepted");
+    fs::remove_file(engine.directory.path().join("store/results/lost.json")).unwrap();
+    server.submit(&slow_job("lost", 0.0));
+    assert_eq!(server.result("lost", SOON)["verdict"], "accepted");
+    assert_eq!(judged("lost"), 1);
+    engine.expect_empty_queues();
+}
+
+#[test]
+fn a_result_that_cannot_be_stored_does_not_delay_others() {
+    let Some(engine) = Engine::start(HOUR, "20") else { return };
+    let server = engine.server();
+    let obstacle = engine.directory.path().join("store/results/blocked.json");
+    fs::create_dir(&obstacle).unwrap();
+    within(SOON, "it is connected", || server.process.log().contains("connected").then_some(()));
+    engine.publish("stockade.results", &serde_json::to_vec(&JobResult::judged("blocked", None, vec![])).unwrap());
+    within(SOON, "it fails", || server.process.log().contains("blocked.json").then_some(()));
+    let _worker = engine.worker("worker", "1");
+    for number in 0..5 {
+        let id = format!("behind-{number}");
+        server.submit(&slow_job(&id, 0.0));
+        assert_eq!(server.result(&id, SOON)["verdict"], "accepted");
+    }
+    fs::remove_dir(&obstacle).unwrap();
+    within(SOON, "it is stored", || obstacle.is_file().then_some(()));
+    engine.expect_empty_queues();
+    assert_eq!(server.process.log().matches("connecting again").count(), 0, "{}", server.process.log());
+}
+
+#[test]
+fn a_second_signal_ends_a_worker_at_once_and_its_job_is_judged_by_another() {
+    let Some(engine) = Engine::start(HOUR, "20") else { return };
+    let server = engine.server();
+    let mut first = engine.worker("first", "1");
+    server.submit(&slow_job("long", 25.0));
+    running(&server, "long");
+    first.signal(Signal::TERM);
+    within(SOON, "it drains", || first.log().contains("a second signal").then_some(()));
+    let start = Instant::now();
+    first.signal(Signal::TERM);
+    assert!(!first.wait().success(), "{}", first.log());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    let _second = engine.worker("second", "1");
+    assert_eq!(server.result("long", SOON)["worker"], "second");
     engine.expect_empty_queues();
 }
 

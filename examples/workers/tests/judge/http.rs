@@ -1,10 +1,15 @@
 //! The HTTP front, with the judge in the same process.
 
 use std::fs;
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use stockade_workers::judge::failure::Failure;
+use stockade_workers::judge::report::JobResult;
+use stockade_workers::judge::store::Store;
 use tempfile::TempDir;
 
 use crate::support::{Server, agent, job, program, tests_of};
@@ -125,6 +130,90 @@ fn invalid_requests_are_refused_with_a_reason() {
         let (status, answer) = server.get(path);
         assert!(status == 404 && answer["hint"].is_string(), "{path}: {status} {answer}");
     }
+}
+
+/// A directory is in the way, as a full disk could be.
+#[test]
+fn a_result_that_cannot_be_stored_now_is_stored_later() {
+    let directory = TempDir::new().unwrap();
+    let results = directory.path().join("store");
+    let mut server = Server::start(directory.path(), &["--results", results.to_str().unwrap()]);
+    server.submit(&job("blocked", program("python", "import time\ntime.sleep(1)\nprint(1)"), tests_of(&[("", "1")])));
+    let obstacle = results.join("results/blocked.json");
+    fs::create_dir(&obstacle).unwrap();
+    crate::support::within(SOON, "it fails", || server.process.log().contains("trying again").then_some(()));
+    server.submit(&job("other", program("python", "print(1)"), tests_of(&[("", "1")])));
+    assert_eq!(server.result("other", SOON)["verdict"], "accepted");
+    // It is stored even if the server is stopped meanwhile.
+    server.process.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(500));
+    fs::remove_dir(&obstacle).unwrap();
+    assert!(server.process.wait().success(), "{}", server.process.log());
+    assert!(fs::read_to_string(&obstacle).unwrap().contains("accepted"));
+}
+
+/// As a page of another site would, whose name resolves to the address of this server.
+#[test]
+fn requests_to_the_name_of_another_site_are_refused() {
+    let directory = TempDir::new().unwrap();
+    let server = Server::start(directory.path(), &["--host", "judge.example"]);
+    let status = |host: &str| {
+        let request = agent().get(format!("{}/api/problems", server.url)).header("Host", host);
+        request.call().unwrap().status().as_u16()
+    };
+    assert_eq!(["judge.example", "localhost:1", "other.example"].map(status), [200, 200, 421]);
+    // A page of another site can send such a request without asking.
+    let request = agent().post(format!("{}/api/submissions", server.url)).header("Content-Type", "text/plain");
+    assert_eq!(request.send(submission("sum", "").to_string()).unwrap().status().as_u16(), 415);
+}
+
+#[test]
+fn idle_streams_are_limited_and_a_second_signal_ends_the_server_at_once() {
+    const MOST: usize = 256;
+    let directory = TempDir::new().unwrap();
+    let results = directory.path().join("store");
+    let mut server = Server::start(directory.path(), &["--results", results.to_str().unwrap()]);
+    let mut long = job("long", program("python", "import time\ntime.sleep(50)"), tests_of(&[("", "")]));
+    (long.limits.wall_ms, long.limits.idle_ms) = (Some(60_000), Some(60_000));
+    server.submit(&long);
+    crate::support::within(SOON, "it runs", || (server.get("/api/jobs/long").1["state"] == "running").then_some(()));
+    let open = || {
+        let mut stream = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.write_all(b"GET /api/jobs/long/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        (String::from_utf8_lossy(&status[9..]).into_owned(), stream)
+    };
+    let mut streams: Vec<_> = (0..MOST).map(|_| open()).collect();
+    assert!(streams.iter().all(|(status, _)| status == "200"));
+    assert_eq!(open().0, "503");
+    assert_eq!(server.get("/api/jobs/long").0, 200);
+    streams.clear();
+    crate::support::within(SOON, "streams are free again", || (open().0 == "200").then_some(()));
+
+    server.process.signal(Signal::TERM);
+    crate::support::within(SOON, "it drains", || server.process.log().contains("a second signal").then_some(()));
+    let start = Instant::now();
+    server.process.signal(Signal::TERM);
+    assert!(!server.process.wait().success(), "{}", server.process.log());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    let server = Server::start(directory.path(), &["--results", results.to_str().unwrap()]);
+    assert_eq!(server.result("long", SOON)["verdict"], "unknown");
+}
+
+#[test]
+fn a_job_that_cannot_be_sent_again_keeps_its_result() {
+    let directory = TempDir::new().unwrap();
+    let results = directory.path().join("store");
+    let failure = JobResult::failed("again", &Failure::Worker("lost".into()));
+    Store::open(&results).unwrap().record(&failure).unwrap();
+    // No broker listens there.
+    let broker = "amqp://guest:guest@127.0.0.1:1/%2f";
+    let server = Server::start(directory.path(), &["--results", results.to_str().unwrap(), "--broker", broker]);
+    let (status, answer) = server.post("/api/jobs", job("again", program("python", ""), tests_of(&[("", "")])));
+    assert_eq!(status, 503, "{answer}");
+    assert_eq!(server.result("again", SOON)["error"], "lost");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod broker;
 mod browser;
+mod commands;
 mod corpus;
 mod http;
 mod problems;

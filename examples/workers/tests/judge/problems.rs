@@ -10,8 +10,9 @@ use stockade_workers::judge::job::{Checker, Data, Job, Priority};
 use stockade_workers::judge::problem::problems;
 use stockade_workers::judge::report::JobResult;
 use stockade_workers::judge::verdict::Verdict;
+use tempfile::TempDir;
 
-use crate::support::{job, judge, program, tests_of};
+use crate::support::{job, judge, judge_hiding, program, tests_of};
 
 fn verdict(job: &Job) -> JobResult {
     judge().judge.judge(job, 0, |_| {}).unwrap()
@@ -78,6 +79,33 @@ fn submissions_talk_to_an_interactor() {
     }
 }
 
+/// Interactors in C, which is killed by SIGPIPE, and in Python, which exits with 120 if its output is not read.
+#[test]
+fn a_submission_that_does_not_read_or_does_not_stop_is_judged_by_its_interactor() {
+    let c = "#include <stdio.h>\nint main(void) { char word[9]; for (int i = 0; i < 50000; i++) puts(\"question\");\n\
+             fflush(stdout); return scanf(\"%8s\", word) != 1; }";
+    let python = "import time\ntime.sleep(0.3)\nprint('question')";
+    let line = "import sys\nline = sys.stdin.readline()\nsys.exit(len(line) < 9)";
+    let flood = "import os\nwhile True: os.write(1, b'x' * 65536)";
+    let test = judge();
+    for (interactor, submission, expected) in [
+        (program("c", c), "pass", Verdict::WrongAnswer),
+        (program("c", c), "import os, time\nos.close(0)\ntime.sleep(0.5)", Verdict::WrongAnswer),
+        (program("c", c), "print('answer')", Verdict::Accepted),
+        (program("python", python), "pass", Verdict::Accepted),
+        (program("python", python), "exit(3)", Verdict::Exit(3)),
+        // It reads a line to its end, which is that of the limit on the submission's output.
+        (program("python", line), flood, Verdict::Output),
+        (program("python", line), "print('answer')", Verdict::WrongAnswer),
+    ] {
+        let mut job = job("pipes", program("python", submission), tests_of(&[("", "")]));
+        job.interactor = Some(interactor);
+        job.limits.cpu_ms = Some(5000);
+        let result = test.judge.judge(&job, 0, |_| {});
+        assert_eq!(result.as_ref().map(|result| result.verdict).ok(), Some(expected), "{submission}: {result:?}");
+    }
+}
+
 /// A submission that hopes for the interactor's process, its files, or the answer.
 #[test]
 fn a_submission_cannot_reach_its_interactor() {
@@ -136,6 +164,31 @@ fn several_sources_are_compiled_together_and_the_log_is_kept() {
     assert_eq!(verdict(&one).verdict, Verdict::Exit(2));
 }
 
+#[test]
+fn programs_import_their_other_sources() {
+    let test = judge();
+    for (language, text, name, other) in [
+        ("python", "import other\nprint(other.x)", "other.py", "x = 6"),
+        ("node", "console.log(require('./other.js'))", "other.js", "module.exports = 6"),
+        ("rust", "mod other;\nfn main() { println!(\"{}\", other::X) }", "other.rs", "pub const X: i32 = 6;"),
+        (
+            "java",
+            "public class Main { public static void main(String[] args) { System.out.println(Other.X); } }",
+            "Other.java",
+            "class Other { static int X = 6; }",
+        ),
+    ] {
+        let mut one = job("imports", program(language, text), tests_of(&[("", "6")]));
+        if !one.program.language().unwrap().is_present() {
+            println!("skipped: {language} is not installed");
+            continue;
+        }
+        one.program.sources.push(serde_json::from_value(json!({"name": name, "text": other})).unwrap());
+        let result = test.judge.judge(&one, 0, |_| {}).unwrap();
+        assert_eq!(result.verdict, Verdict::Accepted, "{language}: {result:?}");
+    }
+}
+
 /// The directory of compiled programs, that of tests by digest, and the judge's own files.
 #[test]
 fn no_file_of_the_judge_is_visible() {
@@ -146,6 +199,43 @@ fn no_file_of_the_judge_is_visible() {
     let one = job("hidden", program("python", &source), tests_of(&[("", "False ['program.py']")]));
     let result = test.judge.judge(&one, 0, |_| {}).unwrap();
     assert_eq!(result.verdict, Verdict::Accepted, "{result:?}");
+}
+
+/// Programs of the host are visible, and the judge's files can be among them.
+#[test]
+fn files_of_the_judge_are_hidden_among_programs_too() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can create files among the programs of the host");
+        return;
+    }
+    let place = TempDir::new_in("/usr/local/share").unwrap();
+    fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = |name: &str| place.path().join(name);
+    for name in ["problems/one/problem.toml", "tests/1.in", "tests/1.out", "checker.py", "interactor.py", "seen"] {
+        fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+        fs::write(path(name), name).unwrap();
+    }
+    let described = "title = '1'\ntests = '../../tests'\nchecker = {program = {language = 'python', file = '../../checker.py'}}\n\
+                     interactor = {language = 'python', file = '../../interactor.py'}";
+    fs::write(path("problems/one/problem.toml"), described).unwrap();
+    let problem = problems(&path("problems")).unwrap().remove("one").unwrap();
+
+    let source = format!(
+        "import os\nfor top, _, names in os.walk({:?}):\n    for name in names:\n        try:\n            \
+         print(open(os.path.join(top, name)).read())\n        except OSError:\n            pass",
+        place.path()
+    );
+    let printed = |hidden| {
+        let test = judge_hiding(hidden);
+        let one = job("hidden", program("python", &source), tests_of(&[("", "")]));
+        let mut words = test.judge.judge(&one, 0, |_| {}).unwrap().tests.remove(0).stdout.text;
+        words.retain(|letter| letter != '\0');
+        words
+    };
+    assert!(printed(vec![]).contains("tests/1.out"));
+    // The directory of all problems contains that of this one.
+    let hidden = problem.paths.into_iter().chain([path("problems")]);
+    assert_eq!(printed(hidden.collect()).trim(), "seen");
 }
 
 #[test]

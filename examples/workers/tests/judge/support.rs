@@ -76,11 +76,16 @@ pub struct TestJudge {
 }
 
 pub fn judge() -> TestJudge {
+    judge_hiding(vec![])
+}
+
+/// Creates a judge that hides these files and directories from programs.
+pub fn judge_hiding(hidden: Vec<PathBuf>) -> TestJudge {
     let directory = TempDir::new().unwrap();
     let blobs = directory.path().join("blobs");
     fs::create_dir(&blobs).unwrap();
     let settings = Settings {
-        host: Host::default(),
+        host: Host { hidden, ..Host::default() },
         scratch: directory.path().join("scratch"),
         blobs: Some(blobs),
         worker: "test".into(),
@@ -101,6 +106,8 @@ impl Process {
         let log = directory.join(format!("{name}.log"));
         let scratch = directory.join("scratch");
         let mut command = Command::new(PROGRAM);
+        // A server that is killed leaves its temporary results.
+        command.env("TMPDIR", directory);
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
         if args[0] != "record" {
             command.arg("--scratch").arg(scratch);

@@ -226,7 +226,8 @@ async fn status(State(front): State<Arc<Front>>, Path(id): Path<String>) -> Resu
 impl Status {
     fn of(id: String, progress: &Progress) -> Self {
         let result = match &progress.end {
-            Some(End::Result(result)) => Some((**result).clone()),
+            // What a client has seen must not be lost.
+            Some(End::Result(result)) => progress.is_kept.then(|| (**result).clone()),
             Some(End::Failed(error)) => Some(JobResult::failed(&id, &Failure::Worker(error.clone()))),
             Some(End::Dropped) | None => None,
         };

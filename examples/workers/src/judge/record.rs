@@ -113,7 +113,9 @@ impl Recorder {
     }
 
     fn end(&self, id: &str, result: JobResult) {
-        self.tracker.end(id, End::Result(Arc::new(result)));
+        let result = Arc::new(result);
+        self.tracker.end(id, End::Result(result.clone()));
+        self.tracker.keep(&result);
         self.tracker.forget(id);
     }
 

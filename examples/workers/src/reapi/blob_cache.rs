@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use stockade::collect::remove_dir_all;
 use tempfile::NamedTempFile;
 
 use super::digest::BlobDigest;
@@ -79,20 +80,22 @@ struct Cached {
 
 impl BlobCache {
     /// Opens the cache in a directory, and removes what is damaged. After a restart of the machine all is removed: a file
-    /// may have its size, and not its contents.
+    /// may have its size, and not its contents. A cache of another user is removed, too.
     pub fn open(directory: &Path, limit: u64) -> Result<Arc<Self>, Failure> {
         let what = format!("open the cache {}", directory.display());
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").tried(&what)?;
         let marker = directory.join("boot");
-        if fs::read_to_string(&marker).ok().as_ref() != Some(&boot) && directory.exists() {
-            fs::remove_dir_all(directory).tried(&what)?;
+        let user = rustix::process::geteuid();
+        let is_own = directory.symlink_metadata().is_ok_and(|found| found.uid() == user.as_raw());
+        if !is_own || fs::read_to_string(&marker).ok().as_ref() != Some(&boot) {
+            remove_dir_all(directory)?;
         }
         fs::create_dir_all(directory).tried(&what)?;
         fs::set_permissions(directory, Permissions::from_mode(0o700)).tried(&what)?;
         fs::write(&marker, boot).tried(&what)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::open(directory, flags, Mode::empty()).tried(&what)?;
-        let is_root = rustix::process::geteuid().is_root();
+        let is_root = user.is_root();
         let index = Mutex::new(load(directory).tried(&what)?);
         let cache = Arc::new(Self { directory: directory.to_owned(), handle, limit, is_root, index });
         cache.shrink(&mut cache.lock());

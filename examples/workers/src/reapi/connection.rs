@@ -104,7 +104,11 @@ impl BearerToken {
 fn read_token(path: &Path) -> Result<Current, Failure> {
     let what = format!("read the token in {}", path.display());
     let text = fs::read_to_string(path).tried(&what)?;
-    let mut header: MetadataValue<Ascii> = format!("Bearer {}", text.trim()).parse().tried(&what)?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(Failure::precondition(format!("failed to {what}: the file is empty")));
+    }
+    let mut header: MetadataValue<Ascii> = format!("Bearer {token}").parse().tried(&what)?;
     header.set_sensitive(true);
     Ok(Current { header, read: Instant::now() })
 }
@@ -114,7 +118,12 @@ impl Interceptor for BearerToken {
         let Some((path, current)) = self.0.as_deref() else { return Ok(request) };
         let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.read.elapsed() > TOKEN_LIFE {
-            *current = read_token(path).map_err(|failure| Status::unauthenticated(failure.message))?;
+            current.read = Instant::now();
+            // It may be just being written.
+            match read_token(path) {
+                Ok(token) => *current = token,
+                Err(failure) => tracing::warn!(%failure, "the last token is sent"),
+            }
         }
         request.metadata_mut().insert("authorization", current.header.clone());
         Ok(request)
@@ -147,5 +156,19 @@ mod tests {
         let request = bearer.call(Request::new(())).unwrap();
         assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer secret");
         assert!(!format!("{request:?}").contains("secret"));
+
+        // A token that is being replaced does not end the session.
+        let expire = |bearer: &BearerToken| {
+            let mut current = bearer.0.as_ref().unwrap().1.lock().unwrap();
+            current.read = Instant::now() - 2 * TOKEN_LIFE;
+        };
+        for (contents, expected) in [("", "Bearer secret"), ("new\n", "Bearer new")] {
+            fs::write(&token, contents).unwrap();
+            expire(&bearer);
+            let request = bearer.call(Request::new(())).unwrap();
+            assert_eq!(request.metadata().get("authorization").unwrap(), expected);
+        }
+        fs::write(&token, "").unwrap();
+        assert!(BearerToken::open(Some(&token)).unwrap_err().message.contains("empty"));
     }
 }

@@ -40,6 +40,29 @@ fn bazel_builds_and_tests_remotely() {
 }
 
 #[test]
+fn the_worker_of_an_ordinary_user_builds() {
+    let Some(engine) = Engine::start("the_worker_of_an_ordinary_user_builds") else { return };
+    let mut worker = Worker::start_as_user(engine.server, "ordinary", &["--slots", "2", "--without-cgroup"]);
+    let workspace = Workspace::of_tests(engine.server);
+    // The server may have the results of the other tests.
+    let own = format!("--action_env=WORKSPACE={}", workspace.path("").display());
+    let output = workspace.build(&[&own, "//:upper", "//:object", "//:main", "//:isolation"]);
+    assert!(output.contains("6 remote"), "{output}");
+    assert_eq!(workspace.read("upper.txt"), "SOME WORDS\n");
+    let (_, answer) = text(Command::new(workspace.path("bazel-bin/main")).output().unwrap());
+    assert_eq!(answer, "42\n");
+    let isolation = workspace.read("isolation.txt");
+    assert!(!isolation.contains("writes to") && isolation.starts_with("    lo\n"), "{isolation}");
+    let (code, output) = workspace.bazel(&["test", "--config=remote", &own, "//:answer_test", "//:shell_test"]);
+    assert_eq!(code, Some(0), "{output}");
+    // Its cache and its directory are those of a worker that is started again.
+    worker.kill();
+    worker.restart();
+    workspace.build(&[&own, "//:large", "//:large_sum"]);
+    assert_eq!(worker.actions(), 0);
+}
+
+#[test]
 fn failures_and_timeouts_reach_bazel() {
     let Some(engine) = Engine::start("failures_and_timeouts_reach_bazel") else { return };
     let worker = Worker::start(engine.server, "failures", &["--max-outputs", "5000"]);

@@ -20,6 +20,9 @@ use super::failure::{Failure, Tried};
 /// The owner of cached files, if the worker is root: a user whom no sandbox maps, so that no program may change them.
 const UNMAPPED: u32 = 65534;
 
+/// Bytes that the cache leaves free on its file system, or a tenth of a small one: actions write to it, too.
+const FREE: u64 = 1 << 30;
+
 /// The modification time of all inputs: 2011-11-11 11:11:11 UTC. It tells a program nothing of the worker.
 pub const MODIFIED: Duration = Duration::from_secs(1_321_009_871);
 
@@ -215,16 +218,17 @@ impl BlobCache {
         Ok(())
     }
 
-    /// Removes the files that were not used for the longest time, until the rest is within the limit.
+    /// Removes the files that were not used for the longest time, until the rest is within the limit, and actions have room.
     fn shrink(&self, index: &mut Index) {
-        if index.bytes <= self.limit {
+        let excess = index.bytes.saturating_sub(self.limit).max(self.shortage());
+        if excess == 0 {
             return;
         }
         let unused = index.files.iter().filter(|(_, cached)| cached.pins == 0);
         let mut unused: Vec<_> = unused.map(|(key, cached)| (cached.used, *key)).collect();
         unused.sort_unstable_by_key(|(used, _)| *used);
         // Some more than needed, so that not each file that is added makes a list.
-        let goal = self.limit - self.limit / 10;
+        let goal = index.bytes.saturating_sub(excess + index.bytes / 10);
         for (_, key) in unused {
             if index.bytes <= goal {
                 break;
@@ -235,6 +239,13 @@ impl BlobCache {
             index.files.remove(&key);
             index.bytes -= key.digest.size();
         }
+    }
+
+    /// Returns how many bytes the file system lacks that should be free. If it has no answer, the limit alone counts.
+    fn shortage(&self) -> u64 {
+        let Ok(found) = rustix::fs::fstatvfs(&self.handle) else { return 0 };
+        let free = (found.f_blocks / 10 * found.f_frsize).min(FREE);
+        free.saturating_sub(found.f_bavail * found.f_frsize)
     }
 
     /// Returns the bytes in the cache, and the number of files.

@@ -42,9 +42,13 @@ pub struct Security {
 /// Returns a connection, which is made when it is first used.
 pub fn connect(address: &str, security: &Security) -> Result<Service, Failure> {
     let address = address.replacen("grpc://", "http://", 1).replacen("grpcs://", "https://", 1);
-    let wrong = |error| Failure::invalid(format!("{address:?} is no address of a server: {error}"));
-    let endpoint = Endpoint::from_shared(address.clone()).map_err(wrong)?;
-    let is_encrypted = endpoint.uri().scheme_str() == Some("https");
+    let wrong = |reason: String| Failure::invalid(format!("{address:?} is no address of a server: {reason}"));
+    let endpoint = Endpoint::from_shared(address.clone()).map_err(|error| wrong(error.to_string()))?;
+    let is_encrypted = match endpoint.uri().scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err(wrong("use http://, https://, grpc:// or grpcs://".into())),
+    };
     if security.token_file.is_some() && !is_encrypted && !is_loopback(&endpoint) {
         return Err(Failure::invalid(format!(
             "a token must not be sent to {address} without encryption: use an https:// address"
@@ -145,6 +149,14 @@ mod tests {
         assert!(connect("grpc://build.example:8980", &Security::default()).is_ok());
         assert!(connect("grpc://127.0.0.1:8980", &security).is_ok());
         assert!(connect("grpcs://build.example:8980", &security).is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_address_has_a_scheme_that_is_known() {
+        for address in ["", "no address", "build.example:8980", "ftp://build.example"] {
+            let refused = connect(address, &Security::default()).err().expect(address);
+            assert!(refused.message.contains("is no address"), "{refused}");
+        }
     }
 
     #[test]

@@ -215,13 +215,7 @@ impl Worker {
         Self::start_program(server, name, arguments, program, Some(USER))
     }
 
-    fn start_program(
-        server: &Server,
-        name: &str,
-        arguments: &[&str],
-        program: PathBuf,
-        user: Option<u32>,
-    ) -> Self {
+    fn start_program(server: &Server, name: &str, arguments: &[&str], program: PathBuf, user: Option<u32>) -> Self {
         let directory = server.state.join(name);
         let mut all = vec!["--server".to_owned(), server.address(), "--heartbeat".to_owned(), "5".to_owned()];
         all.extend(["--directory".to_owned(), directory.to_str().unwrap().to_owned()]);

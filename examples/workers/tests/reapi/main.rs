@@ -11,6 +11,7 @@ mod engine;
 mod excess;
 mod fake_bots;
 mod fake_storage;
+mod full_disk;
 mod hostile;
 mod job;
 mod secrets;

@@ -86,7 +86,7 @@ fn action_settings(
         offer: Offer {
             properties: properties.to_vec(),
             memory: options.memory,
-            most_memory: options.max_memory.unwrap_or(options.memory),
+            most_memory: options.max_memory.unwrap_or_default().max(options.memory),
             network: options.allow_network,
             cgroup: !options.without_cgroup,
         },

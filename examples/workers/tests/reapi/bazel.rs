@@ -63,6 +63,22 @@ fn the_worker_of_an_ordinary_user_builds() {
 }
 
 #[test]
+fn outputs_are_inputs_of_other_actions_and_the_client_needs_none() {
+    let Some(engine) = Engine::start("outputs_are_inputs_of_other_actions_and_the_client_needs_none") else { return };
+    // More actions at a time than there is room for.
+    let _worker = Worker::start(engine.server, "minimal", &[]);
+    let workspace = Workspace::of_tests(engine.server);
+    workspace.build(&["--jobs=50", "--remote_download_minimal", "//:sizes"]);
+    assert!(!workspace.path("bazel-bin/size4194304.bin").exists());
+    // Bazel 4 downloads symlinks in outputs always.
+    workspace.build(&["//:sizes", "//:reads"]);
+    let sizes = "0\n1\n4128639\n4128640\n4128641\n4128768\n4194303\n4194304\n4194305\n";
+    assert_eq!(workspace.read("sizes.txt"), sizes);
+    // Bazel names no empty directory of a tree as an input.
+    assert_eq!(workspace.read("reads.txt"), "sub\nsub/link\nsub/one\nfrom a program\n");
+}
+
+#[test]
 fn failures_and_timeouts_reach_bazel() {
     let Some(engine) = Engine::start("failures_and_timeouts_reach_bazel") else { return };
     let worker = Worker::start(engine.server, "failures", &["--max-outputs", "5000"]);

@@ -29,6 +29,7 @@ use super::workplace::Workplace;
 pub async fn run(options: Options) -> Result<(), Failure> {
     let signals = Signals::default();
     listen(signals.clone())?;
+    check_descriptors(options.slots)?;
     let slots = slot::divide(options.slots.into())?;
     let workplace = Workplace::open(&options.directory)?;
     for slot in &slots {
@@ -118,6 +119,17 @@ fn stable_id(directory: &Path) -> Result<String, Failure> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let digest = BlobDigest::of(path.as_os_str().as_encoded_bytes()).hash();
     Ok(format!("{host}-{}", &digest[..12]))
+}
+
+/// Checks that all slots can run actions at a time. Otherwise each would fail some, which other workers would have to run.
+fn check_descriptors(slots: u16) -> Result<(), Failure> {
+    let needed = 64 + 32 * u64::from(slots);
+    match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        Some(most) if most < needed => Err(Failure::precondition(format!(
+            "{slots} slots need {needed} open files, of which the limit is {most}: raise it (ulimit -n, LimitNOFILE=)"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Runs a program with the limits that actions have, and with the directory of actions, so that a host that cannot enforce

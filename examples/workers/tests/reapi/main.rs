@@ -16,3 +16,4 @@ mod hostile;
 mod job;
 mod secrets;
 mod sessions;
+mod startup;

@@ -6,13 +6,16 @@ use std::process::Command;
 
 use crate::engine::{Engine, Worker, Workspace, runs, text};
 
+/// The server may have the results of other tests.
+const RUN_AGAIN: &str = "--noremote_accept_cached";
+
 #[test]
 fn bazel_builds_and_tests_remotely() {
     let Some(engine) = Engine::start("bazel_builds_and_tests_remotely") else { return };
     let _worker = Worker::start(engine.server, "bazel", &["--slots", "2"]);
     let workspace = Workspace::of_tests(engine.server);
 
-    let targets = ["//:upper", "//:object", "//:main", "//:large", "//:large_sum", "//:isolation"];
+    let targets = [RUN_AGAIN, "//:upper", "//:object", "//:main", "//:large", "//:large_sum", "//:isolation"];
     let output = workspace.build(&targets);
     assert!(output.contains("8 remote"), "{output}");
     assert_eq!(workspace.read("upper.txt"), "SOME WORDS\n");
@@ -44,21 +47,19 @@ fn the_worker_of_an_ordinary_user_builds() {
     let Some(engine) = Engine::start("the_worker_of_an_ordinary_user_builds") else { return };
     let mut worker = Worker::start_as_user(engine.server, "ordinary", &["--slots", "2", "--without-cgroup"]);
     let workspace = Workspace::of_tests(engine.server);
-    // The server may have the results of the other tests.
-    let own = format!("--action_env=WORKSPACE={}", workspace.path("").display());
-    let output = workspace.build(&[&own, "//:upper", "//:object", "//:main", "//:isolation"]);
+    let output = workspace.build(&[RUN_AGAIN, "//:upper", "//:object", "//:main", "//:isolation"]);
     assert!(output.contains("6 remote"), "{output}");
     assert_eq!(workspace.read("upper.txt"), "SOME WORDS\n");
     let (_, answer) = text(Command::new(workspace.path("bazel-bin/main")).output().unwrap());
     assert_eq!(answer, "42\n");
     let isolation = workspace.read("isolation.txt");
     assert!(!isolation.contains("writes to") && isolation.starts_with("    lo\n"), "{isolation}");
-    let (code, output) = workspace.bazel(&["test", "--config=remote", &own, "//:answer_test", "//:shell_test"]);
+    let (code, output) = workspace.bazel(&["test", "--config=remote", RUN_AGAIN, "//:answer_test", "//:shell_test"]);
     assert_eq!(code, Some(0), "{output}");
     // Its cache and its directory are those of a worker that is started again.
     worker.kill();
     worker.restart();
-    workspace.build(&[&own, "//:large", "//:large_sum"]);
+    workspace.build(&[RUN_AGAIN, "//:large", "//:large_sum"]);
     assert_eq!(worker.actions(), 0);
 }
 

@@ -25,14 +25,15 @@ impl Drop for SmallDisk {
     }
 }
 
-async fn on_small_disk() -> Option<(SmallDisk, Fixture)> {
+async fn on_small_disk() -> Option<(Fixture, SmallDisk)> {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: a small file system requires root");
         return None;
     }
     let directory: TempDir = directory();
     let disk = SmallDisk::mount(directory.path());
-    Some((disk, Fixture::in_directory(directory, |_| {}).await))
+    // The disk is unmounted before its directory is removed.
+    Some((Fixture::in_directory(directory, |_| {}).await, disk))
 }
 
 const MB: usize = 1 << 20;
@@ -50,7 +51,7 @@ async fn fails_and_may_be_tried_again(fixture: &Fixture, job: &JobBuilder) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn inputs_and_outputs_that_do_not_fit_fail_alone() {
-    let Some((_disk, fixture)) = on_small_disk().await else { return };
+    let Some((fixture, _disk)) = on_small_disk().await else { return };
     let large = JobBuilder::script("true").file("in", fixture.storage.add(vec![1; 30 * MB]));
     fails_and_may_be_tried_again(&fixture, &large).await;
     let mut small = JobBuilder::script("true");
@@ -70,7 +71,7 @@ async fn inputs_and_outputs_that_do_not_fit_fail_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cache_leaves_room_for_actions() {
-    let Some((_disk, fixture)) = on_small_disk().await else { return };
+    let Some((fixture, _disk)) = on_small_disk().await else { return };
     // The limit of the cache is larger than the disk.
     for number in 0..6 {
         let input = fixture.storage.add(vec![number; 6 * MB]);

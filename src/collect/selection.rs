@@ -63,4 +63,21 @@ impl Selection {
             Self::Entries(entries) => entries.remove(name).unwrap_or_else(|| Self::Entries(BTreeMap::new())),
         }
     }
+
+    fn take_all(&mut self) -> BTreeMap<CString, Self> {
+        match self {
+            Self::Whole => BTreeMap::new(),
+            Self::Entries(entries) => std::mem::take(entries),
+        }
+    }
+}
+
+/// Level by level: a path of some thousand names would overflow the stack if each level dropped the next one.
+impl Drop for Selection {
+    fn drop(&mut self) {
+        let mut rest = vec![self.take_all()];
+        while let Some(entries) = rest.pop() {
+            rest.extend(entries.into_values().map(|mut selection| selection.take_all()));
+        }
+    }
 }

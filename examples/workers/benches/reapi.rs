@@ -83,7 +83,7 @@ async fn run_alone(fixture: &Fixture, directory: &Path, cpus: &str) {
         timeout: settings.timeout,
         cpus,
     };
-    let command = described.command(&JobBuilder::of(PROGRAM).command).unwrap();
+    let command = described.command(&JobBuilder::of(PROGRAM).command, Path::new("")).unwrap();
     let output = stockade::tokio::output(&described.sandbox().unwrap(), command).await.unwrap();
     assert!(output.outcome.success());
 }

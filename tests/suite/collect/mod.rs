@@ -830,6 +830,16 @@ fn named_paths_stay_below_the_directory_and_count() {
 }
 
 #[apply(test)]
+fn a_named_path_of_many_directories_is_only_missing() {
+    let place = Place::new();
+    place.file("a", "a");
+    // Dropped level in level, these overflow the stack of a thread.
+    let deep = "x/".repeat(100_000);
+    let collected = Collector::new().copy_only(&place.from, [&*deep, "a"], &place.to).unwrap();
+    assert_eq!((collected.files, collected.directories), (1, 0));
+}
+
+#[apply(test)]
 fn the_result_survives_json() {
     let place = Place::new();
     for byte in (1..=255).filter(|byte| *byte != b'/') {

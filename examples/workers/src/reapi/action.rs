@@ -1,5 +1,6 @@
 //! Running one action: fetch its inputs, lay them out, run it in a sandbox, collect and upload its outputs.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +16,7 @@ use super::blob_cache::{BlobCache, Placement};
 use super::cas::{Cas, Upload};
 use super::digest::BlobDigest;
 use super::failure::{Failure, blocking};
-use super::input_tree::{InputTree, KnownDirectories};
+use super::input_tree::{InputLimits, InputTree, KnownDirectories};
 use super::layout;
 use super::outputs::{OutputLimits, Produced, RequestedPath, requested, resolve};
 use super::platform::Offer;
@@ -25,6 +26,9 @@ use super::workplace::{ActionDirectory, Workplace};
 
 /// Bytes of a stream that is in the result itself, and not in the CAS.
 const INLINE: usize = 16 << 10;
+
+/// Bytes of an action, and of a command, which are read into memory.
+const LARGEST_MESSAGE: u64 = 32 << 20;
 
 /// What is the same for all actions of a worker.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ pub struct ActionSettings {
     pub offer: Offer,
     pub sandbox: SandboxLimits,
     pub outputs: OutputLimits,
-    pub most_inputs: usize,
+    pub inputs: InputLimits,
     /// Time of an action that asks for none, and the most that one may ask for.
     pub timeout: Duration,
     pub longest_timeout: Duration,
@@ -111,6 +115,9 @@ impl ActionRunner {
 
     async fn fetch_message<M: Message + Default>(&self, digest: Option<&Digest>, what: &str) -> Result<M, Failure> {
         let digest = BlobDigest::required(digest, what)?;
+        if digest.size() > LARGEST_MESSAGE {
+            return Err(Failure::invalid(format!("{what} is larger than {LARGEST_MESSAGE} bytes")));
+        }
         let blobs = self.cas.read(&[digest]).await.map_err(|failure| failure.during(format_args!("fetch {what}")))?;
         decode(&blobs[&digest], what)
     }
@@ -127,16 +134,17 @@ impl ActionRunner {
         let asked = asked.or(job.command.platform.as_ref()).map_or(&[][..], |platform| &platform.properties);
         let allowance = settings.offer.allow(asked, slot.cpus.len())?;
         let timeout = self.timeout(&job.action)?;
-        let outputs = requested(&job.command)?;
+        let outputs = requested(&job.command, settings.outputs.entries)?;
+        let working_directory = resolve("", &job.command.working_directory)?;
 
         job.metadata.input_fetch_start_timestamp = now();
         self.lay_out(job, directory, cancelled).await?;
         let root = directory.root();
-        for output in &outputs {
-            let above = output.below.parent().unwrap_or(&output.below).to_owned();
-            layout::create_directories(open(&root)?, &above)?;
-        }
-        layout::create_directories(open(&root)?, &resolve("", &job.command.working_directory)?)?;
+        let mut directories: Vec<_> =
+            outputs.iter().filter_map(|output| output.below.parent()).map(Path::to_owned).collect();
+        directories.push(working_directory.clone());
+        let at = open(&root)?;
+        blocking(move || directories.iter().try_for_each(|path| layout::create_directories(&at, path))).await?;
         job.metadata.input_fetch_completed_timestamp = now();
 
         let described = ActionSandbox {
@@ -148,7 +156,8 @@ impl ActionRunner {
             cpus: &slot.cpu_list(),
         };
         job.metadata.execution_start_timestamp = now();
-        let ended = execute(described.sandbox()?, described.command(&job.command)?, cancelled).await?;
+        let ended =
+            execute(described.sandbox()?, described.command(&job.command, &working_directory)?, cancelled).await?;
         job.metadata.execution_completed_timestamp = now();
         let Ended { ending, streams, usage } = ended;
         if let Some(usage) = usage {
@@ -193,7 +202,7 @@ impl ActionRunner {
     ) -> Result<(), Failure> {
         let root = BlobDigest::required(job.action.input_root_digest.as_ref(), "the input root")?;
         let fetch = async {
-            let tree = InputTree::fetch(&self.cas, &self.known, root, self.settings.most_inputs).await?;
+            let tree = InputTree::fetch(&self.cas, &self.known, root, self.settings.inputs).await?;
             let pinned = layout::fetch_files(&self.cas, &self.cache, &tree).await?;
             Ok((tree, pinned))
         };
@@ -299,7 +308,7 @@ fn decode<M: Message + Default>(bytes: &[u8], what: &str) -> Result<M, Failure> 
     M::decode(bytes).map_err(|error| Failure::invalid(format!("{what} is no message of the protocol: {error}")))
 }
 
-fn open(directory: &std::path::Path) -> Result<std::os::fd::OwnedFd, Failure> {
+fn open(directory: &Path) -> Result<std::os::fd::OwnedFd, Failure> {
     use super::failure::Tried;
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -1,6 +1,6 @@
 //! The sandbox of an action: what it sees of the host, its limits, and how its end is reported.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use stockade::mount::Tmpfs;
@@ -32,6 +32,8 @@ pub struct SandboxLimits {
     pub stream: u64,
     /// Whether there are cgroups.
     pub cgroup: bool,
+    /// Files and directories of the worker. The actions of an ordinary user's worker have the permissions of that user.
+    pub hidden: Vec<PathBuf>,
 }
 
 /// What a sandbox is made of.
@@ -53,7 +55,10 @@ impl ActionSandbox<'_> {
         };
         let mut sandbox = profile::build_step().env_remove("HOME").env_remove("LANG").map_limits(bounds);
         sandbox = match self.input_root {
-            InputRoot::BesideHost => sandbox.map_root(|root| root.bind_rw(self.directory, BESIDE_HOST)),
+            InputRoot::BesideHost => {
+                let hide = |root| limits.hidden.iter().fold(root, Root::mask);
+                sandbox.map_root(|root| hide(root).bind_rw(self.directory, BESIDE_HOST))
+            }
             InputRoot::AsRoot => sandbox.root(self.as_root()?),
         };
         if allowance.network {
@@ -87,8 +92,8 @@ impl ActionSandbox<'_> {
         Ok(Root::from_dir_rw(self.directory).proc("/proc").dev("/dev").with(tmp))
     }
 
-    /// Returns the command of an action.
-    pub fn command(&self, command: &execution::Command) -> Result<Command, Failure> {
+    /// Returns the command of an action, with its working directory below the input root.
+    pub fn command(&self, command: &execution::Command, directory: &Path) -> Result<Command, Failure> {
         let [program, arguments @ ..] = &*command.arguments else {
             return Err(Failure::invalid("the command has no arguments, and so no program"));
         };
@@ -97,7 +102,7 @@ impl ActionSandbox<'_> {
             InputRoot::AsRoot => "/",
         };
         let mut described = Command::new(program);
-        described.args(arguments).current_dir(Path::new(start).join(&command.working_directory));
+        described.args(arguments).current_dir(Path::new(start).join(directory));
         for variable in &command.environment_variables {
             described.env(&variable.name, &variable.value);
         }

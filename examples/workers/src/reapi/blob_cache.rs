@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use stockade::collect::remove_dir_all;
 use tempfile::NamedTempFile;
 
 use super::digest::BlobDigest;
@@ -18,6 +19,9 @@ use super::failure::{Failure, Tried};
 
 /// The owner of cached files, if the worker is root: a user whom no sandbox maps, so that no program may change them.
 const UNMAPPED: u32 = 65534;
+
+/// Bytes that the cache leaves free on its file system, or a tenth of a small one: actions write to it, too.
+const FREE: u64 = 1 << 30;
 
 /// The modification time of all inputs: 2011-11-11 11:11:11 UTC. It tells a program nothing of the worker.
 pub const MODIFIED: Duration = Duration::from_secs(1_321_009_871);
@@ -79,20 +83,22 @@ struct Cached {
 
 impl BlobCache {
     /// Opens the cache in a directory, and removes what is damaged. After a restart of the machine all is removed: a file
-    /// may have its size, and not its contents.
+    /// may have its size, and not its contents. A cache of another user is removed, too.
     pub fn open(directory: &Path, limit: u64) -> Result<Arc<Self>, Failure> {
         let what = format!("open the cache {}", directory.display());
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").tried(&what)?;
         let marker = directory.join("boot");
-        if fs::read_to_string(&marker).ok().as_ref() != Some(&boot) && directory.exists() {
-            fs::remove_dir_all(directory).tried(&what)?;
+        let user = rustix::process::geteuid();
+        let is_own = directory.symlink_metadata().is_ok_and(|found| found.uid() == user.as_raw());
+        if !is_own || fs::read_to_string(&marker).ok().as_ref() != Some(&boot) {
+            remove_dir_all(directory)?;
         }
         fs::create_dir_all(directory).tried(&what)?;
         fs::set_permissions(directory, Permissions::from_mode(0o700)).tried(&what)?;
         fs::write(&marker, boot).tried(&what)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::open(directory, flags, Mode::empty()).tried(&what)?;
-        let is_root = rustix::process::geteuid().is_root();
+        let is_root = user.is_root();
         let index = Mutex::new(load(directory).tried(&what)?);
         let cache = Arc::new(Self { directory: directory.to_owned(), handle, limit, is_root, index });
         cache.shrink(&mut cache.lock());
@@ -212,16 +218,17 @@ impl BlobCache {
         Ok(())
     }
 
-    /// Removes the files that were not used for the longest time, until the rest is within the limit.
+    /// Removes the files that were not used for the longest time, until the rest is within the limit, and actions have room.
     fn shrink(&self, index: &mut Index) {
-        if index.bytes <= self.limit {
+        let excess = index.bytes.saturating_sub(self.limit).max(self.shortage());
+        if excess == 0 {
             return;
         }
         let unused = index.files.iter().filter(|(_, cached)| cached.pins == 0);
         let mut unused: Vec<_> = unused.map(|(key, cached)| (cached.used, *key)).collect();
         unused.sort_unstable_by_key(|(used, _)| *used);
         // Some more than needed, so that not each file that is added makes a list.
-        let goal = self.limit - self.limit / 10;
+        let goal = index.bytes.saturating_sub(excess + index.bytes / 10);
         for (_, key) in unused {
             if index.bytes <= goal {
                 break;
@@ -232,6 +239,13 @@ impl BlobCache {
             index.files.remove(&key);
             index.bytes -= key.digest.size();
         }
+    }
+
+    /// Returns how many bytes the file system lacks that should be free. If it has no answer, the limit alone counts.
+    fn shortage(&self) -> u64 {
+        let Ok(found) = rustix::fs::fstatvfs(&self.handle) else { return 0 };
+        let free = (found.f_blocks / 10 * found.f_frsize).min(FREE);
+        free.saturating_sub(found.f_bavail * found.f_frsize)
     }
 
     /// Returns the bytes in the cache, and the number of files.

@@ -20,7 +20,7 @@ use super::proto::execution::content_addressable_storage_client::ContentAddressa
 use super::proto::execution::{
     BatchReadBlobsRequest, BatchUpdateBlobsRequest, FindMissingBlobsRequest, GetCapabilitiesRequest,
 };
-use super::retry::{Attempts, is_transient, retried};
+use super::retry::{Attempts, retried, within};
 
 /// The largest message that servers of gRPC accept if they are not configured, without some room for the rest of it.
 const LARGEST_BATCH: u64 = (4 << 20) - (64 << 10);
@@ -79,8 +79,8 @@ impl Cas {
     pub async fn with_server_limits(mut self, service: Service) -> Self {
         let mut capabilities = CapabilitiesClient::new(service);
         let request = GetCapabilitiesRequest { instance_name: self.instance.clone() };
-        if let Ok(answer) = capabilities.get_capabilities(timed(request, CALL)).await {
-            let cache = answer.into_inner().cache_capabilities.unwrap_or_default();
+        if let Ok(answer) = within(CALL, request, async |request| capabilities.get_capabilities(request).await).await {
+            let cache = answer.cache_capabilities.unwrap_or_default();
             if let Ok(most @ 1..) = u64::try_from(cache.max_batch_total_size_bytes) {
                 self.batch = most.min(LARGEST_BATCH);
             }
@@ -123,10 +123,10 @@ impl Cas {
             digests: digests.iter().map(|&digest| digest.into()).collect(),
         };
         let response = retried("BatchReadBlobs", self.patience, || {
-            let (mut storage, request) = (self.storage.clone(), timed(request.clone(), CALL));
-            async move { storage.batch_read_blobs(request).await }
+            let (mut storage, request) = (self.storage.clone(), request.clone());
+            async move { within(CALL, request, async |request| storage.batch_read_blobs(request).await).await }
         });
-        for blob in response.await?.into_inner().responses {
+        for blob in response.await?.responses {
             let digest = BlobDigest::required(blob.digest.as_ref(), "a blob of the CAS")?;
             let code = blob.status.as_ref().map_or(Code::Ok, |status| Code::from(status.code));
             match code {
@@ -177,12 +177,15 @@ impl Cas {
     ) -> Result<Result<(), Status>, Failure> {
         let resource_name = format!("{}blobs/{digest}", self.prefix());
         let request = ReadRequest { resource_name, read_offset: digesting.size() as i64, read_limit: 0 };
-        let mut pieces = match self.streams.clone().read(timed(request, TRANSFER)).await {
-            Ok(pieces) => pieces.into_inner(),
+        let mut streams = self.streams.clone();
+        let mut pieces = match within(TRANSFER, request, async |request| streams.read(request).await).await {
+            Ok(pieces) => pieces,
             Err(status) => return Ok(Err(status)),
         };
         loop {
-            match pieces.message().await {
+            let stalled = || Status::deadline_exceeded(format!("nothing was sent for {:?}", self.patience));
+            let piece = tokio::time::timeout(self.patience, pieces.message()).await;
+            match piece.unwrap_or_else(|_| Err(stalled())) {
                 Ok(Some(piece)) => {
                     digesting.add(&piece.data);
                     if digesting.size() > digest.size() {
@@ -220,10 +223,10 @@ impl Cas {
                 blob_digests: digests.iter().map(|&digest| digest.into()).collect(),
             };
             let response = retried("FindMissingBlobs", self.patience, || {
-                let (mut storage, request) = (self.storage.clone(), timed(request.clone(), CALL));
-                async move { storage.find_missing_blobs(request).await }
+                let (mut storage, request) = (self.storage.clone(), request.clone());
+                async move { within(CALL, request, async |request| storage.find_missing_blobs(request).await).await }
             });
-            for digest in &response.await?.into_inner().missing_blob_digests {
+            for digest in &response.await?.missing_blob_digests {
                 missing.push(digest.try_into()?);
             }
         }
@@ -241,10 +244,10 @@ impl Cas {
         }
         let request = BatchUpdateBlobsRequest { instance_name: self.instance.clone(), requests };
         let response = retried("BatchUpdateBlobs", self.patience, || {
-            let (mut storage, request) = (self.storage.clone(), timed(request.clone(), CALL));
-            async move { storage.batch_update_blobs(request).await }
+            let (mut storage, request) = (self.storage.clone(), request.clone());
+            async move { within(CALL, request, async |request| storage.batch_update_blobs(request).await).await }
         });
-        for blob in response.await?.into_inner().responses {
+        for blob in response.await?.responses {
             let status = blob.status.unwrap_or_default();
             if status.code != Code::Ok as i32 {
                 let hash = blob.digest.unwrap_or_default().hash;
@@ -265,9 +268,10 @@ impl Cas {
         let resource = format!("{}uploads/{}/blobs/{digest}", self.prefix(), uuid::Uuid::new_v4());
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
         let reading = tokio::task::spawn_blocking(move || send_pieces(contents, &resource, &sender));
-        let answer = self.streams.clone().write(timed(ReceiverStream::new(receiver), TRANSFER)).await;
+        let (mut streams, pieces) = (self.streams.clone(), ReceiverStream::new(receiver));
+        let answer = within(TRANSFER, pieces, async |request| streams.write(request).await).await;
         let read = reading.await.map_err(|error| Status::aborted(error.to_string()))?;
-        let written = answer?.into_inner().committed_size;
+        let written = answer?.committed_size;
         // A server that has the blob already answers at once, and with its size, or -1 if it is compressed.
         if written == digest.size() as i64 || written == -1 {
             return Ok(());
@@ -341,15 +345,4 @@ fn check(expected: BlobDigest, found: BlobDigest) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(Code::DataLoss, format!("the CAS has sent {found} where {expected} was asked for")))
-}
-
-fn timed<T>(message: T, timeout: Duration) -> tonic::Request<T> {
-    let mut request = tonic::Request::new(message);
-    request.set_timeout(timeout);
-    request
-}
-
-/// Returns whether the server may answer later.
-pub fn may_succeed_later(failure: &Failure) -> bool {
-    is_transient(&Status::new(failure.code, &failure.message))
 }

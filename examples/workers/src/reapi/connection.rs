@@ -42,9 +42,13 @@ pub struct Security {
 /// Returns a connection, which is made when it is first used.
 pub fn connect(address: &str, security: &Security) -> Result<Service, Failure> {
     let address = address.replacen("grpc://", "http://", 1).replacen("grpcs://", "https://", 1);
-    let wrong = |error| Failure::invalid(format!("{address:?} is no address of a server: {error}"));
-    let endpoint = Endpoint::from_shared(address.clone()).map_err(wrong)?;
-    let is_encrypted = endpoint.uri().scheme_str() == Some("https");
+    let wrong = |reason: String| Failure::invalid(format!("{address:?} is no address of a server: {reason}"));
+    let endpoint = Endpoint::from_shared(address.clone()).map_err(|error| wrong(error.to_string()))?;
+    let is_encrypted = match endpoint.uri().scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err(wrong("use http://, https://, grpc:// or grpcs://".into())),
+    };
     if security.token_file.is_some() && !is_encrypted && !is_loopback(&endpoint) {
         return Err(Failure::invalid(format!(
             "a token must not be sent to {address} without encryption: use an https:// address"
@@ -104,7 +108,11 @@ impl BearerToken {
 fn read_token(path: &Path) -> Result<Current, Failure> {
     let what = format!("read the token in {}", path.display());
     let text = fs::read_to_string(path).tried(&what)?;
-    let mut header: MetadataValue<Ascii> = format!("Bearer {}", text.trim()).parse().tried(&what)?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(Failure::precondition(format!("failed to {what}: the file is empty")));
+    }
+    let mut header: MetadataValue<Ascii> = format!("Bearer {token}").parse().tried(&what)?;
     header.set_sensitive(true);
     Ok(Current { header, read: Instant::now() })
 }
@@ -114,7 +122,12 @@ impl Interceptor for BearerToken {
         let Some((path, current)) = self.0.as_deref() else { return Ok(request) };
         let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.read.elapsed() > TOKEN_LIFE {
-            *current = read_token(path).map_err(|failure| Status::unauthenticated(failure.message))?;
+            current.read = Instant::now();
+            // It may be just being written.
+            match read_token(path) {
+                Ok(token) => *current = token,
+                Err(failure) => tracing::warn!(%failure, "the last token is sent"),
+            }
         }
         request.metadata_mut().insert("authorization", current.header.clone());
         Ok(request)
@@ -138,6 +151,14 @@ mod tests {
         assert!(connect("grpcs://build.example:8980", &security).is_ok());
     }
 
+    #[tokio::test]
+    async fn an_address_has_a_scheme_that_is_known() {
+        for address in ["", "no address", "build.example:8980", "ftp://build.example"] {
+            let Err(refused) = connect(address, &Security::default()) else { panic!("{address:?} is accepted") };
+            assert!(refused.message.contains("is no address"), "{refused}");
+        }
+    }
+
     #[test]
     fn a_token_is_in_the_header_of_each_call() {
         let directory = tempfile::tempdir().unwrap();
@@ -147,5 +168,19 @@ mod tests {
         let request = bearer.call(Request::new(())).unwrap();
         assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer secret");
         assert!(!format!("{request:?}").contains("secret"));
+
+        // A token that is being replaced does not end the session.
+        let expire = |bearer: &BearerToken| {
+            let mut current = bearer.0.as_ref().unwrap().1.lock().unwrap();
+            current.read = Instant::now() - 2 * TOKEN_LIFE;
+        };
+        for (contents, expected) in [("", "Bearer secret"), ("new\n", "Bearer new")] {
+            fs::write(&token, contents).unwrap();
+            expire(&bearer);
+            let request = bearer.call(Request::new(())).unwrap();
+            assert_eq!(request.metadata().get("authorization").unwrap(), expected);
+        }
+        fs::write(&token, "").unwrap();
+        assert!(BearerToken::open(Some(&token)).unwrap_err().message.contains("empty"));
     }
 }

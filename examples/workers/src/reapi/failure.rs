@@ -8,6 +8,12 @@ use tonic::{Code, Status};
 
 use super::digest::BlobDigest;
 use super::proto::rpc;
+use super::retry::is_transient;
+
+/// Missing blobs that a status names. Clients upload all that is missing, and a status must fit into a message of the session.
+const MOST_MISSING: usize = 1000;
+/// Bytes of the text of a status, parts of which are the action's.
+const LONGEST_MESSAGE: usize = 16 << 10;
 
 /// An error that is reported to the server, or to the operator.
 #[derive(Clone, Debug)]
@@ -39,8 +45,13 @@ impl Failure {
 
     /// Blobs are not in the CAS. The client uploads them, and tries again.
     pub fn missing<'a>(digests: impl IntoIterator<Item = &'a BlobDigest>) -> Self {
-        let subjects: Vec<_> = digests.into_iter().map(|digest| format!("blobs/{digest}")).collect();
-        let message = format!("the CAS lacks {}", subjects.join(", "));
+        let mut digests = digests.into_iter();
+        let subjects: Vec<_> = digests.by_ref().take(MOST_MISSING).map(|digest| format!("blobs/{digest}")).collect();
+        let more = match digests.count() {
+            0 => String::new(),
+            count => format!(", and {count} more"),
+        };
+        let message = format!("the CAS lacks {}{more}", subjects.join(", "));
         let violation = |subject| rpc::precondition_failure::Violation {
             r#type: "MISSING".into(),
             subject,
@@ -62,7 +73,10 @@ impl Failure {
     }
 
     /// Returns the status of a lease.
-    pub fn into_status(self) -> rpc::Status {
+    pub fn into_status(mut self) -> rpc::Status {
+        let most = self.message.len().min(LONGEST_MESSAGE);
+        let end = (0..=most).rev().find(|&end| self.message.is_char_boundary(end));
+        self.message.truncate(end.unwrap_or_default());
         rpc::Status { code: self.code as i32, message: self.message, details: self.details }
     }
 }
@@ -75,9 +89,12 @@ impl Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// The errors of calls. One that the server may not have later is `Unavailable`: `DeadlineExceeded` and `Cancelled` would be
+/// those of the action.
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        Self::new(status.code(), status.message())
+        let code = if is_transient(&status) { Code::Unavailable } else { status.code() };
+        Self::new(code, status.message())
     }
 }
 

@@ -2,7 +2,7 @@
 //! elsewhere, and not more entries than the worker allows.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prost::Message;
@@ -13,13 +13,15 @@ use super::digest::BlobDigest;
 use super::failure::Failure;
 use super::proto::execution::{Directory, NodeProperties};
 
-/// Levels of directories.
-const DEEPEST: usize = 128;
+/// Levels of directories, of inputs and of outputs.
+pub const DEEPEST: usize = 128;
 /// Bytes of a name, and of the target of a symlink (`NAME_MAX`, `PATH_MAX`).
 const LONGEST_NAME: usize = 255;
 const LONGEST_TARGET: usize = 4095;
-/// Decoded directories that are kept for the actions that follow.
-const KEPT: usize = 20_000;
+/// Bytes of the messages of directories that are kept for the actions that follow.
+const KEPT: u64 = 64 << 20;
+/// Bytes of a message that an entry takes on average, at most. They are read into memory before the entries are counted.
+const BYTES_OF_ENTRY: u64 = 512;
 
 /// A checked directory.
 #[derive(Debug)]
@@ -50,54 +52,75 @@ pub struct InputTree {
     directories: HashMap<BlobDigest, Arc<InputDirectory>>,
 }
 
+/// The limits on an input root.
+#[derive(Clone, Copy, Debug)]
+pub struct InputLimits {
+    pub bytes: u64,
+    pub entries: u64,
+}
+
 /// Checked directories of earlier actions, which share most of their inputs.
 #[derive(Debug, Default)]
-pub struct KnownDirectories(Mutex<HashMap<BlobDigest, Arc<InputDirectory>>>);
+pub struct KnownDirectories(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    directories: HashMap<BlobDigest, Arc<InputDirectory>>,
+    bytes: u64,
+}
 
 impl KnownDirectories {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn get(&self, digest: &BlobDigest) -> Option<Arc<InputDirectory>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+        self.lock().directories.get(digest).cloned()
     }
 
     fn add(&self, digest: BlobDigest, directory: Arc<InputDirectory>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KEPT {
-            known.clear();
+        let mut known = self.lock();
+        if known.bytes + digest.size() > KEPT {
+            *known = Known::default();
         }
-        known.insert(digest, directory);
+        if known.directories.insert(digest, directory).is_none() {
+            known.bytes += digest.size();
+        }
     }
 }
 
 impl InputTree {
-    /// Fetches an input root, and checks it. `most` is the number of entries that it may have.
-    pub async fn fetch(cas: &Cas, known: &KnownDirectories, root: BlobDigest, most: usize) -> Result<Self, Failure> {
+    /// Fetches an input root, and checks it.
+    pub async fn fetch(
+        cas: &Cas,
+        known: &KnownDirectories,
+        root: BlobDigest,
+        limits: InputLimits,
+    ) -> Result<Self, Failure> {
         let mut tree = Self { root, directories: HashMap::new() };
         let mut level = HashSet::from([root]);
-        let mut entries = 0;
+        let most_bytes = limits.entries.saturating_mul(BYTES_OF_ENTRY);
+        let (mut entries, mut bytes) = (0, 0_u64);
         for _ in 0..=DEEPEST {
             if level.is_empty() {
-                tree.count(most)?;
+                tree.measure(limits)?;
                 return Ok(tree);
             }
-            let (found, unknown): (Vec<_>, Vec<_>) = level.drain().partition(|digest| known.get(digest).is_some());
-            let fetched = cas.read(&unknown).await?;
-            for (digest, bytes) in fetched {
-                let message = Directory::decode(&*bytes)
-                    .map_err(|error| Failure::invalid(format!("{digest} is no directory: {error}")))?;
-                known.add(digest, Arc::new(InputDirectory::check(message)?));
+            bytes = level.iter().fold(bytes, |bytes, digest| bytes.saturating_add(digest.size()));
+            if bytes > most_bytes {
+                return Err(limits.too_many());
             }
-            for digest in found.into_iter().chain(unknown) {
-                let directory = known.get(&digest);
-                let directory = directory.ok_or_else(|| Failure::internal("a directory is known no more"))?;
+            let mut below = HashSet::new();
+            for (digest, directory) in read(cas, known, level).await? {
                 entries += directory.len();
-                let below = directory.directories.iter().map(|(_, digest)| *digest);
-                level.extend(below.filter(|digest| !tree.directories.contains_key(digest)));
+                below.extend(directory.directories.iter().map(|(_, digest)| *digest));
                 tree.directories.insert(digest, directory);
             }
-            if entries > most {
-                return Err(too_many(most));
+            if entries > limits.entries {
+                return Err(limits.too_many());
             }
-            level.retain(|digest| !tree.directories.contains_key(digest));
+            below.retain(|digest| !tree.directories.contains_key(digest));
+            level = below;
         }
         Err(too_deep())
     }
@@ -116,17 +139,17 @@ impl InputTree {
         self.directories.values().flat_map(|directory| directory.files.iter().map(|file| file.key)).collect()
     }
 
-    /// Checks how many entries there are to lay out. A directory may be in many places, so that a few messages describe
-    /// more entries than there is room for.
-    fn count(&self, most: usize) -> Result<(), Failure> {
-        let mut counts: HashMap<BlobDigest, usize> = HashMap::new();
+    /// Checks how much there is to lay out. A directory may be in many places, so that a few messages describe more than
+    /// there is room for.
+    fn measure(&self, limits: InputLimits) -> Result<(), Failure> {
+        let mut measured: HashMap<BlobDigest, InputLimits> = HashMap::new();
         // From the leaves to the root: each directory once, after those in it.
         let mut path = vec![(self.root, 0)];
         while let Some((digest, visited)) = path.last_mut() {
             let directory = self.get(digest);
             if let Some((_, below)) = directory.directories.get(*visited) {
                 *visited += 1;
-                if !counts.contains_key(below) {
+                if !measured.contains_key(below) {
                     if path.len() > DEEPEST {
                         return Err(too_deep());
                     }
@@ -134,29 +157,73 @@ impl InputTree {
                 }
                 continue;
             }
-            let below = directory.directories.iter().map(|(_, digest)| counts[digest]);
-            let count = below.fold(directory.len(), usize::saturating_add);
-            if count > most {
-                return Err(too_many(most));
-            }
-            counts.insert(*digest, count);
+            let bytes = directory.files.iter().fold(0, |bytes: u64, file| bytes.saturating_add(file.key.digest.size()));
+            let own = InputLimits { bytes, entries: directory.len() };
+            let below = directory.directories.iter().map(|(_, digest)| measured[digest]);
+            let all = below.fold(own, |all, below| InputLimits {
+                bytes: all.bytes.saturating_add(below.bytes),
+                entries: all.entries.saturating_add(below.entries),
+            });
+            limits.check(all)?;
+            measured.insert(*digest, all);
             path.pop();
         }
         Ok(())
     }
 }
 
-fn too_many(most: usize) -> Failure {
-    Failure::precondition(format!("the input root has more than {most} entries: raise --max-inputs of the worker"))
+/// Returns directories, of which those that are not known are read.
+async fn read(
+    cas: &Cas,
+    known: &KnownDirectories,
+    digests: HashSet<BlobDigest>,
+) -> Result<Vec<(BlobDigest, Arc<InputDirectory>)>, Failure> {
+    let (mut directories, mut unknown) = (vec![], vec![]);
+    for digest in digests {
+        match known.get(&digest) {
+            Some(directory) => directories.push((digest, directory)),
+            None => unknown.push(digest),
+        }
+    }
+    let messages = cas.read(&unknown).await?;
+    for digest in unknown {
+        let message = Directory::decode(&*messages[&digest])
+            .map_err(|error| Failure::invalid(format!("{digest} is no directory: {error}")))?;
+        let directory = Arc::new(InputDirectory::check(message)?);
+        known.add(digest, directory.clone());
+        directories.push((digest, directory));
+    }
+    Ok(directories)
 }
 
-fn too_deep() -> Failure {
-    Failure::invalid(format!("the input root has more than {DEEPEST} levels of directories"))
+impl InputLimits {
+    fn check(self, found: Self) -> Result<(), Failure> {
+        if found.entries > self.entries {
+            return Err(self.too_many());
+        }
+        if found.bytes > self.bytes {
+            let message =
+                format!("the files of the input root have more than {} bytes: raise --max-input-bytes", self.bytes);
+            return Err(Failure::precondition(message));
+        }
+        Ok(())
+    }
+
+    fn too_many(self) -> Failure {
+        let Self { entries, .. } = self;
+        Failure::precondition(format!(
+            "the input root has more than {entries} entries: raise --max-inputs of the worker"
+        ))
+    }
+}
+
+pub fn too_deep() -> Failure {
+    Failure::invalid(format!("a path of the action has more than {DEEPEST} levels of directories, or is too long"))
 }
 
 impl InputDirectory {
-    fn len(&self) -> usize {
-        self.files.len() + self.directories.len() + self.symlinks.len()
+    fn len(&self) -> u64 {
+        (self.files.len() + self.directories.len() + self.symlinks.len()) as u64
     }
 
     /// Checks all names of a directory.
@@ -197,7 +264,7 @@ impl InputDirectory {
 /// Checks that a name is that of an entry of its directory.
 pub fn check_name(name: &str) -> Result<(), Failure> {
     let is_good = !matches!(name, "" | "." | "..") && !name.contains(['/', '\0']) && name.len() <= LONGEST_NAME;
-    if is_good { Ok(()) } else { Err(Failure::invalid(format!("{name:?} is no name of an input"))) }
+    if is_good { Ok(()) } else { Err(Failure::invalid(format!("{name:?} is no name of a file"))) }
 }
 
 fn attributes(properties: &NodeProperties) -> Result<Option<Attributes>, Failure> {

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::blob_cache::{BlobCache, BlobKey, Pinned, Placement};
-use super::cas::{Cas, may_succeed_later};
+use super::cas::Cas;
 use super::digest::BlobDigest;
 use super::failure::{Failure, Tried, blocking};
 use super::input_tree::{InputDirectory, InputFile, InputTree};
@@ -61,8 +61,7 @@ fn batches(keys: &[BlobKey]) -> impl Iterator<Item = &[BlobKey]> {
 
 async fn fetch_large(cas: &Cas, cache: &BlobCache, key: BlobKey, pinned: &mut Pinned) -> Result<(), Failure> {
     let file = cache.new_file().tried("create a file in the cache")?;
-    let result = cas.download(key.digest, file.as_file()).await;
-    result.map_err(|failure| if may_succeed_later(&failure) { failure } else { failure.during("fetch an input") })?;
+    cas.download(key.digest, file.as_file()).await.map_err(|failure| failure.during("fetch an input"))?;
     cache.insert(key, file, pinned)
 }
 

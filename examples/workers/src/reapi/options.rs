@@ -88,7 +88,11 @@ pub struct Options {
 
     /// Maximum number of entries in an input root.
     #[arg(long, value_name = "NUMBER", default_value_t = 500_000)]
-    pub max_inputs: usize,
+    pub max_inputs: u64,
+
+    /// Maximum size of the files of an input root together. A file counts in each of its places.
+    #[arg(long, value_name = "BYTES", default_value = "10G", value_parser = bytes)]
+    pub max_input_bytes: u64,
 
     /// Maximum size of the outputs of an action together.
     #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = bytes)]

@@ -13,11 +13,15 @@ use super::blob_cache::{BlobCache, BlobKey};
 use super::cas::{Contents, Upload};
 use super::digest::BlobDigest;
 use super::failure::{Failure, Tried};
+use super::input_tree::{DEEPEST, check_name, too_deep};
 use super::proto::execution::{
     ActionResult, Command, Directory, DirectoryNode, FileNode, OutputDirectory, OutputFile, OutputSymlink, SymlinkNode,
     Tree,
 };
 use super::workplace::ActionPaths;
+
+/// Bytes of a path, so that there is room for the directory before it (`PATH_MAX`).
+const LONGEST_PATH: usize = 3500;
 
 /// An output that a command names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +41,9 @@ pub enum RequestedKind {
     Any,
 }
 
-/// Returns the outputs of a command. A path must not lead out of the input root.
-pub fn requested(command: &Command) -> Result<Vec<RequestedPath>, Failure> {
+/// Returns the outputs of a command. A path must not lead out of the input root. All directories on the way to them are
+/// created, so that they count as entries too.
+pub fn requested(command: &Command, most: u64) -> Result<Vec<RequestedPath>, Failure> {
     use RequestedKind::{Any, Directory, File};
     let lists = if command.output_paths.is_empty() {
         vec![(&command.output_files, File), (&command.output_directories, Directory)]
@@ -46,11 +51,25 @@ pub fn requested(command: &Command) -> Result<Vec<RequestedPath>, Failure> {
         vec![(&command.output_paths, Any)]
     };
     let paths = lists.into_iter().flat_map(|(paths, kind)| paths.iter().map(move |path| (path, kind)));
-    let requested = paths.map(|(given, kind)| {
+    let mut requested = vec![];
+    let mut directories = HashSet::new();
+    for (given, kind) in paths {
         let below = resolve(&command.working_directory, given)?;
-        Ok(RequestedPath { given: given.clone(), below, kind })
-    });
-    requested.collect()
+        for directory in below.ancestors().skip(1) {
+            if !directories.insert(directory.to_owned()) {
+                break;
+            }
+        }
+        requested.push(RequestedPath { given: given.clone(), below, kind });
+        if (requested.len() + directories.len()) as u64 > most {
+            return Err(too_many(most));
+        }
+    }
+    Ok(requested)
+}
+
+fn too_many(most: u64) -> Failure {
+    Failure::precondition(format!("the outputs have more than {most} entries: raise --max-outputs of the worker"))
 }
 
 /// Returns a path below the input root, by names alone.
@@ -60,8 +79,9 @@ pub fn resolve(directory: &str, path: &str) -> Result<PathBuf, Failure> {
         for component in Path::new(part).components() {
             let leads_out = match component {
                 Component::Normal(name) => {
+                    check_name(&name.to_string_lossy())?;
                     resolved.push(name);
-                    part.contains('\0')
+                    false
                 }
                 Component::CurDir => false,
                 Component::ParentDir => !resolved.pop(),
@@ -71,6 +91,9 @@ pub fn resolve(directory: &str, path: &str) -> Result<PathBuf, Failure> {
                 return Err(Failure::invalid(format!("the path {part:?} is none below the input root")));
             }
         }
+    }
+    if resolved.iter().count() > DEEPEST || resolved.as_os_str().len() > LONGEST_PATH {
+        return Err(too_deep());
     }
     Ok(resolved)
 }
@@ -89,6 +112,8 @@ pub struct Produced {
     pub uploads: Vec<Upload>,
     /// Files of the copy, for the cache.
     files: Vec<(BlobKey, PathBuf)>,
+    /// Entries of all trees. Outputs may overlap, and each has its own tree.
+    entries: u64,
 }
 
 impl Produced {
@@ -101,7 +126,7 @@ impl Produced {
         if requested.is_empty() {
             return Ok(Self::default());
         }
-        let collector = Collector::new().max_bytes(limits.bytes).max_entries(limits.entries).max_depth(128);
+        let collector = Collector::new().max_bytes(limits.bytes).max_entries(limits.entries).max_depth(DEEPEST as u32);
         // Hard links are between files of the action: those of others are on other mounts.
         let collector = collector.symlinks().hard_links();
         let paths = requested.iter().map(|path| Path::new(".").join(&path.below));
@@ -113,6 +138,9 @@ impl Produced {
         let root = produced.read(&directory.outputs, &collected)?;
         for path in requested {
             produced.report(&root, path);
+            if produced.entries > limits.entries {
+                return Err(too_many(limits.entries));
+            }
         }
         Ok(produced)
     }
@@ -191,6 +219,7 @@ impl Produced {
     }
 
     fn add_directory(&mut self, path: String, node: &Node) {
+        self.entries += node.entries();
         let mut tree = Tree::default();
         let mut known = HashSet::new();
         let (root, _) = node.message(&mut tree.children, &mut known);
@@ -220,6 +249,12 @@ impl Node {
             node = node.directories.get(name?)?;
         }
         Some((node, Some(last?)))
+    }
+
+    /// Returns the number of entries in it and below it.
+    fn entries(&self) -> u64 {
+        let own = self.files.len() + self.directories.len() + self.symlinks.len();
+        own as u64 + self.directories.values().map(Self::entries).sum::<u64>()
     }
 
     /// Returns the message of the directory, and adds those below it, each once.

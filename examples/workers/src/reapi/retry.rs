@@ -3,16 +3,34 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Response, Status};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Makes a call with a deadline, for the server and for this worker. (That of a request alone ends with the head of an answer,
+/// whose body may never come.)
+pub async fn within<M, T>(
+    deadline: Duration,
+    message: M,
+    call: impl AsyncFnOnce(Request<M>) -> Result<Response<T>, Status>,
+) -> Result<T, Status> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    let answer = tokio::time::timeout(deadline, call(request)).await;
+    Ok(answer.map_err(|_| Status::deadline_exceeded(format!("no answer within {deadline:?}")))??.into_inner())
+}
+
 /// Returns whether a call that failed so may succeed later.
 pub fn is_transient(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::DeadlineExceeded)
-        // What tonic says of a connection that was closed in mid-call.
-        || matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled) && is_of_transport(status)
+    use Code::{Aborted, Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unavailable, Unknown};
+    match status.code() {
+        // What tonic says of a deadline is `Cancelled`.
+        Unavailable | ResourceExhausted | Aborted | DeadlineExceeded | Cancelled => true,
+        // What it says of a connection that was closed in mid-call.
+        Unknown | Internal => is_of_transport(status),
+        _ => false,
+    }
 }
 
 fn is_of_transport(status: &Status) -> bool {

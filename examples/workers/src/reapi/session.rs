@@ -9,7 +9,7 @@ use prost_types::Any;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 use super::action::{ActionRunner, Finished};
 use super::connection::Service;
@@ -20,13 +20,15 @@ use super::proto::workers::{
     BotSession, BotStatus, CreateBotSessionRequest, Device, Lease, LeaseState, UpdateBotSessionRequest, Worker, device,
     worker,
 };
-use super::retry::{Pauses, is_transient};
+use super::retry::{Pauses, is_transient, within};
 use super::slot::Slot;
 
 /// Servers answer a poll for work when this part of its deadline has passed.
 const ANSWERED_AFTER: f64 = 0.8;
 /// The shortest time between polls that bring nothing.
 const SHORTEST_POLL: Duration = Duration::from_millis(500);
+/// Bytes of results in a message. Servers of gRPC that are not configured accept messages of 4 MiB.
+const LARGEST_RESULTS: usize = 3 << 20;
 /// How long the last message may take.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -115,8 +117,9 @@ impl Session {
     async fn create(&mut self) -> Result<(), Status> {
         let parent = self.settings.instance.clone();
         let bot_session = described(&self.settings, self.capacity);
-        let request = self.polling(CreateBotSessionRequest { parent, bot_session: Some(bot_session) });
-        self.current = self.bots.create_bot_session(request).await?.into_inner();
+        let request = CreateBotSessionRequest { parent, bot_session: Some(bot_session) };
+        self.current =
+            within(self.longest_poll(), request, async |request| self.bots.create_bot_session(request).await).await?;
         tracing::info!(name = self.current.name, id = self.settings.id, "a session begins");
         self.follow();
         Ok(())
@@ -185,24 +188,30 @@ impl Session {
             bot_session: Some(bot_session),
             ..Default::default()
         };
-        let (mut bots, request) = (self.bots.clone(), self.polling(request));
-        async move { Ok(bots.update_bot_session(request).await?.into_inner()) }
+        let (mut bots, longest) = (self.bots.clone(), self.longest_poll());
+        async move { within(longest, request, async |request| bots.update_bot_session(request).await).await }
     }
 
+    /// Returns the leases with as many results as a message has room for. The others are sent when the server has these.
     fn leases_to_send(&self) -> Vec<Lease> {
+        let mut room = LARGEST_RESULTS;
         let known = self.current.leases.iter();
-        known.map(|lease| self.finished.get(&lease.id).unwrap_or(lease).clone()).collect()
+        let to_send = known.map(|lease| {
+            let finished = self.finished.get(&lease.id);
+            let finished = finished.filter(|finished| size_of_result(finished) <= room);
+            room -= finished.map_or(0, size_of_result);
+            finished.unwrap_or(lease).clone()
+        });
+        to_send.collect()
     }
 
     fn leases(&self) -> Vec<(String, i32)> {
         self.leases_to_send().into_iter().map(|lease| (lease.id, lease.state)).collect()
     }
 
-    /// Returns a request that the server may hold for a heartbeat.
-    fn polling<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.set_timeout(self.settings.heartbeat.div_f64(ANSWERED_AFTER));
-        request
+    /// Returns the deadline of a poll that the server may hold for a heartbeat.
+    fn longest_poll(&self) -> Duration {
+        self.settings.heartbeat.div_f64(ANSWERED_AFTER)
     }
 
     /// Does what the server has said: kills actions whose leases it has taken back, and starts those of new leases.
@@ -298,7 +307,8 @@ impl Session {
                     next_message = Instant::now();
                 }
                 () = sleep_until(next_message) => {
-                    if let Ok(answer) = self.updating(BotStatus::BotTerminating).await {
+                    let update = self.updating(BotStatus::BotTerminating);
+                    if let Some(Ok(answer)) = signals.stop.run_until_cancelled(update).await {
                         self.current = answer;
                         self.follow_without_work();
                     }
@@ -359,8 +369,18 @@ fn described(settings: &SessionSettings, capacity: usize) -> BotSession {
     }
 }
 
+fn size_of_result(lease: &Lease) -> usize {
+    lease.result.as_ref().map_or(0, |result| result.value.len())
+}
+
 /// Returns a lease with its result.
-fn completed(lease: Lease, Finished { result, failure }: Finished) -> Lease {
+fn completed(lease: Lease, Finished { mut result, mut failure }: Finished) -> Lease {
+    if let Some(large) = result.take_if(|result| result.encoded_len() > LARGEST_RESULTS) {
+        let size = large.encoded_len();
+        failure = Some(Failure::precondition(format!(
+            "the result of the action has {size} bytes, of at most {LARGEST_RESULTS}: name directories as outputs, not all files"
+        )));
+    }
     let status = failure.map_or_else(rpc::Status::default, Failure::into_status);
     let result = result.map(|result| Any {
         type_url: "type.googleapis.com/build.bazel.remote.execution.v2.ActionResult".into(),

@@ -1,6 +1,6 @@
 //! The worker as a whole: what the options say, and signals.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stockade::{Cgroup, Command, Layer, Sandbox};
@@ -10,10 +10,10 @@ use super::action::{ActionRunner, ActionSettings};
 use super::action_sandbox::{InputRoot, SandboxLimits};
 use super::blob_cache::{BlobCache, Placement};
 use super::cas::Cas;
-use super::connection::connect;
+use super::connection::{Security, connect};
 use super::digest::BlobDigest;
 use super::failure::{Failure, Tried};
-use super::input_tree::KnownDirectories;
+use super::input_tree::{InputLimits, KnownDirectories};
 use super::options::Options;
 use super::outputs::OutputLimits;
 use super::platform::Offer;
@@ -29,6 +29,7 @@ use super::workplace::Workplace;
 pub async fn run(options: Options) -> Result<(), Failure> {
     let signals = Signals::default();
     listen(signals.clone())?;
+    check_descriptors(options.slots)?;
     let slots = slot::divide(options.slots.into())?;
     let workplace = Workplace::open(&options.directory)?;
     for slot in &slots {
@@ -38,10 +39,11 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let server = connect(&options.server, &options.security)?;
     let storage = options.cas.as_deref().map(|address| connect(address, &options.security)).transpose()?;
     let storage = storage.unwrap_or_else(|| server.clone());
-    let cas = Cas::new(storage.clone(), options.instance.clone(), options.patience).with_server_limits(storage).await;
+    let cas = Cas::new(storage.clone(), options.instance.clone(), options.patience).with_server_limits(storage);
+    let Some(cas) = signals.drain.run_until_cancelled(cas).await else { return Ok(()) };
     let id = options.id.clone().map_or_else(|| stable_id(&options.directory), Ok)?;
     let properties = properties(&options);
-    let settings = action_settings(&options, &id, &properties)?;
+    let settings = action_settings(&options, &id, &properties, hidden(&options, &workplace)?)?;
     let runner = ActionRunner { cas, cache, workplace, settings, known: KnownDirectories::default() };
     let session = SessionSettings {
         instance: options.instance,
@@ -53,7 +55,20 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     Session::new(server, session, Arc::new(runner), slots).run(signals).await
 }
 
-fn action_settings(options: &Options, id: &str, properties: &[(String, String)]) -> Result<ActionSettings, Failure> {
+/// Returns the files of the worker that no action may read.
+fn hidden(options: &Options, workplace: &Workplace) -> Result<Vec<PathBuf>, Failure> {
+    let Security { token_file, tls_key, .. } = &options.security;
+    let secrets = [token_file, tls_key].into_iter().flatten();
+    let secrets = secrets.map(|path| path.canonicalize().tried(format_args!("find {}", path.display())));
+    secrets.chain([Ok(workplace.directory().to_owned())]).collect()
+}
+
+fn action_settings(
+    options: &Options,
+    id: &str,
+    properties: &[(String, String)],
+    hidden: Vec<PathBuf>,
+) -> Result<ActionSettings, Failure> {
     let is_root = rustix::process::geteuid().is_root();
     let by_default = match options.input_root {
         InputRoot::BesideHost if is_root => Placement::HardLinks,
@@ -72,7 +87,7 @@ fn action_settings(options: &Options, id: &str, properties: &[(String, String)])
         offer: Offer {
             properties: properties.to_vec(),
             memory: options.memory,
-            most_memory: options.max_memory.unwrap_or(options.memory),
+            most_memory: options.max_memory.unwrap_or_default().max(options.memory),
             network: options.allow_network,
             cgroup: !options.without_cgroup,
         },
@@ -80,9 +95,10 @@ fn action_settings(options: &Options, id: &str, properties: &[(String, String)])
             pids: options.max_processes,
             stream: options.max_stream,
             cgroup: !options.without_cgroup,
+            hidden,
         },
         outputs: OutputLimits { bytes: options.max_output_bytes, entries: options.max_outputs },
-        most_inputs: options.max_inputs,
+        inputs: InputLimits { bytes: options.max_input_bytes, entries: options.max_inputs },
         timeout: options.timeout,
         longest_timeout: options.max_timeout.max(options.timeout),
     })
@@ -103,6 +119,17 @@ fn stable_id(directory: &Path) -> Result<String, Failure> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let digest = BlobDigest::of(path.as_os_str().as_encoded_bytes()).hash();
     Ok(format!("{host}-{}", &digest[..12]))
+}
+
+/// Checks that all slots can run actions at a time. Otherwise each would fail some, which other workers would have to run.
+fn check_descriptors(slots: u16) -> Result<(), Failure> {
+    let needed = 64 + 32 * u64::from(slots);
+    match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        Some(most) if most < needed => Err(Failure::precondition(format!(
+            "{slots} slots need {needed} open files, of which the limit is {most}: raise it (ulimit -n, LimitNOFILE=)"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Runs a program with the limits that actions have, and with the directory of actions, so that a host that cannot enforce

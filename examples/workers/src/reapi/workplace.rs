@@ -1,7 +1,8 @@
 //! The directory of a worker: its cache, and a directory for each action, which is used once.
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -10,8 +11,12 @@ use stockade::collect::remove_dir_all;
 
 use super::failure::{Failure, Tried};
 
+/// The file by which the directory of a worker is known.
+const LOCK: &str = "lock";
+
 #[derive(Debug)]
 pub struct Workplace {
+    directory: PathBuf,
     actions: PathBuf,
     cache: PathBuf,
     /// Locked for as long as the worker runs.
@@ -24,10 +29,13 @@ impl Workplace {
     pub fn open(directory: &Path) -> Result<Self, Failure> {
         let what = format!("open the directory {} of the worker", directory.display());
         fs::create_dir_all(directory).tried(&what)?;
-        // No user of the host has a way to the files of actions.
-        fs::set_permissions(directory, Permissions::from_mode(0o700)).tried(&what)?;
         let directory = directory.canonicalize().tried(&what)?;
-        let lock = File::create(directory.join("lock")).tried(&what)?;
+        if let Some(problem) = problem(&directory).tried(&what)? {
+            return Err(Failure::precondition(format!("failed to {what}: {problem}")));
+        }
+        // No user of the host has a way to the files of actions.
+        fs::set_permissions(&directory, Permissions::from_mode(0o700)).tried(&what)?;
+        let lock = File::create(directory.join(LOCK)).tried(&what)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
             Errno::WOULDBLOCK => Failure::precondition(format!(
                 "failed to {what}: another worker uses it: give each a --directory of its own"
@@ -37,7 +45,12 @@ impl Workplace {
         let (actions, cache) = (directory.join("actions"), directory.join("cache"));
         remove_dir_all(&actions)?;
         fs::create_dir(&actions).tried(&what)?;
-        Ok(Self { actions, cache, _lock: lock })
+        Ok(Self { directory, actions, cache, _lock: lock })
+    }
+
+    /// The directory as a whole.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The directory in which those of actions are.
@@ -59,6 +72,22 @@ impl Workplace {
         fs::set_permissions(directory.root(), Permissions::from_mode(0o755)).tried("set the mode of the input root")?;
         Ok(directory)
     }
+}
+
+/// Returns why a directory cannot be that of a worker. Files in it are removed, and files in the cache are trusted.
+fn problem(directory: &Path) -> io::Result<Option<&'static str>> {
+    let found = fs::metadata(directory)?;
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Ok(Some("it belongs to another user: give the worker a directory of its own"));
+    }
+    if found.mode() & 0o022 != 0 {
+        return Ok(Some("other users may write to it: use one that is empty, and has the mode 700"));
+    }
+    let mut names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+    // A new file system has it.
+    names.retain(|name| name != "lost+found");
+    let is_usable = names.is_empty() || names.iter().any(|name| name == LOCK);
+    Ok((!is_usable).then_some("it has files that are no worker's: use an empty directory"))
 }
 
 /// The directory of an action. It is removed on drop, which may take a while.
@@ -117,6 +146,34 @@ mod tests {
         drop(workplace);
         Workplace::open(&path).unwrap();
         assert!(!root.exists());
+    }
+
+    #[test]
+    fn a_directory_with_other_files_or_for_other_users_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| Workplace::open(path).unwrap_err().message;
+        let home = directory.path().join("home");
+        fs::create_dir_all(home.join("cache")).unwrap();
+        fs::write(home.join("cache/precious"), "").unwrap();
+        fs::set_permissions(&home, Permissions::from_mode(0o755)).unwrap();
+        assert!(refused(&home).contains("no worker's"));
+        assert!(home.join("cache/precious").exists() && home.metadata().unwrap().mode() & 0o777 == 0o755);
+        let shared = directory.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
+        assert!(refused(&shared).contains("other users"));
+        let of_another = if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&shared, Some(1000), None).unwrap();
+            &shared
+        } else {
+            Path::new("/usr")
+        };
+        assert!(refused(of_another).contains("another user"));
+        // A file system of its own.
+        let own = directory.path().join("own");
+        fs::create_dir_all(own.join("lost+found")).unwrap();
+        drop(Workplace::open(&own).unwrap());
+        Workplace::open(&own).unwrap();
     }
 
     #[test]

@@ -98,6 +98,10 @@ async fn paths_start_at_the_working_directory() {
     assert_eq!(String::from_utf8_lossy(&result.stdout_raw), "/build/a/b\ninput\n");
     let paths: Vec<_> = result.output_files.iter().map(|file| &*file.path).collect();
     assert_eq!(paths, ["here", "../../above/there"]);
+    // It does not lead through a directory that does not exist.
+    job.command.working_directory = "missing/../a/b".into();
+    let result = Fixture::succeeded(fixture.run(&job).await);
+    assert_eq!(result.stdout_raw, b"/build/a/b\ninput\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

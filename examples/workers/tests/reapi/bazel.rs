@@ -6,13 +6,16 @@ use std::process::Command;
 
 use crate::engine::{Engine, Worker, Workspace, runs, text};
 
+/// The server may have the results of other tests.
+const RUN_AGAIN: &str = "--noremote_accept_cached";
+
 #[test]
 fn bazel_builds_and_tests_remotely() {
     let Some(engine) = Engine::start("bazel_builds_and_tests_remotely") else { return };
     let _worker = Worker::start(engine.server, "bazel", &["--slots", "2"]);
     let workspace = Workspace::of_tests(engine.server);
 
-    let targets = ["//:upper", "//:object", "//:main", "//:large", "//:large_sum", "//:isolation"];
+    let targets = [RUN_AGAIN, "//:upper", "//:object", "//:main", "//:large", "//:large_sum", "//:isolation"];
     let output = workspace.build(&targets);
     assert!(output.contains("8 remote"), "{output}");
     assert_eq!(workspace.read("upper.txt"), "SOME WORDS\n");
@@ -37,6 +40,43 @@ fn bazel_builds_and_tests_remotely() {
     assert!(output.contains("2 tests pass"), "{output}");
     let log = fs::read_to_string(workspace.path("bazel-testlogs/shell_test/test.log")).unwrap();
     assert!(log.contains("tested in /build/"), "{log}");
+}
+
+#[test]
+fn the_worker_of_an_ordinary_user_builds() {
+    let Some(engine) = Engine::start("the_worker_of_an_ordinary_user_builds") else { return };
+    let mut worker = Worker::start_as_user(engine.server, "ordinary", &["--slots", "2", "--without-cgroup"]);
+    let workspace = Workspace::of_tests(engine.server);
+    let output = workspace.build(&[RUN_AGAIN, "//:upper", "//:object", "//:main", "//:isolation"]);
+    assert!(output.contains("6 remote"), "{output}");
+    assert_eq!(workspace.read("upper.txt"), "SOME WORDS\n");
+    let (_, answer) = text(Command::new(workspace.path("bazel-bin/main")).output().unwrap());
+    assert_eq!(answer, "42\n");
+    let isolation = workspace.read("isolation.txt");
+    assert!(!isolation.contains("writes to") && isolation.starts_with("    lo\n"), "{isolation}");
+    let (code, output) = workspace.bazel(&["test", "--config=remote", RUN_AGAIN, "//:answer_test", "//:shell_test"]);
+    assert_eq!(code, Some(0), "{output}");
+    // Its cache and its directory are those of a worker that is started again.
+    worker.kill();
+    worker.restart();
+    workspace.build(&[RUN_AGAIN, "//:large", "//:large_sum"]);
+    assert_eq!(worker.actions(), 0);
+}
+
+#[test]
+fn outputs_are_inputs_of_other_actions_and_the_client_needs_none() {
+    let Some(engine) = Engine::start("outputs_are_inputs_of_other_actions_and_the_client_needs_none") else { return };
+    // More actions at a time than there is room for.
+    let _worker = Worker::start(engine.server, "minimal", &[]);
+    let workspace = Workspace::of_tests(engine.server);
+    workspace.build(&["--jobs=50", "--remote_download_minimal", "//:sizes"]);
+    assert!(!workspace.path("bazel-bin/size4194304.bin").exists());
+    // Bazel 4 downloads symlinks in outputs always.
+    workspace.build(&["//:sizes", "//:reads"]);
+    let sizes = "0\n1\n4128639\n4128640\n4128641\n4128768\n4194303\n4194304\n4194305\n";
+    assert_eq!(workspace.read("sizes.txt"), sizes);
+    // Bazel names no empty directory of a tree as an input.
+    assert_eq!(workspace.read("reads.txt"), "sub\nsub/link\nsub/one\nfrom a program\n");
 }
 
 #[test]

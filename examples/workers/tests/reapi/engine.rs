@@ -12,6 +12,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+/// An ordinary user for workers that are not root.
+const USER: u32 = 1000;
+
 /// Where `builds install` has put its programs.
 const PROGRAMS: &str = "STOCKADE_BUILD_ENGINES";
 
@@ -189,18 +192,36 @@ pub fn copy(from: &Path, to: &Path) {
 /// A process of stockade-reapi.
 pub struct Worker {
     pub directory: PathBuf,
+    program: PathBuf,
     arguments: Vec<String>,
+    /// The user and the group, if not that of the tests.
+    user: Option<u32>,
     process: Child,
 }
 
 impl Worker {
     pub fn start(server: &Server, name: &str, arguments: &[&str]) -> Self {
+        Self::start_program(server, name, arguments, env!("CARGO_BIN_EXE_stockade-reapi").into(), None)
+    }
+
+    /// Starts a worker that is not root.
+    pub fn start_as_user(server: &Server, name: &str, arguments: &[&str]) -> Self {
+        // The folder of cargo may not be for all users.
+        let program = server.state.join("stockade-reapi");
+        fs::copy(env!("CARGO_BIN_EXE_stockade-reapi"), &program).unwrap();
+        let directory = server.state.join(name);
+        fs::create_dir(&directory).unwrap();
+        std::os::unix::fs::chown(&directory, Some(USER), Some(USER)).unwrap();
+        Self::start_program(server, name, arguments, program, Some(USER))
+    }
+
+    fn start_program(server: &Server, name: &str, arguments: &[&str], program: PathBuf, user: Option<u32>) -> Self {
         let directory = server.state.join(name);
         let mut all = vec!["--server".to_owned(), server.address(), "--heartbeat".to_owned(), "5".to_owned()];
         all.extend(["--directory".to_owned(), directory.to_str().unwrap().to_owned()]);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        let process = spawn(&directory, &all);
-        Self { directory, arguments: all, process }
+        let process = spawn(&program, &directory, &all, user);
+        Self { directory, program, arguments: all, user, process }
     }
 
     /// Sends SIGKILL, and waits.
@@ -210,7 +231,7 @@ impl Worker {
     }
 
     pub fn restart(&mut self) {
-        self.process = spawn(&self.directory, &self.arguments);
+        self.process = spawn(&self.program, &self.directory, &self.arguments, self.user);
     }
 
     pub fn terminate(&self) {
@@ -250,9 +271,12 @@ impl Drop for Worker {
     }
 }
 
-fn spawn(directory: &Path, arguments: &[String]) -> Child {
+fn spawn(program: &Path, directory: &Path, arguments: &[String], user: Option<u32>) -> Child {
     let log = File::options().create(true).append(true).open(directory.with_extension("log")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stockade-reapi"));
+    let mut command = Command::new(program);
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let process = command.process_group(0).spawn().unwrap();
     // For `builds`, which ends it if this process ends first.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use prost::Message;
@@ -19,12 +20,12 @@ use stockade_workers::reapi::proto::execution::{
 };
 use stockade_workers::reapi::proto::rpc;
 use tokio::net::TcpListener;
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-type Pieces = tokio_stream::Iter<std::vec::IntoIter<Result<ReadResponse, Status>>>;
+type Pieces = Pin<Box<dyn Stream<Item = Result<ReadResponse, Status>> + Send>>;
 
 #[derive(Clone, Default)]
 pub struct FakeStorage(Arc<Mutex<State>>);
@@ -40,6 +41,8 @@ pub struct State {
     pub lies: HashMap<BlobDigest, Vec<u8>>,
     /// Bytes after which the next streams break.
     pub breaks_after: Option<usize>,
+    /// Whether streams begin, and send nothing more.
+    pub stalls: bool,
 }
 
 impl FakeStorage {
@@ -183,7 +186,12 @@ impl ByteStream for FakeStorage {
             }
             None => pieces(rest),
         };
-        Ok(Response::new(tokio_stream::iter(pieces)))
+        let pieces = tokio_stream::iter(pieces);
+        Ok(Response::new(if state.stalls {
+            Box::pin(pieces.take(1).chain(tokio_stream::pending()))
+        } else {
+            Box::pin(pieces)
+        }))
     }
 
     async fn write(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<WriteResponse>, Status> {

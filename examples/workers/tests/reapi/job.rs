@@ -10,7 +10,7 @@ use stockade::{Cgroup, Sandbox};
 use stockade_workers::reapi::action::{ActionRunner, ActionSettings, Finished};
 use stockade_workers::reapi::action_sandbox::{InputRoot, SandboxLimits};
 use stockade_workers::reapi::blob_cache::{BlobCache, Placement};
-use stockade_workers::reapi::input_tree::KnownDirectories;
+use stockade_workers::reapi::input_tree::{InputLimits, KnownDirectories};
 use stockade_workers::reapi::outputs::OutputLimits;
 use stockade_workers::reapi::platform::Offer;
 use stockade_workers::reapi::proto::execution::command::EnvironmentVariable;
@@ -55,8 +55,12 @@ impl Fixture {
     }
 
     pub async fn with(change: impl FnOnce(&mut ActionSettings)) -> Self {
+        Self::in_directory(directory(), change).await
+    }
+
+    /// Returns a fixture with the directory of its worker in `directory`.
+    pub async fn in_directory(directory: TempDir, change: impl FnOnce(&mut ActionSettings)) -> Self {
         let (storage, cas) = FakeStorage::start().await;
-        let directory = directory();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let workplace = Workplace::open(&directory.path().join("worker")).unwrap();
         let cache = BlobCache::open(workplace.cache(), 64 << 20).unwrap();
@@ -66,9 +70,14 @@ impl Fixture {
             input_root: InputRoot::BesideHost,
             placement: if is_root() { Placement::HardLinks } else { Placement::Copies },
             offer: Offer { properties: vec![], memory: 256 << 20, most_memory: 1 << 30, network: false, cgroup },
-            sandbox: SandboxLimits { pids: 64, stream: 1 << 20, cgroup },
+            sandbox: SandboxLimits {
+                pids: 64,
+                stream: 1 << 20,
+                cgroup,
+                hidden: vec![workplace.directory().to_owned()],
+            },
             outputs: OutputLimits { bytes: 64 << 20, entries: 20_000 },
-            most_inputs: 10_000,
+            inputs: InputLimits { bytes: 100 << 20, entries: 10_000 },
             timeout: Duration::from_secs(60),
             longest_timeout: Duration::from_secs(60),
         };

@@ -194,3 +194,22 @@ async fn a_lease_that_is_no_action_fails_alone() {
     assert_eq!(codes, [Code::InvalidArgument as i32, Code::Ok as i32]);
     worker.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_are_sent_as_messages_have_room_for_them() {
+    let worker = Running::start(2).await;
+    // 16,000 outputs with long names are more than a message of 4 MiB, and two times 9,000 are, too.
+    for (id, count) in [("too large", 16_000), ("first", 9000), ("second", 9000)] {
+        let prefix = "x".repeat(190);
+        let names: Vec<_> = (0..count).map(|number| format!("{prefix}{number}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let job = JobBuilder::script(&format!("seq -f {prefix}%g 0 {} | xargs touch", count - 1)).outputs(&names);
+        worker.bots.add(id, job.payload(&worker.storage));
+    }
+    worker.bots.wait_until("all are completed", |state| state.completed.len() == 3).await;
+    for lease in &worker.bots.lock().completed {
+        let code = if lease.id == "too large" { Code::FailedPrecondition } else { Code::Ok };
+        assert_eq!(lease.status.as_ref().unwrap().code, code as i32, "{}", lease.id);
+    }
+    worker.finish().await;
+}

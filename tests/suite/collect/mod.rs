@@ -833,7 +833,7 @@ fn named_paths_stay_below_the_directory_and_count() {
 fn a_named_path_of_many_directories_is_only_missing() {
     let place = Place::new();
     place.file("a", "a");
-    // Dropped level in level, these overflow the stack of a thread.
+    // If each level dropped the next one, these would overflow the stack of a thread.
     let deep = "x/".repeat(100_000);
     let collected = Collector::new().copy_only(&place.from, [&*deep, "a"], &place.to).unwrap();
     assert_eq!((collected.files, collected.directories), (1, 0));

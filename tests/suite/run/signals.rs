@@ -133,7 +133,8 @@ fn a_program_that_goes_on_is_killed_after_the_grace_period() {
 /// A shell that waits for what it has started does not see SIGINT, so the terminal sends it to the whole group.
 #[apply(test)]
 fn an_interrupt_reaches_what_the_program_waits_for() {
-    let script = "trap 'echo interrupted; exit 3' INT; echo ready; sleep 1000";
+    // Its child is ready, which it waits for by then.
+    let script = "trap 'echo interrupted; exit 3' INT; sh -c 'echo ready; exec sleep 1000'";
     let running = Signaled::start(&["--kill-grace", "10m"], script);
     running.signal(Signal::SIGINT);
     let (status, wrote, _) = running.end();

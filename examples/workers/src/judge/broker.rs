@@ -7,7 +7,7 @@ use lapin::options::{
     QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -40,6 +40,13 @@ impl Broker {
                 "failed to read the URL of the broker: {error}: use amqp://USER:PASSWORD@HOST:PORT/%2f"
             ))
         })?;
+        // The client is built without TLS, and would send the password unencrypted to such an address.
+        if uri.scheme != AMQPScheme::AMQP {
+            let hint = "use amqp:// in a private network or through a TLS tunnel";
+            return Err(Failure::Worker(format!(
+                "failed to use the URL of the broker: amqps:// is unsupported: {hint}"
+            )));
+        }
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         uri.query.connection_timeout.get_or_insert(5000);
         Ok(Self { uri, prefix: prefix.to_owned(), delivery_limit })

@@ -44,6 +44,11 @@ pub fn connect(address: &str, security: &Security) -> Result<Service, Failure> {
     let address = address.replacen("grpc://", "http://", 1).replacen("grpcs://", "https://", 1);
     let wrong = |error| Failure::invalid(format!("{address:?} is no address of a server: {error}"));
     let endpoint = Endpoint::from_shared(address.clone()).map_err(wrong)?;
+    if !matches!(endpoint.uri().scheme_str(), Some("http" | "https")) {
+        return Err(Failure::invalid(format!(
+            "{address:?} is no address of a server: begin it with http://, https://, grpc:// or grpcs://"
+        )));
+    }
     let is_encrypted = endpoint.uri().scheme_str() == Some("https");
     if security.token_file.is_some() && !is_encrypted && !is_loopback(&endpoint) {
         return Err(Failure::invalid(format!(

@@ -1,13 +1,13 @@
 //! RabbitMQ: queues, connections, and publishing with confirmation.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
     QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -40,6 +40,13 @@ impl Broker {
                 "failed to read the URL of the broker: {error}: use amqp://USER:PASSWORD@HOST:PORT/%2f"
             ))
         })?;
+        // The client is built without TLS, and would send the password unencrypted to such an address.
+        if uri.scheme != AMQPScheme::AMQP {
+            let hint = "use amqp:// in a private network or through a TLS tunnel";
+            return Err(Failure::Worker(format!(
+                "failed to use the URL of the broker: amqps:// is unsupported: {hint}"
+            )));
+        }
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         uri.query.connection_timeout.get_or_insert(5000);
         Ok(Self { uri, prefix: prefix.to_owned(), delivery_limit })
@@ -193,7 +200,10 @@ impl Delays {
         sleep(self.double()).await;
     }
 
-    pub fn reset(&mut self) {
-        self.0 = 0;
+    /// Begins with short delays again, if the last attempt went well for a while.
+    pub fn note(&mut self, attempt: Instant) {
+        if attempt.elapsed() > LONGEST_DELAY {
+            self.0 = 0;
+        }
     }
 }

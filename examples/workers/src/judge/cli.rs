@@ -45,13 +45,13 @@ enum Command {
         /// Name that clients reach the server by, besides localhost and IP addresses; can be repeated
         #[arg(long = "host", value_name = "NAME")]
         hosts: Vec<String>,
-        /// Directory of the problems
+        /// Directory of the problems: a directory with `problem.toml` for each
         #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/problems"))]
         problems: PathBuf,
         /// Directory of the results [default: a temporary one]
         #[arg(long, value_name = "DIR")]
         results: Option<PathBuf>,
-        /// Send jobs to this broker instead of judging them
+        /// Send jobs to this broker (amqp://USER:PASSWORD@HOST:PORT/%2f) instead of judging them
         #[arg(long, value_name = "URL")]
         broker: Option<String>,
         #[command(flatten)]
@@ -80,7 +80,7 @@ enum Command {
         #[command(flatten)]
         queues: QueueOptions,
     },
-    /// Judge jobs in files, and print the results as lines of JSON
+    /// Judge jobs in files, and print the results as lines of JSON. The exit status does not depend on the verdicts
     Judge {
         /// Files, each with a job in JSON
         #[arg(required = true)]

@@ -98,7 +98,7 @@ impl Refusal {
     }
 
     fn unknown(what: &str) -> Self {
-        let hint = "use an ID that POST /api/submissions or POST /api/jobs has returned";
+        let hint = "use a problem of GET /api/problems, or the ID that a POST has returned: see \"HTTP\" in README.md";
         Self { status: StatusCode::NOT_FOUND, error: format!("{what} is unknown"), hint }
     }
 

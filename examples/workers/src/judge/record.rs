@@ -1,7 +1,7 @@
 //! The recorder: takes results from the broker, and stores each once.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, select_all};
@@ -52,9 +52,11 @@ impl Recorder {
         loop {
             let failure = match self.broker.connect().await {
                 Ok(connection) => {
-                    delays.reset();
                     tracing::info!("connected");
-                    self.record(&connection).await.err()
+                    let connected = Instant::now();
+                    let failure = self.record(&connection).await.err();
+                    delays.note(connected);
+                    failure
                 }
                 Err(failure) => Some(failure),
             };

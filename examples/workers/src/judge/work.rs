@@ -5,7 +5,7 @@
 //! job is delivered again meanwhile, that delivery waits for the same result.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
@@ -105,9 +105,11 @@ impl Worker {
         while self.phase() < Phase::Stop {
             let failure = match self.broker.connect().await {
                 Ok(connection) => {
-                    delays.reset();
                     tracing::info!("connected");
-                    self.clone().use_connection(&connection).await
+                    let connected = Instant::now();
+                    let used = self.clone().use_connection(&connection).await;
+                    delays.note(connected);
+                    used
                 }
                 Err(failure) => Err(failure),
             };

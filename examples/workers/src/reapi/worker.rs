@@ -30,6 +30,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let signals = Signals::default();
     listen(signals.clone())?;
     check_descriptors(options.slots)?;
+    check_memory(&options)?;
     let slots = slot::divide(options.slots.into())?;
     let workplace = Workplace::open(&options.directory)?;
     for slot in &slots {
@@ -87,7 +88,7 @@ fn action_settings(
         offer: Offer {
             properties: properties.to_vec(),
             memory: options.memory,
-            most_memory: options.max_memory.unwrap_or_default().max(options.memory),
+            most_memory: options.max_memory.unwrap_or(options.memory),
             network: options.allow_network,
             cgroup: !options.without_cgroup,
         },
@@ -119,6 +120,16 @@ fn stable_id(directory: &Path) -> Result<String, Failure> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let digest = BlobDigest::of(path.as_os_str().as_encoded_bytes()).hash();
     Ok(format!("{host}-{}", &digest[..12]))
+}
+
+fn check_memory(options: &Options) -> Result<(), Failure> {
+    match options.max_memory {
+        Some(most) if most < options.memory => Err(Failure::invalid(format!(
+            "--max-memory is less than --memory, which is {} bytes: lower --memory too",
+            options.memory
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Checks that all slots can run actions at a time. Otherwise each would fail some, which other workers would have to run.

@@ -80,3 +80,13 @@ fn errors_do_not_show_the_password_of_the_broker() {
     let output = command.args(["record", "--broker", url, "--results"]).arg(directory.path()).output().unwrap();
     assert!(text(&output).contains("the URL of the broker") && !text(&output).contains("secret"), "{}", text(&output));
 }
+
+#[test]
+fn brokers_with_tls_are_refused_instead_of_used_without() {
+    let directory = TempDir::new().unwrap();
+    let mut command = Command::new(PROGRAM);
+    let url = "amqps://user:secret@127.0.0.1:1/%2f";
+    let output = command.args(["record", "--broker", url, "--results"]).arg(directory.path()).output().unwrap();
+    assert!(!output.status.success() && text(&output).contains("amqps:// is unsupported"), "{}", text(&output));
+    assert!(!text(&output).contains("secret"), "{}", text(&output));
+}

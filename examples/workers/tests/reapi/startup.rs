@@ -26,6 +26,16 @@ fn a_worker_with_too_few_descriptors_does_not_start() {
 }
 
 #[test]
+fn a_worker_with_less_memory_at_most_than_by_default_does_not_start() {
+    let directory = directory();
+    let mut worker = Command::new("timeout");
+    worker.args(["20", PROGRAM, "--server", "http://127.0.0.1:1", "--memory", "4G", "--max-memory", "1G"]);
+    let output = worker.arg("--directory").arg(directory.path()).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && message.contains("lower --memory too"), "{message}");
+}
+
+#[test]
 fn a_worker_that_waits_for_a_server_can_be_terminated() {
     let directory = directory();
     // It accepts, and says nothing.
